@@ -1,0 +1,43 @@
+# Two commands do everything on a fresh machine with Python >= 3.10, its venv module and a C++
+# compiler: `make demo` and `make test`.
+
+PYTHON ?= python3
+VENV ?= .venv
+BIN := $(VENV)/bin
+SOURCES := pyproject.toml CMakeLists.txt $(shell find src csrc -type f -not -name '*.pyc')
+
+# Portable llama.cpp code: GGML_NATIVE crashes quantized models on processors with AMX when
+# GCC 12 built it (docs/llama_cpp.md).
+export CMAKE_ARGS ?= -DGGML_NATIVE=OFF
+
+.PHONY: demo test lint torture fuzz bench clean
+
+$(BIN)/python:
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --upgrade pip
+
+$(VENV)/.installed-check: $(BIN)/python $(SOURCES)
+	@echo "Installing ggufext with llama-cpp-python; the first time this compiles llama.cpp (about 4 minutes on 2 cores)."
+	$(BIN)/python -m pip install --quiet ".[check]"
+	@touch $@
+
+$(VENV)/.installed-dev: $(BIN)/python $(SOURCES)
+	@echo "Installing ggufext with its development tools and llama-cpp-python; the first time this compiles llama.cpp (about 4 minutes on 2 cores)."
+	$(BIN)/python -m pip install --quiet ".[dev,check]"
+	@touch $@
+
+demo: $(VENV)/.installed-check
+	$(BIN)/python models/demo.py
+
+lint: $(VENV)/.installed-dev
+	$(BIN)/ruff check src tests models benchmarks
+	$(BIN)/ruff format --check src tests models benchmarks
+	$(BIN)/clang-format --dry-run --Werror $(shell find csrc -name '*.?pp' -o -name '*.cu')
+	$(BIN)/mypy
+	$(BIN)/lint-imports --no-cache
+
+test: lint
+	$(BIN)/python -m pytest
+
+clean:
+	rm -rf build $(VENV)

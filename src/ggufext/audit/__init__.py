@@ -1,0 +1,1 @@
+"""Looking at what llama.cpp really does with a file."""

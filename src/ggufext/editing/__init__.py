@@ -1,0 +1,1 @@
+"""Changing files: Plan to Patch, Patch to file, and back."""

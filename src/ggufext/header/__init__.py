@@ -1,0 +1,1 @@
+"""Reading: bytes to Header, Header to ModelFacts."""

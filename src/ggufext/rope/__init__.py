@@ -1,0 +1,1 @@
+"""Rotation of query and key tensors."""
