@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -71,6 +72,14 @@ class NativeError(GgufextError):
 
 class EngineError(GgufextError):
     """A model could not be run."""
+
+
+@dataclass(frozen=True, slots=True)
+class ModelWarning:
+    """Something to know before acting: a code for programs, a sentence for people."""
+
+    code: str
+    message: str
 
 
 def printable(text: str, limit: int = 400) -> str:

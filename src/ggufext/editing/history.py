@@ -1,0 +1,263 @@
+"""What makes an edit undoable: the entries that it replaced, kept in the file or beside it.
+
+A history is untrusted input, since a downloaded file may carry one: it is bound to its file by
+sizes and hashes, and the header that it leads to is built and parsed in memory before anything is
+touched. Other tools copy unknown keys; on such a copy undo is refused.
+"""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+import json
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from ggufext import __version__
+from ggufext.errors import JournalError
+from ggufext.editing.patch import HISTORY_KEY, encode_entry, restoring_patch
+from ggufext.header.header import ValueType
+from ggufext.header.reading import parse_header
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from ggufext.editing.files import FileSystem
+    from ggufext.editing.patch import Patch
+    from ggufext.header.header import Header
+
+#: A file's undo record lies beside it under this name where the file itself has no room.
+SIDECAR_SUFFIX = ".ggufext-undo"
+
+#: Longest record taken for real, bytes.
+LARGEST_RECORD = 16 * 1024 * 1024
+
+
+@dataclass(frozen=True, slots=True)
+class History:
+    """How to get back to the original file.
+
+    Attributes
+    ----------
+    tool : str
+        Program and version that wrote it.
+    time : str
+        When, ISO 8601, UTC.
+    method : str
+    target_length : int
+        Tokens.
+    size, data_offset : int
+        Of the original file, bytes.
+    header_sha256 : str
+        Of the original file's first `data_offset` bytes.
+    infos_sha256 : str
+        Of the tensor infos, which no edit changes.
+    original : tuple of (str, bytes or None)
+        Entries that were replaced, as they stood in the file; None for a key that was added.
+    """
+
+    tool: str
+    time: str
+    method: str
+    target_length: int
+    size: int
+    data_offset: int
+    header_sha256: str
+    infos_sha256: str
+    original: tuple[tuple[str, bytes | None], ...]
+
+    def encode(self) -> str:
+        """The record as JSON text."""
+        return json.dumps(
+            {
+                "tool": self.tool,
+                "time": self.time,
+                "method": self.method,
+                "target_length": self.target_length,
+                "size": self.size,
+                "data_offset": self.data_offset,
+                "header_sha256": self.header_sha256,
+                "infos_sha256": self.infos_sha256,
+                "original": {
+                    key: None if raw is None else base64.b64encode(raw).decode("ascii")
+                    for key, raw in self.original
+                },
+            },
+            separators=(",", ":"),
+        )
+
+    def entry(self) -> bytes:
+        """The record as a metadata entry."""
+        return encode_entry(HISTORY_KEY, ValueType.STRING, self.encode())
+
+
+def decode(text: str, path: Path | None = None) -> History:
+    """Read a record.
+
+    Raises
+    ------
+    JournalError
+        ``history_mismatch`` for anything that is not such a record.
+    """
+    try:
+        if len(text) > LARGEST_RECORD:
+            raise ValueError("too long")
+        record = json.loads(text)
+        return History(
+            tool=_text(record["tool"]),
+            time=_text(record["time"]),
+            method=_text(record["method"]),
+            target_length=_count(record["target_length"]),
+            size=_count(record["size"]),
+            data_offset=_count(record["data_offset"]),
+            header_sha256=_text(record["header_sha256"]),
+            infos_sha256=_text(record["infos_sha256"]),
+            original=tuple(
+                (_text(key), None if raw is None else base64.b64decode(raw, validate=True))
+                for key, raw in record["original"].items()
+            ),
+        )
+    except (ValueError, TypeError, KeyError, AttributeError, RecursionError) as error:
+        raise JournalError(
+            code="history_mismatch",
+            field=HISTORY_KEY,
+            path=path,
+            message=f"is no undo record of this program ({type(error).__name__}); the file "
+            "cannot be undone; get the original again",
+        ) from None
+
+
+def of_new_edit(
+    header: Header,
+    header_bytes: bytes,
+    *,
+    earlier: History | None,
+    touched: tuple[str, ...],
+    method: str,
+    target_length: int,
+    time: str,
+) -> History:
+    """The record for an edit about to be made.
+
+    It always leads back to the original file, not to the edit before.
+
+    Parameters
+    ----------
+    header, header_bytes : Header, bytes
+        Of the file as it is, and its first data_offset bytes.
+    earlier : History or None
+        The file's record of an earlier edit.
+    touched : tuple of str
+        Keys that the edit adds or replaces.
+    """
+    original = dict(earlier.original) if earlier else {}
+    for key in touched:
+        if key not in original:
+            entry = header.keys.get(key)
+            original[key] = None if entry is None else header_bytes[entry.start : entry.end]
+    infos = header_bytes[header.keys_end : header.infos_end]
+    return History(
+        tool=f"ggufext {__version__}",
+        time=time,
+        method=method,
+        target_length=target_length,
+        size=earlier.size if earlier else header.file_size,
+        data_offset=earlier.data_offset if earlier else header.data_offset,
+        header_sha256=earlier.header_sha256
+        if earlier
+        else hashlib.sha256(header_bytes).hexdigest(),
+        infos_sha256=hashlib.sha256(infos).hexdigest(),
+        original=tuple(original.items()),
+    )
+
+
+def in_file(header: Header) -> History | None:
+    """The record that a file carries, if any."""
+    entry = header.keys.get(HISTORY_KEY)
+    if entry is None:
+        return None
+    value = header.value(HISTORY_KEY)
+    return decode(value if isinstance(value, str) else "", header.path)
+
+
+def undo_patch(header: Header, header_bytes: bytes, history: History) -> Patch:
+    """Patch that gives the original bytes back, checked against the record's hashes.
+
+    Parameters
+    ----------
+    header, header_bytes : Header, bytes
+        Of the file as it is, and its first data_offset bytes.
+    history : History
+
+    Raises
+    ------
+    JournalError
+        ``history_mismatch``: the record belongs to another file, or the file was changed since.
+    """
+
+    def mismatch(what: str) -> JournalError:
+        return JournalError(
+            code="history_mismatch",
+            field=HISTORY_KEY,
+            path=header.path,
+            message=f"{what}; the record was made for another state of the file, so an exact "
+            "undo is not possible; get the original again, or use rewrite on this one",
+        )
+
+    infos = header_bytes[header.keys_end : header.infos_end]
+    if hashlib.sha256(infos).hexdigest() != history.infos_sha256:
+        raise mismatch("the tensors differ from those in the undo record")
+    if header.file_size - history.size != header.data_offset - history.data_offset:
+        raise mismatch("the file's size differs from that in the undo record")
+    replaced = {key: raw for key, raw in history.original if key in header.keys}
+    if len(replaced) != len(history.original):
+        raise mismatch("a key of the undo record is missing")
+    if HISTORY_KEY in header.keys:
+        replaced[HISTORY_KEY] = None
+    patch = restoring_patch(header, header_bytes, replaced=replaced)
+    restored = patch.applied(header_bytes)
+    if (
+        patch.size_after != history.size
+        or hashlib.sha256(restored).hexdigest() != history.header_sha256
+    ):
+        raise mismatch("the header was changed since")
+    return patch
+
+
+def original_header(header: Header, header_bytes: bytes, history: History) -> Header:
+    """The header of the original file, for planning again; raises as `undo_patch` does."""
+    patch = undo_patch(header, header_bytes, history)
+    return parse_header(patch.applied(header_bytes), file_size=patch.size_after)
+
+
+def _text(value: object) -> str:
+    if not isinstance(value, str):
+        raise TypeError
+    return value
+
+
+def _count(value: object) -> int:
+    if not isinstance(value, int) or isinstance(value, bool) or value < 0:
+        raise TypeError
+    return value
+
+
+
+
+def sidecar(path: Path) -> Path:
+    """Where a record lies that had no room in its file."""
+    return path.with_name(path.name + SIDECAR_SUFFIX)
+
+
+def beside(files: FileSystem, path: Path) -> History | None:
+    """The record that lies beside a file, if any."""
+    place = sidecar(path)
+    if not place.is_file() or place.is_symlink():
+        return None
+    descriptor = files.open_for_reading(place)
+    try:
+        size = min(files.size(descriptor), LARGEST_RECORD + 1)
+        data = files.read(descriptor, 0, size)
+    finally:
+        files.close(descriptor)
+    return decode(data.decode("utf-8", errors="replace"), place)

@@ -1,0 +1,235 @@
+"""The journal: everything that recovery needs, on disk before the first byte of a file changes.
+
+It lies beside the file as ``model.gguf.ggufext-journal``. A journal is untrusted input: it is
+believed only when its checksum is right and the file beside it looks as the journal says.
+"""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+import json
+from dataclasses import dataclass
+from enum import Enum
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from ggufext.editing.patch import Patch, Span
+from ggufext.errors import JournalError
+from ggufext.header.header import JOURNAL_SUFFIX
+
+if TYPE_CHECKING:
+    from ggufext.editing.files import FileSystem
+
+_FORMAT = 1
+
+#: Places whose bytes are remembered, to tell later how far a shift came.
+_FINGERPRINT_COUNT = 16
+
+#: Largest journal taken for real, bytes: two complete headers, base64.
+_LARGEST = 512 * 1024 * 1024
+
+
+class Direction(Enum):
+    """Whether a journal's patch extends a file or takes an extension back."""
+
+    EDIT = "edit"
+    UNDO = "undo"
+
+
+@dataclass(frozen=True, slots=True)
+class Fingerprint:
+    """Hash of some bytes behind the front, at their place before the patch."""
+
+    offset: int
+    size: int
+    sha256: str
+
+
+@dataclass(frozen=True, slots=True)
+class Journal:
+    """An edit that is about to happen in place.
+
+    Attributes
+    ----------
+    direction : Direction
+    patch : Patch
+    inode : int
+        Of the file. (Its device number may change across a reboot.)
+    block : int
+        Bytes; places of fingerprints and shifts are multiples of it.
+    fingerprints : tuple of Fingerprint
+    """
+
+    direction: Direction
+    patch: Patch
+    inode: int
+    block: int
+    fingerprints: tuple[Fingerprint, ...]
+
+    def encode(self) -> bytes:
+        """The journal as a file's content."""
+        body = {
+            "format": _FORMAT,
+            "direction": self.direction.value,
+            "inode": self.inode,
+            "block": self.block,
+            "size": self.patch.size,
+            "old_front": _base64(self.patch.old_front),
+            "new_front": _base64(self.patch.new_front),
+            "spans": [[s.offset, _base64(s.old), _base64(s.new)] for s in self.patch.spans],
+            "fingerprints": [[f.offset, f.size, f.sha256] for f in self.fingerprints],
+        }
+        return json.dumps(body | {"checksum": _checksum(body)}).encode("ascii")
+
+
+def path_for(path: Path) -> Path:
+    """Where the journal of a file lies."""
+    return path.with_name(path.name + JOURNAL_SUFFIX)
+
+
+def decode(data: bytes, path: Path) -> Journal:
+    """Read a journal.
+
+    Raises
+    ------
+    JournalError
+        ``damaged_journal``.
+    """
+    try:
+        body = json.loads(data)
+        checksum = body.pop("checksum")
+        if checksum != _checksum(body) or body["format"] != _FORMAT:
+            raise ValueError("checksum")
+        journal = Journal(
+            direction=Direction(body["direction"]),
+            patch=Patch(
+                size=body["size"],
+                old_front=base64.b64decode(body["old_front"], validate=True),
+                new_front=base64.b64decode(body["new_front"], validate=True),
+                spans=tuple(
+                    Span(
+                        offset,
+                        base64.b64decode(old, validate=True),
+                        base64.b64decode(new, validate=True),
+                    )
+                    for offset, old, new in body["spans"]
+                ),
+            ),
+            inode=body["inode"],
+            block=body["block"],
+            fingerprints=tuple(Fingerprint(*f) for f in body["fingerprints"]),
+        )
+        _check(journal)
+    except (ValueError, TypeError, KeyError, AttributeError, RecursionError):
+        raise JournalError(
+            code="damaged_journal",
+            path=path,
+            message="is no journal of this program, or is damaged; nothing was changed; "
+            "if the model beside it loads, the journal may be removed",
+        ) from None
+    return journal
+
+
+def _check(journal: Journal) -> None:
+    """Bounds of everything that recovery would use as a number."""
+    patch = journal.patch
+    numbers = [patch.size, journal.inode, journal.block]
+    numbers += [n for f in journal.fingerprints for n in (f.offset, f.size)]
+    numbers += [s.offset for s in patch.spans]
+    if not all(isinstance(n, int) and 0 <= n < 2**62 for n in numbers):
+        raise ValueError("number")
+    if len(patch.old_front) > patch.size or min(len(patch.old_front), len(patch.new_front)) < 4:
+        raise ValueError("front")
+    if journal.block <= 0 or (patch.growth and abs(patch.growth) % journal.block):
+        raise ValueError("block")
+    for span in patch.spans:
+        inside = len(patch.old_front) <= span.offset <= patch.size - len(span.old)
+        if len(span.old) != len(span.new) or not inside:
+            raise ValueError("span")
+    for mark in journal.fingerprints:
+        if mark.offset < len(patch.old_front) or mark.offset + mark.size > patch.size:
+            raise ValueError("fingerprint")
+
+
+def fingerprints(
+    files: FileSystem, descriptor: int, patch: Patch, block: int
+) -> tuple[Fingerprint, ...]:
+    """Fingerprints of full blocks behind the front, the first and the last among them."""
+    first = -(-max(len(patch.old_front), len(patch.new_front)) // block)
+    last = patch.size // block - 1
+    if last < first:
+        return ()
+    step = max(1, (last - first) // (_FINGERPRINT_COUNT - 1))
+    blocks = sorted({*range(first, last + 1, step), last})
+    marks = []
+    for index in blocks:
+        offset = index * block
+        if any(s.offset < offset + block and offset < s.offset + len(s.old) for s in patch.spans):
+            continue
+        marks.append(
+            Fingerprint(offset, block, fingerprint_at(files, descriptor, offset, block))
+        )
+    return tuple(marks)
+
+
+def fingerprint_at(files: FileSystem, descriptor: int, offset: int, size: int) -> str:
+    """Hash of the bytes at a place of the file as it is."""
+    return hashlib.sha256(files.read(descriptor, offset, size)).hexdigest()
+
+
+def write(files: FileSystem, journal: Journal, path: Path) -> None:
+    """Put a journal beside `path`, complete and on disk, or not at all."""
+    write_beside(files, path_for(path), journal.encode())
+
+
+def write_beside(files: FileSystem, target: Path, content: bytes) -> None:
+    """Write a small file completely and durably, or not at all."""
+    draft = target.with_name(target.name + ".new")
+    if draft.exists():
+        # Left by a run that was cut off before it had changed anything.
+        files.remove(draft)
+    descriptor = files.create(draft)
+    try:
+        files.write(descriptor, 0, content)
+        files.sync(descriptor)
+        files.rename(draft, target)
+    except OSError:
+        files.remove(draft)
+        raise
+    finally:
+        files.close(descriptor)
+    files.sync_folder(target.parent)
+
+
+def read(files: FileSystem, path: Path) -> Journal | None:
+    """The journal beside `path`, or None.
+
+    Raises
+    ------
+    JournalError
+        ``damaged_journal``.
+    """
+    place = path_for(path)
+    if not place.is_file() or place.is_symlink():
+        return None
+    descriptor = files.open_for_reading(place)
+    try:
+        size = files.size(descriptor)
+        return decode(files.read(descriptor, 0, size) if size <= _LARGEST else b"", place)
+    finally:
+        files.close(descriptor)
+
+
+def remove(files: FileSystem, path: Path) -> None:
+    """Take the journal away, and make that durable."""
+    files.remove(path_for(path))
+    files.sync_folder(path.parent)
+
+
+def _base64(data: bytes) -> str:
+    return base64.b64encode(data).decode("ascii")
+
+
+def _checksum(body: dict[str, object]) -> str:
+    return hashlib.sha256(json.dumps(body, sort_keys=True).encode("ascii")).hexdigest()

@@ -1,0 +1,149 @@
+"""Opening a file for an edit: one descriptor, one lock, one lease, and what its header says."""
+
+from __future__ import annotations
+
+import errno
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from ggufext.editing import guards, history
+from ggufext.editing import journal as journals
+from ggufext.errors import EditError, GgufextError, HeaderError
+from ggufext.header.reading import read_header_from
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from pathlib import Path
+
+    from ggufext.editing.files import FileSystem
+    from ggufext.editing.history import History
+    from ggufext.header.header import Header
+
+
+@dataclass(frozen=True, slots=True)
+class OpenModel:
+    """A model file open under one descriptor.
+
+    Attributes
+    ----------
+    path : Path
+    descriptor : int
+    header : Header
+    header_bytes : bytes
+        The file's first `header.data_offset` bytes.
+    history : History or None
+        Of an earlier edit, from the file or from the record beside it.
+    original : Header
+        The header before that edit: what plans start from.
+    exclusive : bool
+        Whether nobody else can have the file open.
+    """
+
+    path: Path
+    descriptor: int
+    header: Header
+    header_bytes: bytes
+    history: History | None
+    original: Header
+    exclusive: bool
+
+
+@contextmanager
+def open_model(
+    files: FileSystem, path: Path, *, writing: bool, force: bool = False
+) -> Iterator[OpenModel]:
+    """Open a model; for writing, as its sole user.
+
+    Parameters
+    ----------
+    writing : bool
+        Lock the file and take a lease; nobody else may have it open.
+    force : bool
+        Go on although someone has the file open.
+
+    Raises
+    ------
+    EditError
+        ``in_use``, and the guards' refusals.
+    HeaderError
+        ``interrupted_edit`` and every fault of the header.
+    """
+    if writing:
+        guards.check_writable(path)
+    with exclusively(files, path, writing=writing, force=force) as (descriptor, exclusive):
+        header = read_header_from(descriptor, path=path)
+        if journals.path_for(path).exists():
+            raise HeaderError(
+                code="interrupted_edit",
+                path=path,
+                message="an edit of this file was interrupted; "
+                f"run `ggufext recover {path.name}` first",
+            )
+        guards.check_first_shard(header, path)
+        header_bytes = files.read(descriptor, 0, header.data_offset)
+        earlier, original = _earlier_edit(files, path, header, header_bytes)
+        yield OpenModel(
+            path=path,
+            descriptor=descriptor,
+            header=header,
+            header_bytes=header_bytes,
+            history=earlier,
+            original=original,
+            exclusive=exclusive,
+        )
+
+
+def _earlier_edit(
+    files: FileSystem, path: Path, header: Header, header_bytes: bytes
+) -> tuple[History | None, Header]:
+    """The record that leads back to the original, and the original's header.
+
+    A record that belongs to another file (tools copy unknown keys) counts as none.
+    """
+    try:
+        record = history.in_file(header) or history.beside(files, path)
+        if record is not None:
+            return record, history.original_header(header, header_bytes, record)
+    except GgufextError:
+        pass
+    return None, header
+
+
+@contextmanager
+def exclusively(
+    files: FileSystem, path: Path, *, writing: bool, force: bool
+) -> Iterator[tuple[int, bool]]:
+    """Descriptor of a file and whether nobody else can have it open.
+
+    Raises
+    ------
+    EditError
+        ``in_use``.
+    """
+    if not writing:
+        descriptor = files.open_for_reading(path)
+        try:
+            yield descriptor, False
+        finally:
+            files.close(descriptor)
+        return
+    descriptor = files.open_for_editing(path)
+    try:
+        if not files.lock(descriptor):
+            raise EditError(
+                code="in_use",
+                path=path,
+                message="is being edited by another run of ggufext; wait for it",
+            )
+        with files.lease(descriptor) as refusal:
+            if refusal == errno.EAGAIN and not force:
+                raise EditError(
+                    code="in_use",
+                    path=path,
+                    message="is open in another program (llama.cpp maps models it has loaded); "
+                    "close that program, or --force",
+                )
+            yield descriptor, refusal == 0 or force
+    finally:
+        files.close(descriptor)

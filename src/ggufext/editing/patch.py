@@ -1,0 +1,299 @@
+"""A change to a GGUF file as pure bytes: what stands where before, and after.
+
+Only the front of a header is rewritten. In real files all model keys lie before the first large
+array (the tokenizer), so the new header is the same file with a longer front: everything behind
+it moves by exactly the growth and keeps its bytes.
+"""
+
+from __future__ import annotations
+
+import struct
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from ggufext.header.header import ValueType
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from ggufext.header.header import Header, Value
+
+#: Key that fills the room between the model keys and the tokenizer.
+PADDING_KEY = "ggufext.padding"
+
+#: Key with what is needed for an exact undo.
+HISTORY_KEY = "ggufext.history"
+
+#: Bytes of magic, version and the two counts.
+FIXED_SIZE = 24
+
+#: Entries from this size on are left where they are: the front ends before the first of them.
+_LARGE_ENTRY = 16 * 1024
+
+#: Room that a new filler leaves for later edits, bytes.
+_ROOM_FOR_LATER = 512
+
+_FORMATS = {
+    ValueType.UINT8: "<B",
+    ValueType.INT8: "<b",
+    ValueType.UINT16: "<H",
+    ValueType.INT16: "<h",
+    ValueType.UINT32: "<I",
+    ValueType.INT32: "<i",
+    ValueType.FLOAT32: "<f",
+    ValueType.BOOL: "<?",
+    ValueType.UINT64: "<Q",
+    ValueType.INT64: "<q",
+    ValueType.FLOAT64: "<d",
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Span:
+    """Bytes that change without changing their number, behind the front.
+
+    Attributes
+    ----------
+    offset : int
+        Bytes from the start of the file before the patch.
+    old, new : bytes
+        Of equal length.
+    """
+
+    offset: int
+    old: bytes
+    new: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class Patch:
+    """A change to a file. Undo is the same type, `inverted`.
+
+    Attributes
+    ----------
+    size : int
+        Bytes of the file before.
+    old_front, new_front : bytes
+        The file from its first byte on, before and after. What follows moves by `growth`.
+    spans : tuple of Span
+        Changes behind the front, in order, not overlapping.
+    """
+
+    size: int
+    old_front: bytes
+    new_front: bytes
+    spans: tuple[Span, ...] = ()
+
+    @property
+    def growth(self) -> int:
+        """Bytes by which the file grows at its start; negative when it shrinks."""
+        return len(self.new_front) - len(self.old_front)
+
+    @property
+    def size_after(self) -> int:
+        """Bytes of the file after."""
+        return self.size + self.growth
+
+    def inverted(self) -> Patch:
+        """The patch that takes this one back."""
+        return Patch(
+            size=self.size_after,
+            old_front=self.new_front,
+            new_front=self.old_front,
+            spans=tuple(Span(s.offset + self.growth, s.new, s.old) for s in self.spans),
+        )
+
+    def applied(self, header: bytes) -> bytes:
+        """The header's bytes after the patch, from its bytes before."""
+        behind = bytearray(header[len(self.old_front) :])
+        for span in self.spans:
+            start = span.offset - len(self.old_front)
+            behind[start : start + len(span.new)] = span.new
+        return self.new_front + bytes(behind)
+
+
+def encode_entry(key: str, kind: ValueType, value: Value) -> bytes:
+    """One metadata entry as it stands in a file.
+
+    Parameters
+    ----------
+    key : str
+    kind : ValueType
+        A scalar type or STRING.
+    value : Value
+        Fits the type.
+    """
+    name = key.encode("utf-8")
+    head = struct.pack("<Q", len(name)) + name + struct.pack("<I", kind)
+    if kind is ValueType.STRING:
+        text = str(value).encode("utf-8")
+        return head + struct.pack("<Q", len(text)) + text
+    return head + struct.pack(_FORMATS[kind], value)
+
+
+#: The smallest filler: an empty string.
+SMALLEST_PADDING = len(encode_entry(PADDING_KEY, ValueType.STRING, ""))
+
+
+def padding_entry(size: int) -> bytes:
+    """A filler of exactly `size` bytes, at least `SMALLEST_PADDING`."""
+    return encode_entry(PADDING_KEY, ValueType.STRING, " " * (size - SMALLEST_PADDING))
+
+
+def front_end(header: Header, replaced: Mapping[str, bytes | None]) -> int:
+    """Byte at which the front of a header ends.
+
+    The front holds every entry that changes its size, and ends before the first large entry
+    where that is possible.
+
+    Parameters
+    ----------
+    header : Header
+    replaced : mapping of str to (bytes or None)
+        New entries of existing keys; None for a key that goes.
+    """
+    end = FIXED_SIZE
+    for entry in header.keys.values():
+        if entry.end - entry.start >= _LARGE_ENTRY:
+            break
+        end = entry.end
+    for key, new in replaced.items():
+        entry = header.keys[key]
+        if new is None or len(new) != entry.end - entry.start:
+            end = max(end, entry.end)
+    return end
+
+
+def front_patch(
+    header: Header,
+    header_bytes: bytes,
+    *,
+    replaced: Mapping[str, bytes | None],
+    added: tuple[bytes, ...],
+    step: int,
+) -> Patch:
+    """Patch that replaces and adds entries, keeping a filler at the end of the front.
+
+    The file does not grow when there is room in an earlier filler, and grows by a multiple of
+    `step` otherwise.
+
+    Parameters
+    ----------
+    header : Header
+        Of the file as it is.
+    header_bytes : bytes
+        The file's first `header.data_offset` bytes.
+    replaced : mapping of str to (bytes or None)
+        New entries of existing keys, None for a key that goes; not the filler.
+    added : tuple of bytes
+        New entries, put behind those of the front.
+    step : int
+        A power of two, at least the alignment.
+    """
+    changes: dict[str, bytes | None] = dict(replaced)
+    if PADDING_KEY in header.keys:
+        changes[PADDING_KEY] = None
+    end = front_end(header, changes)
+    entries, spans = _changed_entries(header, header_bytes, changes, end)
+    body = b"".join((*entries, *added))
+    used = FIXED_SIZE + len(body) + SMALLEST_PADDING
+    growth = 0 if used <= end else _rounded_up(used + _ROOM_FOR_LATER - end, step)
+    filler = padding_entry(end + growth - FIXED_SIZE - len(body))
+    gone = sum(new is None for new in changes.values())
+    count = header.key_count - gone + len(added) + 1
+    return Patch(
+        size=header.file_size,
+        old_front=header_bytes[:end],
+        new_front=_fixed(header, header_bytes, count) + body + filler,
+        spans=spans,
+    )
+
+
+def compact_patch(
+    header: Header,
+    header_bytes: bytes,
+    *,
+    replaced: Mapping[str, bytes | None],
+    added: tuple[bytes, ...],
+) -> Patch:
+    """Patch that rewrites the whole header without a filler: for a copy, which need not grow
+    in blocks. New entries go where `front_patch` would put them.
+
+    Parameters are those of `front_patch`; a filler in the file is removed.
+    """
+    changes: dict[str, bytes | None] = dict(replaced)
+    if PADDING_KEY in header.keys:
+        changes[PADDING_KEY] = None
+    end = front_end(header, changes)
+    front, spans = _changed_entries(header, header_bytes, changes, end)
+    behind = bytearray(header_bytes[end : header.infos_end])
+    for span in spans:
+        behind[span.offset - end : span.offset - end + len(span.new)] = span.new
+    gone = sum(new is None for new in changes.values())
+    count = header.key_count - gone + len(added)
+    new = _fixed(header, header_bytes, count) + b"".join((*front, *added)) + bytes(behind)
+    if header.tensor_count:
+        new += bytes(-len(new) % header.alignment)
+    return Patch(size=header.file_size, old_front=header_bytes, new_front=new)
+
+
+def restoring_patch(
+    header: Header, header_bytes: bytes, *, replaced: Mapping[str, bytes | None]
+) -> Patch:
+    """Patch that puts earlier entries back and takes the filler away: the file shrinks to them.
+
+    Parameters are those of `front_patch`.
+    """
+    changes: dict[str, bytes | None] = dict(replaced)
+    if PADDING_KEY in header.keys:
+        changes[PADDING_KEY] = None
+    end = front_end(header, changes)
+    entries, spans = _changed_entries(header, header_bytes, changes, end)
+    count = header.key_count - sum(new is None for new in changes.values())
+    return Patch(
+        size=header.file_size,
+        old_front=header_bytes[:end],
+        new_front=_fixed(header, header_bytes, count) + b"".join(entries),
+        spans=spans,
+    )
+
+
+def value_patch(header: Header, header_bytes: bytes, replaced: Mapping[str, bytes]) -> Patch | None:
+    """Patch that changes values where they stand; None where an entry changes its size."""
+    spans = []
+    for key, new in replaced.items():
+        entry = header.keys[key]
+        old = header_bytes[entry.start : entry.end]
+        if len(old) != len(new):
+            return None
+        if old != new:
+            spans.append(Span(entry.start, old, new))
+    spans.sort(key=lambda span: span.offset)
+    front = header_bytes[:FIXED_SIZE]
+    return Patch(size=header.file_size, old_front=front, new_front=front, spans=tuple(spans))
+
+
+def _changed_entries(
+    header: Header, header_bytes: bytes, changes: Mapping[str, bytes | None], end: int
+) -> tuple[list[bytes], tuple[Span, ...]]:
+    """Entries of the front after the changes, and the changes behind it."""
+    front: list[bytes] = []
+    spans: list[Span] = []
+    for key, entry in header.keys.items():
+        old = header_bytes[entry.start : entry.end]
+        new = changes.get(key, old)
+        if entry.start < end:
+            if new is not None:
+                front.append(new)
+        elif new is not None and new != old:
+            spans.append(Span(entry.start, old, new))
+    return front, tuple(spans)
+
+
+def _fixed(header: Header, header_bytes: bytes, key_count: int) -> bytes:
+    return header_bytes[:16] + struct.pack("<Q", key_count)
+
+
+def _rounded_up(size: int, step: int) -> int:
+    return -(-size // step) * step
+

@@ -1,0 +1,289 @@
+"""Rewriting a model file for a longer context, taking that back, and recovering."""
+
+from __future__ import annotations
+
+import time
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from ggufext.editing import guards, history, recovery, strategies
+from ggufext.editing import journal as journals
+from ggufext.editing.edit import apply, build_edit, build_undo
+from ggufext.editing.files import FileSystem
+from ggufext.editing.journal import Direction
+from ggufext.editing.opening import exclusively, open_model
+from ggufext.editing.recovery import State
+from ggufext.editing.strategies import Strategy
+from ggufext.errors import EditError, JournalError, PlanError
+from ggufext.header.architectures import Support
+from ggufext.header.model import model_facts
+from ggufext.header.reading import read_header
+from ggufext.planning.gamma import Verdict
+from ggufext.planning.methods import Method
+from ggufext.planning.plan import plan
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from ggufext.editing.edit import ByteRange
+    from ggufext.planning.plan import Plan
+
+
+@dataclass(frozen=True, slots=True)
+class Receipt:
+    """What a rewrite did, or would do.
+
+    Attributes
+    ----------
+    strategy : Strategy or None
+        None where the file already held everything and nothing was written.
+    output : Path
+        The file that holds the result.
+    bytes_written : int
+        Of the model file; the journal not counted.
+    ranges : tuple of ByteRange
+    seconds : float
+    undo : str or None
+        The command that takes it back; None where nothing can.
+    """
+
+    strategy: Strategy | None
+    output: Path
+    bytes_written: int
+    ranges: tuple[ByteRange, ...]
+    seconds: float
+    undo: str | None
+
+
+@dataclass(frozen=True, slots=True)
+class Rewritten:
+    """A plan and what became of it."""
+
+    plan: Plan
+    receipt: Receipt
+
+
+@dataclass(frozen=True, slots=True)
+class Undone:
+    """How an undo or a recovery ended.
+
+    Attributes
+    ----------
+    path : Path
+    state : State
+    size : int
+        Of the file now, bytes.
+    strategy : Strategy or None
+        None where nothing was written.
+    """
+
+    path: Path
+    state: State
+    size: int
+    strategy: Strategy | None
+
+
+def rewrite(
+    path: Path | str,
+    *,
+    target_length: int,
+    method: Method = Method.GAMMA,
+    gamma: float | None = None,
+    train_length: int | None = None,
+    allow_lower_base: bool = False,
+    output: Path | str | None = None,
+    keep_history: bool = True,
+    strategy: Strategy | None = None,
+    follow: bool = False,
+    dry_run: bool = False,
+    force: bool = False,
+    progress: Callable[[int, int], None] = lambda _done, _total: None,
+    files: FileSystem | None = None,
+) -> Rewritten:
+    """Extend the context of one GGUF file, in place unless `output` names a new one.
+
+    A file that was extended before is planned again from its original facts.
+
+    Parameters
+    ----------
+    path : Path or str
+    target_length : int
+        Context length wanted, tokens.
+    method, gamma, allow_lower_base
+        See `ggufext.planning.plan.plan`.
+    train_length : int, optional
+        The real training length in tokens, where the file says something else.
+    output : Path or str, optional
+        Write a new file and leave `path` alone.
+    keep_history : bool
+        Keep what an exact undo needs.
+    strategy : Strategy, optional
+        Use this one or refuse.
+    follow : bool
+        Edit the target of a symbolic link.
+    dry_run : bool
+        Write nothing; the receipt tells what would be written.
+    force : bool
+        Accept an unverified architecture, an absurd factor and a file that is in use.
+    progress : callable
+        Called during a copy with bytes done and bytes in all.
+    files : FileSystem, optional
+        The operations to use; for tests.
+
+    Raises
+    ------
+    HeaderError, PlanError, EditError
+        Nothing was changed, or the message says how to recover.
+    """
+    files = files or FileSystem()
+    path = Path(path)
+    started = time.perf_counter()
+    target = None if output is None else Path(output)
+    if target is None:
+        path = guards.resolve(path, follow=follow)
+    else:
+        _check_output(path, target, force=force)
+    writing = target is None and not dry_run
+    with open_model(files, path, writing=writing, force=force) as model:
+        facts = model_facts(model.original, train_length=train_length)
+        made = plan(
+            facts,
+            target_length=target_length,
+            method=method,
+            gamma=gamma,
+            allow_lower_base=allow_lower_base,
+            force=force,
+        )
+        _check_plan(made, path, facts.support, force=force)
+        edit = build_edit(
+            files, model, made, output=target, keep_history=keep_history, wanted=strategy
+        )
+        if edit is not None and not dry_run:
+            apply(files, model, edit, direction=Direction.EDIT, progress=progress)
+    return Rewritten(
+        plan=made,
+        receipt=Receipt(
+            strategy=edit.strategy if edit else None,
+            output=target or path,
+            bytes_written=sum(r.end - r.start for r in edit.ranges) if edit else 0,
+            ranges=edit.ranges if edit else (),
+            seconds=time.perf_counter() - started,
+            undo=f"ggufext undo {target or path}" if edit and keep_history else None,
+        ),
+    )
+
+
+def undo(
+    path: Path | str,
+    *,
+    follow: bool = False,
+    force: bool = False,
+    progress: Callable[[int, int], None] = lambda _done, _total: None,
+    files: FileSystem | None = None,
+) -> Undone:
+    """Give a rewritten file its exact original bytes back.
+
+    Parameters
+    ----------
+    path, follow, force, progress, files
+        See `rewrite`.
+
+    Raises
+    ------
+    EditError
+        ``nothing_to_undo`` for a file without a record, and the refusals of `rewrite`.
+    JournalError
+        ``history_mismatch``: the record belongs to another state of the file.
+    """
+    files = files or FileSystem()
+    path = guards.resolve(Path(path), follow=follow)
+    with open_model(files, path, writing=True, force=force) as model:
+        record = history.in_file(model.header) or history.beside(files, path)
+        if record is None:
+            raise EditError(
+                code="nothing_to_undo",
+                path=path,
+                message="carries no undo record: it was not rewritten by ggufext, or with "
+                "--no-history",
+            )
+        edit = build_undo(files, model, record)
+        apply(files, model, edit, direction=Direction.UNDO, progress=progress)
+    return Undone(
+        path=path, state=State.RESTORED, size=edit.patch.size_after, strategy=edit.strategy
+    )
+
+
+def recover(
+    path: Path | str,
+    *,
+    follow: bool = False,
+    force: bool = False,
+    files: FileSystem | None = None,
+) -> Undone:
+    """Bring a file whose edit was interrupted to its old or its new state.
+
+    Parameters
+    ----------
+    path, follow, force, files
+        See `rewrite`.
+
+    Raises
+    ------
+    JournalError
+        ``damaged_journal``, ``foreign_journal``, ``unclear_state``; nothing was changed.
+    """
+    files = files or FileSystem()
+    path = guards.resolve(Path(path), follow=follow)
+    strategies.remove_abandoned_copy(files, path)
+    journal = journals.read(files, path)
+    if journal is None:
+        header = read_header(path)
+        return Undone(path=path, state=State.UNTOUCHED, size=header.file_size, strategy=None)
+    if path.stat().st_ino != journal.inode:
+        raise JournalError(
+            code="foreign_journal",
+            path=journals.path_for(path),
+            message="belongs to another file than the one beside it (its inode differs); nothing "
+            "was changed; if the model loads, the journal may be removed",
+        )
+    with exclusively(files, path, writing=True, force=force) as (descriptor, _):
+        state = recovery.recover_open_file(files, descriptor, path, journal)
+        size = files.size(descriptor)
+    strategy = Strategy.INSERT if journal.patch.growth else Strategy.OVERWRITE
+    return Undone(path=path, state=state, size=size, strategy=strategy)
+
+
+def _check_plan(made: Plan, path: Path, support: Support, *, force: bool) -> None:
+    if made.verdict is Verdict.NO_EXTENSION_NEEDED:
+        raise PlanError(
+            code="target_not_longer",
+            path=path,
+            message=f"target of {made.target_length:,} tokens is not above the training length of "
+            f"{made.train_length.value:,} ({made.train_length.source}): nothing to extend; if the "
+            "model was trained on less, say so with --train-length",
+        )
+    if support is not Support.VERIFIED and not force:
+        raise PlanError(
+            code="unverified_architecture",
+            path=path,
+            field="general.architecture",
+            message=f"is {made.architecture}; what llama.cpp does with its RoPE keys was not "
+            "verified by experiment; `ggufext plan` shows what would be written, --force writes it",
+        )
+
+
+def _check_output(path: Path, output: Path, *, force: bool) -> None:
+    guards.check_folder(output.parent, output)
+    if output.exists() and path.exists() and output.samefile(path):
+        raise EditError(
+            code="output_exists",
+            path=output,
+            message="is the file to be read; leave --output out to edit it in place",
+        )
+    if output.exists() and not force:
+        raise EditError(
+            code="output_exists",
+            path=output,
+            message="exists already; choose another name, or --force to replace it",
+        )

@@ -1,0 +1,106 @@
+"""What llama.cpp does with each architecture, read from architectures.toml."""
+
+from __future__ import annotations
+
+import sys
+from dataclasses import dataclass
+from enum import Enum
+from functools import cache
+from importlib.resources import files
+
+if sys.version_info >= (3, 11):
+    import tomllib
+else:
+    import tomli as tomllib
+
+
+class Support(Enum):
+    """How well an architecture is known."""
+
+    VERIFIED = "verified"
+    """Tried against llama.cpp: planned values reach the graph, nothing else moves."""
+    READ = "read"
+    """Read from llama.cpp's source, not tried."""
+    UNKNOWN = "unknown"
+    """Not in the table."""
+
+
+class Layout(Enum):
+    """Which dimensions of a head form a rotated pair."""
+
+    INTERLEAVED = "interleaved"
+    """Pairs (2i, 2i+1); llama.cpp's NORM."""
+    HALF = "half"
+    """Pairs (i, i + d/2); llama.cpp's NEOX."""
+    SECTIONS = "sections"
+    """Several position rows; llama.cpp's MROPE and IMROPE."""
+    NONE = "none"
+    """No rotation."""
+
+
+class Positions(Enum):
+    """Where a model gets positions from."""
+
+    ROPE = "rope"
+    LEARNED = "learned"
+    """A table with one row a position: a longer context does not fit the file."""
+    NONE = "none"
+    UNKNOWN = "unknown"
+
+
+@dataclass(frozen=True, slots=True)
+class Architecture:
+    """One entry of the table.
+
+    Attributes
+    ----------
+    name : str
+        Value of general.architecture.
+    support : Support
+    layout : Layout
+    positions : Positions
+    kind : str
+        ``"language_model"``, or what the file is instead.
+    local_freq_base : float or None
+        RoPE base of sliding-window layers where it does not follow rope.freq_base.
+    local_pattern : int or None
+        Where sliding windows exist and the file has no pattern of its own: every n-th layer is
+        global, the others local.
+    """
+
+    name: str
+    support: Support
+    layout: Layout
+    positions: Positions
+    kind: str = "language_model"
+    local_freq_base: float | None = None
+    local_pattern: int | None = None
+
+
+@cache
+def _table() -> dict[str, dict[str, object]]:
+    text = files("ggufext.header").joinpath("architectures.toml").read_text(encoding="utf-8")
+    table: dict[str, dict[str, object]] = tomllib.loads(text)["architectures"]
+    return table
+
+
+def architecture_names() -> tuple[str, ...]:
+    """Every architecture string in the table."""
+    return tuple(_table())
+
+
+def architecture(name: str) -> Architecture:
+    """Look an architecture up; one that is not in the table has support `Support.UNKNOWN`."""
+    entry = _table().get(name)
+    if entry is None:
+        return Architecture(name, Support.UNKNOWN, Layout.NONE, Positions.UNKNOWN)
+    base, pattern = entry.get("local_freq_base"), entry.get("local_pattern")
+    return Architecture(
+        name=name,
+        support=Support(entry["support"]),
+        layout=Layout(entry["layout"]),
+        positions=Positions(entry["positions"]),
+        kind=str(entry.get("kind", "language_model")),
+        local_freq_base=base if isinstance(base, float) else None,
+        local_pattern=pattern if isinstance(pattern, int) else None,
+    )

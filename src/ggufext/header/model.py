@@ -1,0 +1,418 @@
+"""Facts about the model in a GGUF file, as llama.cpp would take them from its header."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, NoReturn
+
+from ggufext.errors import HeaderError, PlanError
+from ggufext.header.architectures import Layout, Positions, Support, architecture
+from ggufext.header.header import ValueType
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from ggufext.header.architectures import Architecture
+    from ggufext.header.header import Header, Value
+
+#: llama.cpp's rope.freq_base for files that do not say (llama-model.cpp).
+DEFAULT_FREQ_BASE = 10_000.0
+
+#: Tensors whose values divide the inverse frequencies.
+FACTOR_TENSORS = ("rope_freqs.weight", "rope_factors_long.weight", "rope_factors_short.weight")
+
+#: Values of general.type that are no language model, and what to say of them.
+_NOT_A_MODEL = {
+    "adapter": "a LoRA adapter; extend the model it belongs to",
+    "imatrix": "an importance matrix for quantization",
+    "mmproj": "a multimodal projector; extend the language model beside it",
+    "vocab": "a vocabulary",
+}
+
+#: Largest rotary_dim and head size taken for real.
+_LARGEST_DIMENSION = 65_536
+
+
+@dataclass(frozen=True, slots=True)
+class Scaling:
+    """RoPE scaling that a file carries, as it takes effect in llama.cpp.
+
+    Attributes
+    ----------
+    type : str
+        ``"none"``, ``"linear"``, ``"yarn"`` or ``"longrope"``.
+    factor : float
+        1 where the file has none.
+    original_context_length : int or None
+        Tokens; None where the file has none.
+    attention_factor : float
+        rope.scaling.attn_factor; 1 where the file has none.
+    factor_tensors : tuple of str
+        Names of the frequency-factor tensors in the file.
+    """
+
+    type: str
+    factor: float
+    original_context_length: int | None
+    attention_factor: float
+    factor_tensors: tuple[str, ...]
+
+    @property
+    def in_effect(self) -> bool:
+        """Whether it changes the rotation at all: the effect counts, not the presence of keys."""
+        scaled = self.type != "none" and self.factor != 1.0
+        return scaled or self.attention_factor != 1.0 or bool(self.factor_tensors)
+
+
+@dataclass(frozen=True, slots=True)
+class LayerFacts:
+    """One layer's part in positions and in the KV cache.
+
+    Attributes
+    ----------
+    window : int or None
+        Tokens that a sliding-window (local) layer sees; None for a global layer.
+    freq_base : float
+        RoPE base that this layer rotates with.
+    moves : bool
+        Whether a new rope.freq_base or scaling reaches this layer.
+    head_count_kv, key_length, value_length : int
+        KV heads, and elements per head of a key and of a value.
+    """
+
+    window: int | None
+    freq_base: float
+    moves: bool
+    head_count_kv: int
+    key_length: int
+    value_length: int
+
+
+@dataclass(frozen=True, slots=True)
+class ModelFacts:
+    """What planning needs to know of a model. Pure values; nothing refers to the file.
+
+    Attributes
+    ----------
+    architecture : str
+    support : Support
+        How well the architecture is known.
+    layout : Layout
+    train_length : int
+        Training length T in tokens.
+    train_length_source : str
+        The metadata key it came from, or ``"--train-length"``.
+    freq_base : float
+        Native RoPE base θ of the layers that an extension moves.
+    rotary_dim : int
+        Rotated dimensions per head, even.
+    head_dim : int
+        Elements per head of a query.
+    inv_freq : tuple of float
+        Native inverse frequencies without scaling, radians per token, rotary_dim / 2 values.
+    scaling : Scaling
+        Native scaling of the file.
+    has_scaling_factor : bool
+        Whether the file has a rope.scaling.factor or rope.scale_linear key.
+    layers : tuple of LayerFacts
+    metadata : tuple of (str, Value or None)
+        The keys that a plan may edit, with today's values (None: absent).
+    """
+
+    architecture: str
+    support: Support
+    layout: Layout
+    train_length: int
+    train_length_source: str
+    freq_base: float
+    rotary_dim: int
+    head_dim: int
+    inv_freq: tuple[float, ...]
+    scaling: Scaling
+    has_scaling_factor: bool
+    layers: tuple[LayerFacts, ...]
+    metadata: tuple[tuple[str, Value | None], ...]
+
+
+class _Reader:
+    """Typed values of one header, with llama.cpp's strictness about types."""
+
+    def __init__(self, header: Header, prefix: str) -> None:
+        self.header = header
+        self.prefix = prefix
+
+    def nonsense(self, key: str, expected: str) -> NoReturn:
+        entry = self.header.keys[key]
+        raise HeaderError(
+            code="nonsense_value",
+            field=key,
+            offset=entry.start,
+            path=self.header.path,
+            message=f"is {self.header.value(key)!r}; expected {expected}; "
+            "convert the model again, or correct the key with gguf-set-metadata",
+        )
+
+    def get(self, suffix: str, *types: ValueType) -> Value | None:
+        """Value of {architecture}.{suffix}; None where absent."""
+        key = self.prefix + suffix
+        entry = self.header.keys.get(key)
+        if entry is None:
+            return None
+        if entry.type not in types:
+            wanted = " or ".join(t.name.lower() for t in types)
+            raise HeaderError(
+                code="wrong_type",
+                field=key,
+                offset=entry.start,
+                path=self.header.path,
+                message=f"has type {entry.type.name.lower()}; llama.cpp reads {wanted}; "
+                "convert the model again",
+            )
+        return self.header.value(key)
+
+    def count(self, suffix: str, *, at_least: int = 1) -> int | None:
+        value = self.get(suffix, ValueType.UINT32)
+        if value is None:
+            return None
+        assert isinstance(value, int)
+        if value < at_least:
+            self.nonsense(self.prefix + suffix, f"{at_least} or more")
+        return value
+
+    def required(self, suffix: str) -> int:
+        value = self.count(suffix)
+        if value is None:
+            raise HeaderError(
+                code="missing_key",
+                field=self.prefix + suffix,
+                path=self.header.path,
+                message="is not in the file; llama.cpp needs it; convert the model again",
+            )
+        return value
+
+    def positive(self, suffix: str, *, above: float = 0.0) -> float | None:
+        value = self.get(suffix, ValueType.FLOAT32)
+        if value is None:
+            return None
+        assert isinstance(value, float)
+        if not math.isfinite(value) or value <= above:
+            self.nonsense(self.prefix + suffix, f"a finite number above {above:g}")
+        return value
+
+    def factor(self, suffix: str) -> float | None:
+        value = self.get(suffix, ValueType.FLOAT32)
+        if value is None:
+            return None
+        assert isinstance(value, float)
+        if not math.isfinite(value) or value < 0.0:
+            self.nonsense(self.prefix + suffix, "a finite number, 0 or more")
+        return value
+
+    def per_layer(self, suffix: str, layers: int) -> tuple[int, ...] | None:
+        value = self.get(suffix, ValueType.UINT32, ValueType.ARRAY)
+        if value is None:
+            return None
+        if isinstance(value, tuple):
+            if len(value) < layers or not all(isinstance(v, int) and v >= 0 for v in value):
+                self.nonsense(self.prefix + suffix, f"{layers} whole numbers, one a layer")
+            return tuple(int(v) for v in value[:layers])
+        assert isinstance(value, int)
+        return (value,) * layers
+
+
+def model_facts(header: Header, *, train_length: int | None = None) -> ModelFacts:
+    """Facts of the model that a header describes.
+
+    Parameters
+    ----------
+    header : Header
+        The header as converted, without an extension of ours.
+    train_length : int, optional
+        The real training length in tokens, where context_length is known to say something else.
+
+    Raises
+    ------
+    HeaderError
+        A key that is needed is missing, of another type, or holds nonsense.
+    PlanError
+        ``not_a_language_model``, ``no_rope`` or ``learned_positions``: nothing to extend.
+    """
+    name = architecture_name(header)
+    entry = architecture(name)
+    _refuse_what_cannot_be_extended(header, entry)
+
+    read = _Reader(header, f"{name}.")
+    context_length = read.required("context_length")
+    layer_count = read.required("block_count")
+    embedding = read.required("embedding_length")
+    heads = read.per_layer("attention.head_count", layer_count)
+    if heads is None or max(heads) == 0:
+        read.required("attention.head_count")
+        read.nonsense(f"{name}.attention.head_count", "at least one head")
+    default_head_dim = embedding // max(heads)
+    head_dim = read.count("attention.key_length") or default_head_dim
+    value_dim = read.count("attention.value_length") or default_head_dim
+    rotary_dim = read.count("rope.dimension_count") or head_dim
+    if rotary_dim % 2 or not 2 <= rotary_dim <= min(head_dim, _LARGEST_DIMENSION):
+        field = f"{name}.rope.dimension_count"
+        if field not in header.keys:
+            field = f"{name}.attention.key_length"
+        if field not in header.keys:
+            field = f"{name}.embedding_length"
+        read.nonsense(field, f"a head of even size whose {head_dim} dimensions can be rotated")
+    freq_base = read.positive("rope.freq_base", above=1.0) or DEFAULT_FREQ_BASE
+
+    layers = _layers(
+        read,
+        entry,
+        freq_base=freq_base,
+        heads_kv=read.per_layer("attention.head_count_kv", layer_count) or heads,
+        key_length=head_dim,
+        value_length=value_dim,
+    )
+    scaling = _scaling(read)
+    return ModelFacts(
+        architecture=name,
+        support=entry.support,
+        layout=entry.layout,
+        train_length=train_length or context_length,
+        train_length_source="--train-length" if train_length else f"{name}.context_length",
+        freq_base=freq_base,
+        rotary_dim=rotary_dim,
+        head_dim=head_dim,
+        inv_freq=tuple(freq_base ** (-2.0 * i / rotary_dim) for i in range(rotary_dim // 2)),
+        scaling=scaling,
+        has_scaling_factor=any(
+            f"{name}.{key}" in header.keys for key in ("rope.scaling.factor", "rope.scale_linear")
+        ),
+        layers=layers,
+        metadata=tuple(
+            (f"{name}.{key}", header.value(f"{name}.{key}") if f"{name}.{key}" in header.keys else None)
+            for key in (
+                "context_length",
+                "rope.freq_base",
+                "rope.scaling.type",
+                "rope.scaling.factor",
+                "rope.scaling.original_context_length",
+            )
+        ),
+    )
+
+
+def architecture_name(header: Header) -> str:
+    """Value of general.architecture.
+
+    Raises
+    ------
+    HeaderError
+        ``missing_key`` or ``wrong_type``.
+    """
+    key = "general.architecture"
+    name = _Reader(header, "").get(key, ValueType.STRING)
+    if not name:
+        raise HeaderError(
+            code="missing_key",
+            field=key,
+            path=header.path,
+            message="is not in the file, so nothing says how its tensors form a model",
+        )
+    return str(name)
+
+
+def quantization(header: Header) -> str | None:
+    """The tensor type that holds most of the file's weights, ``"Q4_K"`` for example."""
+    sizes: dict[str, int] = {}
+    for tensor in header.tensors:
+        sizes[tensor.type] = sizes.get(tensor.type, 0) + tensor.size
+    return max(sizes, key=lambda name: sizes[name]) if sizes else None
+
+
+def _refuse_what_cannot_be_extended(header: Header, entry: Architecture) -> None:
+    def refuse(code: str, message: str, path: Path | None = header.path) -> NoReturn:
+        raise PlanError(code=code, field="general.architecture", path=path, message=message)
+
+    general_type = _Reader(header, "").get("general.type", ValueType.STRING)
+    if general_type in _NOT_A_MODEL:
+        raise PlanError(
+            code="not_a_language_model",
+            field="general.type",
+            path=header.path,
+            message=f"this file is {_NOT_A_MODEL[str(general_type)]}",
+        )
+    if entry.kind == "draft":
+        refuse(
+            "not_a_language_model",
+            f"{entry.name} is a draft head; it is extended together with its target model",
+        )
+    if entry.kind != "language_model":
+        kind = entry.kind.replace("_", " ")
+        refuse("not_a_language_model", f"{entry.name} is no text-generating model but: {kind}")
+    if entry.positions is Positions.LEARNED:
+        refuse(
+            "learned_positions",
+            f"{entry.name} has a learned table of positions, one row a token; raising "
+            "context_length would make the file unloadable",
+        )
+    if entry.positions is Positions.NONE:
+        refuse("no_rope", f"{entry.name} does not rotate queries and keys: nothing to extend")
+
+
+def _scaling(read: _Reader) -> Scaling:
+    kind = read.get("rope.scaling.type", ValueType.STRING)
+    if kind is not None and kind not in {"none", "linear", "yarn", "longrope"}:
+        read.nonsense(f"{read.prefix}rope.scaling.type", "none, linear, yarn or longrope")
+    factor = read.factor("rope.scaling.factor")
+    if factor is None:
+        factor = read.factor("rope.scale_linear")
+    names = {tensor.name for tensor in read.header.tensors}
+    return Scaling(
+        # llama.cpp takes an absent type for linear and an absent or zero factor for 1.
+        type=str(kind) if kind is not None else "linear",
+        factor=factor or 1.0,
+        original_context_length=read.count("rope.scaling.original_context_length", at_least=0),
+        attention_factor=read.positive("rope.scaling.attn_factor") or 1.0,
+        factor_tensors=tuple(name for name in FACTOR_TENSORS if name in names),
+    )
+
+
+def _layers(
+    read: _Reader,
+    entry: Architecture,
+    *,
+    freq_base: float,
+    heads_kv: tuple[int, ...],
+    key_length: int,
+    value_length: int,
+) -> tuple[LayerFacts, ...]:
+    window = read.count("attention.sliding_window", at_least=0) if entry.local_pattern else None
+    local: tuple[bool, ...] = (False,) * len(heads_kv)
+    if window and entry.local_pattern:
+        local = _local_layers(read, entry.local_pattern, len(heads_kv))
+    # The file's own base of local layers; where it has none, the architecture's.
+    local_base = read.positive("rope.freq_base_swa", above=1.0) if window else None
+    return tuple(
+        LayerFacts(
+            window=window if is_local else None,
+            freq_base=(local_base or entry.local_freq_base or freq_base) if is_local else freq_base,
+            moves=not is_local,
+            head_count_kv=kv,
+            key_length=key_length,
+            value_length=value_length,
+        )
+        for is_local, kv in zip(local, heads_kv, strict=True)
+    )
+
+
+def _local_layers(read: _Reader, default_pattern: int, layer_count: int) -> tuple[bool, ...]:
+    pattern = read.get("attention.sliding_window_pattern", ValueType.UINT32, ValueType.ARRAY)
+    if isinstance(pattern, tuple):
+        if len(pattern) < layer_count:
+            read.nonsense(
+                f"{read.prefix}attention.sliding_window_pattern",
+                f"{layer_count} values, one a layer",
+            )
+        return tuple(bool(is_local) for is_local in pattern[:layer_count])
+    period = int(pattern) if pattern is not None else default_pattern
+    # A period of 0 means that every layer is local (llama_hparams::set_swa_pattern).
+    return tuple(period == 0 or i % period < period - 1 for i in range(layer_count))

@@ -1,0 +1,96 @@
+"""Size of the KV cache that llama.cpp allocates for a model at a context length."""
+
+from __future__ import annotations
+
+from enum import Enum
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from ggufext.header.model import LayerFacts
+
+#: llama.cpp rounds contexts and local caches up to this many cells (llama-kv-cache*.cpp).
+CELL_PADDING = 256
+
+#: Tokens of a micro-batch that llama.cpp uses when nobody says otherwise.
+DEFAULT_UBATCH = 512
+
+
+class CacheType(Enum):
+    """Storage type of the cache: name, bytes of a block, elements of a block."""
+
+    F16 = ("f16", 2, 1)
+    Q8_0 = ("q8_0", 34, 32)
+    Q4_0 = ("q4_0", 18, 32)
+
+    def __init__(self, label: str, block_bytes: int, block_elements: int) -> None:
+        self.label = label
+        self.block_bytes = block_bytes
+        self.block_elements = block_elements
+
+
+def kv_cache_bytes(layers: tuple[LayerFacts, ...], length: int, cache_type: CacheType) -> int | None:
+    """Bytes of the KV cache for one sequence at a context length.
+
+    Global layers hold a cell for every position; local (sliding-window) layers hold no more
+    than their window and a micro-batch.
+
+    Parameters
+    ----------
+    layers : tuple of LayerFacts
+    length : int
+        Context length in tokens, > 0.
+    cache_type : CacheType
+        Type of both keys and values.
+
+    Returns
+    -------
+    int or None
+        None where the type cannot hold these heads (quantized rows need multiples of 32).
+
+    Source: llama.cpp, llama-kv-cache.cpp and llama-kv-cache-iswa.cpp; compared with its log.
+    """
+    cells = _padded(length)
+    total = 0
+    for layer in layers:
+        held = cells
+        if layer.window is not None:
+            held = min(cells, _padded(layer.window + DEFAULT_UBATCH))
+        for elements in (layer.key_length, layer.value_length):
+            row = layer.head_count_kv * elements
+            if elements % cache_type.block_elements:
+                return None
+            total += held * row // cache_type.block_elements * cache_type.block_bytes
+    return total
+
+
+def largest_context(
+    layers: tuple[LayerFacts, ...], available: int, cache_type: CacheType, limit: int
+) -> int:
+    """Longest context in tokens whose KV cache fits into a number of bytes.
+
+    Parameters
+    ----------
+    available : int
+        Bytes left for the cache.
+    limit : int
+        Longest context of interest in tokens.
+
+    Returns
+    -------
+    int
+        A multiple of 256 tokens, at most `limit` rounded up; 0 where nothing fits.
+    """
+
+    def fits(blocks: int) -> bool:
+        size = kv_cache_bytes(layers, blocks * CELL_PADDING, cache_type)
+        return size is not None and size <= available
+
+    low, high = 0, _padded(limit) // CELL_PADDING
+    while low < high:
+        middle = (low + high + 1) // 2
+        low, high = (middle, high) if fits(middle) else (low, middle - 1)
+    return low * CELL_PADDING
+
+
+def _padded(cells: int) -> int:
+    return -(-cells // CELL_PADDING) * CELL_PADDING
