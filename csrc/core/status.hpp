@@ -37,3 +37,9 @@ class [[nodiscard]] Status {
 };
 
 }  // namespace ggufext
+
+/// Hands a failed Status on to the caller.
+#define RETURN_IF_ERROR(expression)                                                 \
+  do {                                                                              \
+    if (::ggufext::Status status_ = (expression); !status_.is_ok()) return status_; \
+  } while (false)

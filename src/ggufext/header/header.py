@@ -2,8 +2,19 @@
 
 from __future__ import annotations
 
+import os
+import stat
 from dataclasses import dataclass
 from enum import IntEnum
+from pathlib import Path
+from types import MappingProxyType
+from typing import TYPE_CHECKING
+
+from ggufext import _core
+from ggufext.errors import HeaderError
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
 
 #: First bytes of every GGUF file.
 MAGIC = b"GGUF"
@@ -72,7 +83,7 @@ class TensorInfo:
     ----------
     name : str
     shape : tuple of int
-        Elements per dimension, ggml order (row length first), 1 to 4 entries.
+        Elements per dimension, ggml order (row length first), at most 4 entries; none: one element.
     type : str
         ggml's name of the type: ``"F32"``, ``"Q8_0"`` …
     offset : int
@@ -86,3 +97,351 @@ class TensorInfo:
     type: str
     offset: int
     size: int
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Header:
+    """A header that was checked completely: every rule of the format and of llama.cpp holds.
+
+    Made by `read_header`, `read_header_from` and `parse_header`.
+
+    Attributes
+    ----------
+    path : Path or None
+        The file, None when it was read through a nameless descriptor or from memory.
+    version : int
+        2 or 3.
+    alignment : int
+        Bytes; a power of two up to 1 MiB.
+    file_size : int
+        Bytes of the whole file.
+    keys : Mapping of str to KeyValue
+        In the order of the file.
+    tensor_count : int
+    keys_end, infos_end : int
+        Bytes in the file: end of the metadata (there the tensor descriptions start), and end of
+        those.
+    data_offset : int
+        First byte of tensor data: `infos_end` padded to `alignment`; without tensors, unpadded.
+    data_end : int
+        End of the last tensor, without padding; `data_offset` without tensors.
+    """
+
+    path: Path | None
+    version: int
+    alignment: int
+    file_size: int
+    keys: Mapping[str, KeyValue]
+    tensor_count: int
+    keys_end: int
+    infos_end: int
+    data_offset: int
+    data_end: int
+    _index: _core.HeaderIndex
+    _source: bytes | _FileIdentity
+    _key_numbers: Mapping[str, int]
+    _tensors: tuple[TensorInfo, ...] | None
+
+    @property
+    def key_count(self) -> int:
+        """Number of keys."""
+        return len(self.keys)
+
+    @property
+    def tensors(self) -> tuple[TensorInfo, ...]:
+        """Descriptions of the tensors, in the order of the file and of their data."""
+        if self._tensors is None:  # some files have thousands, and few callers look
+            tensors = tuple(TensorInfo(*fields) for fields in self._index.tensor_spans())
+            object.__setattr__(self, "_tensors", tensors)
+            return tensors
+        return self._tensors
+
+    def value(self, key: str) -> Value:
+        """Value of a key that is there.
+
+        Values of up to 4 KiB were kept when the header was read; a larger one is read from the
+        file now, which must still be the one whose header this is.
+
+        Parameters
+        ----------
+        key : str
+
+        Returns
+        -------
+        int, float, bool, str or tuple of these
+            Bytes in strings that are no UTF-8 become surrogates: encoding with
+            ``"surrogateescape"`` gives the stored bytes back.
+
+        Raises
+        ------
+        KeyError
+            If there is no such key.
+        HeaderError
+            ``changed_meanwhile`` if the file was changed or replaced; ``no_path`` if it was read
+            through a nameless descriptor; ``unreadable`` if it cannot be opened any more.
+        """
+        entry = self.keys[key]
+        payload = self._index.kept(self._key_numbers[key])
+        if payload is None:
+            payload = self._payload(entry)
+        return _core.decode_value(
+            payload, value_type=entry.type, element_type=entry.element_type, count=entry.count
+        )
+
+    def integer(self, key: str, *, value_type: ValueType = ValueType.UINT32) -> int | None:
+        """Whole number under a key, None when there is no such key.
+
+        llama.cpp insists on the exact type of every key it reads, and so does this.
+
+        Raises
+        ------
+        HeaderError
+            ``wrong_type`` if the key has another type than `value_type`.
+        """
+        value = self._typed(key, value_type)
+        return value if isinstance(value, int) else None
+
+    def number(self, key: str, *, value_type: ValueType = ValueType.FLOAT32) -> float | None:
+        """Real number under a key; as `integer`."""
+        value = self._typed(key, value_type)
+        return value if isinstance(value, float) else None
+
+    def boolean(self, key: str) -> bool | None:
+        """Truth value under a key; as `integer`."""
+        value = self._typed(key, ValueType.BOOL)
+        return value if isinstance(value, bool) else None
+
+    def string(self, key: str) -> str | None:
+        """Text under a key; as `integer`."""
+        value = self._typed(key, ValueType.STRING)
+        return value if isinstance(value, str) else None
+
+    def array(self, key: str, *element_types: ValueType) -> tuple[Scalar, ...] | None:
+        """Elements of the array under a key, None when there is no such key.
+
+        Parameters
+        ----------
+        key : str
+        *element_types : ValueType
+            Those that are allowed; llama.cpp often takes both INT32 and UINT32.
+
+        Raises
+        ------
+        HeaderError
+            ``wrong_type`` if the key holds no array, or one of other elements.
+        """
+        entry = self.keys.get(key)
+        if entry is None:
+            return None
+        if entry.element_type not in element_types:
+            expected = " or ".join(f"ARRAY of {element.name}" for element in element_types)
+            raise self._wrong_type(entry, expected)
+        value = self.value(key)
+        return value if isinstance(value, tuple) else None
+
+    def _typed(self, key: str, value_type: ValueType) -> Value | None:
+        entry = self.keys.get(key)
+        if entry is None:
+            return None
+        if entry.type is not value_type:
+            raise self._wrong_type(entry, value_type.name)
+        return self.value(key)
+
+    def _wrong_type(self, entry: KeyValue, expected: str) -> HeaderError:
+        found = entry.type.name
+        if entry.element_type is not None:
+            found += f" of {entry.element_type.name}"
+        return HeaderError(
+            code="wrong_type",
+            message=f"found type {found}, expected {expected}, as llama.cpp does: write the key "
+            "again with that type, or get another version of the file",
+            path=self.path,
+            field=entry.key,
+            offset=entry.start,
+        )
+
+    def _payload(self, entry: KeyValue) -> bytes:
+        if isinstance(self._source, bytes):
+            return self._source[entry.value_start : entry.end]
+        if self.path is None:
+            raise HeaderError(
+                code="no_path",
+                message="this value is too large to be kept, and the file that holds it has no "
+                "name here: read the header with its path",
+                field=entry.key,
+            )
+        fd = _open(self.path)
+        try:
+            if _FileIdentity.of(fd) != self._source:
+                raise HeaderError(
+                    code="changed_meanwhile",
+                    message="the file is not the one whose header was read: read it again when "
+                    "nothing writes to it",
+                    path=self.path,
+                    field=entry.key,
+                )
+            return _read_range(fd, entry.value_start, entry.end)
+        finally:
+            os.close(fd)
+
+
+@dataclass(frozen=True, slots=True)
+class _FileIdentity:
+    device: int
+    inode: int
+    size: int
+    mtime_ns: int
+
+    @classmethod
+    def of(cls, fd: int) -> _FileIdentity:
+        status = os.fstat(fd)
+        return cls(status.st_dev, status.st_ino, status.st_size, status.st_mtime_ns)
+
+
+def read_header(path: Path | str) -> Header:
+    """Read and check the header of a GGUF file; the file is closed again.
+
+    Parameters
+    ----------
+    path : Path or str
+
+    Returns
+    -------
+    Header
+
+    Raises
+    ------
+    HeaderError
+        With a code of its own for everything that llama.cpp would refuse (docs/errors.md), and
+        ``unreadable`` when the file cannot be opened.
+    """
+    path = Path(path)
+    fd = _open(path)
+    try:
+        return read_header_from(fd, path=path)
+    finally:
+        os.close(fd)
+
+
+def read_header_from(fd: int, *, path: Path | None = None) -> Header:
+    """Read and check a header through a descriptor, which stays open and keeps its position.
+
+    Parameters
+    ----------
+    fd : int
+        Open for reading.
+    path : Path, optional
+        Where the file is: named in errors, and opened again for values of more than 4 KiB.
+
+    Raises
+    ------
+    HeaderError
+        As `read_header`.
+    """
+    try:
+        identity = _FileIdentity.of(fd)
+        return _header(_core.HeaderIndex.open(fd), path=path, source=identity)
+    except HeaderError as error:
+        error.path = path
+        if path is not None:
+            _add_neighbours(error, fd, path)
+        raise
+
+
+def parse_header(data: bytes, *, file_size: int) -> Header:
+    """Check a header in memory: one that an edit is about to write.
+
+    Parameters
+    ----------
+    data : bytes
+        Start of the file, at least the whole header.
+    file_size : int
+        Bytes that the whole file has, or will have.
+
+    Raises
+    ------
+    HeaderError
+        As `read_header`.
+    """
+    data = bytes(data)
+    return _header(_core.HeaderIndex.parse(data, file_size=file_size), path=None, source=data)
+
+
+def _header(
+    index: _core.HeaderIndex, *, path: Path | None, source: bytes | _FileIdentity
+) -> Header:
+    entries = [
+        KeyValue(
+            key,
+            ValueType(type_),
+            None if element_type is None else ValueType(element_type),
+            count,
+            start,
+            value_start,
+            end,
+        )
+        for key, type_, element_type, count, start, value_start, end in index.key_spans()
+    ]
+    return Header(
+        path=path,
+        version=index.version,
+        alignment=index.alignment,
+        file_size=index.file_size,
+        keys=MappingProxyType({entry.key: entry for entry in entries}),
+        tensor_count=index.tensor_count,
+        keys_end=index.keys_end,
+        infos_end=index.infos_end,
+        data_offset=index.data_offset,
+        data_end=index.data_end,
+        _index=index,
+        _source=source,
+        _key_numbers={entry.key: number for number, entry in enumerate(entries)},
+        _tensors=None,
+    )
+
+
+def _open(path: Path) -> int:
+    """Open for reading, without waiting for a pipe's other end."""
+    try:
+        mode = path.stat().st_mode
+        if stat.S_ISREG(mode):
+            return os.open(path, os.O_RDONLY)
+    except OSError as error:
+        reason = error.strerror or str(error)
+        raise HeaderError(
+            code="unreadable",
+            message=f"cannot be opened ({reason}): check the name and the permissions",
+            path=path,
+        ) from error
+    found = "a directory" if stat.S_ISDIR(mode) else "a pipe or device"
+    raise HeaderError(
+        code="not_gguf", message=f"found {found}, expected a GGUF file: name the file", path=path
+    )
+
+
+def _read_range(fd: int, start: int, end: int) -> bytes:
+    """Bytes of a file from `start` to `end`, fewer where it ends before."""
+    chunks = []
+    while start < end:
+        chunk = os.pread(fd, end - start, start)
+        if not chunk:
+            break
+        chunks.append(chunk)
+        start += len(chunk)
+    return b"".join(chunks)
+
+
+def _add_neighbours(error: HeaderError, fd: int, path: Path) -> None:
+    """Let files beside this one explain the error."""
+    journal = path.with_name(path.name + JOURNAL_SUFFIX)
+    if error.code == "not_gguf" and os.pread(fd, 4, 0) == bytes(4) and journal.exists():
+        error.code = "interrupted_edit"
+        error.message = (
+            f"an edit of this file was interrupted, and its journal {journal.name} is here: run "
+            "`ggufext recover` on the file, which finishes the edit or restores the old file"
+        )
+    elif error.code in {"truncated", "data_past_end"}:
+        unfinished = [path.name + suffix for suffix in (".part", ".incomplete", ".aria2")]
+        present = [name for name in unfinished if path.with_name(name).exists()]
+        if present:
+            error.message += f" ({', '.join(present)} lies beside it)"

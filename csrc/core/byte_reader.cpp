@@ -1,0 +1,53 @@
+#include "byte_reader.hpp"
+
+#include <unistd.h>
+
+#include <algorithm>
+#include <cerrno>
+#include <cstring>
+
+#include "message.hpp"
+
+namespace ggufext {
+
+ByteReader::ByteReader(const uint8_t* data, size_t size)
+    : end_(size), window_(reinterpret_cast<const char*>(data)), window_size_(size) {}
+
+ByteReader::ByteReader(int fd, uint64_t file_size)
+    : fd_(fd), end_(file_size), buffer_(new char[kWindow]), window_(buffer_.get()) {}
+
+Status ByteReader::peek(size_t size, std::string_view* window) {
+  const bool is_inside = position_ >= window_start_ && position_ <= window_start_ + window_size_ &&
+                         window_start_ + window_size_ - position_ >= size;
+  if (!is_inside) RETURN_IF_ERROR(refill(size));
+  const size_t skipped = static_cast<size_t>(position_ - window_start_);
+  *window = std::string_view(window_ + skipped, window_size_ - skipped);
+  return Status::ok();
+}
+
+Status ByteReader::refill(size_t size) {
+  const size_t wanted = static_cast<size_t>(std::min<uint64_t>(kWindow, remaining()));
+  window_start_ = position_;
+  window_size_ = 0;
+  while (window_size_ < wanted) {
+    const ssize_t got = pread(fd_, buffer_.get() + window_size_, wanted - window_size_,
+                              static_cast<off_t>(window_start_ + window_size_));
+    if (got < 0 && errno == EINTR) continue;
+    if (got < 0) {
+      return Status::error("read_failed",
+                           std::string("the system could not read here: ") + std::strerror(errno) +
+                               "; check the disk or the network mount and try again",
+                           {}, window_start_ + window_size_);
+    }
+    if (got == 0) break;
+    window_size_ += static_cast<size_t>(got);
+  }
+  if (window_size_ >= size) return Status::ok();
+  return Status::error("changed_meanwhile",
+                       "the file had " + grouped(end_) +
+                           " bytes and became shorter while it was read: try again when nothing "
+                           "writes to it",
+                       {}, window_start_ + window_size_);
+}
+
+}  // namespace ggufext
