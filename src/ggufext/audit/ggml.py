@@ -1,0 +1,114 @@
+"""ggml's tensor as llama.cpp hands it to an evaluation callback; layout checked before use.
+
+llama-cpp-python wraps llama.h but not ggml.h. The layout is that of ggml/include/ggml.h in
+llama-cpp-python 0.3.36; `Ggml.verify` compares it with what the loaded library says.
+"""
+
+from __future__ import annotations
+
+import ctypes
+from typing import Any
+
+_MAX_DIMS, _MAX_OP_PARAMS, _MAX_SRC, _MAX_NAME = 4, 16, 10, 64
+
+#: Bytes of ``struct ggml_object``, which `ggml_tensor_overhead` counts beside the tensor.
+_OBJECT_BYTES = 32
+
+
+class LayoutError(Exception):
+    """The loaded ggml lays its tensors out differently from this module."""
+
+
+class Tensor(ctypes.Structure):
+    """``struct ggml_tensor``."""
+
+
+Tensor._fields_ = [
+    ("type", ctypes.c_int32),
+    ("buffer", ctypes.c_void_p),
+    ("ne", ctypes.c_int64 * _MAX_DIMS),
+    ("nb", ctypes.c_size_t * _MAX_DIMS),
+    ("op", ctypes.c_int32),
+    ("op_params", ctypes.c_int32 * _MAX_OP_PARAMS),
+    ("flags", ctypes.c_int32),
+    ("src", ctypes.POINTER(Tensor) * _MAX_SRC),
+    ("view_src", ctypes.POINTER(Tensor)),
+    ("view_offs", ctypes.c_size_t),
+    ("data", ctypes.c_void_p),
+    ("name", ctypes.c_char * _MAX_NAME),
+    ("extra", ctypes.c_void_p),
+    ("padding", ctypes.c_char * 8),
+]
+
+
+class Ggml:
+    """Functions of the ggml that llama.cpp has loaded.
+
+    Parameters
+    ----------
+    library : ctypes.CDLL
+        libllama; the names are found in the libggml it depends on.
+    """
+
+    def __init__(self, library: Any) -> None:
+        self._op_name = self._function(library, "ggml_op_name", ctypes.c_char_p, ctypes.c_int)
+        self._op_desc = self._function(library, "ggml_op_desc", ctypes.c_char_p, ctypes.c_void_p)
+        self._type_name = self._function(library, "ggml_type_name", ctypes.c_char_p, ctypes.c_int)
+        self._get_name = self._function(library, "ggml_get_name", ctypes.c_void_p, ctypes.c_void_p)
+        self._get_data = self._function(library, "ggml_get_data", ctypes.c_void_p, ctypes.c_void_p)
+        self._nbytes = self._function(library, "ggml_nbytes", ctypes.c_size_t, ctypes.c_void_p)
+        self._nelements = self._function(library, "ggml_nelements", ctypes.c_int64, ctypes.c_void_p)
+        self._overhead = self._function(library, "ggml_tensor_overhead", ctypes.c_size_t)
+
+    @staticmethod
+    def _function(library: Any, name: str, result: Any, *arguments: Any) -> Any:
+        function = getattr(library, name)
+        function.restype, function.argtypes = result, arguments
+        return function
+
+    def op_name(self, tensor: Tensor) -> str:
+        """Name of the operation that makes the tensor, as ``"ROPE"``."""
+        return _text(self._op_name(tensor.op))
+
+    def type_name(self, number: int) -> str:
+        """Name of a tensor type, as ``"q8_0"``."""
+        return _text(self._type_name(number))
+
+    def type_number(self, name: str) -> int:
+        """Look up the number that a tensor type has in this build."""
+        numbers = (number for number in range(256) if self.type_name(number) == name)
+        number = next(numbers, None)
+        if number is None:
+            raise ValueError(f"ggml knows no tensor type {name!r}")
+        return number
+
+    def nbytes(self, tensor: Tensor) -> int:
+        """Bytes that the tensor occupies."""
+        return int(self._nbytes(ctypes.byref(tensor)))
+
+    def verify(self, tensor: Tensor) -> None:
+        """Compare the layout with the library's own view of a live tensor.
+
+        Raises
+        ------
+        LayoutError
+            When a field lies elsewhere in this build.
+        """
+        address = ctypes.addressof(tensor)
+        elements = 1
+        for extent in tensor.ne:
+            elements *= extent
+        found = {
+            "size": (ctypes.sizeof(Tensor), int(self._overhead()) - _OBJECT_BYTES),
+            "ne": (elements, self._nelements(address)),
+            "op": (self.op_name(tensor), _text(self._op_desc(address))),
+            "data": (tensor.data, self._get_data(address)),
+            "name": (address + Tensor.name.offset, self._get_name(address)),
+        }
+        wrong = {field: pair for field, pair in found.items() if pair[0] != pair[1]}
+        if wrong:
+            raise LayoutError(f"struct ggml_tensor is laid out differently here: {wrong}")
+
+
+def _text(value: bytes | None) -> str:
+    return value.decode() if value is not None else ""

@@ -1,0 +1,336 @@
+"""What llama.cpp really does with a file: the ROPE node of every layer, KV cache and logits.
+
+The model runs in a child process (`ggufext.audit.probe`), because a failed assertion of
+llama.cpp ends the process it happens in.
+"""
+
+from __future__ import annotations
+
+import base64
+import json
+import os
+import re
+import signal
+import subprocess
+import sys
+from dataclasses import asdict, dataclass
+from enum import IntEnum
+from typing import TYPE_CHECKING, Any, Literal
+
+from ggufext.errors import EngineError
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+    from pathlib import Path
+
+    import numpy as np
+    import numpy.typing as npt
+
+#: Value of a metadata key that stands in for the file's.
+Override = bool | int | float | str
+
+_LAST_LINES = 3
+
+#: Where the sources lay on the machine that compiled llama.cpp: noise before ``src/…``.
+_BUILD_FOLDER = re.compile(r"\S*/vendor/llama\.cpp/")
+
+_CACHE_LINE = re.compile(
+    r"size = +[\d.]+ MiB \( *(?P<cells>\d+) cells, +(?P<layers>\d+) layers, +\d+/(?P<streams>\d+)"
+    r" seqs\), K \((?P<type_k>\w+)\): +(?P<mib_k>[\d.]+) MiB,"
+    r" V \((?P<type_v>\w+)\): +(?P<mib_v>[\d.]+) MiB"
+)
+
+
+class RopeMode(IntEnum):
+    """How ggml pairs the rotated values (GGML_ROPE_TYPE_* of ggml.h)."""
+
+    INTERLEAVED = 0
+    HALF = 2
+    SECTIONS = 8
+    VISION = 24
+    INTERLEAVED_SECTIONS = 40
+
+
+@dataclass(frozen=True, slots=True)
+class RopeNode:
+    """One rotation as llama.cpp computes it; reals are float32.
+
+    Attributes
+    ----------
+    layer : int
+    tensor : "q" or "k"
+    n_dims : int
+        Rotated values of a head.
+    mode : RopeMode
+    n_ctx_orig : int
+        Training length that YaRN's correction range is computed from, tokens.
+    freq_base, freq_scale : float
+        Base θ, and what every angle is multiplied by (1/factor).
+    ext_factor : float
+        1 where YaRN mixes, 0 elsewhere.
+    attn_factor : float
+        What the rotated values are multiplied by, beside YaRN's own 1 + 0.1 ln(1/freq_scale).
+    beta_fast, beta_slow : float
+    factors : tuple of float or None
+        What each pair's angle is divided by, when the file brings such a tensor.
+    """
+
+    layer: int
+    tensor: Literal["q", "k"]
+    n_dims: int
+    mode: RopeMode
+    n_ctx_orig: int
+    freq_base: float
+    freq_scale: float
+    ext_factor: float
+    attn_factor: float
+    beta_fast: float
+    beta_slow: float
+    factors: tuple[float, ...] | None
+
+
+@dataclass(frozen=True, slots=True)
+class CacheTensor:
+    """K or V of one layer's cache as allocated; exact where the log rounds to 0.01 MiB.
+
+    Attributes
+    ----------
+    layer : int
+    tensor : "k" or "v"
+    type : str
+        ggml's name: ``"f16"``, ``"q8_0"`` …
+    cells : int
+        Tokens it holds, over all streams.
+    size : int
+        Bytes.
+    """
+
+    layer: int
+    tensor: Literal["k", "v"]
+    type: str
+    cells: int
+    size: int
+
+
+@dataclass(frozen=True, slots=True)
+class CacheLine:
+    """One KV cache in llama.cpp's log: cells of a stream, layers, and MiB to two decimals."""
+
+    cells: int
+    layers: int
+    streams: int
+    type_k: str
+    mib_k: float
+    type_v: str
+    mib_v: float
+
+
+@dataclass(frozen=True, slots=True)
+class ContextSettings:
+    """Parameters of a llama.cpp context; None leaves llama_context_default_params alone.
+
+    The names are those of ``llama_context_params`` in llama.h; types go by ggml's names
+    (``"q8_0"``), the scaling type by its name in files (``"yarn"``).
+    """
+
+    n_ctx: int | None = None
+    n_batch: int | None = None
+    n_ubatch: int | None = None
+    n_seq_max: int | None = None
+    type_k: str | None = None
+    type_v: str | None = None
+    swa_full: bool | None = None
+    kv_unified: bool | None = None
+    flash_attn_type: int | None = None
+    rope_scaling_type: str | None = None
+    rope_freq_base: float | None = None
+    rope_freq_scale: float | None = None
+    yarn_ext_factor: float | None = None
+    yarn_attn_factor: float | None = None
+    yarn_beta_fast: float | None = None
+    yarn_beta_slow: float | None = None
+    yarn_orig_ctx: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Observation:
+    """What one run of a model showed.
+
+    Attributes
+    ----------
+    n_ctx_train : int
+        Training length as llama.cpp understands the file, tokens.
+    n_ctx : int
+        Context really created (rounded up to 256), tokens.
+    n_vocab : int
+    rope_nodes : tuple of RopeNode
+        By layer, q before k; empty for a model that does not rotate.
+    cache_tensors : tuple of CacheTensor
+    log : tuple of str
+        Lines of llama.cpp.
+    logits : tuple of bytes
+        One entry a start position: little-endian float32, tokens × n_vocab.
+    """
+
+    n_ctx_train: int
+    n_ctx: int
+    n_vocab: int
+    rope_nodes: tuple[RopeNode, ...]
+    cache_tensors: tuple[CacheTensor, ...]
+    log: tuple[str, ...]
+    logits: tuple[bytes, ...]
+
+    @property
+    def cache_lines(self) -> tuple[CacheLine, ...]:
+        """KV caches as the log reports them, the global layers' before the local layers'."""
+        return tuple(
+            CacheLine(
+                cells=int(match["cells"]),
+                layers=int(match["layers"]),
+                streams=int(match["streams"]),
+                type_k=match["type_k"],
+                mib_k=float(match["mib_k"]),
+                type_v=match["type_v"],
+                mib_v=float(match["mib_v"]),
+            )
+            for match in map(_CACHE_LINE.search, self.log)
+            if match
+        )
+
+    def logits_array(self, run: int = 0) -> npt.NDArray[np.float32]:
+        """Logits of one start position as an array of shape (tokens, n_vocab)."""
+        import numpy as np
+
+        return np.frombuffer(self.logits[run], dtype="<f4").reshape(-1, self.n_vocab)
+
+
+def rope_nodes(
+    path: Path,
+    *,
+    n_ctx: int | None = None,
+    kv_overrides: Mapping[str, Override] | None = None,
+) -> tuple[RopeNode, ...]:
+    """Read the ROPE node of every layer, for Q and K.
+
+    Parameters
+    ----------
+    path : Path
+        A GGUF file.
+    n_ctx : int, optional
+        Context to create, tokens; the file's training length when absent. Its KV cache is
+        allocated. It decides between the long and the short factors of a longrope file.
+    kv_overrides : mapping, optional
+        Metadata values that stand in for the file's, by key.
+
+    Returns
+    -------
+    tuple of RopeNode
+        By layer, q before k.
+
+    Raises
+    ------
+    EngineError
+        As `observe`.
+    """
+    settings = ContextSettings(n_ctx=n_ctx)
+    return observe(path, settings=settings, tokens=(0,), kv_overrides=kv_overrides).rope_nodes
+
+
+def observe(
+    path: Path,
+    *,
+    tokens: Sequence[int],
+    starts: Sequence[int] = (0,),
+    settings: ContextSettings | None = None,
+    kv_overrides: Mapping[str, Override] | None = None,
+) -> Observation:
+    """Run a model on fixed tokens and tell everything it did.
+
+    Parameters
+    ----------
+    path : Path
+        A GGUF file.
+    tokens : sequence of int
+        At least one token; logits are returned for each.
+    starts : sequence of int
+        Positions of the first token, ≥ 0; every start is a run of its own in an empty memory.
+    settings : ContextSettings, optional
+        Context parameters; llama.cpp's defaults when absent.
+    kv_overrides : mapping, optional
+        Metadata values that stand in for the file's, by key.
+
+    Raises
+    ------
+    EngineError
+        ``engine_missing`` without llama-cpp-python, ``model_not_loaded`` and
+        ``context_not_created`` with llama.cpp's own words, ``decode_failed``, ``engine_died``
+        with the last lines of the log when llama.cpp ends its process, ``engine_unknown`` and
+        ``unknown_rope_node`` when this llama.cpp's graph is not one that this module can read.
+    """
+    chosen = asdict(settings or ContextSettings())
+    reply, log = _ask(
+        path,
+        {
+            "path": str(path),
+            "tokens": list(tokens),
+            "starts": list(starts),
+            "settings": {name: value for name, value in chosen.items() if value is not None},
+            "kv_overrides": dict(kv_overrides or {}),
+        },
+    )
+    return Observation(
+        n_ctx_train=reply["n_ctx_train"],
+        n_ctx=reply["n_ctx"],
+        n_vocab=reply["n_vocab"],
+        rope_nodes=tuple(_rope_node(fields) for fields in reply["nodes"]),
+        cache_tensors=tuple(CacheTensor(**fields) for fields in reply["cache_tensors"]),
+        log=log,
+        logits=tuple(base64.b64decode(each) for each in reply["logits"]),
+    )
+
+
+def _rope_node(fields: dict[str, Any]) -> RopeNode:
+    factors = fields["factors"]
+    return RopeNode(
+        **{
+            **fields,
+            "mode": RopeMode(fields["mode"]),
+            "factors": None if factors is None else tuple(factors),
+        }
+    )
+
+
+def _ask(path: Path, request: dict[str, Any]) -> tuple[dict[str, Any], tuple[str, ...]]:
+    """Run the child on one request; its reply and the lines of the log."""
+    # The child imports what this process would import, whatever started this process.
+    program = (
+        f"import sys; sys.path[:] = {sys.path!r}; from ggufext.audit.probe import main; main()"
+    )
+    child = subprocess.run(
+        [sys.executable, "-c", program],
+        input=json.dumps(request).encode(),
+        capture_output=True,
+        check=False,
+        env=os.environ | {"GGML_NO_BACKTRACE": "1"},
+    )
+    log = tuple(child.stderr.decode(errors="replace").splitlines())
+    if child.returncode:
+        raise EngineError(code="engine_died", path=path, message=_death(child.returncode, log))
+    reply: dict[str, Any] = json.loads(child.stdout)
+    if error := reply.get("error"):
+        raise EngineError(code=error["code"], path=path, message=error["message"])
+    return reply, log
+
+
+def _death(status: int, log: Sequence[str]) -> str:
+    how = f"ended with status {status}" if status > 0 else f"was ended by {_signal(-status)}"
+    lines = [_BUILD_FOLDER.sub("", line).strip() for line in log if line.strip()]
+    last = " | ".join(lines[: -_LAST_LINES - 1 : -1])
+    return f"llama.cpp's process {how}; its log, last line first: {last or 'empty'}"
+
+
+def _signal(number: int) -> str:
+    try:
+        return signal.Signals(number).name
+    except ValueError:
+        return f"signal {number}"
