@@ -1,5 +1,45 @@
-"""Extend the context of GGUF models in place, and measure whether they still find anything."""
+"""Extend the context of GGUF models in place, and measure whether they still find anything.
+
+`read_header`, `inspect`, `plan`, `rewrite`, `undo` and `recover` are the whole way from a file to
+a longer context and back; their results are frozen dataclasses. They are loaded when first used.
+"""
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 __version__ = "0.1.0"
+
+if TYPE_CHECKING:
+    from ggufext.api import (
+        Method,
+        inspect,
+        model_facts,
+        plan,
+        plan_all_methods,
+        read_header,
+        recover,
+        rewrite,
+        undo,
+    )
+
+__all__ = [
+    "Method",
+    "__version__",
+    "inspect",
+    "model_facts",
+    "plan",
+    "plan_all_methods",
+    "read_header",
+    "recover",
+    "rewrite",
+    "undo",
+]
+
+
+def __getattr__(name: str) -> object:
+    if name not in __all__:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    from ggufext import api
+
+    return getattr(api, name)

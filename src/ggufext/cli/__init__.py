@@ -1,1 +1,72 @@
-"""The command line: thin shells over the public API."""
+"""The command line: thin shells over the public API, and the one place that maps errors."""
+
+from __future__ import annotations
+
+import os
+import sys
+from importlib import import_module
+
+import click
+
+from ggufext import __version__
+from ggufext.cli.output import show_error
+from ggufext.errors import GgufextError
+
+#: Commands by name; each lies in the module of its name and is loaded when it is called.
+_COMMANDS = ("inspect", "plan", "rewrite", "undo", "recover")
+
+
+class _Commands(click.Group):
+    """A group whose commands are imported when they are needed."""
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        return list(_COMMANDS)
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+        if cmd_name not in _COMMANDS:
+            return None
+        command = getattr(import_module(f"ggufext.cli.{cmd_name}"), cmd_name)
+        assert isinstance(command, click.Command)
+        return command
+
+
+@click.group(
+    cls=_Commands, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 98}
+)
+@click.version_option(__version__, prog_name="ggufext")
+def cli() -> None:
+    r"""Extend the context of GGUF models in place.
+
+    \b
+    ggufext plan model.gguf --target 32k       every method side by side, nothing written
+    ggufext rewrite model.gguf --target 32k    write the RoPE metadata in place
+    ggufext undo model.gguf                    the exact original bytes again
+    """
+
+
+def main() -> None:
+    """Run the command line: exit 0 done, 1 refused or failed, 2 usage, 130 interrupted."""
+    as_json = "--json" in sys.argv[1:]
+    try:
+        cli.main(standalone_mode=False)
+    except GgufextError as error:
+        show_error(error, as_json=as_json)
+        sys.exit(1)
+    except click.ClickException as error:
+        error.show()
+        sys.exit(error.exit_code)
+    except (click.Abort, KeyboardInterrupt):
+        click.echo("interrupted", err=True)
+        sys.exit(130)
+    except BrokenPipeError:
+        # Whoever read the output has enough; nothing more can be said there.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        sys.exit(1)
+    except OSError as error:
+        show_error(_as_error(error), as_json=as_json)
+        sys.exit(1)
+
+
+def _as_error(error: OSError) -> GgufextError:
+    where = f"{error.filename}: " if error.filename else ""
+    return GgufextError(code="os_error", message=f"{where}{error.strerror or error}")

@@ -14,11 +14,11 @@ import sys
 import threading
 from contextlib import contextmanager
 from functools import cache
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
+    from pathlib import Path
 
 #: fallocate modes of Linux (linux/falloc.h).
 _COLLAPSE_RANGE = 0x08

@@ -14,10 +14,9 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from ggufext import __version__
-from ggufext.errors import JournalError
 from ggufext.editing.patch import HISTORY_KEY, encode_entry, restoring_patch
-from ggufext.header.header import ValueType
-from ggufext.header.reading import parse_header
+from ggufext.errors import JournalError
+from ggufext.header.header import ValueType, parse_header
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -227,7 +226,7 @@ def undo_patch(header: Header, header_bytes: bytes, history: History) -> Patch:
 def original_header(header: Header, header_bytes: bytes, history: History) -> Header:
     """The header of the original file, for planning again; raises as `undo_patch` does."""
     patch = undo_patch(header, header_bytes, history)
-    return parse_header(patch.applied(header_bytes), file_size=patch.size_after)
+    return parse_header(patch.applied(header_bytes), file_size=patch.size_after, path=header.path)
 
 
 def _text(value: object) -> str:
@@ -240,8 +239,6 @@ def _count(value: object) -> int:
     if not isinstance(value, int) or isinstance(value, bool) or value < 0:
         raise TypeError
     return value
-
-
 
 
 def sidecar(path: Path) -> Path:

@@ -11,7 +11,6 @@ import hashlib
 import json
 from dataclasses import dataclass
 from enum import Enum
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 from ggufext.editing.patch import Patch, Span
@@ -19,6 +18,8 @@ from ggufext.errors import JournalError
 from ggufext.header.header import JOURNAL_SUFFIX
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     from ggufext.editing.files import FileSystem
 
 _FORMAT = 1
@@ -69,7 +70,7 @@ class Journal:
 
     def encode(self) -> bytes:
         """The journal as a file's content."""
-        body = {
+        body: dict[str, object] = {
             "format": _FORMAT,
             "direction": self.direction.value,
             "inode": self.inode,
@@ -167,9 +168,7 @@ def fingerprints(
         offset = index * block
         if any(s.offset < offset + block and offset < s.offset + len(s.old) for s in patch.spans):
             continue
-        marks.append(
-            Fingerprint(offset, block, fingerprint_at(files, descriptor, offset, block))
-        )
+        marks.append(Fingerprint(offset, block, fingerprint_at(files, descriptor, offset, block)))
     return tuple(marks)
 
 

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 from ggufext.editing import guards, history
 from ggufext.editing import journal as journals
 from ggufext.errors import EditError, GgufextError, HeaderError
-from ggufext.header.reading import read_header_from
+from ggufext.header.header import parse_header, read_header_from
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -82,6 +82,8 @@ def open_model(
             )
         guards.check_first_shard(header, path)
         header_bytes = files.read(descriptor, 0, header.data_offset)
+        # Values come from memory from here on: opening the file again would break the lease.
+        header = parse_header(header_bytes, file_size=header.file_size, path=path)
         earlier, original = _earlier_edit(files, path, header, header_bytes)
         yield OpenModel(
             path=path,

@@ -27,8 +27,9 @@ HISTORY_KEY = "ggufext.history"
 #: Bytes of magic, version and the two counts.
 FIXED_SIZE = 24
 
-#: Entries from this size on are left where they are: the front ends before the first of them.
-_LARGE_ENTRY = 16 * 1024
+#: Entries from these sizes on are left where they are: the front ends before the first of them.
+_LARGE_ARRAY = 1024
+_LARGE_ENTRY = 64 * 1024
 
 #: Room that a new filler leaves for later edits, bytes.
 _ROOM_FOR_LATER = 512
@@ -154,7 +155,8 @@ def front_end(header: Header, replaced: Mapping[str, bytes | None]) -> int:
     """
     end = FIXED_SIZE
     for entry in header.keys.values():
-        if entry.end - entry.start >= _LARGE_ENTRY:
+        large = _LARGE_ARRAY if entry.type is ValueType.ARRAY else _LARGE_ENTRY
+        if entry.end - entry.start >= large:
             break
         end = entry.end
     for key, new in replaced.items():
@@ -204,7 +206,7 @@ def front_patch(
     return Patch(
         size=header.file_size,
         old_front=header_bytes[:end],
-        new_front=_fixed(header, header_bytes, count) + body + filler,
+        new_front=_fixed(header_bytes, count) + body + filler,
         spans=spans,
     )
 
@@ -216,8 +218,9 @@ def compact_patch(
     replaced: Mapping[str, bytes | None],
     added: tuple[bytes, ...],
 ) -> Patch:
-    """Patch that rewrites the whole header without a filler: for a copy, which need not grow
-    in blocks. New entries go where `front_patch` would put them.
+    """Patch that rewrites the whole header without a filler: for a copy, which grows freely.
+
+    New entries go where `front_patch` would put them.
 
     Parameters are those of `front_patch`; a filler in the file is removed.
     """
@@ -231,7 +234,7 @@ def compact_patch(
         behind[span.offset - end : span.offset - end + len(span.new)] = span.new
     gone = sum(new is None for new in changes.values())
     count = header.key_count - gone + len(added)
-    new = _fixed(header, header_bytes, count) + b"".join((*front, *added)) + bytes(behind)
+    new = _fixed(header_bytes, count) + b"".join((*front, *added)) + bytes(behind)
     if header.tensor_count:
         new += bytes(-len(new) % header.alignment)
     return Patch(size=header.file_size, old_front=header_bytes, new_front=new)
@@ -253,7 +256,7 @@ def restoring_patch(
     return Patch(
         size=header.file_size,
         old_front=header_bytes[:end],
-        new_front=_fixed(header, header_bytes, count) + b"".join(entries),
+        new_front=_fixed(header_bytes, count) + b"".join(entries),
         spans=spans,
     )
 
@@ -290,10 +293,9 @@ def _changed_entries(
     return front, tuple(spans)
 
 
-def _fixed(header: Header, header_bytes: bytes, key_count: int) -> bytes:
+def _fixed(header_bytes: bytes, key_count: int) -> bytes:
     return header_bytes[:16] + struct.pack("<Q", key_count)
 
 
 def _rounded_up(size: int, step: int) -> int:
     return -(-size // step) * step
-

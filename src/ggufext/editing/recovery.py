@@ -35,9 +35,7 @@ class State(Enum):
     """There was nothing to do."""
 
 
-def recover_open_file(
-    files: FileSystem, descriptor: int, path: Path, journal: Journal
-) -> State:
+def recover_open_file(files: FileSystem, descriptor: int, path: Path, journal: Journal) -> State:
     """Complete or take back the edit of a journal, then remove the journal.
 
     Running it again, or cutting it off anywhere and running it again, ends the same.

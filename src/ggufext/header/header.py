@@ -348,7 +348,7 @@ def read_header_from(fd: int, *, path: Path | None = None) -> Header:
         raise
 
 
-def parse_header(data: bytes, *, file_size: int) -> Header:
+def parse_header(data: bytes, *, file_size: int, path: Path | None = None) -> Header:
     """Check a header in memory: one that an edit is about to write.
 
     Parameters
@@ -357,6 +357,8 @@ def parse_header(data: bytes, *, file_size: int) -> Header:
         Start of the file, at least the whole header.
     file_size : int
         Bytes that the whole file has, or will have.
+    path : Path, optional
+        Named in errors.
 
     Raises
     ------
@@ -364,7 +366,7 @@ def parse_header(data: bytes, *, file_size: int) -> Header:
         As `read_header`.
     """
     data = bytes(data)
-    return _header(_core.HeaderIndex.parse(data, file_size=file_size), path=None, source=data)
+    return _header(_core.HeaderIndex.parse(data, file_size=file_size), path=path, source=data)
 
 
 def _header(

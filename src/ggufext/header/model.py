@@ -11,8 +11,6 @@ from ggufext.header.architectures import Layout, Positions, Support, architectur
 from ggufext.header.header import ValueType
 
 if TYPE_CHECKING:
-    from pathlib import Path
-
     from ggufext.header.architectures import Architecture
     from ggufext.header.header import Header, Value
 
@@ -136,89 +134,66 @@ class ModelFacts:
 
 
 class _Reader:
-    """Typed values of one header, with llama.cpp's strictness about types."""
+    """Checked values of one architecture's keys."""
 
     def __init__(self, header: Header, prefix: str) -> None:
         self.header = header
         self.prefix = prefix
 
-    def nonsense(self, key: str, expected: str) -> NoReturn:
-        entry = self.header.keys[key]
+    def nonsense(self, suffix: str, expected: str) -> NoReturn:
+        key = self.prefix + suffix
         raise HeaderError(
             code="nonsense_value",
             field=key,
-            offset=entry.start,
+            offset=self.header.keys[key].start,
             path=self.header.path,
             message=f"is {self.header.value(key)!r}; expected {expected}; "
             "convert the model again, or correct the key with gguf-set-metadata",
         )
 
-    def get(self, suffix: str, *types: ValueType) -> Value | None:
-        """Value of {architecture}.{suffix}; None where absent."""
-        key = self.prefix + suffix
-        entry = self.header.keys.get(key)
-        if entry is None:
-            return None
-        if entry.type not in types:
-            wanted = " or ".join(t.name.lower() for t in types)
-            raise HeaderError(
-                code="wrong_type",
-                field=key,
-                offset=entry.start,
-                path=self.header.path,
-                message=f"has type {entry.type.name.lower()}; llama.cpp reads {wanted}; "
-                "convert the model again",
-            )
-        return self.header.value(key)
-
     def count(self, suffix: str, *, at_least: int = 1) -> int | None:
-        value = self.get(suffix, ValueType.UINT32)
-        if value is None:
-            return None
-        assert isinstance(value, int)
-        if value < at_least:
-            self.nonsense(self.prefix + suffix, f"{at_least} or more")
+        value = self.header.integer(self.prefix + suffix)
+        if value is not None and value < at_least:
+            self.nonsense(suffix, f"{at_least} or more")
         return value
 
     def required(self, suffix: str) -> int:
         value = self.count(suffix)
         if value is None:
-            raise HeaderError(
-                code="missing_key",
-                field=self.prefix + suffix,
-                path=self.header.path,
-                message="is not in the file; llama.cpp needs it; convert the model again",
-            )
+            self.missing(suffix)
         return value
 
+    def missing(self, suffix: str) -> NoReturn:
+        raise HeaderError(
+            code="missing_key",
+            field=self.prefix + suffix,
+            path=self.header.path,
+            message="is not in the file; llama.cpp needs it; convert the model again",
+        )
+
     def positive(self, suffix: str, *, above: float = 0.0) -> float | None:
-        value = self.get(suffix, ValueType.FLOAT32)
-        if value is None:
-            return None
-        assert isinstance(value, float)
-        if not math.isfinite(value) or value <= above:
-            self.nonsense(self.prefix + suffix, f"a finite number above {above:g}")
+        value = self.header.number(self.prefix + suffix)
+        if value is not None and not (math.isfinite(value) and value > above):
+            self.nonsense(suffix, f"a finite number above {above:g}")
         return value
 
     def factor(self, suffix: str) -> float | None:
-        value = self.get(suffix, ValueType.FLOAT32)
-        if value is None:
-            return None
-        assert isinstance(value, float)
-        if not math.isfinite(value) or value < 0.0:
-            self.nonsense(self.prefix + suffix, "a finite number, 0 or more")
+        value = self.header.number(self.prefix + suffix)
+        if value is not None and not (math.isfinite(value) and value >= 0.0):
+            self.nonsense(suffix, "a finite number, 0 or more")
         return value
 
     def per_layer(self, suffix: str, layers: int) -> tuple[int, ...] | None:
-        value = self.get(suffix, ValueType.UINT32, ValueType.ARRAY)
-        if value is None:
-            return None
-        if isinstance(value, tuple):
-            if len(value) < layers or not all(isinstance(v, int) and v >= 0 for v in value):
-                self.nonsense(self.prefix + suffix, f"{layers} whole numbers, one a layer")
-            return tuple(int(v) for v in value[:layers])
-        assert isinstance(value, int)
-        return (value,) * layers
+        """One number a layer, from an array or from one number for all."""
+        entry = self.header.keys.get(self.prefix + suffix)
+        if entry is None or entry.type is not ValueType.ARRAY:
+            value = self.count(suffix, at_least=0)
+            return None if value is None else (value,) * layers
+        values = self.header.array(entry.key, ValueType.INT32, ValueType.UINT32) or ()
+        numbers = tuple(int(v) for v in values[:layers])
+        if len(numbers) < layers or min(numbers) < 0:
+            self.nonsense(suffix, f"{layers} whole numbers, one a layer")
+        return numbers
 
 
 def model_facts(header: Header, *, train_length: int | None = None) -> ModelFacts:
@@ -247,20 +222,18 @@ def model_facts(header: Header, *, train_length: int | None = None) -> ModelFact
     layer_count = read.required("block_count")
     embedding = read.required("embedding_length")
     heads = read.per_layer("attention.head_count", layer_count)
-    if heads is None or max(heads) == 0:
-        read.required("attention.head_count")
-        read.nonsense(f"{name}.attention.head_count", "at least one head")
+    if heads is None:
+        read.missing("attention.head_count")
+    if max(heads) == 0:
+        read.nonsense("attention.head_count", "at least one head")
     default_head_dim = embedding // max(heads)
     head_dim = read.count("attention.key_length") or default_head_dim
     value_dim = read.count("attention.value_length") or default_head_dim
     rotary_dim = read.count("rope.dimension_count") or head_dim
     if rotary_dim % 2 or not 2 <= rotary_dim <= min(head_dim, _LARGEST_DIMENSION):
-        field = f"{name}.rope.dimension_count"
-        if field not in header.keys:
-            field = f"{name}.attention.key_length"
-        if field not in header.keys:
-            field = f"{name}.embedding_length"
-        read.nonsense(field, f"a head of even size whose {head_dim} dimensions can be rotated")
+        sources = ("rope.dimension_count", "attention.key_length", "embedding_length")
+        source = next(suffix for suffix in sources if f"{name}.{suffix}" in header.keys)
+        read.nonsense(source, f"an even number of rotated dimensions, at most {head_dim} a head")
     freq_base = read.positive("rope.freq_base", above=1.0) or DEFAULT_FREQ_BASE
 
     layers = _layers(
@@ -288,7 +261,10 @@ def model_facts(header: Header, *, train_length: int | None = None) -> ModelFact
         ),
         layers=layers,
         metadata=tuple(
-            (f"{name}.{key}", header.value(f"{name}.{key}") if f"{name}.{key}" in header.keys else None)
+            (
+                f"{name}.{key}",
+                header.value(f"{name}.{key}") if f"{name}.{key}" in header.keys else None,
+            )
             for key in (
                 "context_length",
                 "rope.freq_base",
@@ -309,7 +285,7 @@ def architecture_name(header: Header) -> str:
         ``missing_key`` or ``wrong_type``.
     """
     key = "general.architecture"
-    name = _Reader(header, "").get(key, ValueType.STRING)
+    name = header.string(key)
     if not name:
         raise HeaderError(
             code="missing_key",
@@ -317,7 +293,7 @@ def architecture_name(header: Header) -> str:
             path=header.path,
             message="is not in the file, so nothing says how its tensors form a model",
         )
-    return str(name)
+    return name
 
 
 def quantization(header: Header) -> str | None:
@@ -329,16 +305,16 @@ def quantization(header: Header) -> str | None:
 
 
 def _refuse_what_cannot_be_extended(header: Header, entry: Architecture) -> None:
-    def refuse(code: str, message: str, path: Path | None = header.path) -> NoReturn:
-        raise PlanError(code=code, field="general.architecture", path=path, message=message)
+    def refuse(code: str, message: str) -> NoReturn:
+        raise PlanError(code=code, field="general.architecture", path=header.path, message=message)
 
-    general_type = _Reader(header, "").get("general.type", ValueType.STRING)
+    general_type = header.string("general.type")
     if general_type in _NOT_A_MODEL:
         raise PlanError(
             code="not_a_language_model",
             field="general.type",
             path=header.path,
-            message=f"this file is {_NOT_A_MODEL[str(general_type)]}",
+            message=f"this file is {_NOT_A_MODEL[general_type]}",
         )
     if entry.kind == "draft":
         refuse(
@@ -359,16 +335,16 @@ def _refuse_what_cannot_be_extended(header: Header, entry: Architecture) -> None
 
 
 def _scaling(read: _Reader) -> Scaling:
-    kind = read.get("rope.scaling.type", ValueType.STRING)
+    kind = read.header.string(f"{read.prefix}rope.scaling.type")
     if kind is not None and kind not in {"none", "linear", "yarn", "longrope"}:
-        read.nonsense(f"{read.prefix}rope.scaling.type", "none, linear, yarn or longrope")
+        read.nonsense("rope.scaling.type", "none, linear, yarn or longrope")
     factor = read.factor("rope.scaling.factor")
     if factor is None:
         factor = read.factor("rope.scale_linear")
     names = {tensor.name for tensor in read.header.tensors}
     return Scaling(
         # llama.cpp takes an absent type for linear and an absent or zero factor for 1.
-        type=str(kind) if kind is not None else "linear",
+        type="linear" if kind is None else kind,
         factor=factor or 1.0,
         original_context_length=read.count("rope.scaling.original_context_length", at_least=0),
         attention_factor=read.positive("rope.scaling.attn_factor") or 1.0,
@@ -405,14 +381,15 @@ def _layers(
 
 
 def _local_layers(read: _Reader, default_pattern: int, layer_count: int) -> tuple[bool, ...]:
-    pattern = read.get("attention.sliding_window_pattern", ValueType.UINT32, ValueType.ARRAY)
-    if isinstance(pattern, tuple):
-        if len(pattern) < layer_count:
-            read.nonsense(
-                f"{read.prefix}attention.sliding_window_pattern",
-                f"{layer_count} values, one a layer",
-            )
-        return tuple(bool(is_local) for is_local in pattern[:layer_count])
-    period = int(pattern) if pattern is not None else default_pattern
+    suffix = "attention.sliding_window_pattern"
+    entry = read.header.keys.get(read.prefix + suffix)
+    if entry is not None and entry.type is ValueType.ARRAY:
+        flags = read.header.array(entry.key, ValueType.BOOL, ValueType.INT32, ValueType.UINT32)
+        if flags is None or len(flags) < layer_count:
+            read.nonsense(suffix, f"{layer_count} values, one a layer")
+        return tuple(bool(is_local) for is_local in flags[:layer_count])
+    period = read.count(suffix, at_least=0)
+    if period is None:
+        period = default_pattern
     # A period of 0 means that every layer is local (llama_hparams::set_swa_pattern).
     return tuple(period == 0 or i % period < period - 1 for i in range(layer_count))

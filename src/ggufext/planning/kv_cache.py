@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from enum import Enum
 from typing import TYPE_CHECKING
 
@@ -10,6 +11,9 @@ if TYPE_CHECKING:
 
 #: llama.cpp rounds contexts and local caches up to this many cells (llama-kv-cache*.cpp).
 CELL_PADDING = 256
+
+#: llama.cpp counts positions in 32-bit integers.
+_LONGEST = 2**31 - 1
 
 #: Tokens of a micro-batch that llama.cpp uses when nobody says otherwise.
 DEFAULT_UBATCH = 512
@@ -28,7 +32,9 @@ class CacheType(Enum):
         self.block_elements = block_elements
 
 
-def kv_cache_bytes(layers: tuple[LayerFacts, ...], length: int, cache_type: CacheType) -> int | None:
+def kv_cache_bytes(
+    layers: tuple[LayerFacts, ...], length: int, cache_type: CacheType
+) -> int | None:
     """Bytes of the KV cache for one sequence at a context length.
 
     Global layers hold a cell for every position; local (sliding-window) layers hold no more
@@ -63,29 +69,68 @@ def kv_cache_bytes(layers: tuple[LayerFacts, ...], length: int, cache_type: Cach
     return total
 
 
-def largest_context(
-    layers: tuple[LayerFacts, ...], available: int, cache_type: CacheType, limit: int
-) -> int:
-    """Longest context in tokens whose KV cache fits into a number of bytes.
+@dataclass(frozen=True, slots=True)
+class CacheFit:
+    """Whether a KV cache fits beside the weights.
+
+    Attributes
+    ----------
+    cache_type : str
+        ``"f16"``, ``"q8_0"`` or ``"q4_0"``.
+    bytes : int
+        Of the cache at the target.
+    fits : bool
+        Weights and cache together; compute buffers come on top.
+    largest_context : int
+        Longest context that fits, tokens, a multiple of 256, up to 2³¹ − 1.
+    """
+
+    cache_type: str
+    bytes: int
+    fits: bool
+    largest_context: int
+
+
+def cache_fits(
+    layers: tuple[LayerFacts, ...], length: int, *, weights: int, memory: int
+) -> tuple[CacheFit, ...]:
+    """Which cache types fit into a memory together with the weights.
 
     Parameters
     ----------
-    available : int
-        Bytes left for the cache.
-    limit : int
-        Longest context of interest in tokens.
-
-    Returns
-    -------
-    int
-        A multiple of 256 tokens, at most `limit` rounded up; 0 where nothing fits.
+    length : int
+        Context length in tokens.
+    weights, memory : int
+        Bytes of the tensors, and of the memory that holds everything.
     """
+    fits = []
+    for cache_type in CacheType:
+        size = kv_cache_bytes(layers, length, cache_type)
+        if size is None:
+            continue
+        largest = _largest_context(layers, memory - weights, cache_type)
+        fits.append(CacheFit(cache_type.label, size, weights + size <= memory, largest))
+    return tuple(fits)
+
+
+def bytes_per_token(layers: tuple[LayerFacts, ...], cache_type: CacheType) -> int | None:
+    """Bytes by which the cache grows with each token: what the global layers hold.
+
+    None where the type cannot hold these heads.
+    """
+    growing = tuple(layer for layer in layers if layer.window is None)
+    size = kv_cache_bytes(growing, CELL_PADDING, cache_type)
+    return None if size is None else size // CELL_PADDING
+
+
+def _largest_context(layers: tuple[LayerFacts, ...], available: int, cache_type: CacheType) -> int:
+    """Longest context in tokens, a multiple of 256, whose cache fits into `available` bytes."""
 
     def fits(blocks: int) -> bool:
         size = kv_cache_bytes(layers, blocks * CELL_PADDING, cache_type)
         return size is not None and size <= available
 
-    low, high = 0, _padded(limit) // CELL_PADDING
+    low, high = 0, _LONGEST // CELL_PADDING
     while low < high:
         middle = (low + high + 1) // 2
         low, high = (middle, high) if fits(middle) else (low, middle - 1)

@@ -75,7 +75,7 @@ def linear(freq_base: float, rotary_dim: int, factor: float) -> Rotation:
 
 def ntk_freq_base(freq_base: float, rotary_dim: int, factor: float) -> float:
     """NTK-aware base θ·f^(d/(d−2)), which stretches the slowest pair exactly f times (bloc97)."""
-    return freq_base * factor ** (rotary_dim / (rotary_dim - 2.0))
+    return freq_base * math.pow(factor, rotary_dim / (rotary_dim - 2.0))
 
 
 def rebased(freq_base: float, rotary_dim: int) -> Rotation:

@@ -1,0 +1,69 @@
+"""Arguments and options that several commands share."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+import click
+
+from ggufext.planning.methods import Method
+
+_MULTIPLES = {"": 1, "k": 2**10, "m": 2**20, "g": 2**30, "t": 2**40}
+
+
+class Size(click.ParamType["int"]):
+    """A number with a binary multiple: 32768, 32k, 32K, 1m."""
+
+    def __init__(self, name: str, units: str) -> None:
+        self.name = name
+        self._units = units
+        self._pattern = re.compile(rf"(\d{{1,15}})([{units}]?)", re.IGNORECASE)
+
+    def convert(
+        self, value: object, param: click.Parameter | None, ctx: click.Context | None
+    ) -> int:
+        """Bytes or tokens."""
+        if isinstance(value, int):
+            return value
+        match = self._pattern.fullmatch(str(value))
+        if match is None or int(match[1]) == 0:
+            units = ", ".join(self._units)
+            self.fail(
+                f"{value!r} is not a size: a whole number above 0, with {units} or nothing",
+                param,
+                ctx,
+            )
+        return int(match[1]) * _MULTIPLES[match[2].lower()]
+
+
+TOKENS = Size("tokens", "km")
+BYTES = Size("bytes", "kmgt")
+
+path_argument = click.argument("path", metavar="FILE", type=click.Path(path_type=Path))
+paths_argument = click.argument(
+    "paths", metavar="FILE...", nargs=-1, required=True, type=click.Path(path_type=Path)
+)
+target_option = click.option(
+    "--target", "target_length", type=TOKENS, required=True, help="Context length wanted: 32k, 1m."
+)
+gamma_option = click.option(
+    "--gamma",
+    type=click.FloatRange(-1, 1, min_open=True, max_open=True),
+    help="Decay exponent wanted at the target, for method gamma; the native one is kept without.",
+)
+train_length_option = click.option(
+    "--train-length",
+    type=TOKENS,
+    help="Length the model was really trained on, where the file says something else.",
+)
+allow_lower_base_option = click.option(
+    "--allow-lower-base", is_flag=True, help="Accept a --gamma that lowers the RoPE base."
+)
+follow_option = click.option(
+    "--follow", is_flag=True, help="Edit the file that a symbolic link points to."
+)
+json_option = click.option("--json", "as_json", is_flag=True, help="Print the result as JSON.")
+
+
+METHOD = click.Choice([method.value for method in Method])

@@ -1,0 +1,80 @@
+"""Results as JSON or text, errors and warnings on standard error."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+from enum import Enum
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+
+from ggufext.errors import printable
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Mapping
+
+    from ggufext.errors import GgufextError, ModelWarning
+
+
+def as_json(value: object) -> object:
+    """What `json.dumps` takes: dataclasses by field name, enums by value, paths as text."""
+    if isinstance(value, Enum):
+        return value.value
+    if isinstance(value, Path):
+        return str(value)
+    if dataclasses.is_dataclass(value) and not isinstance(value, type):
+        fields = dataclasses.fields(value)
+        return {field.name: as_json(getattr(value, field.name)) for field in fields}
+    if isinstance(value, dict):
+        return {str(key): as_json(item) for key, item in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [as_json(item) for item in value]
+    return value
+
+
+def show_json(value: object) -> None:
+    """Print one JSON document on standard output."""
+    click.echo(json.dumps(as_json(value), indent=2, ensure_ascii=False))
+
+
+def error_as_json(error: GgufextError) -> Mapping[str, object]:
+    """The error object that programs read."""
+    return {
+        "error": {
+            "code": error.code,
+            "message": error.message,
+            "field": error.field,
+            "offset": error.offset,
+        }
+    }
+
+
+def show_error(error: GgufextError, *, as_json: bool) -> None:
+    """Say an error in one line on standard error, and as JSON on standard output if asked."""
+    click.echo(f"{click.style('error', fg='red', bold=True)}: {error}", err=True)
+    if as_json:
+        show_json(error_as_json(error))
+
+
+def show_warnings(warnings: Iterable[ModelWarning]) -> None:
+    """Say each warning in one line on standard error."""
+    for warning in warnings:
+        label = click.style("warning", fg="yellow", bold=True)
+        click.echo(f"{label}: {printable(warning.message)}", err=True)
+
+
+def tokens(count: int) -> str:
+    """32768 as ``32,768``."""
+    return f"{count:,}"
+
+
+def binary_size(size: int) -> str:
+    """Bytes with a binary unit: ``4.00 GiB``."""
+    value = float(size)
+    for unit in ("bytes", "KiB", "MiB", "GiB"):
+        if value < 1024 or unit == "GiB":
+            break
+        value /= 1024
+    return f"{size:,} bytes" if unit == "bytes" else f"{value:,.2f} {unit}"

@@ -1,0 +1,192 @@
+"""``ggufext plan``: what could be written, and what to expect of it."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import click
+
+from ggufext import api
+from ggufext.cli.options import (
+    BYTES,
+    METHOD,
+    allow_lower_base_option,
+    gamma_option,
+    json_option,
+    path_argument,
+    target_option,
+    train_length_option,
+)
+from ggufext.cli.output import as_json as jsonable
+from ggufext.cli.output import binary_size, show_json, show_warnings, tokens
+from ggufext.editing.inspection import facts_of
+from ggufext.errors import printable
+from ggufext.header.header import read_header
+from ggufext.planning.gamma import Verdict
+from ggufext.planning.kv_cache import cache_fits
+from ggufext.planning.methods import Method
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from pathlib import Path
+
+    from ggufext.header.model import LayerFacts
+    from ggufext.planning.kv_cache import CacheFit
+    from ggufext.planning.plan import Plan
+
+
+@click.command()
+@path_argument
+@target_option
+@click.option("--method", type=METHOD, help="Plan this one; every method side by side without.")
+@gamma_option
+@train_length_option
+@allow_lower_base_option
+@click.option("--vram", type=BYTES, help="Memory that must hold weights and KV cache: 12g.")
+@click.option("--force", is_flag=True, help="Plan a factor above 1024.")
+@json_option
+def plan(
+    path: Path,
+    target_length: int,
+    method: str | None,
+    gamma: float | None,
+    train_length: int | None,
+    allow_lower_base: bool,
+    vram: int | None,
+    force: bool,
+    as_json: bool,
+) -> None:
+    """Show what an extension would write and what to expect of it; nothing is written."""
+    facts = facts_of(path, train_length=train_length)
+    if gamma is not None and method is None:
+        raise click.UsageError("--gamma belongs to --method gamma")
+    if method is None:
+        plans = api.plan_all_methods(facts, target_length=target_length, force=force)
+    else:
+        one = api.plan(
+            facts,
+            target_length=target_length,
+            method=Method(method),
+            gamma=gamma,
+            allow_lower_base=allow_lower_base,
+            force=force,
+        )
+        plans = (one,)
+    fits = _fits(path, facts.layers, target_length, vram)
+    if as_json:
+        shown = [
+            plan_as_json(path, p) | ({"memory": jsonable(fits)} if fits else {}) for p in plans
+        ]
+        show_json(shown[0] if method else {"plans": shown})
+        return
+    if method is None and plans[0].verdict is not Verdict.NO_EXTENSION_NEEDED:
+        _show_table(path, plans)
+    else:
+        for line in plan_lines(path, plans[0]):
+            click.echo(line)
+    for fit in fits:
+        click.echo(_fit_line(fit, target_length))
+    show_warnings(dict.fromkeys(w for p in plans for w in p.warnings))
+
+
+def plan_as_json(path: Path, made: Plan) -> dict[str, object]:
+    """A plan as programs read it."""
+    shown = jsonable(made)
+    assert isinstance(shown, dict)
+    return {"path": str(path), **shown}
+
+
+def plan_lines(path: Path, made: Plan) -> Iterator[str]:
+    """A plan in a few lines of text."""
+    length, source = made.train_length.value, made.train_length.source
+    head = f"{printable(str(path))}: {printable(made.architecture, 64)}, trained on "
+    yield click.style(head, bold=True) + f"{tokens(length)} tokens ({printable(source, 80)})"
+    gamma, target = made.gamma, tokens(made.target_length)
+    if made.verdict is Verdict.NO_EXTENSION_NEEDED:
+        yield f"  {target} tokens need no extension ({made.verdict.value})"
+        return
+    yield f"  {made.method.value} to {target} tokens (factor {made.factor:g}), " + (
+        f"base {made.freq_base.before:,.10g} → {made.freq_base.after:,.10g}"
+        if made.freq_base.before != made.freq_base.after
+        else f"base stays {made.freq_base.before:,.10g}, frequencies by factor "
+        f"{made.freq_scale_factor:g}"
+    )
+    yield (
+        f"  γ {gamma.native:.3f} at {tokens(length)}; at {target} {gamma.unscaled:.3f} without "
+        f"extension, {gamma.effective:.3f} with this plan"
+    )
+    if made.d_horizon is not None:
+        yield (
+            f"  d_horizon {made.d_horizon:,.0f} tokens (base {made.freq_base.before:,.10g}, "
+            f"γ {gamma.effective:.3f})"
+        )
+    angles = made.out_of_distribution
+    yield (
+        f"  angles beyond training: {angles.pairs} of {len(made.inv_freq)} pairs, at most "
+        f"{angles.max_excess:.3g} times"
+    )
+    yield f"  KV cache at {target}: {_cache_sizes(made)}"
+    yield f"  expectation: {made.verdict.value} (derived, not measured)"
+    for edit in made.edits:
+        before = "absent" if edit.before is None else edit.before
+        yield f"    {edit.key}: {before} → {edit.after}"
+
+
+def _cache_sizes(made: Plan) -> str:
+    cache = made.kv_cache_bytes
+    sizes = {"f16": cache.f16, "q8_0": cache.q8_0, "q4_0": cache.q4_0}
+    return ", ".join(f"{name} {binary_size(n)}" for name, n in sizes.items() if n is not None)
+
+
+def _show_table(path: Path, plans: tuple[Plan, ...]) -> None:
+    from rich.console import Console
+    from rich.table import Table
+    from rich.text import Text
+
+    first = plans[0]
+    title = (
+        f"{printable(str(path))}: {printable(first.architecture, 64)}, "
+        f"{tokens(first.train_length.value)} → {tokens(first.target_length)} tokens "
+        f"(factor {first.factor:g}), γ {first.gamma.native:.3f} at training length, "
+        f"{first.gamma.unscaled:.3f} at the target without extension"
+    )
+    table = Table(title=Text(title), title_justify="left")
+    table.add_column("method")
+    for name in ("base", "factor", "attention", "γ effective", "angles beyond training"):
+        table.add_column(name, justify="right")
+    table.add_column("expectation")
+    for made in plans:
+        angles = made.out_of_distribution
+        table.add_row(
+            made.method.value,
+            f"{made.freq_base.after:,.8g}",
+            f"{made.freq_scale_factor:g}",
+            f"{made.attention_factor:.4f}",
+            f"{made.gamma.effective:.3f}",
+            f"{angles.pairs} pairs, ×{angles.max_excess:.3g}",
+            made.verdict.value,
+        )
+    console = Console()
+    if not console.is_terminal:
+        console = Console(width=110)
+    console.print(table)
+    click.echo(f"KV cache at {tokens(first.target_length)} tokens: {_cache_sizes(first)}")
+
+
+def _fits(
+    path: Path, layers: tuple[LayerFacts, ...], target_length: int, vram: int | None
+) -> tuple[CacheFit, ...]:
+    if vram is None:
+        return ()
+    header = read_header(path)
+    weights = header.data_end - header.data_offset
+    return cache_fits(layers, target_length, weights=weights, memory=vram)
+
+
+def _fit_line(fit: CacheFit, target_length: int) -> str:
+    state = "fits" if fit.fits else "does not fit"
+    return (
+        f"  {fit.cache_type} KV cache {binary_size(fit.bytes)} at {tokens(target_length)} tokens: "
+        f"{state} beside the weights; longest context {tokens(fit.largest_context)} tokens "
+        "(compute buffers come on top)"
+    )

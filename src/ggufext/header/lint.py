@@ -1,0 +1,130 @@
+"""What looks wrong, or does not do what it seems to, in a model's metadata."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from ggufext.errors import ModelWarning, printable
+from ggufext.header.architectures import Support
+
+if TYPE_CHECKING:
+    from ggufext.header.header import Header
+    from ggufext.header.model import ModelFacts
+
+#: Keys that converters write and llama.cpp reads for these architectures only
+#: (llama-model.cpp and src/models, llama-cpp-python 0.3.36).
+_READ_ONLY_BY = {
+    "rope.scaling.yarn_ext_factor": frozenset({"grok"}),
+    "rope.scaling.yarn_attn_factor": frozenset({"grok"}),
+    "rope.scaling.yarn_beta_fast": frozenset({"grok", "mistral3"}),
+    "rope.scaling.yarn_beta_slow": frozenset({"grok", "mistral3"}),
+}
+
+
+def lint(header: Header, facts: ModelFacts) -> tuple[ModelWarning, ...]:
+    """Findings about one model's RoPE metadata; an empty tuple is a clean bill.
+
+    Parameters
+    ----------
+    header : Header
+        Of the file as it is.
+    facts : ModelFacts
+        From the same header.
+    """
+    return (*_unread_keys(header, facts), *_scaling(header, facts), *_file(header, facts))
+
+
+def _unread_keys(header: Header, facts: ModelFacts) -> list[ModelWarning]:
+    return [
+        ModelWarning(
+            "key_not_read",
+            f"{facts.architecture}.{suffix} is present, but llama.cpp "
+            f"does not read it for {facts.architecture}: it changes nothing",
+        )
+        for suffix, readers in _READ_ONLY_BY.items()
+        if f"{facts.architecture}.{suffix}" in header.keys and facts.architecture not in readers
+    ]
+
+
+def _scaling(header: Header, facts: ModelFacts) -> list[ModelWarning]:
+    found: list[ModelWarning] = []
+    prefix, scaling = f"{facts.architecture}.", facts.scaling
+    has_type = f"{prefix}rope.scaling.type" in header.keys
+    if scaling.factor != 1.0 and scaling.type == "none":
+        found.append(
+            ModelWarning(
+                "factor_without_effect",
+                f"rope.scaling.factor is {scaling.factor:g}, but type none switches it off",
+            )
+        )
+    if scaling.factor != 1.0 and not has_type:
+        found.append(
+            ModelWarning(
+                "type_missing",
+                f"rope.scaling.factor is {scaling.factor:g} without a type: llama.cpp takes it for "
+                "linear",
+            )
+        )
+    if scaling.factor != 1.0 and scaling.type == "longrope":
+        found.append(
+            ModelWarning(
+                "scales_twice",
+                "rope.scaling.factor stands beside longrope factors: llama.cpp applies both",
+            )
+        )
+    if scaling.factor != 1.0 and scaling.type in {"yarn", "linear"}:
+        found.extend(_context_of_scaling(facts))
+    if f"{prefix}rope.scale_linear" in header.keys:
+        found.append(
+            ModelWarning(
+                "old_key", f"{prefix}rope.scale_linear is the old name of rope.scaling.factor"
+            )
+        )
+    return found
+
+
+def _context_of_scaling(facts: ModelFacts) -> list[ModelWarning]:
+    scaling = facts.scaling
+    original = scaling.original_context_length
+    if original is None:
+        if scaling.type == "yarn":
+            return [
+                ModelWarning(
+                    "original_missing",
+                    "yarn without rope.scaling.original_context_length: llama.cpp takes "
+                    f"context_length ({facts.train_length:,}) for the original length",
+                )
+            ]
+        return []
+    reached = original * scaling.factor
+    if facts.train_length_source != "--train-length" and reached < facts.train_length * 0.999:
+        return [
+            ModelWarning(
+                "context_above_scaling",
+                f"context_length {facts.train_length:,} is more than {original:,} tokens times "
+                f"factor {scaling.factor:g}",
+            )
+        ]
+    return []
+
+
+def _file(header: Header, facts: ModelFacts) -> list[ModelWarning]:
+    found: list[ModelWarning] = []
+    if facts.support is not Support.VERIFIED:
+        found.append(
+            ModelWarning(
+                "unverified_architecture",
+                f"what llama.cpp does with the RoPE keys of {printable(facts.architecture, 64)} "
+                "was not verified by experiment",
+            )
+        )
+    padded = -(-header.data_end // header.alignment) * header.alignment
+    if header.file_size > padded:
+        found.append(
+            ModelWarning(
+                "trailing_bytes", f"{header.file_size - padded:,} bytes follow the last tensor"
+            )
+        )
+    if not header.tensor_count:
+        found.append(ModelWarning("no_tensors", "the file holds no tensors: a vocabulary only"))
+    return found
