@@ -1,0 +1,193 @@
+"""Write src/ggufext/header/architectures.toml from the sources of llama.cpp.
+
+Usage: ``python tests/header/list_architectures.py LLAMA_CPP_SOURCES VERSION > architectures.toml``
+where VERSION names the llama-cpp-python that brings these sources. Read by a program: the names
+of the architectures (src/llama-arch.cpp), their layout (`llama_model_rope_type` in
+src/llama-model.cpp) and whether their graph rotates (src/models). Decided by people: the tables
+below.
+"""
+
+from __future__ import annotations
+
+import re
+import sys
+from dataclasses import dataclass, field
+from pathlib import Path
+
+#: Architectures whose every claim is tried on a model: tests/audit/test_rope_nodes.py.
+VERIFIED = ("llama", "qwen2", "qwen3", "gemma3")
+
+LAYOUTS = {
+    "NONE": "none",
+    "NORM": "interleaved",
+    "NEOX": "half",
+    "MROPE": "sections",
+    "IMROPE": "sections",
+}
+
+KINDS = {
+    "embedding": (
+        "bert",
+        "modern-bert",
+        "nomic-bert",
+        "nomic-bert-moe",
+        "neo-bert",
+        "jina-bert-v2",
+        "jina-bert-v3",
+        "eurobert",
+        "gemma-embedding",
+        "llama-embed",
+        "t5encoder",
+    ),
+    "draft": ("eagle3", "dflash", "gemma4-assistant"),
+    "diffusion": ("dream", "llada", "llada-moe", "rnd1"),
+    "encoder_decoder": ("t5",),
+    "audio": ("wavtokenizer-dec", "qwen3tts", "pockettts"),
+    "vision": ("clip",),
+}
+
+#: Graphs that several architectures share and that rotate only for some of them (bert.cpp).
+POSITIONS = {"bert": "learned", "jina-bert-v2": "none"}
+
+#: Facts of single architectures beside layout and positions.
+FACTS: dict[str, dict[str, str | int | float | bool]] = {
+    "gemma3": {"local_layers": "own_base", "local_freq_base": 10000.0, "local_pattern": 6},
+    # baichuan.cpp rotates only what it takes for the 7B model by this number of layers.
+    "baichuan": {"rotates_with_block_count": 32},
+    # cogvlm.cpp rotates with ggml's plain function: base 10000, no scaling.
+    "cogvlm": {"reads_rope_keys": False},
+}
+
+_ROTATES = re.compile(r"\bggml_rope(?:_ext|_multi)?\(")
+
+
+@dataclass
+class Source:
+    """The parts of llama.cpp that this list is made from."""
+
+    names: dict[str, str]
+    layouts: dict[str, str]
+    sections_when_present: set[str]
+    classes: dict[str, str]
+    graphs: dict[str, str] = field(default_factory=dict)
+    files: list[str] = field(default_factory=list)
+
+
+def read(sources: Path) -> Source:
+    """Read names, layouts and graphs."""
+    arch = (sources / "src/llama-arch.cpp").read_text()
+    model = (sources / "src/llama-model.cpp").read_text()
+    names_table = arch[arch.index("LLM_ARCH_NAMES") : arch.index("LLM_KV_NAMES")]
+    names = dict(re.findall(r'\{ LLM_ARCH_(\w+), +"([^"]+)"', names_table))
+    del names["UNKNOWN"]
+    layouts, conditional = _layouts(model[model.index("llama_model_rope_type(const") :])
+    headers = (sources / "src/models/models.h").read_text()
+    return Source(
+        names=names,
+        layouts=layouts,
+        sections_when_present=conditional,
+        classes=dict(re.findall(r"case LLM_ARCH_(\w+):\s+return new (\w+)\(", model)),
+        graphs=_shared_graphs(headers),
+        files=[path.read_text() for path in sorted((sources / "src/models").glob("*.cpp"))],
+    )
+
+
+def _layouts(switch: str) -> tuple[dict[str, str], set[str]]:
+    """Layout by enumerator; a conditional one is the layout without rope.dimension_sections."""
+    layouts: dict[str, str] = {}
+    conditional: set[str] = set()
+    waiting: list[str] = []
+    for line in switch[: switch.index("GGML_ABORT")].splitlines():
+        if match := re.search(r"case LLM_ARCH_(\w+):", line):
+            waiting.append(match[1])
+        elif match := re.search(r"return LLAMA_ROPE_TYPE_(\w+);", line):
+            if line.startswith(" " * 16):  # inside an if: what holds with sections
+                conditional |= set(waiting)
+                continue
+            layouts |= dict.fromkeys(waiting, LAYOUTS[match[1]])
+            waiting = []
+        elif match := re.search(
+            r"return .*\? LLAMA_ROPE_TYPE_(\w+) +: LLAMA_ROPE_TYPE_(\w+);", line
+        ):
+            conditional |= set(waiting) if match[1] == "MROPE" else set()
+            layouts |= dict.fromkeys(waiting, LAYOUTS[match[2]])
+            waiting = []
+    return layouts, conditional
+
+
+def _shared_graphs(headers: str) -> dict[str, str]:
+    """Class → class whose graph it uses, by an alias or by inheritance."""
+    shared: dict[str, str] = {}
+    for body in re.split(r"\n(?=struct llama_model_)", headers):
+        declared = re.match(r"struct (llama_model_\w+)(?: : public (llama_model_\w+))?", body)
+        if not declared:
+            continue
+        alias = re.search(r"using graph += (llama_model_\w+)::graph", body)
+        if alias:
+            shared[declared[1]] = alias[1]
+        elif declared[2] and declared[2] != "llama_model_base" and "struct graph" not in body:
+            shared[declared[1]] = declared[2]
+    return shared
+
+
+def positions(source: Source, enumerator: str) -> str:
+    """How a model of the architecture knows positions: rope, learned or none."""
+    name = source.names[enumerator]
+    if name in POSITIONS:
+        return POSITIONS[name]
+    owner = source.classes.get(enumerator, "")
+    while owner in source.graphs:
+        owner = source.graphs[owner]
+    graphs = [text for text in source.files if owner and f"{owner}::graph" in text]
+    if source.layouts[enumerator] != "none" and any(map(_ROTATES.search, graphs)):
+        return "rope"
+    return "learned" if any("model.pos_embd" in text for text in graphs) else "none"
+
+
+def toml(source: Source, version: str) -> str:
+    """Compose the file."""
+    kinds = {name: kind for kind, names in KINDS.items() for name in names}
+    lines = [
+        "# What llama.cpp does with each architecture, by `general.architecture`.",
+        "# Written by tests/header/list_architectures.py from llama.cpp's sources; do not edit.",
+        "#",
+        "# support    verified: tried on a model by the tests; read: read from the sources;",
+        "#            unknown: named there, but no model of it can be loaded",
+        "# layout     which values llama_model_rope_type pairs: interleaved, half, sections, none",
+        "# positions  rope, learned (their number is context_length), none (also ALiBi, relative)",
+        "# kind       language_model when absent",
+        "# sections_when_present    layout is sections when rope.dimension_sections says so",
+        "# rotates_with_block_count the only number of layers with which the model rotates",
+        "# reads_rope_keys          false: whatever the file says, base 10000 and no scaling",
+        "# local_layers, local_freq_base, local_pattern   sliding-window layers: own_base rotate",
+        "#            with local_freq_base unless rope.freq_base_swa is written; every",
+        "#            local_pattern-th layer is global unless the file says otherwise",
+        "",
+        f'llama_cpp = "{version}"',
+    ]
+    for enumerator, name in source.names.items():
+        loadable = enumerator in source.classes
+        support = "verified" if name in VERIFIED else "read" if loadable else "unknown"
+        facts: dict[str, str | int | float | bool] = {
+            "support": support,
+            "layout": source.layouts[enumerator],
+            "positions": positions(source, enumerator),
+        }
+        if name in kinds:
+            facts["kind"] = kinds[name]
+        if enumerator in source.sections_when_present:
+            facts["sections_when_present"] = True
+        facts |= FACTS.get(name, {})
+        lines += ["", f"[architectures.{name}]"]
+        lines += [f"{key} = {_value(value)}" for key, value in facts.items()]
+    return "\n".join(lines) + "\n"
+
+
+def _value(value: str | float | bool) -> str:
+    if isinstance(value, bool):
+        return str(value).lower()
+    return f'"{value}"' if isinstance(value, str) else str(value)
+
+
+if __name__ == "__main__":
+    sys.stdout.write(toml(read(Path(sys.argv[1])), sys.argv[2]))
