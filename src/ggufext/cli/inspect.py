@@ -19,10 +19,17 @@ from ggufext.cli.output import (
 from ggufext.editing.inspection import Inspection
 from ggufext.editing.inspection import inspect as inspect_file
 from ggufext.errors import GgufextError, printable
+from ggufext.header.architectures import Support
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
+
+_SUPPORT = {
+    Support.VERIFIED: "verified with llama.cpp",
+    Support.READ: "read from llama.cpp's source, not tried",
+    Support.UNKNOWN: "unknown",
+}
 
 
 @click.command()
@@ -49,7 +56,7 @@ def inspect(paths: tuple[Path, ...], as_json: bool) -> None:
         if not as_json:
             for line in _lines(inspection):
                 click.echo(line)
-            show_warnings(inspection.warnings)
+            show_warnings(inspection.warnings, path)
     if as_json:
         show_json(results[0] if len(paths) == 1 else {"files": results})
     if failed:
@@ -62,12 +69,11 @@ def _lines(found: Inspection) -> Iterator[str]:
     def row(name: str, value: str) -> str:
         return f"  {name:<18} {value}"
 
-    support = f"({found.support.value} against llama.cpp)" if found.support else ""
-    yield row("architecture", f"{printable(found.architecture, 64)} {support}")
+    yield row("architecture", f"{printable(found.architecture, 64)} ({_SUPPORT[found.support]})")
     yield row(
         "file",
         f"{binary_size(found.size)}, {found.tensor_count:,} tensors, {found.key_count:,} keys, "
-        f"mostly {found.quantization or 'nothing'}",
+        f"{found.quantization or 'no'} weights",
     )
     if found.train_length is not None:
         yield row(

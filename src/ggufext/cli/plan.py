@@ -86,7 +86,7 @@ def plan(
             click.echo(line)
     for fit in fits:
         click.echo(_fit_line(fit, target_length))
-    show_warnings(dict.fromkeys(w for p in plans for w in p.warnings))
+    show_warnings(dict.fromkeys(w for p in plans for w in p.warnings), path)
 
 
 def plan_as_json(path: Path, made: Plan) -> dict[str, object]:
@@ -98,9 +98,7 @@ def plan_as_json(path: Path, made: Plan) -> dict[str, object]:
 
 def plan_lines(path: Path, made: Plan) -> Iterator[str]:
     """A plan in a few lines of text."""
-    length, source = made.train_length.value, made.train_length.source
-    head = f"{printable(str(path))}: {printable(made.architecture, 64)}, trained on "
-    yield click.style(head, bold=True) + f"{tokens(length)} tokens ({printable(source, 80)})"
+    yield _head(path, made)
     gamma, target = made.gamma, tokens(made.target_length)
     if made.verdict is Verdict.NO_EXTENSION_NEEDED:
         yield f"  {target} tokens need no extension ({made.verdict.value})"
@@ -112,7 +110,7 @@ def plan_lines(path: Path, made: Plan) -> Iterator[str]:
         f"{made.freq_scale_factor:g}"
     )
     yield (
-        f"  γ {gamma.native:.3f} at {tokens(length)}; at {target} {gamma.unscaled:.3f} without "
+        f"  γ {gamma.native:.3f} at {tokens(made.train_length.value)}; at {target} {gamma.unscaled:.3f} without "
         f"extension, {gamma.effective:.3f} with this plan"
     )
     if made.d_horizon is not None:
@@ -132,6 +130,12 @@ def plan_lines(path: Path, made: Plan) -> Iterator[str]:
         yield f"    {edit.key}: {before} → {edit.after}"
 
 
+def _head(path: Path, made: Plan) -> str:
+    name = click.style(printable(str(path)), bold=True)
+    length, source = tokens(made.train_length.value), printable(made.train_length.source, 80)
+    return f"{name}: {printable(made.architecture, 64)}, trained on {length} tokens ({source})"
+
+
 def _cache_sizes(made: Plan) -> str:
     cache = made.kv_cache_bytes
     sizes = {"f16": cache.f16, "q8_0": cache.q8_0, "q4_0": cache.q4_0}
@@ -141,16 +145,15 @@ def _cache_sizes(made: Plan) -> str:
 def _show_table(path: Path, plans: tuple[Plan, ...]) -> None:
     from rich.console import Console
     from rich.table import Table
-    from rich.text import Text
 
     first = plans[0]
-    title = (
-        f"{printable(str(path))}: {printable(first.architecture, 64)}, "
-        f"{tokens(first.train_length.value)} → {tokens(first.target_length)} tokens "
-        f"(factor {first.factor:g}), γ {first.gamma.native:.3f} at training length, "
-        f"{first.gamma.unscaled:.3f} at the target without extension"
+    click.echo(_head(path, first))
+    click.echo(
+        f"  target {tokens(first.target_length)} tokens (factor {first.factor:g}), "
+        f"γ {first.gamma.native:.3f} at training length, {first.gamma.unscaled:.3f} at the target "
+        "without extension"
     )
-    table = Table(title=Text(title), title_justify="left")
+    table = Table()
     table.add_column("method")
     for name in ("base", "factor", "attention", "γ effective", "angles beyond training"):
         table.add_column(name, justify="right")

@@ -177,7 +177,7 @@ def _show(path: Path, done: Rewritten, checks: tuple[str, ...], *, dry_run: bool
             click.echo(f"  undo with: {printable(receipt.undo)}")
     for check in checks:
         click.echo(f"  verified: {check}")
-    show_warnings(done.plan.warnings)
+    show_warnings(done.plan.warnings, path)
 
 
 @contextmanager

@@ -37,7 +37,7 @@ class OpenModel:
     original : Header
         The header before that edit: what plans start from.
     exclusive : bool
-        Whether nobody else can have the file open.
+        Whether nobody else can have the file open, as far as an edit has to know.
     """
 
     path: Path
@@ -126,7 +126,7 @@ def exclusively(
     if not writing:
         descriptor = files.open_for_reading(path)
         try:
-            yield descriptor, False
+            yield descriptor, True  # nothing is written, so nobody is in the way
         finally:
             files.close(descriptor)
         return

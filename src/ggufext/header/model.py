@@ -322,8 +322,12 @@ def _refuse_what_cannot_be_extended(header: Header, entry: Architecture) -> None
             f"{entry.name} is a draft head; it is extended together with its target model",
         )
     if entry.kind != "language_model":
-        kind = entry.kind.replace("_", " ")
-        refuse("not_a_language_model", f"{entry.name} is no text-generating model but: {kind}")
+        kind = entry.kind.replace("_", "-")
+        refuse(
+            "not_a_language_model",
+            f"{entry.name} is an architecture of {kind} models, which generate no text; there is "
+            "no context to extend that this program could judge",
+        )
     if entry.positions is Positions.LEARNED:
         refuse(
             "learned_positions",
