@@ -110,7 +110,7 @@ def plan_lines(path: Path, made: Plan) -> Iterator[str]:
         f"{made.freq_scale_factor:g}"
     )
     yield (
-        f"  γ {gamma.native:.3f} at {tokens(made.train_length.value)}; at {target} {gamma.unscaled:.3f} without "
+        f"  γ {gamma.native:.3f} at training length; at {target} {gamma.unscaled:.3f} without "
         f"extension, {gamma.effective:.3f} with this plan"
     )
     if made.d_horizon is not None:

@@ -1,0 +1,186 @@
+"""What a passkey audit found: the dataclasses whose fields are the JSON of ``ggufext check``."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from enum import Enum
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from ggufext.errors import ModelWarning
+
+#: A 95 % interval, (low, high), both in [0, 1].
+Interval = tuple[float, float]
+
+
+class Mode(Enum):
+    """How keys are asked for."""
+
+    STANDARD = "standard"
+    """One key in a text of its own."""
+    SWEEP = "sweep"
+    """Many labelled keys in one text: harder, and reported under its own name."""
+
+
+@dataclass(frozen=True, slots=True)
+class Trial:
+    """One question that was answered: what every figure is counted from.
+
+    Attributes
+    ----------
+    condition : str
+    text : int
+        Number of the text (prompts of one text share its filler and are not independent).
+    length, depth, distance : int, float, int
+        Cell: nominal length in tokens, depth bin in [0, 1], tokens between key and question.
+    hit : bool or None
+        Whether the first integer of the answer is the key; None where it was not measured.
+    substring : bool or None
+        Whether the key stands anywhere in the answer.
+    """
+
+    condition: str
+    text: int
+    length: int
+    depth: float
+    distance: int
+    hit: bool | None
+    substring: bool | None
+
+
+@dataclass(frozen=True, slots=True)
+class Cell:
+    """Trials of one length and depth. `hits` is None where nothing was measured, never 0."""
+
+    length: int
+    depth: float
+    distance: float
+    trials: int
+    hits: int | None
+    interval: Interval | None
+
+
+@dataclass(frozen=True, slots=True)
+class LengthAccuracy:
+    """Pooled accuracy of one length; None where it was not measured."""
+
+    length: int
+    accuracy: float | None
+    interval: Interval | None
+    trials: int
+
+
+@dataclass(frozen=True, slots=True)
+class Profile:
+    """Accuracy in one bin of depth (fraction) or distance (tokens), [start, end)."""
+
+    start: float
+    end: float
+    accuracy: float | None
+    interval: Interval | None
+    trials: int
+
+
+@dataclass(frozen=True, slots=True)
+class LostInTheMiddle:
+    """Accuracy of the middle third of depths minus that of the outer thirds."""
+
+    difference: float
+    interval: Interval
+
+
+@dataclass(frozen=True, slots=True)
+class Condition:
+    """One way of running the model, on the same prompts as the others.
+
+    Attributes
+    ----------
+    name : str
+        ``"file"``, ``"native"``, ``"planned:gamma"``, ``"self-extend:g=4,w=512"`` …
+    effective_length : int or None
+        Largest tested length up to which every length's accuracy reaches the bound, tokens; 0
+        where none does; None where it was not measured.
+    effective_length_interval : (int, int) or None
+        A pair of tested lengths (0: none), from a bootstrap over texts.
+    native_control : bool or None
+        Whether the model can do the task at lengths up to its training length at all.
+    """
+
+    name: str
+    cells: tuple[Cell, ...]
+    lengths: tuple[LengthAccuracy, ...]
+    depths: tuple[Profile, ...]
+    distances: tuple[Profile, ...]
+    lost_in_the_middle: LostInTheMiddle | None
+    effective_length: int | None
+    effective_length_interval: tuple[int, int] | None
+    native_control: bool | None
+
+
+@dataclass(frozen=True, slots=True)
+class Comparison:
+    """McNemar's exact test of two conditions on the prompts that both answered."""
+
+    a: str
+    b: str
+    only_a: int
+    only_b: int
+    p: float
+
+
+@dataclass(frozen=True, slots=True)
+class MemoryPlan:
+    """What a run needs and has, bytes, and what was reduced to make it fit, in words."""
+
+    model: int
+    kv_cache: int
+    compute: int
+    available: int
+    steps: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class CheckResult:
+    """A whole audit, complete or cut short, with everything to repeat it.
+
+    Attributes
+    ----------
+    path : str
+        The model file or the server's address.
+    engine : str
+    mode : Mode
+    seed : int
+    prompts_hash : str
+        SHA-256 of all prompts in order.
+    versions : mapping of str to str
+    memory_plan : MemoryPlan or None
+        None for a server.
+    threshold : float
+        Accuracy that the effective length asks for.
+    conditions : tuple of Condition
+    comparisons : tuple of Comparison
+    tokens_evaluated, tokens_naive : int
+        Tokens that were computed, and that one prompt a trial would have cost.
+    seconds : float
+    complete : bool
+        False where the run was stopped or an engine died; `warnings` says why.
+    warnings : tuple of ModelWarning
+    """
+
+    path: str
+    engine: str
+    mode: Mode
+    seed: int
+    prompts_hash: str
+    versions: Mapping[str, str]
+    memory_plan: MemoryPlan | None
+    threshold: float
+    conditions: tuple[Condition, ...]
+    comparisons: tuple[Comparison, ...]
+    tokens_evaluated: int
+    tokens_naive: int
+    seconds: float
+    complete: bool
+    warnings: tuple[ModelWarning, ...]
