@@ -34,7 +34,7 @@ Status ByteReader::refill(size_t size) {
                               static_cast<off_t>(window_start_ + window_size_));
     if (got < 0 && errno == EINTR) continue;
     if (got < 0) {
-      return Status::error("read_failed",
+      return Status::error("unreadable",
                            std::string("the system could not read here: ") + std::strerror(errno) +
                                "; check the disk or the network mount and try again",
                            {}, window_start_ + window_size_);

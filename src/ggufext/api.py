@@ -7,8 +7,9 @@ from typing import TYPE_CHECKING
 from ggufext.editing.inspection import Inspection, facts_of, inspect
 from ggufext.editing.rewrite import Receipt, Rewritten, Undone, recover, rewrite, undo
 from ggufext.errors import PlanError
-from ggufext.header.header import Header, read_header
+from ggufext.header.header import Header
 from ggufext.header.model import ModelFacts, model_facts
+from ggufext.header.reading import read_header
 from ggufext.planning.methods import Method
 from ggufext.planning.plan import Plan
 from ggufext.planning.plan import plan as plan_facts

@@ -21,7 +21,7 @@ from ggufext.cli.output import as_json as jsonable
 from ggufext.cli.output import binary_size, show_json, show_warnings, tokens
 from ggufext.editing.inspection import facts_of
 from ggufext.errors import printable
-from ggufext.header.header import read_header
+from ggufext.header.reading import read_header
 from ggufext.planning.gamma import Verdict
 from ggufext.planning.kv_cache import cache_fits
 from ggufext.planning.methods import Method

@@ -17,7 +17,7 @@ from ggufext.editing.patch import (
 )
 from ggufext.editing.strategies import DEFAULT_BLOCK, Strategy
 from ggufext.errors import EditError
-from ggufext.header.header import parse_header
+from ggufext.header.reading import parse_header
 
 if TYPE_CHECKING:
     from collections.abc import Callable

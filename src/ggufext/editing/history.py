@@ -16,7 +16,8 @@ from typing import TYPE_CHECKING
 from ggufext import __version__
 from ggufext.editing.patch import HISTORY_KEY, encode_entry, restoring_patch
 from ggufext.errors import JournalError
-from ggufext.header.header import ValueType, parse_header
+from ggufext.header.header import ValueType
+from ggufext.header.reading import parse_header
 
 if TYPE_CHECKING:
     from pathlib import Path

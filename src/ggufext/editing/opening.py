@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 from ggufext.editing import guards, history
 from ggufext.editing import journal as journals
 from ggufext.errors import EditError, GgufextError, HeaderError
-from ggufext.header.header import parse_header, read_header_from
+from ggufext.header.reading import parse_header, read_header_from
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

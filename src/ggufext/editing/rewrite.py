@@ -17,8 +17,8 @@ from ggufext.editing.recovery import State
 from ggufext.editing.strategies import Strategy
 from ggufext.errors import EditError, JournalError, PlanError
 from ggufext.header.architectures import Support
-from ggufext.header.header import read_header
 from ggufext.header.model import model_facts
+from ggufext.header.reading import read_header
 from ggufext.planning.gamma import Verdict
 from ggufext.planning.methods import Method
 from ggufext.planning.plan import plan

@@ -12,6 +12,8 @@ from ggufext.header.header import (
     TensorInfo,
     Value,
     ValueType,
+)
+from ggufext.header.reading import (
     parse_header,
     read_header,
     read_header_from,

@@ -2,12 +2,8 @@
 
 from __future__ import annotations
 
-import os
-import stat
 from dataclasses import dataclass
 from enum import IntEnum
-from pathlib import Path
-from types import MappingProxyType
 from typing import TYPE_CHECKING
 
 from ggufext import _core
@@ -15,6 +11,9 @@ from ggufext.errors import HeaderError
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
+    from pathlib import Path
+
+    from ggufext.header.source import FileSource, MemorySource
 
 #: First bytes of every GGUF file.
 MAGIC = b"GGUF"
@@ -138,7 +137,7 @@ class Header:
     data_offset: int
     data_end: int
     _index: _core.HeaderIndex
-    _source: bytes | _FileIdentity
+    _source: FileSource | MemorySource
     _key_numbers: Mapping[str, int]
     _tensors: tuple[TensorInfo, ...] | None
 
@@ -182,11 +181,15 @@ class Header:
         """
         entry = self.keys[key]
         payload = self._index.kept(self._key_numbers[key])
-        if payload is None:
-            payload = self._payload(entry)
-        return _core.decode_value(
-            payload, value_type=entry.type, element_type=entry.element_type, count=entry.count
-        )
+        try:
+            if payload is None:
+                payload = self._source.read(entry.value_start, entry.end)
+            return _core.decode_value(
+                payload, value_type=entry.type, element_type=entry.element_type, count=entry.count
+            )
+        except HeaderError as error:
+            error.path, error.field = self.path, key
+            raise
 
     def integer(self, key: str, *, value_type: ValueType = ValueType.UINT32) -> int | None:
         """Whole number under a key, None when there is no such key.
@@ -259,191 +262,3 @@ class Header:
             field=entry.key,
             offset=entry.start,
         )
-
-    def _payload(self, entry: KeyValue) -> bytes:
-        if isinstance(self._source, bytes):
-            return self._source[entry.value_start : entry.end]
-        if self.path is None:
-            raise HeaderError(
-                code="no_path",
-                message="this value is too large to be kept, and the file that holds it has no "
-                "name here: read the header with its path",
-                field=entry.key,
-            )
-        fd = _open(self.path)
-        try:
-            if _FileIdentity.of(fd) != self._source:
-                raise HeaderError(
-                    code="changed_meanwhile",
-                    message="the file is not the one whose header was read: read it again when "
-                    "nothing writes to it",
-                    path=self.path,
-                    field=entry.key,
-                )
-            return _read_range(fd, entry.value_start, entry.end)
-        finally:
-            os.close(fd)
-
-
-@dataclass(frozen=True, slots=True)
-class _FileIdentity:
-    device: int
-    inode: int
-    size: int
-    mtime_ns: int
-
-    @classmethod
-    def of(cls, fd: int) -> _FileIdentity:
-        status = os.fstat(fd)
-        return cls(status.st_dev, status.st_ino, status.st_size, status.st_mtime_ns)
-
-
-def read_header(path: Path | str) -> Header:
-    """Read and check the header of a GGUF file; the file is closed again.
-
-    Parameters
-    ----------
-    path : Path or str
-
-    Returns
-    -------
-    Header
-
-    Raises
-    ------
-    HeaderError
-        With a code of its own for everything that llama.cpp would refuse (docs/errors.md), and
-        ``unreadable`` when the file cannot be opened.
-    """
-    path = Path(path)
-    fd = _open(path)
-    try:
-        return read_header_from(fd, path=path)
-    finally:
-        os.close(fd)
-
-
-def read_header_from(fd: int, *, path: Path | None = None) -> Header:
-    """Read and check a header through a descriptor, which stays open and keeps its position.
-
-    Parameters
-    ----------
-    fd : int
-        Open for reading.
-    path : Path, optional
-        Where the file is: named in errors, and opened again for values of more than 4 KiB.
-
-    Raises
-    ------
-    HeaderError
-        As `read_header`.
-    """
-    try:
-        identity = _FileIdentity.of(fd)
-        return _header(_core.HeaderIndex.open(fd), path=path, source=identity)
-    except HeaderError as error:
-        error.path = path
-        if path is not None:
-            _add_neighbours(error, fd, path)
-        raise
-
-
-def parse_header(data: bytes, *, file_size: int, path: Path | None = None) -> Header:
-    """Check a header in memory: one that an edit is about to write.
-
-    Parameters
-    ----------
-    data : bytes
-        Start of the file, at least the whole header.
-    file_size : int
-        Bytes that the whole file has, or will have.
-    path : Path, optional
-        Named in errors.
-
-    Raises
-    ------
-    HeaderError
-        As `read_header`.
-    """
-    data = bytes(data)
-    return _header(_core.HeaderIndex.parse(data, file_size=file_size), path=path, source=data)
-
-
-def _header(
-    index: _core.HeaderIndex, *, path: Path | None, source: bytes | _FileIdentity
-) -> Header:
-    entries = [
-        KeyValue(
-            key,
-            ValueType(type_),
-            None if element_type is None else ValueType(element_type),
-            count,
-            start,
-            value_start,
-            end,
-        )
-        for key, type_, element_type, count, start, value_start, end in index.key_spans()
-    ]
-    return Header(
-        path=path,
-        version=index.version,
-        alignment=index.alignment,
-        file_size=index.file_size,
-        keys=MappingProxyType({entry.key: entry for entry in entries}),
-        tensor_count=index.tensor_count,
-        keys_end=index.keys_end,
-        infos_end=index.infos_end,
-        data_offset=index.data_offset,
-        data_end=index.data_end,
-        _index=index,
-        _source=source,
-        _key_numbers={entry.key: number for number, entry in enumerate(entries)},
-        _tensors=None,
-    )
-
-
-def _open(path: Path) -> int:
-    """Open for reading, without waiting for a pipe's other end."""
-    try:
-        mode = path.stat().st_mode
-        if stat.S_ISREG(mode):
-            return os.open(path, os.O_RDONLY)
-    except OSError as error:
-        reason = error.strerror or str(error)
-        raise HeaderError(
-            code="unreadable",
-            message=f"cannot be opened ({reason}): check the name and the permissions",
-            path=path,
-        ) from error
-    found = "a directory" if stat.S_ISDIR(mode) else "a pipe or device"
-    raise HeaderError(
-        code="not_gguf", message=f"found {found}, expected a GGUF file: name the file", path=path
-    )
-
-
-def _read_range(fd: int, start: int, end: int) -> bytes:
-    """Bytes of a file from `start` to `end`, fewer where it ends before."""
-    chunks = []
-    while start < end:
-        chunk = os.pread(fd, end - start, start)
-        if not chunk:
-            break
-        chunks.append(chunk)
-        start += len(chunk)
-    return b"".join(chunks)
-
-
-def _add_neighbours(error: HeaderError, fd: int, path: Path) -> None:
-    """Let files beside this one explain the error."""
-    journal = path.with_name(path.name + JOURNAL_SUFFIX)
-    if error.code == "not_gguf" and os.pread(fd, 4, 0) == bytes(4) and journal.exists():
-        error.code = "interrupted_edit"
-        error.message = (
-            f"an edit of this file was interrupted, and its journal {journal.name} is here: run "
-            "`ggufext recover` on the file, which finishes the edit or restores the old file"
-        )
-    elif error.code in {"truncated", "data_past_end"}:
-        unfinished = [path.name + suffix for suffix in (".part", ".incomplete", ".aria2")]
-        present = [name for name in unfinished if path.with_name(name).exists()]
-        if present:
-            error.message += f" ({', '.join(present)} lies beside it)"

@@ -1,0 +1,45 @@
+"""Fixtures that several folders of tests share."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import pytest
+from random_model import write_random_model
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+REPOSITORY = Path(__file__).resolve().parents[1]
+
+
+@pytest.fixture(scope="session")
+def real_headers() -> Path:
+    """Folder of real vocabulary-only headers, which is no part of the project."""
+    shared = Path(os.environ.get("GGUFEXT_SHARED", REPOSITORY.parent / "shared"))
+    folder = shared / "data" / "vocab"
+    if not folder.is_dir():
+        pytest.skip("no real headers here; GGUFEXT_SHARED names the folder that holds them")
+    return folder
+
+
+@pytest.fixture(scope="session")
+def random_models(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], Path]:
+    """A random two-layer model of an architecture, made once and not to be changed."""
+    folder = tmp_path_factory.mktemp("models")
+
+    def model(architecture: str) -> Path:
+        path = folder / f"{architecture}.gguf"
+        return path if path.exists() else write_random_model(path, architecture)
+
+    return model
+
+
+@pytest.fixture
+def llama(random_models: Callable[[str], Path], tmp_path: Path) -> Path:
+    """A random llama model of the test's own."""
+    path = tmp_path / "model.gguf"
+    path.write_bytes(random_models("llama").read_bytes())
+    return path

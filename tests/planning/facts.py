@@ -1,0 +1,56 @@
+"""Facts of well-known models for planning, without files."""
+
+from __future__ import annotations
+
+from ggufext.header.architectures import Layout, Support
+from ggufext.header.model import LayerFacts, ModelFacts, Scaling
+
+NO_SCALING = Scaling("linear", 1.0, None, 1.0, ())
+
+
+def facts(
+    *,
+    train_length: int,
+    freq_base: float,
+    rotary_dim: int = 128,
+    architecture: str = "llama",
+    support: Support = Support.VERIFIED,
+    layers: int = 32,
+    heads_kv: int = 8,
+    scaling: Scaling = NO_SCALING,
+    has_scaling_factor: bool = False,
+) -> ModelFacts:
+    """Facts of a model without local layers."""
+    layer = LayerFacts(
+        window=None,
+        freq_base=freq_base,
+        moves=True,
+        head_count_kv=heads_kv,
+        key_length=rotary_dim,
+        value_length=rotary_dim,
+    )
+    return ModelFacts(
+        architecture=architecture,
+        support=support,
+        layout=Layout.INTERLEAVED,
+        train_length=train_length,
+        train_length_source=f"{architecture}.context_length",
+        freq_base=freq_base,
+        rotary_dim=rotary_dim,
+        head_dim=rotary_dim,
+        inv_freq=tuple(freq_base ** (-2 * i / rotary_dim) for i in range(rotary_dim // 2)),
+        scaling=scaling,
+        has_scaling_factor=has_scaling_factor,
+        layers=(layer,) * layers,
+        metadata=(
+            (f"{architecture}.context_length", train_length),
+            (f"{architecture}.rope.freq_base", freq_base),
+            (f"{architecture}.rope.scaling.type", None),
+            (f"{architecture}.rope.scaling.factor", 1.0 if has_scaling_factor else None),
+            (f"{architecture}.rope.scaling.original_context_length", None),
+        ),
+    )
+
+
+LLAMA_2 = facts(train_length=4096, freq_base=1e4)
+LLAMA_3 = facts(train_length=8192, freq_base=5e5)
