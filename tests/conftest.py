@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
+
 from random_model import write_random_model
 
 if TYPE_CHECKING:

@@ -7,11 +7,11 @@ import math
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from planning.facts import facts
 
 from ggufext.planning.gamma import Verdict, d_horizon, freq_base_for_gamma, gamma_pade
 from ggufext.planning.methods import Method
 from ggufext.planning.plan import plan
+from planning.facts import facts
 
 BASES = st.floats(min_value=2.0, max_value=1e12)
 LENGTHS = st.integers(min_value=1, max_value=2**31 - 1)

@@ -7,9 +7,9 @@ from dataclasses import replace
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from planning.facts import LLAMA_3
 
 from ggufext.planning.kv_cache import CacheType, bytes_per_token, cache_fits, kv_cache_bytes
+from planning.facts import LLAMA_3
 
 GIB = 2**30
 

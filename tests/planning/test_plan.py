@@ -7,7 +7,6 @@ import struct
 from dataclasses import replace
 
 import pytest
-from planning.facts import LLAMA_2, LLAMA_3, facts
 
 from ggufext.errors import PlanError
 from ggufext.header.architectures import Support
@@ -15,6 +14,7 @@ from ggufext.header.model import ModelFacts, Scaling
 from ggufext.planning.gamma import Verdict, gamma_pade
 from ggufext.planning.methods import Method
 from ggufext.planning.plan import Plan, plan
+from planning.facts import LLAMA_2, LLAMA_3, facts
 
 
 def edits(made: Plan) -> dict[str, object]:

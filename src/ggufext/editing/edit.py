@@ -114,8 +114,10 @@ def build_edit(
         patch = changes.compact() if record is None else changes.growing(record, DEFAULT_BLOCK)
         return _checked(model, patch, Strategy.COPY, output=output, block=DEFAULT_BLOCK)
 
-    block = strategies.insert_block(files, model.path.parent)
-    patch = changes.growing(record, block or DEFAULT_BLOCK)
+    patch, block = changes.growing(record, DEFAULT_BLOCK), None
+    if patch.growth:
+        block = strategies.insert_block(files, model.path.parent)
+        patch = changes.growing(record, block or DEFAULT_BLOCK)
     in_values = changes.in_values()
     possible: dict[Strategy, tuple[Patch, History | None]] = {Strategy.COPY: (patch, None)}
     if in_values is not None:
@@ -150,7 +152,7 @@ def build_edit(
 def build_undo(files: FileSystem, model: OpenModel, record: History) -> Edit:
     """The edit that gives a model its original bytes back; raises as `history.undo_patch`."""
     patch = history.undo_patch(model.header, model.header_bytes, record)
-    block = strategies.insert_block(files, model.path.parent)
+    block = strategies.insert_block(files, model.path.parent) if patch.growth else None
     if not model.exclusive:
         chosen = Strategy.COPY
     elif not patch.growth:

@@ -50,6 +50,10 @@ class FileSystem:
         flags |= _flag("O_NOFOLLOW") | _flag("O_CLOEXEC") | _flag("O_BINARY")
         return os.open(path, flags, mode)
 
+    def create_nameless(self, folder: Path) -> int:
+        """Create a file that has no name and is gone when it is closed (Linux)."""
+        return os.open(folder, os.O_RDWR | _flag("O_TMPFILE") | _flag("O_CLOEXEC"), 0o600)
+
     def close(self, descriptor: int) -> None:
         """Close a descriptor; locks and leases end with it."""
         os.close(descriptor)

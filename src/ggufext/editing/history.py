@@ -210,7 +210,7 @@ def undo_patch(header: Header, header_bytes: bytes, history: History) -> Patch:
     if header.file_size - history.size != header.data_offset - history.data_offset:
         raise mismatch("the file's size differs from that in the undo record")
     replaced = {key: raw for key, raw in history.original if key in header.keys}
-    if len(replaced) != len(history.original):
+    if any(raw is not None and key not in replaced for key, raw in history.original):
         raise mismatch("a key of the undo record is missing")
     if HISTORY_KEY in header.keys:
         replaced[HISTORY_KEY] = None

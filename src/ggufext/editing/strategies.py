@@ -63,13 +63,12 @@ def file_system_type(path: Path) -> str:
 def insert_block(files: FileSystem, folder: Path) -> int | None:
     """Bytes in whose multiples a file in this folder can grow at its start; None: it cannot.
 
-    Tried on a temporary file, since a file system's name does not say everything.
+    Tried on a nameless file, since a file system's name does not say everything.
     """
     if file_system_type(folder) not in _INSERTING:
         return None
     block = os.statvfs(folder).f_bsize
-    probe = folder / f".ggufext-probe-{os.getpid()}"
-    descriptor = files.create(probe)
+    descriptor = files.create_nameless(folder)
     try:
         for size in (block, *_LARGER_BLOCKS):
             try:
@@ -85,7 +84,6 @@ def insert_block(files: FileSystem, folder: Path) -> int | None:
         return None
     finally:
         files.close(descriptor)
-        files.remove(probe)
 
 
 def likely_strategy(path: Path) -> Strategy:

@@ -1,0 +1,200 @@
+"""Rewrite, undo and recover stopped after every operation: the file ends as old or as new."""
+
+from __future__ import annotations
+
+import errno
+from typing import TYPE_CHECKING
+
+import pytest
+
+from editing.disk import FailingDisk, PowerFailure, RecordingDisk, StoppingDisk
+from ggufext.editing import journal as journals
+from ggufext.editing.recovery import State
+from ggufext.editing.rewrite import recover, rewrite, undo
+from ggufext.editing.strategies import Strategy
+from ggufext.errors import EditError, HeaderError
+from ggufext.header.reading import read_header
+from ggufext.planning.methods import Method
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from ggufext.editing.files import FileSystem
+
+#: More than any of the operations here needs.
+MANY = 100
+
+
+class Case:
+    """A file, an operation on it, and what it may look like afterwards."""
+
+    def __init__(self, path: Path, name: str) -> None:
+        self.path = path
+        self.name = name
+        self.original = path.read_bytes()
+
+    def reset(self) -> None:
+        """Put the file into the state that the operation starts from."""
+        for left in self.path.parent.iterdir():
+            left.unlink()
+        self.path.write_bytes(self.original)
+        if self.name != "insert":
+            rewrite(self.path, target_length=8192, method=Method.YARN)
+        self.before = self.path.read_bytes()
+
+    def run(self, files: FileSystem) -> None:
+        if self.name == "undo":
+            undo(self.path, files=files)
+        else:
+            method = Method.GAMMA if self.name == "overwrite" else Method.YARN
+            rewrite(self.path, target_length=16384, method=method, files=files)
+
+    def assert_old_or_new(self, state: State | None = None) -> None:
+        """The invariant: the bytes are those from before, or those that were wanted."""
+        found = self.path.read_bytes()
+        assert not journals.path_for(self.path).exists()
+        if found == self.before:
+            assert state in {None, State.RESTORED, State.UNTOUCHED}
+            return
+        if self.name == "undo":
+            assert found == self.original
+            return
+        assert read_header(self.path).value("llama.context_length") == 16384
+        undo(self.path)
+        assert self.path.read_bytes() == self.original
+
+
+@pytest.fixture(params=["insert", "overwrite", "undo"])
+def case(request: pytest.FixtureRequest, llama: Path, inserting: int) -> Case:
+    return Case(llama, request.param)
+
+
+def refusal(case: Case, disk: FailingDisk) -> Exception | None:
+    """The error of an operation that was refused; None where another way was found."""
+    try:
+        case.run(disk)
+    except (EditError, OSError) as error:
+        return error
+    return None
+
+
+def operations(case: Case) -> int:
+    case.reset()
+    disk = RecordingDisk()
+    case.run(disk)
+    assert len(disk.done) < MANY
+    return len(disk.done)
+
+
+@pytest.mark.parametrize("tear", [False, True], ids=["whole writes", "torn writes"])
+def test_recover_ends_at_old_or_new_wherever_the_operation_stopped(case: Case, tear: bool) -> None:
+    for stop in range(1, operations(case) + 1):
+        case.reset()
+        with pytest.raises(PowerFailure):
+            case.run(StoppingDisk(stop, tear=tear))
+        state = recover(case.path).state
+        case.assert_old_or_new(state)
+
+
+@pytest.mark.parametrize("tear", [False, True], ids=["whole writes", "torn writes"])
+def test_recover_may_itself_be_stopped_anywhere_and_run_again(case: Case, tear: bool) -> None:
+    for stop in range(1, operations(case) + 1):
+        for second in range(1, MANY):
+            case.reset()
+            with pytest.raises(PowerFailure):
+                case.run(StoppingDisk(stop))
+            disk = StoppingDisk(second, tear=tear)
+            try:
+                recover(case.path, files=disk)
+            except PowerFailure:
+                recover(case.path)
+                case.assert_old_or_new()
+            else:
+                case.assert_old_or_new()
+                break
+
+
+def test_a_stopped_file_is_refused_by_readers_or_is_old_or_new(case: Case) -> None:
+    for stop in range(1, operations(case) + 1):
+        case.reset()
+        with pytest.raises(PowerFailure):
+            case.run(StoppingDisk(stop))
+        found = case.path.read_bytes()
+        if found[:4] == b"GGUF":
+            recover(case.path)
+            assert case.path.read_bytes() == found
+        else:
+            with pytest.raises(HeaderError, match="recover") as caught:
+                read_header(case.path)
+            assert caught.value.code == "interrupted_edit"
+
+
+def test_an_interrupted_file_is_not_edited_before_it_is_recovered(
+    llama: Path, inserting: int
+) -> None:
+    case = Case(llama, "insert")
+    for stop in range(1, operations(case) + 1):
+        case.reset()
+        with pytest.raises(PowerFailure):
+            case.run(StoppingDisk(stop))
+        if not journals.path_for(llama).exists():
+            continue
+        found = llama.read_bytes()
+        with pytest.raises(HeaderError) as caught:
+            rewrite(llama, target_length=8192)
+        assert caught.value.code == "interrupted_edit"
+        assert llama.read_bytes() == found
+
+
+@pytest.mark.parametrize("code", [errno.EIO, errno.ENOSPC])
+def test_a_refused_operation_leaves_the_file_as_it_was_or_recoverable(
+    case: Case, code: int
+) -> None:
+    for at in range(operations(case)):
+        case.reset()
+        disk = FailingDisk(at, code)
+        error = refusal(case, disk)
+        if isinstance(error, EditError):
+            assert error.code in {"sync_failed", "interrupted"}
+            assert "recover" in error.message
+        if journals.path_for(case.path).exists():
+            recover(case.path)
+        case.assert_old_or_new()
+
+
+def test_a_sync_that_failed_is_not_asked_again(llama: Path, inserting: int) -> None:
+    case = Case(llama, "insert")
+    total = operations(case)
+    for at in range(total):
+        case.reset()
+        disk = FailingDisk(at)
+        error = refusal(case, disk)
+        if disk.refused == "sync" and isinstance(error, EditError):
+            assert error.code == "sync_failed"
+            assert disk.done[-1] != "sync"
+            assert journals.path_for(llama).exists()
+        if journals.path_for(llama).exists():
+            recover(llama)
+        case.assert_old_or_new()
+
+
+@pytest.mark.parametrize("tear", [False, True], ids=["whole writes", "torn writes"])
+def test_a_copy_stopped_anywhere_leaves_the_old_or_the_new_file(llama: Path, tear: bool) -> None:
+    original = llama.read_bytes()
+
+    def copy(files: FileSystem) -> None:
+        rewrite(llama, target_length=16384, strategy=Strategy.COPY, files=files)
+
+    disk = RecordingDisk()
+    copy(disk)
+    for stop in range(1, len(disk.done) + 1):
+        for left in llama.parent.iterdir():
+            left.unlink()
+        llama.write_bytes(original)
+        with pytest.raises(PowerFailure):
+            copy(StoppingDisk(stop, tear=tear))
+        recover(llama)
+        assert list(llama.parent.iterdir()) == [llama]
+        if llama.read_bytes() != original:
+            undo(llama)
+        assert llama.read_bytes() == original
