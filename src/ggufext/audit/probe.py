@@ -14,7 +14,7 @@ import re
 import struct
 import sys
 from dataclasses import asdict, dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NoReturn
 
 from ggufext.audit.ggml import Ggml, LayoutError, Tensor
 
@@ -281,7 +281,7 @@ def _layer_and_q_first(key: tuple[int, str]) -> tuple[int, int]:
     return layer, "qk".index(tensor)
 
 
-def main() -> int:
+def main() -> NoReturn:
     """Answer the request on standard input."""
     _forbid_core_dump()
     # Whatever a library prints on standard output must not get between the parent and its reply.

@@ -217,8 +217,9 @@ def rope_nodes(
     path : Path
         A GGUF file.
     n_ctx : int, optional
-        Context to create, tokens; the file's training length when absent. Its KV cache is
-        allocated. It decides between the long and the short factors of a longrope file.
+        Context to create, tokens; llama.cpp's default of 512 when absent, 0 for the file's
+        training length. Its KV cache is allocated. It matters for longrope files only: above
+        the original length they use the long factors.
     kv_overrides : mapping, optional
         Metadata values that stand in for the file's, by key.
 
@@ -255,7 +256,8 @@ def observe(
     starts : sequence of int
         Positions of the first token, ≥ 0; every start is a run of its own in an empty memory.
     settings : ContextSettings, optional
-        Context parameters; llama.cpp's defaults when absent.
+        Context parameters; llama.cpp's defaults when absent (a context of 512 tokens; local
+        layers with caches as long as the global ones, unlike llama.cpp's own programs).
     kv_overrides : mapping, optional
         Metadata values that stand in for the file's, by key.
 

@@ -1,0 +1,61 @@
+"""Random models, run by llama.cpp in a child process."""
+
+from __future__ import annotations
+
+import importlib.util
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from ggufext.audit.rope_nodes import ContextSettings, Observation, observe
+from random_model import MetadataValue, write_random_model
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping
+    from pathlib import Path
+
+    from ggufext.audit.rope_nodes import Override
+
+#: Enough tokens to reach beyond every window and to tell two rotations apart.
+TOKENS = tuple((7 * i * i + 3 * i) % 250 for i in range(300))
+
+SETTINGS = ContextSettings(n_ctx=512)
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    if importlib.util.find_spec("llama_cpp") is None:
+        for item in items:
+            if "run_model" in getattr(item, "fixturenames", ()):
+                item.add_marker(pytest.mark.skip("needs llama-cpp-python: pip install .[check]"))
+
+
+@pytest.fixture(scope="session")
+def run_model(tmp_path_factory: pytest.TempPathFactory) -> Callable[..., Observation]:
+    """Write a random model, run it, and say what happened; the same request runs once."""
+    folder = tmp_path_factory.mktemp("random models")
+    seen: dict[str, Observation] = {}
+
+    def run(
+        architecture: str,
+        keys: Mapping[str, MetadataValue] | None = None,
+        *,
+        settings: ContextSettings = SETTINGS,
+        overrides: Mapping[str, Override] | None = None,
+        tensors: Mapping[str, Any] | None = None,
+    ) -> Observation:
+        """Run; `keys` and `overrides` go without the architecture's prefix."""
+        request = repr((architecture, keys, settings, overrides, tensors))
+        if request not in seen:
+            metadata = {f"{architecture}.{key}": value for key, value in (keys or {}).items()}
+            path: Path = folder / f"{architecture}.gguf"
+            write_random_model(path, architecture, metadata=metadata, tensors=tensors)
+            seen[request] = observe(
+                path,
+                tokens=TOKENS,
+                settings=settings,
+                kv_overrides={f"{architecture}.{key}": v for key, v in (overrides or {}).items()},
+            )
+            path.unlink()
+        return seen[request]
+
+    return run
