@@ -14,6 +14,7 @@ from __future__ import annotations
 import random
 import re
 from dataclasses import dataclass
+from itertools import accumulate, zip_longest
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -22,44 +23,49 @@ if TYPE_CHECKING:
 SPECIALS = ("<unk>", "<s>", "</s>", "<pad>")
 UNKNOWN, BOS, EOS, PAD = range(4)
 
-FIXED = "pass key keys is are hidden here Remember it them What of Several".split()
-DETERMINERS = "the one every each another this that my our her his their your".split()
-OPENERS = [word.capitalize() for word in DETERMINERS]
-PREPOSITIONS = (
+
+def _words(text: str) -> tuple[str, ...]:
+    return tuple(text.split())
+
+
+FIXED = _words("pass key keys is are hidden here Remember it them What of Several")
+DETERMINERS = _words("the one every each another this that my our her his their your")
+OPENERS = tuple(word.capitalize() for word in DETERMINERS)
+PREPOSITIONS = _words(
     "near under behind beside above below before after beyond against around across with without "
     "past"
-).split()
-ADVERBS = (
+)
+ADVERBS = _words(
     "slowly quickly quietly loudly gently happily sadly calmly eagerly softly patiently suddenly "
     "often twice again alone outside inside upstairs downstairs yesterday today nearby bravely "
     "politely"
-).split()
-ADJECTIVES = (
+)
+ADJECTIVES = _words(
     "old young small large quiet loud tired happy sad hungry brave shy clever gentle proud lazy "
     "busy kind warm cold red blue green white black brown grey golden silver dark bright heavy "
     "light tall short thin round broken dusty muddy narrow wide strange famous friendly simple "
     "empty silent polite careful"
-).split()
-VERBS = (
+)
+VERBS = _words(
     "slept waited turned moved stood sat lay fell rose rested stayed paused walked ran danced sang "
     "laughed smiled cried whispered listened worked played travelled wandered returned arrived "
     "departed appeared vanished trembled rolled drifted floated swam jumped climbed crawled leaned "
     "knelt shivered hesitated hurried lingered marched sneezed yawned dreamed hid shone"
-).split()
-NOUNS = (
+)
+NOUNS = _words(
     "dog cat horse bird farmer baker teacher child woman man doctor sailor painter tailor miller "
     "singer dancer driver writer builder cloud storm wind lamp candle clock table chair door "
     "window boat train cart wheel ladder bucket basket blanket pillow kettle fox owl duck goose "
     "sheep goat cow rabbit mouse frog king queen guard guest neighbour stranger traveller brother "
     "sister uncle leaf stone shadow bell flag"
-).split()
+)
 # Labels never occur in filler, so the only places that name a label are key lines and questions.
-LABELS = (
+LABELS = _words(
     "river harbour castle market forest bridge tower garden island valley desert mountain library "
     "station temple palace museum theatre village canyon glacier volcano lagoon meadow orchard "
     "lighthouse windmill monastery quarry reservoir cathedral observatory fortress aquarium "
     "stadium airport hospital university prairie peninsula"
-).split()
+)
 
 WORDS = tuple(
     " " + word
@@ -87,9 +93,9 @@ LONGEST_SENTENCE = SENTENCE_WORDS.stop
 DIGITS = 5
 ANSWER_TOKENS = 1 + DIGITS  # a space token and one token a digit
 
-# What llama.cpp's llama-bpe splits text into before it looks pieces up.
+# What llama.cpp's llama-bpe splits ASCII text into before it looks the pieces up; `_` is no letter.
 _PIECE = re.compile(
-    r"[^\r\n\w]?[^\W\d_]+|\d{1,3}| ?[^\s\w]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+|_+", re.UNICODE
+    r"(?:[^\r\n\w]|_)?[^\W\d_]+|\d{1,3}| ?(?:[^\s\w]|_)+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+"
 )
 
 
@@ -135,7 +141,10 @@ class Prompt:
 
 
 def encode(text: str) -> list[int]:
-    """Token ids of plain text, without BOS, as llama.cpp tokenizes it with this vocabulary."""
+    """Token ids of plain text, without BOS.
+
+    For ASCII text they are those of llama.cpp's tokenizer with this vocabulary.
+    """
     ids: list[int] = []
     for piece in _PIECE.findall(text):
         word = WORD_IDS.get(piece)
@@ -290,7 +299,7 @@ def shortest_length(*, keys: int | None = None) -> int:
 
 
 def prompt_set(*, seed: int, length: int, depths: int, trials: int) -> list[Prompt]:
-    """Fixed prompts of standard mode: every depth bin of a length, `trials` prompts each.
+    """Draw the fixed prompts of standard mode: `trials` for every depth bin of a length.
 
     The depth is drawn at random within its bin. The set is a property of the arguments: a prompt
     does not change when another length or more trials are asked for.
@@ -325,40 +334,30 @@ def _compose(
     question: str,
     key: str,
 ) -> Prompt:
-    opening = [BOS, *encode(announcement)]
-    lines = [(depth, text, encode(text)) for depth, text in statements]
-    question_ids = encode(question)
-    fixed = len(opening) + sum(len(ids) for _, _, ids in lines) + len(question_ids) + ANSWER_TOKENS
+    lines = [line for _, line in statements]
+    fixed = 1 + len(encode("".join([announcement, *lines, question]))) + ANSWER_TOKENS
     room = length - fixed
     if room < SHORTEST_SENTENCE:
         raise ValueError(
             f"length {length} is too short: this prompt needs {fixed + SHORTEST_SENTENCE} tokens"
         )
     sentences = filler(rng, room)
-    starts = [0]
-    for text in sentences:
-        starts.append(starts[-1] + len(encode(text)))
-    placed = sorted(
-        (min(range(len(starts)), key=lambda i: abs(starts[i] - depth * room)), index)
-        for index, (depth, _, _) in enumerate(lines)
-    )
-
-    texts, ids = [announcement], opening
-    key_start = key_end = 0
-    for boundary in range(len(starts)):
-        for _, index in (pair for pair in placed if pair[0] == boundary):
-            if index == asked:
-                key_start, key_end = len(ids), len(ids) + len(lines[index][2])
-            texts.append(lines[index][1])
-            ids = ids + lines[index][2]
-        if boundary < len(sentences):
-            texts.append(sentences[boundary])
-            ids = ids + encode(sentences[boundary])
+    boundaries = list(accumulate((len(encode(text)) for text in sentences), initial=0))
+    slots: list[list[str]] = [[] for _ in boundaries]
+    for depth, line in statements:
+        distances = [abs(boundary - depth * room) for boundary in boundaries]
+        slots[distances.index(min(distances))].append(line)
+    parts = [announcement]
+    for slot, following in zip_longest(slots, sentences, fillvalue=""):
+        parts += [*slot, following]
+    before_question = "".join(parts)
+    before_key = before_question[: before_question.index(lines[asked])]
+    key_start = 1 + len(encode(before_key))
     return Prompt(
-        text="".join([*texts, question]),
-        ids=(*ids, *question_ids),
+        text=before_question + question,
+        ids=(BOS, *encode(before_question + question)),
         key=key,
         key_start=key_start,
-        key_end=key_end,
-        question_start=len(ids),
+        key_end=key_start + len(encode(lines[asked])),
+        question_start=1 + len(encode(before_question)),
     )

@@ -20,10 +20,11 @@ from pathlib import Path
 
 import gguf
 import numpy as np
-import passkey_task as task
 import torch
 from torch import nn
 from torch.nn import functional as F  # noqa: N812 - PyTorch's own name for it
+
+import passkey_task as task
 
 WIDTH = 128
 LAYERS = 3
@@ -47,7 +48,7 @@ CURRICULUM_BOUND = 0.9
 CURRICULUM_MEMORY = 0.9
 
 
-class Layer(nn.Module):
+class Layer(nn.Module):  # type: ignore[misc]
     """One llama block: attention with interleaved rotary pairs, then SwiGLU."""
 
     def __init__(self) -> None:
@@ -81,7 +82,7 @@ class Layer(nn.Module):
         return x + self.ffn_down(F.silu(self.ffn_gate(h)) * self.ffn_up(h))
 
 
-class Model(nn.Module):
+class Model(nn.Module):  # type: ignore[misc]
     """The whole model; its parameters carry the names of GGUF tensors."""
 
     def __init__(self) -> None:
@@ -169,7 +170,7 @@ def train(seed: int) -> Model:
         length = CURRICULUM[stage] if full else rng.randint(CURRICULUM[0], CURRICULUM[stage])
         loss, right = Batch.draw(rng, length).loss(model)
         optimizer.zero_grad()
-        loss.backward()  # type: ignore[no-untyped-call]
+        loss.backward()
         nn.utils.clip_grad_norm_(model.parameters(), 1.0)
         optimizer.step()
         if full:
@@ -254,9 +255,7 @@ def quantize(source: Path, target: Path, kind: str) -> None:
     parameters.token_embedding_type = gguf.GGMLQuantizationType.Q8_0
     parameters.output_tensor_type = gguf.GGMLQuantizationType.Q8_0
     parameters.nthread = 2
-    status = llama_cpp.llama_model_quantize(
-        str(source).encode(), str(target).encode(), parameters
-    )
+    status = llama_cpp.llama_model_quantize(str(source).encode(), str(target).encode(), parameters)
     if status != 0:
         raise RuntimeError(f"llama.cpp could not quantize to {kind}: status {status}")
 
