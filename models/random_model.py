@@ -93,7 +93,7 @@ def write_random_model(
     context : int
         Training length, tokens.
     seed : int
-        The same arguments give the same bytes; a tensor depends on seed, name, shape and type only.
+        The same arguments give the same bytes; weights depend on seed, sizes and type only.
     metadata : mapping, optional
         Keys to replace in place, to add behind the model's own, or (None) to leave out.
     trailing_metadata : mapping, optional
@@ -109,19 +109,18 @@ def write_random_model(
     entry = ARCHITECTURES[architecture]
     geometry = geometry_for(entry, type=type, size=size, layers=layers, vocabulary=vocabulary)
     geometry = replace(geometry, context=context)
-    writer = GGUFWriter(path, architecture)
-    writer.kv_data[
-        0
-    ].clear()  # it has added the architecture by itself, which `metadata` may change
-    for key, value in _metadata(entry, geometry, type, seed, metadata or {}).items():
-        _add(writer, key, value)
-    for key, value in (trailing_metadata or {}).items():
-        _add(writer, key, value)
-    listed = tuple(_expand(entry.tensors, geometry))
+    keys = _metadata(entry, geometry, type, seed, metadata or {})
+    plan = [
+        (name, tensor, _type_of(tensor, type)) for name, tensor in _expand(entry.tensors, geometry)
+    ]
     extra = {name: np.ascontiguousarray(t, dtype=np.float32) for name, t in (tensors or {}).items()}
-    for name, tensor in listed:
-        shape = tuple(geometry.size(dimension) for dimension in reversed(tensor.shape))
-        raw = _type_of(tensor, type)
+    writer = GGUFWriter(path, architecture)
+    # The writer has put the architecture in by itself; `metadata` may change it or leave it out.
+    writer.kv_data[0].clear()
+    for key, value in (*keys.items(), *(trailing_metadata or {}).items()):
+        _add(writer, key, value)
+    for name, tensor, raw in plan:
+        shape = _shape(tensor, geometry)
         writer.add_tensor_info(name, shape, np.dtype(np.float32), _bytes(shape, raw), raw)
     for name, values in extra.items():
         writer.add_tensor_info(name, values.shape, values.dtype, values.nbytes)
@@ -129,17 +128,16 @@ def write_random_model(
     writer.write_kv_data_to_file()
     writer.write_ti_data_to_file()
     writer.close()
-    alignment = writer.data_alignment
+    weights = _Weights(seed=seed, geometry=geometry)
     with path.open("ab") as file:
-        weights = _Weights(seed=seed, geometry=geometry)
-        for name, tensor in listed:
-            _pad(file, alignment)
-            for chunk in weights.chunks(name, tensor, _type_of(tensor, type)):
+        for name, tensor, raw in plan:
+            _pad(file, writer.data_alignment)
+            for chunk in weights.chunks(name, tensor, raw):
                 file.write(chunk)
         for values in extra.values():
-            _pad(file, alignment)
-            file.write(values.tobytes())
-        _pad(file, alignment)
+            _pad(file, writer.data_alignment)
+            file.write(values.data)
+        _pad(file, writer.data_alignment)
     return path
 
 
@@ -165,13 +163,18 @@ def _tensor_bytes(architecture: Architecture, geometry: Geometry, type_: str) ->
     """Bytes of one layer, and of what stands outside the layers."""
     totals = {True: 0, False: 0}
     for tensor in architecture.tensors:
-        shape = tuple(geometry.size(dimension) for dimension in reversed(tensor.shape))
-        totals[tensor.per_layer] += _bytes(shape, _type_of(tensor, type_))
+        raw = _type_of(tensor, type_)
+        totals[tensor.per_layer] += _bytes(_shape(tensor, geometry), raw)
     return totals[True], totals[False]
 
 
 def _type_of(tensor: Tensor, type_: str) -> GGMLQuantizationType:
     return GGMLQuantizationType[type_ if len(tensor.shape) > 1 else "F32"]
+
+
+def _shape(tensor: Tensor, geometry: Geometry) -> tuple[int, ...]:
+    """Extents in NumPy's order: the row length last."""
+    return tuple(geometry.size(dimension) for dimension in reversed(tensor.shape))
 
 
 def _bytes(shape: tuple[int, ...], raw: GGMLQuantizationType) -> int:
@@ -271,14 +274,14 @@ class _Weights:
 
     def chunks(self, name: str, tensor: Tensor, raw: GGMLQuantizationType) -> Iterator[memoryview]:
         """Bytes of the tensor `name`, in pieces."""
-        shape = tuple(self._geometry.size(dimension) for dimension in tensor.shape)
+        shape = _shape(tensor, self._geometry)
         choice = np.random.default_rng([self._seed, zlib.crc32(name.encode())])
         if len(shape) == 1:
             yield _vector(tensor.role, shape[0], choice).data
             return
-        pool = self._pool(_deviation(tensor.role, shape[0]), raw)
+        pool = self._pool(_deviation(tensor.role, shape[-1]), raw)
         _, block_bytes = GGML_QUANT_SIZES[raw]
-        remaining = _bytes(shape[::-1], raw)
+        remaining = _bytes(shape, raw)
         while remaining:
             start = int(choice.integers(len(pool) // block_bytes)) * block_bytes
             chunk = pool[start : start + remaining]

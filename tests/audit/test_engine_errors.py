@@ -84,6 +84,16 @@ def test_quantized_v_cache_without_flash_attention_creates_no_context(run_model:
     assert error.value.code == "context_not_created"
 
 
+@pytest.mark.parametrize(
+    "settings",
+    [ContextSettings(n_ctx=512, type_k="q9"), ContextSettings(n_ctx=512, rope_scaling_type="ntk")],
+)
+def test_setting_that_llama_cpp_does_not_know(run_model: Run, settings: ContextSettings) -> None:
+    with pytest.raises(EngineError, match="knows no") as error:
+        run_model("llama", settings=settings)
+    assert error.value.code == "unknown_setting"
+
+
 def test_too_small_a_context_is_an_error_not_a_short_answer(run_model: Run) -> None:
     with pytest.raises(EngineError) as error:
         run_model("llama", settings=ContextSettings(n_ctx=256))

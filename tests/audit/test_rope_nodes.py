@@ -8,11 +8,19 @@ from typing import TYPE_CHECKING
 import numpy as np
 import pytest
 
-from ggufext.audit.rope_nodes import ContextSettings, Observation, RopeMode, RopeNode
+from ggufext.audit.rope_nodes import (
+    ContextSettings,
+    Observation,
+    RopeMode,
+    RopeNode,
+    observe,
+)
 from random_architectures import ARCHITECTURES
+from random_model import write_random_model
 
 if TYPE_CHECKING:
     from collections.abc import Callable
+    from pathlib import Path
 
     Run = Callable[..., Observation]
 
@@ -205,6 +213,20 @@ def test_context_settings_are_bit_identical_to_the_same_values_in_the_file(
 ) -> None:
     set_by_caller = run_model(architecture, settings=settings)
     assert set_by_caller.logits == run_model(architecture, keys).logits
+
+
+@pytest.mark.usefixtures("run_model")
+@every_architecture
+def test_only_distances_matter_not_the_start_position(tmp_path: Path, architecture: str) -> None:
+    path = write_random_model(tmp_path / "model.gguf", architecture, type="F32")
+    # F16 caches round the rotated keys, each position differently.
+    settings = ContextSettings(n_ctx=512, type_k="f32", type_v="f32")
+    observed = observe(path, tokens=range(100), starts=(0, 1000), settings=settings)
+    at_zero, further = (observed.logits_array(run) for run in (0, 1))
+    assert not np.array_equal(at_zero, further)
+    # Angles of 1000 radians carry float32 errors of 3e-5, which scores and layers multiply;
+    # another frequency base moves the logits, of unit size, by more than 1.
+    np.testing.assert_allclose(further, at_zero, atol=0.03)
 
 
 def test_yarn_without_its_mixing_is_linear(run_model: Run) -> None:

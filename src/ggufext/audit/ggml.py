@@ -74,14 +74,6 @@ class Ggml:
         """Name of a tensor type, as ``"q8_0"``."""
         return _text(self._type_name(number))
 
-    def type_number(self, name: str) -> int:
-        """Look up the number that a tensor type has in this build."""
-        numbers = (number for number in range(256) if self.type_name(number) == name)
-        number = next(numbers, None)
-        if number is None:
-            raise ValueError(f"ggml knows no tensor type {name!r}")
-        return number
-
     def nbytes(self, tensor: Tensor) -> int:
         """Bytes that the tensor occupies."""
         return int(self._nbytes(ctypes.byref(tensor)))

@@ -13,16 +13,24 @@ import os
 import re
 import struct
 import sys
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 from typing import TYPE_CHECKING, Any, NoReturn
 
 from ggufext.audit.ggml import Ggml, LayoutError, Tensor
+from ggufext.audit.rope_nodes import CacheTensor, RopeMode, RopeNode
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
 _LOG_DEBUG, _LOG_ERROR, _LOG_CONTINUED = 1, 4, 5
 _FLOAT_BYTES = 4
+
+#: Settings that go by name here and by number in C: how llama-cpp-python names the numbers.
+_ENUMERATORS = {
+    "type_k": "GGML_TYPE_",
+    "type_v": "GGML_TYPE_",
+    "rope_scaling_type": "LLAMA_ROPE_SCALING_TYPE_",
+}
 
 _ROPE_NODE = re.compile(r"(?P<tensor>[qk])(?:cur|_pe|_rope)?\w*-(?P<layer>\d+)", re.IGNORECASE)
 _CACHE_TENSOR = re.compile(r"cache_(?P<tensor>[kv])_l(?P<layer>\d+)")
@@ -35,35 +43,6 @@ class ProbeError(Exception):
         super().__init__(message)
         self.code = code
         self.message = message
-
-
-@dataclass(frozen=True, slots=True)
-class NodeReply:
-    """One ROPE node: the fields of `rope_nodes.RopeNode`."""
-
-    layer: int
-    tensor: str
-    n_dims: int
-    mode: int
-    n_ctx_orig: int
-    freq_base: float
-    freq_scale: float
-    ext_factor: float
-    attn_factor: float
-    beta_fast: float
-    beta_slow: float
-    factors: tuple[float, ...] | None
-
-
-@dataclass(frozen=True, slots=True)
-class CacheReply:
-    """One tensor of the KV cache: the fields of `rope_nodes.CacheTensor`."""
-
-    layer: int
-    tensor: str
-    type: str
-    cells: int
-    size: int
 
 
 class _Log:
@@ -88,8 +67,8 @@ class _GraphReader:
     """Reads nodes as llama.cpp asks about them; it wants none, so the graph runs undisturbed."""
 
     def __init__(self, ggml: Ggml) -> None:
-        self.nodes: dict[tuple[int, str], NodeReply] = {}
-        self.caches: dict[tuple[int, str], CacheReply] = {}
+        self.nodes: dict[tuple[int, str], RopeNode] = {}
+        self.caches: dict[tuple[int, str], CacheTensor] = {}
         self.failure: Exception | None = None
         self._ggml = ggml
         self._verified = False
@@ -115,18 +94,19 @@ class _GraphReader:
     def _read_rope(self, tensor: Tensor) -> None:
         name = tensor.name.decode()
         match = _ROPE_NODE.fullmatch(name)
-        if match is None:
-            raise ProbeError(
-                "unknown_rope_node", f"ROPE node {name!r} is neither a query nor a key"
-            )
         _, n_dims, mode, _, n_ctx_orig = tensor.op_params[:5]
+        if match is None or mode not in set(RopeMode):
+            raise ProbeError(
+                "unknown_rope_node",
+                f"ROPE node {name!r} of mode {mode} is not a query or key in a known layout",
+            )
         reals = struct.unpack("6f", struct.pack("6i", *tensor.op_params[5:11]))
         freq_base, freq_scale, ext_factor, attn_factor, beta_fast, beta_slow = reals
-        node = NodeReply(
+        node = RopeNode(
             layer=int(match["layer"]),
-            tensor=match["tensor"].lower(),
+            tensor="q" if match["tensor"].lower() == "q" else "k",
             n_dims=n_dims,
-            mode=mode,
+            mode=RopeMode(mode),
             n_ctx_orig=n_ctx_orig,
             freq_base=freq_base,
             freq_scale=freq_scale,
@@ -149,9 +129,9 @@ class _GraphReader:
 
     def _read_cache(self, tensor: Tensor) -> None:
         if match := _CACHE_TENSOR.fullmatch(tensor.name.decode()):
-            cache = CacheReply(
+            cache = CacheTensor(
                 layer=int(match["layer"]),
-                tensor=match["tensor"],
+                tensor="k" if match["tensor"] == "k" else "v",
                 type=self._ggml.type_name(tensor.type),
                 cells=tensor.ne[1] * tensor.ne[2],
                 size=self._ggml.nbytes(tensor),
@@ -219,11 +199,13 @@ class _Engine:
 
     def _number(self, setting: str, value: Any) -> Any:
         """Translate a setting to what the C structure holds."""
-        if setting in {"type_k", "type_v"}:
-            return self._ggml.type_number(value)
-        if setting == "rope_scaling_type":
-            return getattr(self._llama, f"LLAMA_ROPE_SCALING_TYPE_{value.upper()}")
-        return value
+        prefix = _ENUMERATORS.get(setting)
+        if prefix is None:
+            return value
+        number = getattr(self._llama, prefix + value.upper(), None)
+        if number is None:
+            raise ProbeError("unknown_setting", f"llama.cpp knows no {setting} {value!r}")
+        return number
 
     def _errors(self) -> str:
         return "; ".join(self._log.errors) or "llama.cpp gives no reason"
@@ -245,7 +227,11 @@ class _Engine:
                 batch.seq_id[index][0] = 0
                 batch.logits[index] = True
             if status := llama.llama_decode(self._context, batch):
-                raise ProbeError("decode_failed", f"llama_decode returned {status}")
+                raise ProbeError(
+                    "decode_failed",
+                    f"llama_decode returned {status} for {len(tokens)} tokens in a context of "
+                    f"{self.n_ctx}",
+                )
             values = llama.llama_get_logits(self._context)
             logits += ctypes.string_at(values, len(piece) * self.n_vocab * _FLOAT_BYTES)
         llama.llama_batch_free(batch)
