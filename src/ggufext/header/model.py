@@ -389,9 +389,9 @@ def _local_layers(read: _Reader, default_pattern: int, layer_count: int) -> tupl
     entry = read.header.keys.get(read.prefix + suffix)
     if entry is not None and entry.type is ValueType.ARRAY:
         flags = read.header.array(entry.key, ValueType.BOOL, ValueType.INT32, ValueType.UINT32)
-        if flags is None or len(flags) < layer_count:
-            read.nonsense(suffix, f"{layer_count} values, one a layer")
-        return tuple(bool(is_local) for is_local in flags[:layer_count])
+        given = tuple(bool(is_local) for is_local in flags or ())[:layer_count]
+        # llama.cpp takes layers that a short array does not reach for global ones.
+        return given + (False,) * (layer_count - len(given))
     period = read.count(suffix, at_least=0)
     if period is None:
         period = default_pattern

@@ -1,0 +1,5 @@
+"""``python -m ggufext``."""
+
+from ggufext.cli import main
+
+main()

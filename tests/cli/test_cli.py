@@ -1,0 +1,181 @@
+"""The command line as a user or a program meets it: a real process, its output and its status."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from gguf_bytes import U32, gguf_bytes
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+
+def run(*arguments: object) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [sys.executable, "-m", "ggufext", *map(str, arguments)],
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+
+
+def result(*arguments: object) -> Any:
+    done = run(*arguments, "--json")
+    assert done.returncode == 0, done.stderr
+    return json.loads(done.stdout)
+
+
+INSPECT_FIELDS = {
+    "path", "architecture", "support", "train_length", "rope", "head_dim", "alignment",
+    "data_offset", "size", "tensor_count", "key_count", "quantization",
+    "kv_cache_bytes_per_token", "likely_strategy", "history", "warnings",
+}  # fmt: skip
+
+PLAN_FIELDS = {
+    "path", "architecture", "method", "train_length", "target_length", "factor", "freq_base",
+    "gamma", "d_horizon", "verdict", "out_of_distribution", "kv_cache_bytes", "edits", "warnings",
+}  # fmt: skip
+
+
+def test_inspect_json_has_the_documented_fields(llama: Path) -> None:
+    found = result("inspect", llama)
+    assert set(found) == INSPECT_FIELDS
+    assert found["train_length"] == {"value": 2048, "source": "llama.context_length"}
+    assert found["rope"]["scaling"]["factor"] == 1.0
+    assert set(found["kv_cache_bytes_per_token"]) == {"f16", "q8_0", "q4_0"}
+
+
+def test_plan_json_has_the_documented_fields(llama: Path) -> None:
+    one = result("plan", llama, "--target", "8k", "--method", "yarn")
+    assert set(one) >= PLAN_FIELDS
+    assert one["target_length"] == 8192
+    every = result("plan", llama, "--target", "8k")
+    assert [made["method"] for made in every["plans"]] == ["gamma", "ntk", "yarn", "linear"]
+
+
+def test_rewrite_undo_and_inspect_go_together(llama: Path) -> None:
+    original = llama.read_bytes()
+    done = result("rewrite", llama, "--target", "8k")
+    assert set(done) >= PLAN_FIELDS | {"strategy", "output", "bytes_written", "seconds", "undo"}
+    assert result("inspect", llama)["history"]["target_length"] == 8192
+    undone = result("undo", llama)
+    assert (undone["state"], undone["size"]) == ("restored", len(original))
+    assert llama.read_bytes() == original
+
+
+def test_results_go_to_standard_output_and_warnings_to_standard_error(llama: Path) -> None:
+    done = run("rewrite", llama, "--target", "16k", "--method", "yarn")
+    assert done.returncode == 0
+    assert "written by" in done.stdout
+    assert "warning" not in done.stdout
+    assert "not validated" in done.stderr
+
+
+def test_nothing_is_coloured_in_a_pipe(llama: Path) -> None:
+    for command in (("inspect",), ("plan", "--target", "8k"), ("rewrite", "--target", "8k")):
+        done = run(command[0], llama, *command[1:])
+        assert "\x1b" not in done.stdout + done.stderr
+
+
+def test_plan_tells_what_fits_into_a_memory(llama: Path) -> None:
+    done = result("plan", llama, "--target", "8k", "--method", "gamma", "--vram", "2m")
+    fits = {fit["cache_type"]: fit for fit in done["memory"]}
+    assert fits["f16"]["fits"] is False
+    assert 0 < fits["f16"]["largest_context"] < fits["q4_0"]["largest_context"]
+
+
+def test_a_target_within_the_training_length_is_no_error_for_plan(llama: Path) -> None:
+    done = run("plan", llama, "--target", "2k")
+    assert done.returncode == 0
+    assert "NO-EXTENSION-NEEDED" in done.stdout
+    assert run("rewrite", llama, "--target", "2k").returncode == 1
+
+
+@pytest.mark.parametrize("size", ["32q", "-1", "1e3k", "0", "", "3.5k", "k"])
+def test_malformed_sizes_are_usage_errors(llama: Path, size: str) -> None:
+    done = run("plan", llama, f"--target={size}")
+    assert done.returncode == 2
+    assert "Traceback" not in done.stderr
+
+
+@pytest.mark.parametrize("size", ["8192", "8k", "8K"])
+def test_sizes_are_binary_multiples(llama: Path, size: str) -> None:
+    assert result("plan", llama, "--target", size, "--method", "ntk")["target_length"] == 8192
+
+
+def test_an_error_is_one_line_and_an_object(tmp_path: Path) -> None:
+    path = tmp_path / "model.gguf"
+    path.write_bytes(gguf_bytes(keys={"general.architecture": "llama"})[:-3])
+    done = run("plan", path, "--target", "8k", "--json")
+    assert done.returncode == 1
+    error = json.loads(done.stdout)["error"]
+    assert set(error) == {"code", "message", "field", "offset"}
+    assert len(done.stderr.splitlines()) == 1
+    assert str(path) in done.stderr
+
+
+def test_one_failing_file_does_not_stop_the_others(llama: Path, tmp_path: Path) -> None:
+    broken = tmp_path / "broken.gguf"
+    broken.write_bytes(b"GGUF")
+    done = run("rewrite", broken, llama, "--target", "8k", "--json")
+    assert done.returncode == 1
+    first, second = json.loads(done.stdout)["files"]
+    assert first["error"]["code"] == "truncated"
+    assert second["strategy"] in {"insert", "copy"}
+    assert "broken.gguf" in done.stderr
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ("inspect",),
+        ("plan", "--target", "8k"),
+        ("rewrite", "--target", "8k"),
+        ("undo",),
+        ("recover",),
+    ],
+)
+@pytest.mark.parametrize("content", [b"", b"GGUF", b"\x00" * 64, b"PK\x03\x04" + b"x" * 64])
+def test_no_traceback_reaches_a_user(
+    tmp_path: Path, arguments: tuple[str, ...], content: bytes
+) -> None:
+    path = tmp_path / "model.gguf"
+    path.write_bytes(content)
+    for place in (path, tmp_path, tmp_path / "absent.gguf"):
+        done = run(arguments[0], place, *arguments[1:])
+        assert done.returncode == 1
+        assert "Traceback" not in done.stderr
+        assert len(done.stderr.splitlines()) == 1
+    assert path.read_bytes() == content
+
+
+def test_control_characters_of_a_file_are_escaped(tmp_path: Path) -> None:
+    path = tmp_path / "model.gguf"
+    path.write_bytes(
+        gguf_bytes(
+            keys={
+                "general.architecture": "evil\x1b[31m",
+                "evil\x1b[31m.context_length": U32(2048),
+                "evil\x1b[31m.block_count": U32(1),
+                "evil\x1b[31m.embedding_length": U32(64),
+                "evil\x1b[31m.attention.head_count": U32(2),
+            }
+        )
+    )
+    for command in (("inspect",), ("plan", "--target", "8k"), ("plan", "--target", "8k", "--json")):
+        done = run(command[0], path, *command[1:])
+        assert "\x1b" not in done.stdout + done.stderr
+        assert done.returncode == 0
+
+
+def test_help_names_every_command_and_option() -> None:
+    assert run("--help").returncode == 0
+    for command in ("inspect", "plan", "rewrite", "undo", "recover"):
+        done = run(command, "--help")
+        assert done.returncode == 0
+        assert "--json" in done.stdout

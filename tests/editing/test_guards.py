@@ -1,0 +1,150 @@
+"""Files that must not be changed in place: refused by name, with the way out."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import subprocess
+import sys
+from typing import TYPE_CHECKING
+
+import pytest
+
+from gguf_bytes import U16, U32, gguf_bytes
+from ggufext.editing import guards
+from ggufext.editing.rewrite import rewrite
+from ggufext.errors import EditError, GgufextError
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+
+def refusal(path: Path, **options: object) -> GgufextError:
+    """The error of a rewrite, after checking that nothing changed."""
+    before = hashlib.sha256(path.read_bytes()).hexdigest()
+    with pytest.raises(GgufextError) as caught:
+        rewrite(path, target_length=8192, **options)  # type: ignore[arg-type]
+    assert hashlib.sha256(path.read_bytes()).hexdigest() == before
+    return caught.value
+
+
+def test_a_symbolic_link_is_refused_and_followed_on_request(llama: Path) -> None:
+    link = llama.with_name("link.gguf")
+    link.symlink_to(llama)
+    error = refusal(link)
+    assert error.code == "symlink"
+    assert "--follow" in error.message
+    rewrite(link, target_length=8192, follow=True)
+    assert link.is_symlink()
+
+
+def test_hard_links_are_refused(llama: Path) -> None:
+    os.link(llama, llama.with_name("twin.gguf"))
+    error = refusal(llama)
+    assert error.code == "hard_links"
+    assert "--output" in error.message
+
+
+def test_the_hugging_face_cache_is_refused(llama: Path, tmp_path: Path) -> None:
+    repository = tmp_path / "hub" / "models--someone--model"
+    blob = repository / "blobs" / "0a1b"
+    blob.parent.mkdir(parents=True)
+    llama.rename(blob)
+    snapshot = repository / "snapshots" / "main" / "model.gguf"
+    snapshot.parent.mkdir(parents=True)
+    snapshot.symlink_to(blob)
+    for place in (snapshot, blob):
+        assert refusal(place).code == "huggingface_cache"
+        assert refusal(place, follow=True).code == "huggingface_cache"
+
+
+def test_an_ollama_blob_is_refused(llama: Path, tmp_path: Path) -> None:
+    blob = tmp_path / "blobs" / ("sha256-" + "0" * 64)
+    blob.parent.mkdir()
+    llama.rename(blob)
+    error = refusal(blob)
+    assert error.code == "ollama_blob"
+    assert "Modelfile" in error.message
+
+
+def test_a_read_only_file_is_refused(llama: Path) -> None:
+    llama.chmod(0o444)
+    assert refusal(llama).code == "read_only"
+
+
+def test_a_file_that_another_program_has_open_is_refused(llama: Path) -> None:
+    program = "import mmap, sys; f = open(sys.argv[1], 'rb'); "
+    program += "m = mmap.mmap(f.fileno(), 0, prot=mmap.PROT_READ); f.close(); "
+    program += "print('open', flush=True); sys.stdin.read()"
+    with subprocess.Popen(
+        [sys.executable, "-c", program, str(llama)],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        text=True,
+    ) as other:
+        assert other.stdout is not None
+        assert other.stdout.readline() == "open\n"
+        error = refusal(llama)
+        assert error.code == "in_use"
+        assert "llama.cpp" in error.message
+        assert list(llama.parent.iterdir()) == [llama]
+        other.communicate("")
+    rewrite(llama, target_length=8192)
+
+
+def test_a_missing_file_says_so(tmp_path: Path) -> None:
+    with pytest.raises(FileNotFoundError, match=r"absent\.gguf"):
+        rewrite(tmp_path / "absent.gguf", target_length=8192)
+
+
+def test_a_later_part_of_a_split_model_names_the_first(tmp_path: Path) -> None:
+    path = tmp_path / "model-00002-of-00003.gguf"
+    keys = {"general.architecture": "llama", "split.no": U16(1), "split.count": U16(3)}
+    path.write_bytes(gguf_bytes(keys=keys))
+    error = refusal(path)
+    assert error.code == "not_first_shard"
+    assert "model-00001-of-00003.gguf" in error.message
+
+
+def test_a_full_disk_is_refused_in_bytes(llama: Path) -> None:
+    with pytest.raises(EditError, match=r"needs [\d,]+ bytes") as caught:
+        guards.check_space(llama.parent, 2**62, llama)
+    assert caught.value.code == "no_space"
+
+
+@pytest.mark.parametrize(
+    ("keys", "code"),
+    [
+        ({"general.type": "adapter"}, "not_a_language_model"),
+        ({"general.type": "mmproj", "general.architecture": "clip"}, "not_a_language_model"),
+        ({"general.type": "imatrix"}, "not_a_language_model"),
+        ({"general.architecture": "bert"}, "not_a_language_model"),
+        ({"general.architecture": "eagle3"}, "not_a_language_model"),
+        ({"general.architecture": "gpt2"}, "learned_positions"),
+        ({"general.architecture": "mamba"}, "no_rope"),
+        ({"llama.context_length": "2048"}, "wrong_type"),
+        ({"llama.rope.freq_base": U32(10000)}, "wrong_type"),
+        ({"llama.context_length": U32(0)}, "nonsense_value"),
+        ({"llama.rope.freq_base": 1.0}, "nonsense_value"),
+        ({"llama.rope.freq_base": float("nan")}, "nonsense_value"),
+        ({"llama.rope.freq_base": float("inf")}, "nonsense_value"),
+        ({"llama.rope.scaling.factor": -1.0}, "nonsense_value"),
+        ({"llama.rope.dimension_count": U32(31)}, "nonsense_value"),
+        ({"llama.rope.dimension_count": U32(4096)}, "nonsense_value"),
+        ({"llama.rope.scaling.type": "magic"}, "nonsense_value"),
+        ({"llama.rope.scaling.factor": 4.0}, "cannot_combine"),
+    ],
+)
+def test_models_that_cannot_be_extended_are_refused_by_name(
+    tmp_path: Path, keys: dict[str, object], code: str
+) -> None:
+    path = tmp_path / "model.gguf"
+    sound = {
+        "general.architecture": "llama",
+        "llama.context_length": U32(2048),
+        "llama.block_count": U32(1),
+        "llama.embedding_length": U32(64),
+        "llama.attention.head_count": U32(2),
+    }
+    path.write_bytes(gguf_bytes(keys={**sound, **keys}))  # type: ignore[dict-item]
+    assert refusal(path).code == code

@@ -1,0 +1,38 @@
+"""Start-up is a feature: what the command line does not load before it needs it."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+
+import pytest
+
+HEAVY = {"numpy", "rich", "gguf", "llama_cpp", "matplotlib", "jinja2", "ctypes.util", "asyncio"}
+
+
+def modules_after(statement: str) -> set[str]:
+    program = f"import sys; {statement}; print(*sys.modules)"
+    done = subprocess.run(
+        [sys.executable, "-c", program], capture_output=True, text=True, check=True
+    )
+    return set(done.stdout.split())
+
+
+@pytest.mark.parametrize(
+    "statement",
+    [
+        "import ggufext",
+        "import ggufext; ggufext.plan, ggufext.rewrite, ggufext.read_header",
+        "import ggufext.cli",
+        "import ggufext.cli.inspect, ggufext.cli.plan, ggufext.cli.rewrite",
+        "import ggufext.cli.undo, ggufext.cli.recover",
+        "import ggufext.header.model, ggufext.planning.plan, ggufext.editing.rewrite",
+    ],
+)
+def test_heavy_libraries_are_not_loaded_at_start(statement: str) -> None:
+    assert not modules_after(statement) & HEAVY
+
+
+def test_importing_the_package_loads_none_of_its_stages() -> None:
+    loaded = {name for name in modules_after("import ggufext") if name.startswith("ggufext")}
+    assert loaded == {"ggufext"}
