@@ -39,9 +39,8 @@ Status parse_header(ByteReader* reader, uint64_t file_size, HeaderIndex* out) {
 Status HeaderIndex::open(int fd, HeaderIndex* out) {
   struct stat status;
   if (fstat(fd, &status) != 0) {
-    return Status::error(
-        "unreadable",
-        std::string("the system could not say what this file is: ") + std::strerror(errno));
+    return Status::error("unreadable", std::string("the system could not say what this file is: ") +
+                                           std::strerror(errno));
   }
   if (!S_ISREG(status.st_mode)) {
     return Status::error("not_gguf",
