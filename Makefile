@@ -52,7 +52,7 @@ build/fuzz/fuzz_header: $(FUZZ_SOURCES) $(wildcard csrc/core/*.hpp)
 
 fuzz: build/fuzz/fuzz_header
 	$(PYTHON) tests/fuzz/seeds.py build/fuzz/seeds
-	build/fuzz/fuzz_header build/fuzz/seeds $(FUZZ_SECONDS)
+	cd build/fuzz && ./fuzz_header seeds $(FUZZ_SECONDS)
 
 clean:
 	rm -rf build $(VENV)

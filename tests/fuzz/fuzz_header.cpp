@@ -1,8 +1,9 @@
 // Changes seed files at random and reads them; sanitizers and the checks below stop at the first
-// thing that is wrong, and the file is left behind.
+// thing that is wrong and leave the bytes in failure.gguf.
 //
 // usage: fuzz_header SEED_FOLDER SECONDS [RANDOM_SEED]
 
+#include <sanitizer/common_interface_defs.h>
 #include <sys/mman.h>
 #include <unistd.h>
 
@@ -14,6 +15,7 @@
 #include <iterator>
 #include <map>
 #include <random>
+#include <set>
 #include <string>
 #include <vector>
 
@@ -85,32 +87,41 @@ class Mutator {
   std::mt19937_64 random_;
 };
 
-void require(bool holds, const char* what, const Bytes& data) {
+/// The bytes being read, for the file that a failure leaves behind.
+const Bytes* current = nullptr;
+
+void save_current() {
+  std::ofstream("failure.gguf", std::ios::binary)
+      .write(reinterpret_cast<const char*>(current->data()),
+             static_cast<std::streamsize>(current->size()));
+  std::fprintf(stderr, "the bytes that failed are in failure.gguf\n");
+}
+
+void require(bool holds, const char* what) {
   if (holds) return;
-  std::ofstream("fuzz-failure.gguf", std::ios::binary)
-      .write(reinterpret_cast<const char*>(data.data()), static_cast<std::streamsize>(data.size()));
-  std::fprintf(stderr, "%s; the file is fuzz-failure.gguf\n", what);
+  std::fprintf(stderr, "wrong: %s\n", what);
+  save_current();
   std::abort();
 }
 
 /// What every header that was not refused promises.
-void check_promises(const HeaderIndex& index, const Bytes& data) {
+void check_promises(const HeaderIndex& index, size_t file_size) {
   uint64_t position = 24;
   for (const KeySpan& span : index.keys()) {
-    require(span.start == position, "a key does not start where the one before it ends", data);
-    require(span.value_start > span.start && span.end >= span.value_start, "bounds of a key", data);
-    require(!span.is_kept() || span.kept.size() == span.end - span.value_start, "kept value", data);
+    require(span.start == position, "a key does not start where the one before it ends");
+    require(span.value_start > span.start && span.end >= span.value_start, "bounds of a key");
+    require(!span.is_kept() || span.kept.size() == span.end - span.value_start, "kept value");
     position = span.end;
   }
-  require(index.keys_end() == position, "end of the keys", data);
-  require(index.infos_end() <= data.size(), "end of the infos", data);
+  require(index.keys_end() == position, "end of the keys");
+  require(index.infos_end() <= file_size, "end of the infos");
   uint64_t offset = 0;
   for (const TensorSpan& span : index.tensors()) {
-    require(span.size > 0 && span.offset >= offset, "offset of a tensor", data);
+    require(span.size > 0 && span.offset >= offset, "offset of a tensor");
     offset = span.offset + span.size;
   }
-  require(index.data_end() == index.data_offset() + offset, "end of the data", data);
-  require(index.data_end() <= data.size(), "end of the file", data);
+  require(index.data_end() == index.data_offset() + offset, "end of the data");
+  require(index.data_end() <= file_size, "end of the file");
 }
 
 bool same(const Status& a, const Status& b) {
@@ -131,6 +142,7 @@ bool same(const HeaderIndex& a, const HeaderIndex& b) {
 
 /// Reads the bytes from memory of exactly their size, and through a descriptor.
 std::string read(const Bytes& data, int fd) {
+  current = &data;
   HeaderIndex from_memory;
   const Status memory_status =
       HeaderIndex::parse(data.data(), data.size(), data.size(), &from_memory);
@@ -143,17 +155,19 @@ std::string read(const Bytes& data, int fd) {
   HeaderIndex from_file;
   const Status file_status = HeaderIndex::open(fd, &from_file);
 
-  require(same(memory_status, file_status), "memory and file are judged differently", data);
+  require(same(memory_status, file_status), "memory and file are judged differently");
   if (!memory_status.is_ok()) return memory_status.code();
-  check_promises(from_memory, data);
-  require(same(from_memory, from_file), "memory and file are indexed differently", data);
+  check_promises(from_memory, data.size());
+  require(same(from_memory, from_file), "memory and file are indexed differently");
   return "accepted";
 }
 
 std::vector<Bytes> load_seeds(const char* folder) {
   std::vector<Bytes> seeds;
-  for (const auto& entry : std::filesystem::directory_iterator(folder)) {
-    std::ifstream file(entry.path(), std::ios::binary);
+  std::set<std::filesystem::path> paths;  // sorted: the same random seed repeats a run
+  for (const auto& entry : std::filesystem::directory_iterator(folder)) paths.insert(entry.path());
+  for (const auto& path : paths) {
+    std::ifstream file(path, std::ios::binary);
     seeds.emplace_back(std::istreambuf_iterator<char>(file), std::istreambuf_iterator<char>());
   }
   return seeds;
@@ -170,6 +184,8 @@ int main(int argc, char** argv) {
   const uint64_t random_seed =
       argc > 3 ? std::strtoull(argv[3], nullptr, 10) : std::random_device()();
   Mutator mutator(random_seed);
+  std::printf("random seed %llu\n", static_cast<unsigned long long>(random_seed));
+  __sanitizer_set_death_callback(save_current);
   const int fd = memfd_create("fuzz", 0);
   const auto end = std::chrono::steady_clock::now() + std::chrono::seconds(std::atoi(argv[2]));
 
@@ -180,7 +196,6 @@ int main(int argc, char** argv) {
     if (seed.size() > 100000 && mutator.below(10) != 0) continue;  // large ones take long
     ++verdicts[read(mutator.mutate(seed), fd)];
   }
-  std::printf("random seed %llu\n", static_cast<unsigned long long>(random_seed));
   for (const auto& [code, count] : verdicts) {
     std::printf("%12llu  %s\n", static_cast<unsigned long long>(count), code.c_str());
   }

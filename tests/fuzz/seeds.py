@@ -23,7 +23,7 @@ from gguf_bytes import (
     gguf_bytes,
 )
 
-WINDOW = 2**18
+WINDOW = 2**16
 
 SEEDS = {
     "empty": gguf_bytes(),

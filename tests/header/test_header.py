@@ -6,6 +6,7 @@ import dataclasses
 import math
 import os
 import struct
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
@@ -44,7 +45,6 @@ from ggufext.header import (
 
 if TYPE_CHECKING:
     from collections.abc import Callable
-    from pathlib import Path
 
 #: A value larger than what a Header keeps.
 LARGE = [f"token {i}" for i in range(1000)]
@@ -111,6 +111,19 @@ def test_sizes_beyond_32_bits_are_exact(tmp_path: Path) -> None:
     header = read_header(path)
     assert header.tensors[1].offset == 2**34
     assert header.data_end == header.data_offset + 2**35
+
+
+@pytest.mark.skipif(not Path("/proc/self/io").exists(), reason="needs Linux's count of bytes read")
+def test_tensor_data_is_not_read(tmp_path: Path) -> None:
+    path = tmp_path / "model.gguf"
+    path.write_bytes(gguf_bytes({}, [Tensor("t", (2**21,))]))
+
+    def bytes_read() -> int:
+        return int(Path("/proc/self/io").read_text().split()[1])
+
+    before = bytes_read()
+    read_header(path)
+    assert bytes_read() - before < 2**17
 
 
 @pytest.mark.parametrize(

@@ -45,7 +45,7 @@ if TYPE_CHECKING:
 PATIENT = settings(deadline=None, suppress_health_check=[HealthCheck.too_slow])
 
 #: Bytes of the window through which a descriptor is read.
-WINDOW = 2**18
+WINDOW = 2**16
 
 
 def said_by_reference(data: bytes, file_size: int) -> object:
