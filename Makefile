@@ -39,5 +39,20 @@ lint: $(VENV)/.installed-dev
 test: lint
 	$(BIN)/python -m pytest
 
+# Reads randomly changed headers under the address and undefined-behaviour sanitizers.
+FUZZ_SECONDS ?= 120
+FUZZ_CXXFLAGS := -std=c++17 -O1 -g -Wall -Wextra -fsanitize=address,undefined -fno-sanitize-recover=all
+FUZZ_SOURCES := tests/fuzz/fuzz_header.cpp \
+  $(addprefix csrc/core/, byte_reader.cpp foreign.cpp ggml_types.cpp header.cpp header_keys.cpp \
+    header_tensors.cpp message.cpp)
+
+build/fuzz/fuzz_header: $(FUZZ_SOURCES) $(wildcard csrc/core/*.hpp)
+	@mkdir -p $(@D)
+	$(CXX) $(FUZZ_CXXFLAGS) -Icsrc/core $(FUZZ_SOURCES) -o $@
+
+fuzz: build/fuzz/fuzz_header
+	$(PYTHON) tests/fuzz/seeds.py build/fuzz/seeds
+	cd build/fuzz && ./fuzz_header seeds $(FUZZ_SECONDS)
+
 clean:
 	rm -rf build $(VENV)

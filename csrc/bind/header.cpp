@@ -99,6 +99,8 @@ void register_header(py::module_& m) {
       .def("kept", &kept, py::arg("key_number"));
   m.def("decode_value", &decode_value, py::arg("payload"), py::kw_only(), py::arg("value_type"),
         py::arg("element_type"), py::arg("count"));
+  m.def("read_value", &read_value, py::arg("fd"), py::kw_only(), py::arg("start"), py::arg("end"),
+        py::arg("value_type"), py::arg("element_type"), py::arg("count"));
   m.def("ggml_types", &ggml_types);
 }
 

@@ -2,8 +2,10 @@
 
 #include <algorithm>
 #include <cstring>
+#include <string>
 #include <string_view>
 
+#include "byte_reader.hpp"
 #include "header.hpp"
 #include "raise.hpp"
 
@@ -87,7 +89,7 @@ PyObject* decode_text(std::string_view text) {
 /// later may not, if the file changed unseen.
 class PayloadDecoder {
  public:
-  explicit PayloadDecoder(std::string_view payload) : rest_(payload) {}
+  explicit PayloadDecoder(ByteReader* reader) : reader_(*reader) {}
 
   /// New reference.
   PyObject* element(ValueType type) {
@@ -124,7 +126,7 @@ class PayloadDecoder {
 
   py::tuple array(ValueType element_type, uint64_t count) {
     const uint64_t smallest = element_type == ValueType::kString ? 8 : value_size(element_type);
-    if (smallest == 0 || count > rest_.size() / smallest) fail();
+    if (smallest == 0 || count > remaining() / smallest) fail();
     py::tuple values(static_cast<size_t>(count));
     for (uint64_t i = 0; i < count; ++i) {
       PyTuple_SET_ITEM(values.ptr(), static_cast<Py_ssize_t>(i), element(element_type));
@@ -133,28 +135,52 @@ class PayloadDecoder {
   }
 
   void finish() const {
-    if (!rest_.empty()) fail();
+    if (remaining() != 0) fail();
   }
 
  private:
+  uint64_t remaining() const { return reader_.remaining() - taken_; }
+
+  /// The next `size` bytes, at most `ByteReader::kWindow`.
+  const char* take(size_t size) {
+    if (window_.size() - taken_ < size) refill(size);
+    const char* bytes = window_.data() + taken_;
+    taken_ += size;
+    return bytes;
+  }
+
+  void refill(size_t size) {
+    if (size > remaining()) fail();
+    reader_.skip(taken_);
+    taken_ = 0;
+    raise_on_error(reader_.peek(size, &window_), "HeaderError");
+  }
+
   template <typename T>
   T take() {
-    if (rest_.size() < sizeof(T)) fail();
     T value;
-    std::memcpy(&value, rest_.data(), sizeof(T));
-    rest_.remove_prefix(sizeof(T));
+    std::memcpy(&value, take(sizeof(T)), sizeof(T));
     return value;
   }
 
   PyObject* string() {
     const uint64_t length = take<uint64_t>();
-    if (length > rest_.size()) fail();
-    PyObject* value = decode_text(rest_.substr(0, static_cast<size_t>(length)));
-    rest_.remove_prefix(static_cast<size_t>(length));
-    return value;
+    if (length > remaining()) fail();
+    const size_t size = static_cast<size_t>(length);
+    if (size <= ByteReader::kWindow) return decode_text({take(size), size});
+
+    std::string text;
+    text.reserve(size);
+    while (text.size() < size) {
+      const size_t piece = std::min(size - text.size(), ByteReader::kWindow);
+      text.append(take(piece), piece);
+    }
+    return decode_text(text);
   }
 
-  std::string_view rest_;
+  ByteReader& reader_;
+  std::string_view window_;  // what can be read without the reader
+  size_t taken_ = 0;         // of the window
 };
 
 ValueType checked_type(int32_t number) {
@@ -162,16 +188,31 @@ ValueType checked_type(int32_t number) {
   return static_cast<ValueType>(number);
 }
 
-}  // namespace
-
-py::object decode_value(const py::bytes& payload, int32_t value_type,
-                        std::optional<int32_t> element_type, uint64_t count) {
-  PayloadDecoder decoder{std::string_view(payload)};
+py::object decode(ByteReader* reader, int32_t value_type, std::optional<int32_t> element_type,
+                  uint64_t count) {
+  PayloadDecoder decoder(reader);
   py::object value =
       element_type ? decoder.array(checked_type(*element_type), count)
                    : py::reinterpret_steal<py::object>(decoder.element(checked_type(value_type)));
   decoder.finish();
   return value;
+}
+
+}  // namespace
+
+py::object decode_value(const py::bytes& payload, int32_t value_type,
+                        std::optional<int32_t> element_type, uint64_t count) {
+  const std::string_view view = payload;
+  ByteReader reader(reinterpret_cast<const uint8_t*>(view.data()), view.size());
+  return decode(&reader, value_type, element_type, count);
+}
+
+py::object read_value(int fd, uint64_t start, uint64_t end, int32_t value_type,
+                      std::optional<int32_t> element_type, uint64_t count) {
+  if (start > end) throw py::value_error("start is behind end");
+  ByteReader reader(fd, end);
+  reader.seek(start);
+  return decode(&reader, value_type, element_type, count);
 }
 
 }  // namespace ggufext

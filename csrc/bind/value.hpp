@@ -12,4 +12,8 @@ namespace ggufext {
 pybind11::object decode_value(const pybind11::bytes& payload, int32_t value_type,
                               std::optional<int32_t> element_type, uint64_t count);
 
+/// The same for a payload from `start` to `end` of a file, which is read piece by piece.
+pybind11::object read_value(int fd, uint64_t start, uint64_t end, int32_t value_type,
+                            std::optional<int32_t> element_type, uint64_t count);
+
 }  // namespace ggufext

@@ -14,7 +14,7 @@ namespace ggufext {
 class ByteReader {
  public:
   /// The most bytes that one `peek` may ask for.
-  static constexpr size_t kWindow = size_t{1} << 18;
+  static constexpr size_t kWindow = size_t{1} << 16;
 
   ByteReader(const uint8_t* data, size_t size);
   ByteReader(int fd, uint64_t file_size);

@@ -16,13 +16,12 @@ namespace {
 constexpr std::string_view kMagic = "GGUF";
 constexpr std::string_view kPoisonedMagic = "GGUX";  // POISONED_MAGIC of ggufext.header
 
-// The smallest possible entries: a key of one byte with a value of one byte; a tensor with a name
-// of one byte and no dimensions.
-constexpr uint64_t kSmallestKey = 8 + 1 + 4 + 1;
-constexpr uint64_t kSmallestTensor = 8 + 1 + 4 + 4 + 8;
-
-// Our own limit: a hostile file cannot make us keep more entries than any model needs.
-constexpr uint64_t kCountLimit = uint64_t{1} << 20;
+// The smallest possible entries: a tensor with a name of one byte and no dimensions; a key of one
+// byte with a value of one byte. The limits are our own: a hostile file cannot make us keep more
+// entries than any model needs. The largest mixtures of experts have some 100,000 tensors when
+// every expert is stored alone.
+constexpr CountRule kTensorCount = {"tensors", 8, 8 + 1 + 4 + 4 + 8, uint64_t{1} << 20};
+constexpr CountRule kKeyCount = {"keys", 16, 8 + 1 + 4 + 1, uint64_t{1} << 16};
 
 /// Runs the parser; running out of memory is its only exception.
 Status parse_header(ByteReader* reader, uint64_t file_size, HeaderIndex* out) {
@@ -39,9 +38,8 @@ Status parse_header(ByteReader* reader, uint64_t file_size, HeaderIndex* out) {
 Status HeaderIndex::open(int fd, HeaderIndex* out) {
   struct stat status;
   if (fstat(fd, &status) != 0) {
-    return Status::error(
-        "unreadable",
-        std::string("the system could not say what this file is: ") + std::strerror(errno));
+    return Status::error("unreadable", std::string("the system could not say what this file is: ") +
+                                           std::strerror(errno));
   }
   if (!S_ISREG(status.st_mode)) {
     return Status::error("not_gguf",
@@ -133,29 +131,22 @@ Status HeaderParser::read_counts(uint64_t* key_count, uint64_t* tensor_count) {
   field_ = "key count";
   RETURN_IF_ERROR(read("the number of keys", key_count));
   field_ = "tensor count";
-  RETURN_IF_ERROR(check_count(*tensor_count, kSmallestTensor, "tensors", 8));
+  RETURN_IF_ERROR(check_count(*tensor_count, kTensorCount));
   field_ = "key count";
-  return check_count(*key_count, kSmallestKey, "keys", 16);
+  return check_count(*key_count, kKeyCount);
 }
 
-Status HeaderParser::check_count(uint64_t count, uint64_t smallest, const char* what,
-                                 uint64_t offset) const {
-  if (count > reader_.remaining() / smallest) {
-    return error("count_too_large",
-                 "found a count of " + grouped(count) + " " + what + ", but the " +
-                     grouped(reader_.remaining()) +
-                     " bytes left in the file cannot hold more "
-                     "than " +
-                     grouped(reader_.remaining() / smallest) + ": " + kDamaged,
-                 offset);
+Status HeaderParser::check_count(uint64_t count, const CountRule& rule) const {
+  const uint64_t possible = reader_.remaining() / rule.smallest_entry;
+  if (count <= possible && count <= rule.limit) return Status::ok();
+  std::string message = "found a count of " + grouped(count) + " " + rule.what + ", ";
+  if (count > possible) {
+    message += "but the " + grouped(reader_.remaining()) +
+               " bytes left in the file cannot hold more than " + grouped(possible);
+  } else {
+    message += "expected at most " + grouped(rule.limit) + ", more than any model has";
   }
-  if (count > kCountLimit) {
-    return error("count_too_large",
-                 "found a count of " + grouped(count) + " " + what + ", expected at most " +
-                     grouped(kCountLimit) + ": no model has more; " + kDamaged,
-                 offset);
-  }
-  return Status::ok();
+  return error("count_too_large", message + ": " + kDamaged, rule.offset);
 }
 
 }  // namespace ggufext

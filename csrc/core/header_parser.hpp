@@ -40,6 +40,14 @@ const Span* first_repeated(const std::vector<Span>& spans, std::string Span::* n
   return first < spans.size() ? &spans[first] : nullptr;
 }
 
+/// What a count in the header may be, and where it is.
+struct CountRule {
+  const char* what;
+  uint64_t offset;
+  uint64_t smallest_entry;  ///< bytes
+  uint64_t limit;
+};
+
 /// One pass over a header. `field_` names the entry being read, for errors.
 class HeaderParser {
  public:
@@ -73,7 +81,7 @@ class HeaderParser {
   Status read_magic();
   Status read_version();
   Status read_counts(uint64_t* key_count, uint64_t* tensor_count);
-  Status check_count(uint64_t count, uint64_t smallest, const char* what, uint64_t offset) const;
+  Status check_count(uint64_t count, const CountRule& rule) const;
 
   // header_keys.cpp
   Status read_keys(uint64_t count);

@@ -104,7 +104,7 @@ class Reference:
         self.place = "tensor count"
         self.require(tensor_count <= min(self.remaining // 25, 2**20), "count_too_large", 8)
         self.place = "key count"
-        self.require(key_count <= min(self.remaining // 14, 2**20), "count_too_large", 16)
+        self.require(key_count <= min(self.remaining // 14, 2**16), "count_too_large", 16)
         self.read_keys(key_count)
         self.read_alignment()
         self.read_tensors(tensor_count)

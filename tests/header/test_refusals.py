@@ -152,10 +152,18 @@ LENGTHS = [
     ),
     Bad(
         "more keys than any model has",
-        header_bytes(key_count=2**20 + 1) + bytes(14 * 2**20 + 14),
+        header_bytes(key_count=2**16 + 1) + bytes(14 * 2**16 + 14),
         "count_too_large",
         "key count",
         16,
+        "at most 65,536",
+    ),
+    Bad(
+        "more tensors than any model has",
+        header_bytes(tensor_count=2**20 + 1) + bytes(25 * 2**20 + 25),
+        "count_too_large",
+        "tensor count",
+        8,
         "at most 1,048,576",
     ),
     Bad(

@@ -183,7 +183,7 @@ class Header:
         payload = self._index.kept(self._key_numbers[key])
         try:
             if payload is None:
-                payload = self._source.read(entry.value_start, entry.end)
+                return self._source.value(entry)
             return _core.decode_value(
                 payload, value_type=entry.type, element_type=entry.element_type, count=entry.count
             )

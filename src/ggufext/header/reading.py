@@ -26,8 +26,8 @@ def read_header(path: Path | str) -> Header:
     Raises
     ------
     HeaderError
-        With a code of its own for everything that llama.cpp would refuse (docs/errors.md), and
-        ``unreadable`` when the file cannot be opened.
+        With a code of its own for everything that llama.cpp would refuse, and ``unreadable``
+        when the file cannot be opened.
     """
     path = Path(path)
     fd = open_file(path)

@@ -7,10 +7,13 @@ import stat
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from ggufext import _core
 from ggufext.errors import HeaderError
 
 if TYPE_CHECKING:
     from pathlib import Path
+
+    from ggufext.header.header import KeyValue, Value
 
 
 @dataclass(frozen=True, slots=True)
@@ -19,9 +22,14 @@ class MemorySource:
 
     data: bytes
 
-    def read(self, start: int, end: int) -> bytes:
-        """Bytes from `start` to `end`."""
-        return self.data[start:end]
+    def value(self, entry: KeyValue) -> Value:
+        """Value of a key."""
+        return _core.decode_value(
+            self.data[entry.value_start : entry.end],
+            value_type=entry.type,
+            element_type=entry.element_type,
+            count=entry.count,
+        )
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,8 +48,8 @@ class FileSource:
         status = os.fstat(fd)
         return cls(path, status.st_dev, status.st_ino, status.st_size, status.st_mtime_ns)
 
-    def read(self, start: int, end: int) -> bytes:
-        """Bytes from `start` to `end` of the file, opened again.
+    def value(self, entry: KeyValue) -> Value:
+        """Value of a key, from the file opened again.
 
         Raises
         ------
@@ -62,9 +70,14 @@ class FileSource:
                     message="the file is not the one whose header was read: read it again when "
                     "nothing writes to it",
                 )
-            return _read_range(fd, start, end)
-        except OSError as error:
-            raise _unreadable(error, self.path) from error
+            return _core.read_value(
+                fd,
+                start=entry.value_start,
+                end=entry.end,
+                value_type=entry.type,
+                element_type=entry.element_type,
+                count=entry.count,
+            )
         finally:
             os.close(fd)
 
@@ -76,28 +89,12 @@ def open_file(path: Path) -> int:
         if stat.S_ISREG(mode):
             return os.open(path, os.O_RDONLY)
     except OSError as error:
-        raise _unreadable(error, path) from error
+        raise HeaderError(
+            code="unreadable",
+            message=f"the system says: {error.strerror}; check the name and the permissions",
+            path=path,
+        ) from error
     found = "a directory" if stat.S_ISDIR(mode) else "a pipe or device"
     raise HeaderError(
         code="not_gguf", message=f"found {found}, expected a GGUF file: name the file", path=path
     )
-
-
-def _unreadable(error: OSError, path: Path) -> HeaderError:
-    return HeaderError(
-        code="unreadable",
-        message=f"the system says: {error.strerror}; check the name, the permissions and the disk",
-        path=path,
-    )
-
-
-def _read_range(fd: int, start: int, end: int) -> bytes:
-    """Bytes of a file from `start` to `end`, fewer where it ends before."""
-    chunks = []
-    while start < end:
-        chunk = os.pread(fd, end - start, start)
-        if not chunk:
-            break
-        chunks.append(chunk)
-        start += len(chunk)
-    return b"".join(chunks)
