@@ -1,0 +1,189 @@
+"""A real file system that stops in the middle of moving a file's data, then comes back.
+
+Needs root, loop devices and mkfs. The image is as fragmented as it can be, so that moving takes
+long enough to be cut off half-way; how far it came differs from run to run, what has to hold
+afterwards does not.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import fcntl
+import os
+import shutil
+import struct
+import subprocess
+import threading
+from typing import TYPE_CHECKING
+
+import pytest
+
+from ggufext.editing import journal as journals
+from ggufext.editing.files import FileSystem
+from ggufext.editing.rewrite import recover, rewrite, undo
+from ggufext.editing.strategies import Strategy
+from ggufext.errors import GgufextError
+from ggufext.header.reading import read_header
+from random_model import write_random_model
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+    from pathlib import Path
+
+#: The same number for ext4 (EXT4_IOC_SHUTDOWN) and xfs (XFS_IOC_GOINGDOWN).
+SHUTDOWN = 0x8004587D
+#: What the log holds reaches the disk, so that a move that needs many transactions is cut off.
+FLUSHING_THE_LOG = struct.pack("I", 1)
+
+PUNCH_HOLE_KEEP_SIZE = 0x03
+BLOCK = 4096
+TRIALS = 8
+IMAGE_SIZE = 320 * 2**20
+MAKE = {
+    "ext4": ["mkfs.ext4", "-q", "-F", "-b", str(BLOCK)],
+    "xfs": ["mkfs.xfs", "-q", "-f", "-b", f"size={BLOCK}"],
+}
+
+
+class Image:
+    """A mounted loop image."""
+
+    def __init__(self, folder: Path, kind: str) -> None:
+        self.kind = kind
+        self.file = folder / f"{kind}.img"
+        self.mount_point = folder / kind
+        self.mount_point.mkdir()
+        with self.file.open("wb") as image:
+            image.truncate(IMAGE_SIZE)
+        subprocess.run([*MAKE[kind], str(self.file)], check=True)
+        self.mount()
+
+    def mount(self) -> None:
+        subprocess.run(["mount", "-o", "loop", self.file, self.mount_point], check=True)
+
+    def unmount(self) -> None:
+        subprocess.run(["umount", self.mount_point], check=True)
+
+    def cut_power(self) -> None:
+        folder = os.open(self.mount_point, os.O_RDONLY)
+        try:
+            fcntl.ioctl(folder, SHUTDOWN, FLUSHING_THE_LOG)
+        finally:
+            os.close(folder)
+
+    def fragment(self, size: int) -> None:
+        """Leave `size` bytes of free space in single blocks, and none beside them."""
+        taken = self.mount_point / "taken"
+        with taken.open("wb") as file:
+            os.posix_fallocate(file.fileno(), 0, 2 * size)
+            file.write(b"x" * (2 * size))
+            file.flush()
+            os.fsync(file.fileno())
+            status = os.statvfs(self.mount_point)
+            rest = self.mount_point / "rest"
+            with rest.open("wb") as other:
+                os.posix_fallocate(other.fileno(), 0, status.f_bavail * status.f_frsize - size // 8)
+            libc = ctypes.CDLL(None, use_errno=True)
+            for offset in range(0, 2 * size, 2 * BLOCK):
+                place, length = ctypes.c_int64(offset), ctypes.c_int64(BLOCK)
+                assert not libc.fallocate(file.fileno(), PUNCH_HOLE_KEEP_SIZE, place, length)
+            os.fsync(file.fileno())
+
+
+@pytest.fixture(scope="module", params=sorted(MAKE))
+def image(
+    request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[Image]:
+    kind = request.param
+    if os.geteuid() != 0:
+        pytest.skip("needs root to mount a loop image")
+    if shutil.which(MAKE[kind][0]) is None:
+        pytest.skip(f"needs {MAKE[kind][0]}")
+    folder = tmp_path_factory.mktemp("images")
+    try:
+        made = Image(folder, kind)
+    except subprocess.CalledProcessError as error:
+        pytest.skip(f"no loop image of {kind} here: {error}")
+    yield made
+    made.unmount()
+
+
+class FailingPower(FileSystem):
+    """Cuts the power after a share of the time that moving the data takes.
+
+    Parameters
+    ----------
+    share : float or None
+        Of the spins that an uncut move took; None: cut nothing, count the spins.
+    """
+
+    def __init__(self, image: Image, spins: int = 0, share: float | None = None) -> None:
+        self.image = image
+        self.spins = spins
+        self.share = share
+
+    def insert_range(self, descriptor: int, offset: int, length: int) -> None:
+        self._cut(super().insert_range, descriptor, offset, length)
+
+    def collapse_range(self, descriptor: int, offset: int, length: int) -> None:
+        self._cut(super().collapse_range, descriptor, offset, length)
+
+    def _cut(
+        self, move: Callable[[int, int, int], None], descriptor: int, offset: int, length: int
+    ) -> None:
+        if self.size(descriptor) < 2**20:  # the probe's file
+            move(descriptor, offset, length)
+            return
+        errors: list[OSError] = []
+
+        def run() -> None:
+            try:
+                move(descriptor, offset, length)
+            except OSError as error:
+                errors.append(error)
+
+        mover = threading.Thread(target=run)
+        mover.start()
+        if self.share is None:
+            while mover.is_alive():
+                self.spins += 1
+                os.getppid()
+            return
+        for _ in range(int(self.spins * self.share)):
+            mover.is_alive()
+            os.getppid()
+        self.image.cut_power()
+        mover.join()
+        raise errors[0] if errors else OSError("the power failed")
+
+
+def test_a_power_cut_while_data_moves_leaves_a_recoverable_file(
+    image: Image, tmp_path: Path
+) -> None:
+    source = write_random_model(tmp_path / "model.gguf", "llama", size=24 * 2**20)
+    original = source.read_bytes()
+    image.fragment(len(original) + 4 * 2**20)
+    path = image.mount_point / "model.gguf"
+    shutil.copyfile(source, path)
+    os.sync()
+    inserting, collapsing = FailingPower(image), FailingPower(image)
+    assert rewrite(path, target_length=8192, files=inserting).receipt.strategy is Strategy.INSERT
+    assert undo(path, files=collapsing).strategy is Strategy.INSERT
+    for trial in range(TRIALS):
+        # Even trials cut an insert off, odd ones a collapse.
+        undoing = trial % 2 == 1
+        if undoing:
+            rewrite(path, target_length=8192)
+            os.sync()
+        spins = (collapsing if undoing else inserting).spins
+        power = FailingPower(image, spins, share=(trial + 0.5) / TRIALS)
+        with pytest.raises((OSError, GgufextError)):
+            undo(path, files=power) if undoing else rewrite(path, target_length=8192, files=power)
+        image.unmount()
+        image.mount()
+        recover(path)
+        assert not journals.path_for(path).exists()
+        if path.read_bytes() != original:
+            assert read_header(path).value("llama.context_length") == 8192
+            undo(path)
+        assert path.read_bytes() == original
