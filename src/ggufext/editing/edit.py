@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 from ggufext.editing import history, strategies
 from ggufext.editing import journal as journals
+from ggufext.editing.application import apply_by_copy, apply_in_place
 from ggufext.editing.patch import (
     HISTORY_KEY,
     compact_patch,
@@ -183,7 +184,7 @@ def apply(
     if edit.record_beside is not None:
         journals.write_beside(files, beside, edit.record_beside.encode().encode("utf-8"))
     if edit.strategy is Strategy.COPY:
-        strategies.apply_by_copy(
+        apply_by_copy(
             files,
             model.descriptor,
             model.path,
@@ -193,7 +194,7 @@ def apply(
             progress=progress,
         )
     else:
-        strategies.apply_in_place(
+        apply_in_place(
             files,
             model.descriptor,
             model.path,

@@ -6,7 +6,6 @@ repeated. Tests put a recording and interrupting double in the place of `FileSys
 
 from __future__ import annotations
 
-import ctypes
 import errno
 import os
 import signal
@@ -17,6 +16,7 @@ from functools import cache
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    import ctypes
     from collections.abc import Callable, Iterator
     from pathlib import Path
 
@@ -226,6 +226,8 @@ def _flag(name: str) -> int:
 
 def _fallocate(descriptor: int, mode: int, offset: int, length: int) -> None:
     """fallocate(2) with a mode, repeated when a signal interrupts it."""
+    import ctypes
+
     call = _libc().fallocate
     while call(descriptor, mode, ctypes.c_int64(offset), ctypes.c_int64(length)) != 0:
         code = ctypes.get_errno()
@@ -237,4 +239,6 @@ def _fallocate(descriptor: int, mode: int, offset: int, length: int) -> None:
 def _libc() -> ctypes.CDLL:
     if not sys.platform.startswith("linux"):
         raise OSError(errno.EOPNOTSUPP, "inserting ranges needs Linux")
+    import ctypes
+
     return ctypes.CDLL(None, use_errno=True)

@@ -12,9 +12,8 @@ from ggufext.editing.opening import open_model
 from ggufext.errors import GgufextError, JournalError, ModelWarning, PlanError
 from ggufext.header.architectures import architecture
 from ggufext.header.lint import lint
-from ggufext.header.model import architecture_name, model_facts, quantization
-from ggufext.planning.kv_cache import CacheType, bytes_per_token
-from ggufext.planning.plan import KvCacheBytes, TrainLength
+from ggufext.header.model import TrainLength, architecture_name, model_facts, quantization
+from ggufext.planning.kv_cache import CacheType, KvCacheBytes, bytes_per_token
 
 if TYPE_CHECKING:
     from ggufext.editing.opening import OpenModel

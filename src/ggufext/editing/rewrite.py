@@ -7,8 +7,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from ggufext.editing import guards, history, recovery, strategies
+from ggufext.editing import guards, history, recovery
 from ggufext.editing import journal as journals
+from ggufext.editing.application import remove_abandoned_copy
 from ggufext.editing.edit import apply, build_edit, build_undo
 from ggufext.editing.files import FileSystem
 from ggufext.editing.journal import Direction
@@ -235,7 +236,7 @@ def recover(
     """
     files = files or FileSystem()
     path = guards.resolve(Path(path), follow=follow)
-    strategies.remove_abandoned_copy(files, path)
+    remove_abandoned_copy(files, path)
     journal = journals.read(files, path)
     if journal is None:
         header = read_header(path)

@@ -6,7 +6,7 @@ import sys
 from dataclasses import dataclass
 from enum import Enum
 from functools import cache
-from importlib.resources import files
+from pathlib import Path
 
 if sys.version_info >= (3, 11):
     import tomllib
@@ -79,7 +79,7 @@ class Architecture:
 
 @cache
 def _table() -> dict[str, dict[str, object]]:
-    text = files("ggufext.header").joinpath("architectures.toml").read_text(encoding="utf-8")
+    text = Path(__file__).with_name("architectures.toml").read_text(encoding="utf-8")
     table: dict[str, dict[str, object]] = tomllib.loads(text)["architectures"]
     return table
 

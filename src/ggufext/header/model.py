@@ -33,6 +33,14 @@ _LARGEST_DIMENSION = 65_536
 
 
 @dataclass(frozen=True, slots=True)
+class TrainLength:
+    """Training length T in tokens, and the key or option it came from."""
+
+    value: int
+    source: str
+
+
+@dataclass(frozen=True, slots=True)
 class Scaling:
     """RoPE scaling that a file carries, as it takes effect in llama.cpp.
 

@@ -32,6 +32,15 @@ class CacheType(Enum):
         self.block_elements = block_elements
 
 
+@dataclass(frozen=True, slots=True)
+class KvCacheBytes:
+    """Bytes of a cache, or of a token in it, per type; None where a type cannot be used."""
+
+    f16: int | None
+    q8_0: int | None
+    q4_0: int | None
+
+
 def kv_cache_bytes(
     layers: tuple[LayerFacts, ...], length: int, cache_type: CacheType
 ) -> int | None:

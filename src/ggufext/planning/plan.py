@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 from ggufext.errors import ModelWarning, PlanError
 from ggufext.header.architectures import Support
 from ggufext.header.header import ValueType
+from ggufext.header.model import TrainLength
 from ggufext.planning import methods
 from ggufext.planning.gamma import (
     FACTOR_NEEDS_FINETUNE,
@@ -19,7 +20,7 @@ from ggufext.planning.gamma import (
     gamma_pade,
     verdict,
 )
-from ggufext.planning.kv_cache import CacheType, kv_cache_bytes
+from ggufext.planning.kv_cache import CacheType, KvCacheBytes, kv_cache_bytes
 from ggufext.planning.methods import Method, Rotation
 
 if TYPE_CHECKING:
@@ -59,14 +60,6 @@ class MetadataEdit:
     type: ValueType
     before: Value | None
     after: Value
-
-
-@dataclass(frozen=True, slots=True)
-class TrainLength:
-    """Training length T in tokens, and the key or option it came from."""
-
-    value: int
-    source: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -115,15 +108,6 @@ class OutOfDistribution:
 
     pairs: int
     max_excess: float
-
-
-@dataclass(frozen=True, slots=True)
-class KvCacheBytes:
-    """KV cache at the target in bytes per storage type; None where the type cannot be used."""
-
-    f16: int | None
-    q8_0: int | None
-    q4_0: int | None
 
 
 @dataclass(frozen=True, slots=True)

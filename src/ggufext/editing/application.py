@@ -1,0 +1,225 @@
+"""Putting a patch into a file: in place by the journal protocol, or by a copy."""
+
+from __future__ import annotations
+
+import os
+from typing import TYPE_CHECKING
+
+from ggufext.editing import guards, recovery
+from ggufext.editing import journal as journals
+from ggufext.editing.files import SyncError
+from ggufext.editing.journal import Direction, Journal
+from ggufext.errors import EditError
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from pathlib import Path
+
+    from ggufext.editing.files import FileSystem
+    from ggufext.editing.patch import Patch
+
+#: A copy under way lies beside its target under this name.
+COPY_SUFFIX = ".ggufext-copy"
+
+
+def apply_in_place(
+    files: FileSystem,
+    descriptor: int,
+    path: Path,
+    patch: Patch,
+    *,
+    direction: Direction,
+    block: int,
+    expected_header: bytes,
+) -> None:
+    """Put a patch into the open, locked and leased file, by the journal protocol.
+
+    Parameters
+    ----------
+    block : int
+        Bytes; `patch.growth` is a multiple of it.
+    expected_header : bytes
+        The header as it must read afterwards.
+
+    Raises
+    ------
+    EditError
+        ``sync_failed`` and ``interrupted``: the journal is kept. ``not_verified``: what was read
+        back differs; the file is as before.
+    OSError, KeyboardInterrupt
+        After the edit was taken back: the file is as before.
+    """
+    journal = Journal(
+        direction=direction,
+        patch=patch,
+        inode=os.fstat(descriptor).st_ino,
+        block=block,
+        fingerprints=journals.fingerprints(files, descriptor, patch, block),
+    )
+    journals.write(files, journal, path)
+    try:
+        recovery.poison(files, descriptor, patch)
+        if patch.growth > 0:
+            files.insert_range(descriptor, 0, patch.growth)
+        elif patch.growth < 0:
+            files.collapse_range(descriptor, 0, -patch.growth)
+        recovery.write_front(files, descriptor, patch)
+        _verify(files, descriptor, path, journal, expected_header)
+        recovery.commit(files, descriptor, patch)
+        journals.remove(files, path)
+    except SyncError as error:
+        raise EditError(
+            code="sync_failed",
+            path=path,
+            message=f"the disk did not confirm the write ({error.strerror}); the journal is kept: "
+            f"check the disk, then run `ggufext recover {path.name}`",
+        ) from error
+    except (OSError, EditError, KeyboardInterrupt) as error:
+        _take_back(files, descriptor, path, journal, error)
+        raise
+
+
+def _verify(
+    files: FileSystem, descriptor: int, path: Path, journal: Journal, expected_header: bytes
+) -> None:
+    """Compare the file with what it has to be, the magic excepted."""
+    found = files.read(descriptor, 0, len(expected_header))
+    same = found[4:] == expected_header[4:] and files.size(descriptor) == journal.patch.size_after
+    same = same and all(
+        journals.fingerprint_at(files, descriptor, mark.offset + journal.patch.growth, mark.size)
+        == mark.sha256
+        for mark in journal.fingerprints
+    )
+    if not same:
+        raise EditError(
+            code="not_verified",
+            path=path,
+            message="what was read back is not what was written; the edit was taken back; the "
+            "disk or its driver may be failing",
+        )
+
+
+def _take_back(
+    files: FileSystem, descriptor: int, path: Path, journal: Journal, error: BaseException
+) -> None:
+    """Undo a failed edit at once; where that fails too, say how to recover."""
+    try:
+        recovery.recover_open_file(files, descriptor, path, journal)
+    except (OSError, EditError):
+        raise EditError(
+            code="interrupted",
+            path=path,
+            message=f"the edit failed ({error}) and could not be taken back; the journal is kept: "
+            f"run `ggufext recover {path.name}`",
+        ) from error
+
+
+def apply_by_copy(
+    files: FileSystem,
+    source: int,
+    source_path: Path,
+    target_path: Path,
+    patch: Patch,
+    *,
+    expected_header: bytes,
+    progress: Callable[[int, int], None],
+) -> None:
+    """Write the patched file as a new one, then rename it to `target_path`.
+
+    Parameters
+    ----------
+    source : int
+        Descriptor of the file as it is.
+    progress : callable
+        Called with bytes done and bytes in all.
+
+    Raises
+    ------
+    EditError
+        ``no_space``, ``in_use``, ``changed_meanwhile``, ``not_verified``.
+    """
+    folder = target_path.parent
+    guards.check_space(folder, patch.size_after, target_path)
+    draft = target_path.with_name(target_path.name + COPY_SUFFIX)
+    before = os.fstat(source)
+    remove_abandoned_copy(files, target_path)
+    descriptor = files.create(draft)
+    files.lock(descriptor)
+    try:
+        done = 0
+
+        def advance(size: int) -> None:
+            nonlocal done
+            done += size
+            progress(done, patch.size_after)
+
+        files.write(descriptor, 0, patch.new_front)
+        advance(len(patch.new_front))
+        behind = len(patch.old_front)
+        files.copy_range(
+            source, behind, descriptor, behind + patch.growth, patch.size - behind, advance
+        )
+        for span in patch.spans:
+            files.write(descriptor, span.offset + patch.growth, span.new)
+        files.sync(descriptor)
+        if files.read(descriptor, 0, len(expected_header)) != expected_header:
+            raise EditError(
+                code="not_verified",
+                path=target_path,
+                message="what was read back from the copy is not what was written; nothing was "
+                "changed; the disk or its driver may be failing",
+            )
+        after = os.fstat(source)
+        if (before.st_size, before.st_mtime_ns) != (after.st_size, after.st_mtime_ns):
+            raise EditError(
+                code="changed_meanwhile",
+                path=source_path,
+                message="was changed by something else during the copy; nothing was replaced; "
+                "try again when it is complete",
+            )
+        _keep_attributes(source_path, draft, before)
+        files.rename(draft, target_path)
+    except BaseException as error:
+        # A simulated power failure in the tests is a BaseException that leaves things lying.
+        if isinstance(error, (Exception, KeyboardInterrupt)):
+            files.remove(draft)
+        raise
+    finally:
+        files.close(descriptor)
+    files.sync_folder(folder)
+
+
+def remove_abandoned_copy(files: FileSystem, path: Path) -> None:
+    """Remove the unfinished copy that a run which was cut off left beside a file.
+
+    Raises
+    ------
+    EditError
+        ``in_use``: another run is writing it.
+    """
+    draft = path.with_name(path.name + COPY_SUFFIX)
+    if not draft.exists():
+        return
+    left = files.open_for_editing(draft)
+    abandoned = files.lock(left)
+    files.close(left)
+    if not abandoned:
+        raise EditError(
+            code="in_use",
+            path=draft,
+            message="is being written by another run of ggufext; wait for it",
+        )
+    files.remove(draft)
+
+
+def _keep_attributes(source: Path, draft: Path, status: os.stat_result) -> None:
+    """Mode, extended attributes and, where allowed, owner; the time of change is today's."""
+    import shutil  # it loads every archive format
+
+    shutil.copystat(source, draft)
+    os.utime(draft)
+    if hasattr(os, "chown"):
+        try:
+            os.chown(draft, status.st_uid, status.st_gid)
+        except PermissionError:
+            return
