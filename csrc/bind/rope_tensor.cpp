@@ -40,7 +40,7 @@ std::string type_of(py::handle object) {
 bool is_bfloat16(const py::dtype& type) {
   static int number = -1;
   if (type.num() == number) return true;
-  if (type.num() < py::detail::npy_api::NPY_VOID_ || type.itemsize() != 2) return false;
+  if (type.kind() != 'V' || type.itemsize() != 2) return false;
   if (py::str(type.attr("name")).cast<std::string>() != "bfloat16") return false;
   number = type.num();
   return true;

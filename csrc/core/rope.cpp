@@ -78,7 +78,7 @@ void rotate_on_cpu(const Job& job, const uint32_t* positions, int threads) {
     high[i] = static_cast<uint32_t>(job.steps[i] >> 32);
     low[i] = static_cast<uint32_t>(job.steps[i]);
   }
-  std::vector<uint8_t> pair_rows = job.rows;
+  std::vector<uint32_t> pair_rows(job.rows.begin(), job.rows.end());
   if (!pair_rows.empty()) pair_rows.resize(room);
 
   Call call{};
@@ -87,6 +87,7 @@ void rotate_on_cpu(const Job& job, const uint32_t* positions, int threads) {
   rows.step_low = low.data();
   rows.pair_rows = pair_rows.empty() ? nullptr : pair_rows.data();
   rows.positions = positions;
+  rows.position_rows = static_cast<uint32_t>(job.position_rows);
   rows.position_batch_stride = job.batched_positions ? job.tokens : 0;
   rows.position_row_stride = job.tokens * (job.batched_positions ? job.batch : 1);
   rows.pairs = job.pairs();

@@ -82,10 +82,15 @@ struct BFloat16 {
   static Float<W> load(const char* from) {
     return (Float<W>)(widen<W>(read<Half<W>>(from)) << 16);
   }
+  /// The result is in the upper half of each lane.
+  template <int W>
+  static Word<W> rounded(Float<W> value) {
+    const Word<W> bits = (Word<W>)value;
+    return bits + 0x7fff + ((bits >> 16) & 1);
+  }
   template <int W>
   static void store(char* to, Float<W> value) {
-    const Word<W> bits = (Word<W>)value;
-    write(to, narrow<W>((bits + 0x7fff + ((bits >> 16) & 1)) >> 16));
+    write(to, narrow<W>(rounded<W>(value) >> 16));
   }
 };
 

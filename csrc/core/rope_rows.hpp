@@ -27,8 +27,9 @@ struct Operand {
 struct Rows {
   const uint32_t* step_high;  ///< upper and lower halves of the phase steps, padded with zeros to
   const uint32_t* step_low;   ///< a multiple of kStepPadding
-  const uint8_t* pair_rows;   ///< row of positions each pair reads (padded alike), or null
+  const uint32_t* pair_rows;   ///< row of positions each pair reads (padded alike), or null
   const uint32_t* positions;  ///< [rows][batch or 1][tokens]
+  uint32_t position_rows;
   int64_t position_row_stride;    ///< elements
   int64_t position_batch_stride;  ///< elements; 0 when all batches share positions
   int64_t pairs;
