@@ -1,3 +1,5 @@
+#include <algorithm>
+
 #include <pybind11/numpy.h>
 #include <pybind11/pybind11.h>
 
@@ -8,6 +10,9 @@ namespace py = pybind11;
 
 namespace ggufext {
 namespace {
+
+/// More threads than any machine has processors would only cost their start.
+constexpr int64_t kMostThreads = 1024;
 
 /// A C-ordered NumPy array like `like`; its strides and address go into the job.
 py::array allocate_like(const py::array& like, const rope::Tensor& in, rope::Operand* operand) {
@@ -33,8 +38,19 @@ py::object take_outputs(const RopeArguments& arguments, const rope::Request& req
   return request.in.size() == 1 ? py::object(made[0]) : py::object(py::tuple(made));
 }
 
-py::object rope_rotate(const RopeArguments& arguments, int threads) {
+/// 0 for None: as many as the size is worth.
+int read_threads(const py::object& threads) {
+  if (threads.is_none()) return 0;
+  const int64_t count = read_integer(threads, "threads");
+  if (count < 1) {
+    throw py::value_error("threads: is " + std::to_string(count) + ", expected at least 1");
+  }
+  return static_cast<int>(std::min<int64_t>(count, kMostThreads));
+}
+
+py::object rope_rotate(const RopeArguments& arguments) {
   Owners owners;
+  const int threads = read_threads(arguments.where);
   const rope::Request request = read_request(arguments, &owners);
   rope::Job job;
   std::vector<uint32_t> positions;
@@ -42,6 +58,7 @@ py::object rope_rotate(const RopeArguments& arguments, int threads) {
   if (const Status s = rope::read_positions(request.positions, &positions); !s.is_ok()) {
     raise_argument_error(s);
   }
+  if (job.place.cuda) throw py::type_error("x: lies on a CUDA device, expected the CPU");
   const py::object out = take_outputs(arguments, request, &job);
   {
     const py::gil_scoped_release released;
@@ -53,24 +70,8 @@ py::object rope_rotate(const RopeArguments& arguments, int threads) {
 }  // namespace
 
 void register_rope(py::module_& m) {
-  m.def(
-      "rope_rotate",
-      [](py::object first, py::object second, py::object positions, py::object inv_freq,
-         double attention_factor, py::object layout, py::object rotary_dim, py::object sections,
-         py::object section_order, bool inverse, py::object out, int threads,
-         py::object old_inv_freq, double old_attention_factor) {
-        return rope_rotate({std::move(first), std::move(second), std::move(positions),
-                            std::move(inv_freq), std::move(layout), std::move(rotary_dim),
-                            std::move(sections), std::move(section_order), std::move(out),
-                            std::move(old_inv_freq), attention_factor, old_attention_factor,
-                            inverse},
-                           threads);
-      },
-      py::arg("first"), py::arg("second"), py::arg("positions"), py::arg("inv_freq"),
-      py::arg("attention_factor"), py::arg("layout"), py::arg("rotary_dim"), py::arg("sections"),
-      py::arg("section_order"), py::arg("inverse"), py::arg("out"), py::arg("threads"),
-      py::arg("old_inv_freq") = py::none(), py::arg("old_attention_factor") = 1.0,
-      "Rotates one tensor, or two with the same positions, on the CPU.");
+  define_rotation(m, "threads", &rope_rotate,
+                  "Rotates one tensor, or two with the same positions, on the CPU.");
   m.def("rope_instruction_set", &rope::instruction_set,
         "Instruction set of the CPU kernels: avx512, avx2 or baseline.");
 }

@@ -17,7 +17,7 @@ struct Array {
   rope::Place place;
   char kind = '?';  // f float, b bfloat16, i signed, u unsigned, otherwise not supported
   int item_size = 0;
-  std::string type_name;
+  std::string type_name;  // for kinds that are not supported
   std::vector<int64_t> shape;
   std::vector<int64_t> strides;
   bool writable = true;
@@ -33,6 +33,23 @@ struct Array {
 
 std::string type_of(py::handle object) {
   return py::str(py::type::handle_of(object).attr("__name__")).cast<std::string>();
+}
+
+/// "float64", "int32", or what the library calls a type that has no such name.
+std::string element_name(const Array& a) {
+  const std::string bits = std::to_string(8 * a.item_size);
+  switch (a.kind) {
+    case 'f':
+      return "float" + bits;
+    case 'b':
+      return "bfloat16";
+    case 'i':
+      return "int" + bits;
+    case 'u':
+      return "uint" + bits;
+    default:
+      return a.type_name;
+  }
 }
 
 /// ml_dtypes registers bfloat16 as a user-defined type of NumPy: found by name once, then known by
@@ -53,8 +70,10 @@ Array read_numpy(const py::array& array) {
   a.item_size = static_cast<int>(type.itemsize());
   const char order = type.byteorder();
   const bool native = order == '=' || order == '|' || order == '<';
-  if (native) a.kind = is_bfloat16(type) ? 'b' : type.kind();
-  if (!native || (a.kind != 'f' && a.kind != 'b' && a.kind != 'i' && a.kind != 'u')) {
+  // NumPy's kind 'b' is bool.
+  if (native && type.kind() != 'b') a.kind = is_bfloat16(type) ? 'b' : type.kind();
+  if (a.kind != 'f' && a.kind != 'b' && a.kind != 'i' && a.kind != 'u') {
+    a.kind = '?';
     a.type_name = py::str(type).cast<std::string>();
   }
   a.writable = array.writeable();
@@ -142,11 +161,11 @@ Array read_dlpack(py::handle object, const std::string& name, Owners* owners) {
   fail_value(name, "__dlpack__() did not return a DLPack capsule");
 }
 
-/// "<f4" and the like; "<V2" with a name is how bfloat16 appears.
+/// "<f4" and the like. bfloat16 has no code there: such arrays come through DLPack.
 void read_typestr(const std::string& typestr, Array* a) {
   a->type_name = "type '" + typestr + "'";
   if (typestr.size() < 3 || typestr[0] == '>') return;
-  a->kind = typestr[1];
+  if (typestr[1] == 'f' || typestr[1] == 'i' || typestr[1] == 'u') a->kind = typestr[1];
   a->item_size = std::atoi(typestr.c_str() + 2);
 }
 
@@ -169,7 +188,7 @@ Array read_cuda_interface(py::handle object, const std::string& name) {
     int64_t next = a.item_size;
     for (size_t i = a.shape.size(); i-- > 0; next *= a.shape[i]) a.strides[i] = next;
   }
-  if (a.strides.size() != a.shape.size()) fail_value(name, "has as many strides as dimensions not");
+  if (a.strides.size() != a.shape.size()) fail_value(name, "has a different number of strides than of dimensions");
   return a;
 }
 
@@ -185,8 +204,6 @@ bool read_array(py::handle object, const std::string& name, Owners* owners, Arra
   }
   return true;
 }
-
-}  // namespace
 
 rope::Tensor read_tensor(py::handle object, const std::string& name, Owners* owners) {
   Array a;
@@ -204,8 +221,8 @@ rope::Tensor read_tensor(py::handle object, const std::string& name, Owners* own
   } else if (a.kind == 'b' && a.item_size == 2) {
     t.type = ElementType::kBFloat16;
   } else {
-    const std::string found = a.type_name.empty() ? a.kind + std::to_string(8 * a.item_size) : a.type_name;
-    fail_type(name, "has elements of " + found + ", expected float32, float16 or bfloat16");
+    fail_type(name,
+              "has elements of " + element_name(a) + ", expected float32, float16 or bfloat16");
   }
   const auto dims = static_cast<int>(a.shape.size());
   if (dims != 3 && dims != 4) {
@@ -235,10 +252,7 @@ rope::Positions read_positions_array(py::handle object, Owners* owners) {
   }
   const bool sized = a.item_size == 1 || a.item_size == 2 || a.item_size == 4 || a.item_size == 8;
   if ((a.kind != 'i' && a.kind != 'u') || !sized) {
-    const std::string found =
-        a.type_name.empty() ? (a.kind == 'b' ? "bfloat16" : "float" + std::to_string(8 * a.item_size))
-                            : a.type_name;
-    fail_type("positions", "has elements of " + found + ", expected an integer type");
+    fail_type("positions", "has elements of " + element_name(a) + ", expected an integer type");
   }
   if (a.shape.empty() || a.shape.size() > 3) {
     fail_value("positions", "has " + std::to_string(a.shape.size()) +
@@ -286,24 +300,17 @@ std::vector<double> read_frequencies(py::handle values, const std::string& name)
   return result;
 }
 
-namespace {
-
 std::string text_of(const py::object& value) { return py::repr(value).cast<std::string>(); }
 
 bool equals(const py::object& value, const char* text) {
   return PyUnicode_Check(value.ptr()) && PyUnicode_CompareWithASCIIString(value.ptr(), text) == 0;
 }
 
-int64_t read_integer(py::handle value, const std::string& name) {
-  const py::object index = py::reinterpret_steal<py::object>(PyNumber_Index(value.ptr()));
-  int overflow = 0;
-  const int64_t result = index ? PyLong_AsLongLongAndOverflow(index.ptr(), &overflow) : 0;
-  if (!index || PyBool_Check(value.ptr())) {
-    PyErr_Clear();
-    fail_type(name, "is " + type_of(value) + ", expected an integer");
-  }
-  if (overflow != 0) fail_value(name, "is out of range");
-  return result;
+double read_number(py::handle value, const std::string& name) {
+  const double result = PyFloat_AsDouble(value.ptr());
+  if (result != -1.0 || !PyErr_Occurred()) return result;
+  PyErr_Clear();
+  fail_type(name, "is " + type_of(value) + ", expected a number");
 }
 
 void read_outputs(const RopeArguments& arguments, rope::Request* request, Owners* owners) {
@@ -353,17 +360,31 @@ void read_sections(const RopeArguments& arguments, rope::Request* request) {
 
 }  // namespace
 
+int64_t read_integer(py::handle value, const std::string& name) {
+  const py::object index = py::reinterpret_steal<py::object>(PyNumber_Index(value.ptr()));
+  int overflow = 0;
+  const int64_t result = index ? PyLong_AsLongLongAndOverflow(index.ptr(), &overflow) : 0;
+  if (!index || PyBool_Check(value.ptr())) {
+    PyErr_Clear();
+    fail_type(name, "is " + type_of(value) + ", expected an integer");
+  }
+  if (overflow != 0) fail_value(name, "is out of range");
+  return result;
+}
+
 rope::Request read_request(const RopeArguments& arguments, Owners* owners) {
   rope::Request request;
   const bool two = !arguments.second.is_none();
-  request.in.push_back(read_tensor(arguments.first, two ? "q" : "x", owners));
+  const bool rebases = !arguments.old_inv_freq.is_none();
+  request.in.push_back(read_tensor(arguments.first, two ? "q" : rebases ? "k" : "x", owners));
   if (two) request.in.push_back(read_tensor(arguments.second, "k", owners));
   request.inv_freq = read_frequencies(arguments.inv_freq, "inv_freq");
-  if (!arguments.old_inv_freq.is_none()) {
+  if (rebases) {
     request.old_inv_freq = read_frequencies(arguments.old_inv_freq, "old.inv_freq");
-    request.old_attention_factor = arguments.old_attention_factor;
+    request.old_attention_factor =
+        read_number(arguments.old_attention_factor, "old.attention_factor");
   }
-  request.attention_factor = arguments.attention_factor;
+  request.attention_factor = read_number(arguments.attention_factor, "attention_factor");
   if (equals(arguments.layout, "half")) {
     request.layout = rope::Layout::kHalf;
   } else if (!equals(arguments.layout, "interleaved")) {
@@ -376,10 +397,32 @@ rope::Request read_request(const RopeArguments& arguments, Owners* owners) {
     }
   }
   read_sections(arguments, &request);
-  request.inverse = arguments.inverse;
+  if (!PyBool_Check(arguments.inverse.ptr())) {
+    fail_type("inverse", "is " + type_of(arguments.inverse) + ", expected True or False");
+  }
+  request.inverse = arguments.inverse.is(py::bool_(true));
   request.positions = read_positions_array(arguments.positions, owners);
   read_outputs(arguments, &request, owners);
   return request;
+}
+
+void define_rotation(py::module_& m, const char* where, RunRotation run, const char* doc) {
+  m.def(
+      "rope_rotate",
+      [run](const py::object& first, const py::object& second, const py::object& positions,
+            const py::object& inv_freq, const py::object& attention_factor,
+            const py::object& layout, const py::object& rotary_dim, const py::object& sections,
+            const py::object& section_order, const py::object& inverse, const py::object& out,
+            const py::object& where_, const py::object& old_inv_freq,
+            const py::object& old_attention_factor) {
+        return run({first, second, positions, inv_freq, attention_factor, layout, rotary_dim,
+                    sections, section_order, inverse, out, where_, old_inv_freq,
+                    old_attention_factor});
+      },
+      py::arg("first"), py::arg("second"), py::arg("positions"), py::arg("inv_freq"),
+      py::arg("attention_factor"), py::arg("layout"), py::arg("rotary_dim"), py::arg("sections"),
+      py::arg("section_order"), py::arg("inverse"), py::arg("out"), py::arg(where),
+      py::arg("old_inv_freq"), py::arg("old_attention_factor"), doc);
 }
 
 void raise_argument_error(const Status& status) {

@@ -14,24 +14,26 @@ namespace ggufext {
 /// Objects that must stay alive while a Request points into them.
 using Owners = std::vector<pybind11::object>;
 
-rope::Tensor read_tensor(pybind11::handle array, const std::string& name, Owners* owners);
-rope::Positions read_positions_array(pybind11::handle array, Owners* owners);
-
-/// A NumPy array, a tuple or any other sequence of numbers.
-std::vector<double> read_frequencies(pybind11::handle values, const std::string& name);
-
 /// The arguments of a call as Python passes them on; `second` is None for a single tensor.
 struct RopeArguments {
-  pybind11::object first, second, positions, inv_freq, layout, rotary_dim, sections, section_order;
-  pybind11::object out, old_inv_freq;
-  double attention_factor;
-  double old_attention_factor;
-  bool inverse;
+  pybind11::object first, second, positions, inv_freq, attention_factor;
+  pybind11::object layout, rotary_dim, sections, section_order, inverse, out;
+  pybind11::object where;  ///< threads on the CPU, the stream on CUDA
+  pybind11::object old_inv_freq, old_attention_factor;
 };
 
+using RunRotation = pybind11::object (*)(const RopeArguments& arguments);
+
+/// Adds rope_rotate(first, second, …, `where`, …) to a module.
+void define_rotation(pybind11::module_& m, const char* where, RunRotation run, const char* doc);
+
+/// An integer; `name` is for the TypeError that anything else raises.
+int64_t read_integer(pybind11::handle value, const std::string& name);
+
+/// Everything but `where`.
 rope::Request read_request(const RopeArguments& arguments, Owners* owners);
 
 /// Raises the ValueError or TypeError that a failed Status stands for.
-void raise_argument_error(const Status& status);
+[[noreturn]] void raise_argument_error(const Status& status);
 
 }  // namespace ggufext

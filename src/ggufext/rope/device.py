@@ -37,8 +37,14 @@ def stream_of(array: Any) -> int:
     return LEGACY_STREAM if named is None else int(named)
 
 
-def allocate_like(array: Any) -> Any:
+def allocate_like(array: Any, name: str) -> Any:
     """Return a new array in C order, of the library, type, shape and device of another.
+
+    Parameters
+    ----------
+    array : array
+    name : str
+        The argument it came from, for errors.
 
     Raises
     ------
@@ -55,7 +61,7 @@ def allocate_like(array: Any) -> Any:
             return sys.modules["cupy"].empty(array.shape, array.dtype)
     if not hasattr(array, "__dlpack__") and not hasattr(array, "__cuda_array_interface__"):
         raise TypeError(
-            f"x: is {type(array).__name__}, expected a NumPy array or an array with DLPack or "
+            f"{name}: is {type(array).__name__}, expected a NumPy array or an array with DLPack or "
             "__cuda_array_interface__ (PyTorch, CuPy)"
         )
     raise ValueError(

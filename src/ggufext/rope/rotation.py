@@ -228,21 +228,15 @@ def _rotate(
     threads: int | None,
     old: tuple[Any, float] = (None, 1.0),
 ) -> Any:
-    if threads is None:
-        threads = 0
-    elif isinstance(threads, bool) or not isinstance(threads, int):
-        raise TypeError(f"threads: is {type(threads).__name__}, expected an integer or None")
-    elif threads < 1:
-        raise ValueError(f"threads: is {threads}, expected at least 1")
     if isinstance(first, np.ndarray):
         return _core.rope_rotate(
             first, second, positions, inv_freq, attention_factor, *form, out, threads, *old
         )
-    tensors = (first,) if second is None else (first, second)
     made = out
-    if out is None:
-        made = tuple(allocate_like(tensor) for tensor in tensors)
-        made = made[0] if second is None else made
+    if out is None and second is None:
+        made = allocate_like(first, "x" if old[0] is None else "k")
+    elif out is None:
+        made = (allocate_like(first, "q"), allocate_like(second, "k"))
     call = (first, second, positions, inv_freq, attention_factor, *form, made)
     if is_on_cuda(first):
         return cuda_module().rope_rotate(*call, stream_of(first), *old)
