@@ -1,5 +1,7 @@
 #include "rope_tensor.hpp"
 
+#include <pybind11/stl.h>
+
 #include <algorithm>
 
 #include "dlpack.hpp"

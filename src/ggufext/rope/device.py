@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 import sys
 from typing import Any
 
@@ -78,7 +79,7 @@ def cuda_module() -> Any:
         ``cuda_not_built``: this installation was built without it.
     """
     try:
-        from ggufext import _cuda
+        return importlib.import_module("ggufext._cuda")
     except ImportError as error:
         raise NativeError(
             code="cuda_not_built",
@@ -86,7 +87,6 @@ def cuda_module() -> Any:
             f"({error}); install a CUDA toolkit (nvcc) and reinstall with "
             "CMAKE_ARGS=-DGGUFEXT_CUDA=ON, or move the tensor to the CPU",
         ) from error
-    return _cuda
 
 
 def _library(array: Any) -> str:
