@@ -133,8 +133,8 @@ class GgmlRope:
         base.ggml_init.argtypes = [_InitParams]
         base.ggml_new_tensor_3d.argtypes = [c_void_p, c_int, c_int64, c_int64, c_int64]
         base.ggml_new_tensor_1d.argtypes = [c_void_p, c_int, c_int64]
-        floats = [c_int, c_int, *[c_float] * 6]
-        pointers = [c_void_p] * 4
+        floats: list[Any] = [c_int, c_int, *[c_float] * 6]
+        pointers: list[Any] = [c_void_p] * 4
         base.ggml_rope_ext_inplace.argtypes = [*pointers, c_int, *floats]
         base.ggml_rope_multi_inplace.argtypes = [*pointers, c_int, POINTER(c_int), *floats]
         for name in (
@@ -158,4 +158,4 @@ class GgmlRope:
         bytes_ = (ctypes.c_uint8 * (count * dtype.itemsize)).from_address(
             self._base.ggml_get_data(tensor)
         )
-        return np.frombuffer(bytes_, dtype=dtype, count=count).reshape(shape)
+        return np.frombuffer(memoryview(bytes_), dtype=dtype, count=count).reshape(shape)

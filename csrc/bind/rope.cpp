@@ -27,7 +27,8 @@ py::array allocate_like(const py::array& like, const rope::Tensor& in, rope::Ope
 }
 
 /// Gives the outputs back: those of the caller, or new arrays.
-py::object take_outputs(const RopeArguments& arguments, const rope::Request& request, rope::Job* job) {
+py::object take_outputs(const RopeArguments& arguments, const rope::Request& request,
+                        rope::Job* job) {
   if (!arguments.out.is_none()) return arguments.out;
   py::list made;
   for (size_t i = 0; i < request.in.size(); ++i) {

@@ -111,8 +111,8 @@ Array from_dlpack(const dlpack::Tensor& t, bool writable, const std::string& nam
   a.data = static_cast<char*>(t.data) + t.byte_offset;
   a.kind = dlpack_kind(t.type);
   a.item_size = t.type.bits / 8;
-  a.type_name = "DLPack type " + std::to_string(t.type.code) + " of " +
-                std::to_string(t.type.bits) + " bits";
+  a.type_name =
+      "DLPack type " + std::to_string(t.type.code) + " of " + std::to_string(t.type.bits) + " bits";
   a.writable = writable;
   a.shape.assign(t.shape, t.shape + t.ndim);
   a.strides.resize(a.shape.size());
@@ -126,7 +126,8 @@ Array from_dlpack(const dlpack::Tensor& t, bool writable, const std::string& nam
 
 /// Asks for a capsule. No stream is named: the work is launched on the producer's own stream.
 py::object dlpack_capsule(py::handle object, const std::string& name) {
-  const bool cuda = object.attr("__dlpack_device__")().cast<py::tuple>()[0].cast<int>() != dlpack::kCpu;
+  const bool cuda =
+      object.attr("__dlpack_device__")().cast<py::tuple>()[0].cast<int>() != dlpack::kCpu;
   const py::object stream = cuda ? py::object(py::int_(-1)) : py::object(py::none());
   const py::object method = object.attr("__dlpack__");
   try {
@@ -190,7 +191,8 @@ Array read_cuda_interface(py::handle object, const std::string& name) {
     int64_t next = a.item_size;
     for (size_t i = a.shape.size(); i-- > 0; next *= a.shape[i]) a.strides[i] = next;
   }
-  if (a.strides.size() != a.shape.size()) fail_value(name, "has a different number of strides than of dimensions");
+  if (a.strides.size() != a.shape.size())
+    fail_value(name, "has a different number of strides than of dimensions");
   return a;
 }
 
@@ -294,7 +296,8 @@ std::vector<double> read_frequencies(py::handle values, const std::string& name)
     fail_type(name, "is " + type_of(values) + ", expected a sequence of numbers");
   }
   if (array.ndim() != 1) {
-    fail_value(name, "has " + std::to_string(array.ndim()) + " dimensions, expected 1 (one number a pair)");
+    fail_value(name, "has " + std::to_string(array.ndim()) +
+                         " dimensions, expected 1 (one number a pair)");
   }
   const auto doubles = py::array_t<double, py::array::forcecast>::ensure(array);
   result.resize(static_cast<size_t>(doubles.size()));
@@ -351,7 +354,8 @@ void read_sections(const RopeArguments& arguments, rope::Request* request) {
     }
   }
   if (arguments.sections.is_none()) return;
-  if (!py::isinstance<py::sequence>(arguments.sections) || py::isinstance<py::str>(arguments.sections)) {
+  if (!py::isinstance<py::sequence>(arguments.sections) ||
+      py::isinstance<py::str>(arguments.sections)) {
     fail_type("sections", "is " + type_of(arguments.sections) + ", expected (t, h, w, e)");
   }
   for (const py::handle n : arguments.sections) {
@@ -390,12 +394,14 @@ rope::Request read_request(const RopeArguments& arguments, Owners* owners) {
   if (equals(arguments.layout, "half")) {
     request.layout = rope::Layout::kHalf;
   } else if (!equals(arguments.layout, "interleaved")) {
-    fail_value("layout", "is " + text_of(arguments.layout) + ", expected \"interleaved\" or \"half\"");
+    fail_value("layout",
+               "is " + text_of(arguments.layout) + ", expected \"interleaved\" or \"half\"");
   }
   if (!arguments.rotary_dim.is_none()) {
     request.rotary_dim = read_integer(arguments.rotary_dim, "rotary_dim");
     if (request.rotary_dim < 0) {
-      fail_value("rotary_dim", "is " + std::to_string(request.rotary_dim) + ", expected at least 0");
+      fail_value("rotary_dim",
+                 "is " + std::to_string(request.rotary_dim) + ", expected at least 0");
     }
   }
   read_sections(arguments, &request);

@@ -103,7 +103,8 @@ Pool& process_pool() {
   Owned* owned = current.load(std::memory_order_acquire);
   while (owned == nullptr || owned->process != getpid()) {
     auto* fresh = new Owned{getpid(), new Pool};
-    if (current.compare_exchange_strong(owned, fresh, std::memory_order_acq_rel)) return *fresh->pool;
+    if (current.compare_exchange_strong(owned, fresh, std::memory_order_acq_rel))
+      return *fresh->pool;
     delete fresh->pool;
     delete fresh;
   }

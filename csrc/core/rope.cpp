@@ -96,8 +96,7 @@ void rotate_on_cpu(const Job& job, const uint32_t* positions, int threads) {
   rows.factor_rest = job.factor_rest;
   rows.operands = job.operands.data();
   rows.operand_count = static_cast<int>(job.operands.size());
-  call.rotate =
-      chosen().kernels().rotate[static_cast<int>(job.type)][static_cast<int>(job.layout)];
+  call.rotate = chosen().kernels().rotate[static_cast<int>(job.type)][static_cast<int>(job.layout)];
 
   const int64_t token_bytes = std::max<int64_t>(1, job.bytes_per_token());
   if (threads == 0) threads = items * token_bytes < kParallelBytes ? 1 : available_processors();

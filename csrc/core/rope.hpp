@@ -70,10 +70,10 @@ struct Job {
   ElementType type = ElementType::kFloat32;
   Layout layout = Layout::kInterleaved;
   Place place;
-  std::vector<uint64_t> steps;    ///< phase_step of each pair
-  std::vector<uint8_t> rows;      ///< with sections: the row of positions each pair reads
-  float factor = 1.0f;            ///< attention factor, rounded to float
-  float factor_rest = 0.0f;       ///< what the rounding lost
+  std::vector<uint64_t> steps;  ///< phase_step of each pair
+  std::vector<uint8_t> rows;    ///< with sections: the row of positions each pair reads
+  float factor = 1.0f;          ///< attention factor, rounded to float
+  float factor_rest = 0.0f;     ///< what the rounding lost
   int64_t batch = 1;
   int64_t tokens = 0;
   int64_t position_rows = 1;

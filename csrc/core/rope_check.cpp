@@ -35,7 +35,9 @@ std::string shape_text(const int64_t* shape, int dims) {
   return text + "]";
 }
 
-std::string shape_text(const Tensor& t) { return shape_text(t.shape + 4 - t.given_dims, t.given_dims); }
+std::string shape_text(const Tensor& t) {
+  return shape_text(t.shape + 4 - t.given_dims, t.given_dims);
+}
 
 bool is_empty(const Tensor& t) {
   return std::any_of(t.shape, t.shape + 4, [](int64_t n) { return n == 0; });
@@ -56,8 +58,9 @@ Status check_alignment(const Tensor& t) {
     if (t.shape[i] > 1) bits |= static_cast<uint64_t>(t.strides[i]);
   }
   if (is_empty(t) || bits % static_cast<uint64_t>(element_size(t.type)) == 0) return Status::ok();
-  return value_error(t.name, "its address or strides are not multiples of the element size, which "
-                             "a CUDA device cannot read: pass an aligned array");
+  return value_error(t.name,
+                     "its address or strides are not multiples of the element size, which "
+                     "a CUDA device cannot read: pass an aligned array");
 }
 
 Status check_inputs(const Request& request) {
@@ -138,8 +141,8 @@ Status check_frequencies(const std::vector<double>& inv_freq, const std::string&
 }
 
 Status check_factor(double factor, const std::string& name) {
-  if (std::isfinite(factor) && factor > 0 &&
-      factor <= std::numeric_limits<float>::max() && 1 / factor <= std::numeric_limits<float>::max())
+  if (std::isfinite(factor) && factor > 0 && factor <= std::numeric_limits<float>::max() &&
+      1 / factor <= std::numeric_limits<float>::max())
     return Status::ok();
   return value_error(name, "is " + std::to_string(factor) +
                                ", expected a finite number above 0 that fits float32");
@@ -187,11 +190,11 @@ Status check_sections(const Request& request) {
     sum += valid ? n : 0;
   }
   if (valid && sum == pairs) return Status::ok();
-  return value_error("sections",
-                     shape_text(request.sections.data(), static_cast<int>(request.sections.size())) +
-                         ", expected 3 or 4 numbers of pairs (t, h, w, e), at least 0, that add up "
-                         "to the " +
-                         std::to_string(pairs) + " frequencies");
+  return value_error(
+      "sections", shape_text(request.sections.data(), static_cast<int>(request.sections.size())) +
+                      ", expected 3 or 4 numbers of pairs (t, h, w, e), at least 0, that add up "
+                      "to the " +
+                      std::to_string(pairs) + " frequencies");
 }
 
 Status check_position_shape(const Request& request) {
@@ -208,7 +211,8 @@ Status check_position_shape(const Request& request) {
   std::string rows = sectioned ? std::to_string(request.sections.size()) + ", " : "";
   std::string expected = "[" + rows + std::to_string(x.shape[1]) + "]";
   if (x.given_dims == 4) {
-    expected += " or [" + rows + std::to_string(x.shape[0]) + ", " + std::to_string(x.shape[1]) + "]";
+    expected +=
+        " or [" + rows + std::to_string(x.shape[0]) + ", " + std::to_string(x.shape[1]) + "]";
   }
   return value_error("positions", "has shape " + shape_text(p.shape, p.dims) + ", expected " +
                                       expected + " for " + x.name + " of shape " + shape_text(x));
@@ -229,7 +233,8 @@ Status check_all(const Request& request) {
   if (!request.old_inv_freq.empty() && request.old_inv_freq.size() != request.inv_freq.size()) {
     return value_error("old.inv_freq", "has " + std::to_string(request.old_inv_freq.size()) +
                                            " frequencies, expected " +
-                                           std::to_string(request.inv_freq.size()) + " like the new");
+                                           std::to_string(request.inv_freq.size()) +
+                                           " like the new");
   }
   if (Status s = check_factor(request.old_attention_factor, "old.attention_factor"); !s.is_ok()) {
     return s;

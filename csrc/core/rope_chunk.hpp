@@ -35,8 +35,8 @@ GGUFEXT_SHUFFLE(2, GGUFEXT_LIST(1, 0), GGUFEXT_LIST(0, 2), GGUFEXT_LIST(1, 3), G
 GGUFEXT_SHUFFLE(4, GGUFEXT_LIST(1, 0, 3, 2), GGUFEXT_LIST(0, 4, 1, 5), GGUFEXT_LIST(2, 6, 3, 7),
                 GGUFEXT_LIST(0, 2, 4, 6), GGUFEXT_LIST(1, 3, 5, 7))
 GGUFEXT_SHUFFLE(8, GGUFEXT_LIST(1, 0, 3, 2, 5, 4, 7, 6), GGUFEXT_LIST(0, 8, 1, 9, 2, 10, 3, 11),
-                GGUFEXT_LIST(4, 12, 5, 13, 6, 14, 7, 15),
-                GGUFEXT_LIST(0, 2, 4, 6, 8, 10, 12, 14), GGUFEXT_LIST(1, 3, 5, 7, 9, 11, 13, 15))
+                GGUFEXT_LIST(4, 12, 5, 13, 6, 14, 7, 15), GGUFEXT_LIST(0, 2, 4, 6, 8, 10, 12, 14),
+                GGUFEXT_LIST(1, 3, 5, 7, 9, 11, 13, 15))
 GGUFEXT_SHUFFLE(16, GGUFEXT_LIST(1, 0, 3, 2, 5, 4, 7, 6, 9, 8, 11, 10, 13, 12, 15, 14),
                 GGUFEXT_LIST(0, 16, 1, 17, 2, 18, 3, 19, 4, 20, 5, 21, 6, 22, 7, 23),
                 GGUFEXT_LIST(8, 24, 9, 25, 10, 26, 11, 27, 12, 28, 13, 29, 14, 30, 15, 31),

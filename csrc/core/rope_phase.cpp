@@ -13,9 +13,7 @@ constexpr uint64_t kInverseTurn[kWords] = {
     0xcf41ce7de294a4ba, 0x9afed7ec47e35742,
 };
 
-uint64_t word(int64_t index) {
-  return index >= 0 && index < kWords ? kInverseTurn[index] : 0;
-}
+uint64_t word(int64_t index) { return index >= 0 && index < kWords ? kInverseTurn[index] : 0; }
 
 /// 64 digits of 1/(2π) from digit `first` on; digit 0 stands behind the point, those before are 0.
 uint64_t digits(int64_t first) {

@@ -27,7 +27,7 @@ struct Operand {
 struct Rows {
   const uint32_t* step_high;  ///< upper and lower halves of the phase steps, padded with zeros to
   const uint32_t* step_low;   ///< a multiple of kStepPadding
-  const uint32_t* pair_rows;   ///< row of positions each pair reads (padded alike), or null
+  const uint32_t* pair_rows;  ///< row of positions each pair reads (padded alike), or null
   const uint32_t* positions;  ///< [rows][batch or 1][tokens]
   uint32_t position_rows;
   int64_t position_row_stride;    ///< elements

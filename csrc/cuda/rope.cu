@@ -67,12 +67,12 @@ Status cuda_error(cudaError_t error, const char* what) {
                                           ", " + cudaGetErrorString(error));
 }
 
-#define GGUFEXT_CUDA(call)                                                      \
-  do {                                                                          \
-    if (const cudaError_t error = (call); error != cudaSuccess) {               \
-      (void)cudaGetLastError(); /* or the next call would be blamed for it */   \
-      return cuda_error(error, #call);                                          \
-    }                                                                           \
+#define GGUFEXT_CUDA(call)                                                    \
+  do {                                                                        \
+    if (const cudaError_t error = (call); error != cudaSuccess) {             \
+      (void)cudaGetLastError(); /* or the next call would be blamed for it */ \
+      return cuda_error(error, #call);                                        \
+    }                                                                         \
   } while (0)
 
 /// Selects a device and puts the caller's back.
@@ -125,8 +125,8 @@ Status describe_bad_position(const PositionArray& p, int64_t index, cudaStream_t
   GGUFEXT_CUDA(cudaStreamSynchronize(stream));
   const int unused = 64 - 8 * p.item_size;
   if (p.is_signed) value = value << unused >> unused;
-  const std::string text = p.is_signed ? std::to_string(value)
-                                       : std::to_string(static_cast<uint64_t>(value));
+  const std::string text =
+      p.is_signed ? std::to_string(value) : std::to_string(static_cast<uint64_t>(value));
   return position_error(text + " at index " + std::to_string(token));
 }
 
@@ -146,8 +146,8 @@ Status check_device_positions(const Positions& positions, cudaStream_t stream) {
   GGUFEXT_CUDA(cudaMemsetAsync(result.get(), 0xff, sizeof first_bad, stream));
   check_positions<<<64, 256, 0, stream>>>(p, static_cast<unsigned long long*>(result.get()));
   GGUFEXT_CUDA(cudaGetLastError());
-  GGUFEXT_CUDA(cudaMemcpyAsync(&first_bad, result.get(), sizeof first_bad, cudaMemcpyDeviceToHost,
-                               stream));
+  GGUFEXT_CUDA(
+      cudaMemcpyAsync(&first_bad, result.get(), sizeof first_bad, cudaMemcpyDeviceToHost, stream));
   GGUFEXT_CUDA(cudaStreamSynchronize(stream));
   if (first_bad == none) return Status::ok();
   return describe_bad_position(p, static_cast<int64_t>(first_bad), stream);

@@ -1,6 +1,6 @@
-// What one CUDA block does: all heads of one token. The functions are the kernel's two halves, before
-// and after its barrier, and run on the host as well: the tests execute them thread by thread where
-// there is no device.
+// What one CUDA block does: all heads of one token. The functions are the kernel's two halves,
+// before and after its barrier, and run on the host as well: the tests execute them thread by
+// thread where there is no device.
 #pragma once
 
 #include <cstdint>
@@ -26,7 +26,7 @@ struct Launch {
   int32_t operand_count;
   int32_t total_heads;
   int64_t tokens;
-  const char* positions;  ///< null: the inline ones
+  const char* positions;        ///< null: the inline ones
   int64_t position_strides[3];  ///< bytes from row to row, batch to batch, token to token
   int32_t position_size;        ///< bytes of a position
   int32_t pairs;
@@ -100,8 +100,8 @@ struct alignas(V * sizeof(typename Element::Storage)) Pack {
 /// Position of a token in one row of positions; values were checked, so the low bits are enough.
 GGUFEXT_HOST_DEVICE inline uint32_t token_position(const Launch& l, int64_t row, int64_t batch,
                                                    int64_t token) {
-  const int64_t offset = row * l.position_strides[0] + batch * l.position_strides[1] +
-                         token * l.position_strides[2];
+  const int64_t offset =
+      row * l.position_strides[0] + batch * l.position_strides[1] + token * l.position_strides[2];
   if (l.positions == nullptr) return l.inline_positions[offset / 4];
   const char* at = l.positions + offset;
   switch (l.position_size) {

@@ -1,4 +1,5 @@
-// From a checked job to the parameters and the shape of a launch: host code, tested without a device.
+// From a checked job to the parameters and the shape of a launch: host code, tested without a
+// device.
 #pragma once
 
 #include <vector>

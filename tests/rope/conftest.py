@@ -65,8 +65,8 @@ def dtype(request: pytest.FixtureRequest) -> Any:
 
 
 @pytest.fixture(params=["interleaved", "half"])
-def layout(request: pytest.FixtureRequest) -> str:
-    return str(request.param)
+def layout(request: pytest.FixtureRequest) -> Any:
+    return request.param
 
 
 @pytest.fixture

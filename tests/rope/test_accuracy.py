@@ -18,7 +18,17 @@ LAST = 2**31 - 1
 def sample_positions() -> list[int]:
     rng = random.Random(5)
     powers = [2**n + d for n in (12, 17, 20, 24, 30) for d in (-1, 0, 1)]
-    return [0, 1, 2, 3, 1_000_000, LAST - 1, LAST, *powers, *(rng.randrange(LAST) for _ in range(9))]
+    return [
+        0,
+        1,
+        2,
+        3,
+        1_000_000,
+        LAST - 1,
+        LAST,
+        *powers,
+        *(rng.randrange(LAST) for _ in range(9)),
+    ]
 
 
 POSITIONS = sample_positions()
@@ -34,7 +44,7 @@ def exact_cos_sin(inv_freq: tuple[float, ...]) -> tuple[Any, Any]:
     return cos, sin
 
 
-def split_pairs(x: Any, layout: str) -> tuple[Any, Any]:
+def split_pairs(x: Any, layout: Any) -> tuple[Any, Any]:
     half = x.shape[-1] // 2
     if layout == "half":
         return x[..., :half], x[..., half:]
@@ -42,7 +52,7 @@ def split_pairs(x: Any, layout: str) -> tuple[Any, Any]:
 
 
 def test_cos_and_sin_are_within_one_and_a_half_times_ten_to_minus_seven(
-    method: Any, layout: str
+    method: Any, layout: Any
 ) -> None:
     inv_freq, _ = method
     cos, sin = exact_cos_sin(tuple(inv_freq))
@@ -55,7 +65,7 @@ def test_cos_and_sin_are_within_one_and_a_half_times_ten_to_minus_seven(
     assert np.abs(found_sin[:, 0] - sin).max() <= 1.5e-7
 
 
-def exact_rotation(x: Any, method: Any, layout: str) -> tuple[Any, Any, Any]:
+def exact_rotation(x: Any, method: Any, layout: Any) -> tuple[Any, Any, Any]:
     """First and second elements of the exact result, and the length of each pair times m."""
     inv_freq, factor = method
     cos, sin = (table[:, None, :] for table in exact_cos_sin(tuple(inv_freq)))
@@ -74,7 +84,7 @@ def half_unit(exact: Any, dtype: Any) -> Any:
 
 @pytest.mark.parametrize("scale", [1.0, 1e-3, 30.0])
 def test_results_are_within_their_type_s_bound(
-    method: Any, layout: str, dtype: Any, draw: Any, scale: float
+    method: Any, layout: Any, dtype: Any, draw: Any, scale: float
 ) -> None:
     inv_freq, factor = method
     x = (draw((len(POSITIONS), 3, 2 * len(inv_freq))) * scale).astype(dtype)
@@ -88,7 +98,9 @@ def test_results_are_within_their_type_s_bound(
         assert np.all(error <= 3e-7 * length + rounding)
 
 
-def test_position_zero_changes_nothing(layout: str, dtype: Any, draw: Any, frequencies: Any) -> None:
+def test_position_zero_changes_nothing(
+    layout: Any, dtype: Any, draw: Any, frequencies: Any
+) -> None:
     x = draw((1, 5, 96), dtype)
     assert np.array_equal(rotate(x, [0], inv_freq=frequencies(96), layout=layout), x)
 
@@ -107,7 +119,7 @@ def test_frequencies_of_any_size_are_reduced_exactly() -> None:
 
 
 @pytest.mark.parametrize("kind", ["smallest", "largest", "infinite", "nan", "negative zero"])
-def test_special_values_survive_position_zero(kind: str, dtype: Any, layout: str) -> None:
+def test_special_values_survive_position_zero(kind: str, dtype: Any, layout: Any) -> None:
     if dtype == np.float16:
         smallest, largest = 2.0**-24, 65504.0
     else:
@@ -128,10 +140,10 @@ def test_special_values_survive_position_zero(kind: str, dtype: Any, layout: str
         assert np.array_equal(found, x.astype(np.float64))
 
 
-def test_half_precision_overflows_to_infinity_and_rounds_ties_to_even(layout: str) -> None:
+def test_half_precision_overflows_to_infinity_and_rounds_ties_to_even(layout: Any) -> None:
     for dim in (2, 8, 16, 64):  # every vector width
         x = np.full((1, 1, dim), 65504, np.float16)
-        factor = {"attention_factor": 1 + 2**-11 + 2**-12}
+        factor: Any = {"attention_factor": 1 + 2**-11 + 2**-12}
         assert np.isinf(rotate(x, [0], inv_freq=np.ones(dim // 2), layout=layout, **factor)).all()
         ties = np.full((1, 1, dim), 1 + 2**-10, np.float16)  # times 1 + 2⁻¹¹ lies near a tie
         exact = (1 + 2.0**-10) * (1 + 2.0**-11)
@@ -141,7 +153,9 @@ def test_half_precision_overflows_to_infinity_and_rounds_ties_to_even(layout: st
         assert np.array_equal(found, np.full_like(ties, np.float16(exact)))
 
 
-def test_inverse_undoes_a_rotation_with_its_attention_factor(method: Any, layout: str, draw: Any) -> None:
+def test_inverse_undoes_a_rotation_with_its_attention_factor(
+    method: Any, layout: Any, draw: Any
+) -> None:
     inv_freq, factor = method
     x = draw((len(POSITIONS), 2, 2 * len(inv_freq)))
     options = {"inv_freq": inv_freq, "attention_factor": factor, "layout": layout}
@@ -155,14 +169,14 @@ class Plan:
         self.inv_freq, self.attention_factor = tuple(map(float, method[0])), method[1]
 
 
-def test_rebase_gives_what_the_new_plan_would_have_given(method: Any, layout: str, draw: Any) -> None:
+def test_rebase_gives_what_the_new_plan_would_have_given(
+    method: Any, layout: Any, draw: Any
+) -> None:
     native = Plan((10_000.0 ** (-np.arange(64) / 64), 1.25))
     new = Plan(method)
     x = draw((len(POSITIONS), 2, 128))
     positions = np.array(POSITIONS)
-    old_keys = rotate(
-        x, positions, inv_freq=native.inv_freq, attention_factor=1.25, layout=layout
-    )
+    old_keys = rotate(x, positions, inv_freq=native.inv_freq, attention_factor=1.25, layout=layout)
     moved = rebase(old_keys, positions, native, new, layout=layout)
     first, second, length = exact_rotation(x, method, layout)
     for part, exact in zip(split_pairs(moved, layout), (first, second), strict=True):
@@ -170,7 +184,7 @@ def test_rebase_gives_what_the_new_plan_would_have_given(method: Any, layout: st
 
 
 def test_the_reference_agrees_with_exact_arithmetic_up_to_a_million(
-    method: Any, layout: str, draw: Any
+    method: Any, layout: Any, draw: Any
 ) -> None:
     inv_freq, factor = method
     x = draw((len(POSITIONS), 2, 2 * len(inv_freq)))

@@ -45,7 +45,7 @@ def to_host(x: Any) -> Any:
 @pytest.mark.parametrize("name", ["float32", "float16"])
 @pytest.mark.parametrize("dim", [64, 80, 128])
 def test_results_are_those_of_the_reference(
-    name: str, dim: int, layout: str, library: Any, draw: Any, assert_close: Any
+    *, name: str, dim: int, layout: Any, library: Any, draw: Any, assert_close: Any
 ) -> None:
     x = draw((300, 5, dim + 8), name)
     inv_freq = 10_000.0 ** (-np.arange(dim // 2) / (dim // 2))
@@ -59,7 +59,7 @@ def test_results_are_those_of_the_reference(
     assert_close(to_host(on_device).astype(name), exact)
 
 
-def test_bfloat16_of_torch_q_and_k_in_place(layout: str, draw: Any) -> None:
+def test_bfloat16_of_torch_q_and_k_in_place(layout: Any, draw: Any) -> None:
     torch = pytest.importorskip("torch")
     q = torch.from_numpy(draw((100, 32, 128))).cuda().bfloat16()
     k = torch.from_numpy(draw((100, 8, 128))).cuda().bfloat16()
@@ -72,7 +72,7 @@ def test_bfloat16_of_torch_q_and_k_in_place(layout: str, draw: Any) -> None:
         assert np.all(error <= 2.0**-8 * np.abs(expected) + 2e-6)
 
 
-def test_sections_are_read_from_device_and_host(layout: str, library: Any, draw: Any) -> None:
+def test_sections_are_read_from_device_and_host(layout: Any, library: Any, draw: Any) -> None:
     x = draw((2, 150, 4, 128))
     positions = np.random.default_rng(0).integers(0, 9999, (4, 2, 150))
     for order in ("blocked", "interleaved"):

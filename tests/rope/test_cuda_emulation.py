@@ -47,12 +47,8 @@ def emulation(tmp_path_factory: pytest.TempPathFactory) -> Any:
     if compiler is None:
         pytest.skip("no C++ compiler here")
     library = tmp_path_factory.mktemp("cuda") / "emulation.so"
-    subprocess.run(
-        [compiler, "-std=c++17", "-O1", "-shared", "-fPIC", "-Icsrc/core", "-Icsrc/cuda"]
-        + [*SOURCES, "-o", str(library)],
-        cwd=ROOT,
-        check=True,
-    )
+    flags = ["-std=c++17", "-O1", "-shared", "-fPIC", "-Icsrc/core", "-Icsrc/cuda"]
+    subprocess.run([compiler, *flags, *SOURCES, "-o", str(library)], cwd=ROOT, check=True)
     return ctypes.CDLL(str(library))
 
 
@@ -61,7 +57,7 @@ def emulate(
     tensors: list[Any],
     positions: Any,
     inv_freq: Any,
-    layout: str,
+    layout: Any,
     *,
     factor: float = 1.0,
     out: list[Any] | None = None,
@@ -97,9 +93,10 @@ def emulate(
 @pytest.mark.parametrize("dim", [2, 6, 16, 30, 64, 80, 128, 512])
 @pytest.mark.parametrize("heads", [(1, 1), (32, 8), (71, 1)])
 def test_the_kernel_rotates_as_the_reference(
+    *,
     dim: int,
     heads: tuple[int, int],
-    layout: str,
+    layout: Any,
     dtype: Any,
     draw: Any,
     frequencies: Any,
@@ -121,7 +118,7 @@ def test_the_kernel_rotates_as_the_reference(
 
 
 def test_the_kernel_s_cosines_are_exact_at_the_last_position(
-    method: Any, emulation: Any, layout: str
+    method: Any, emulation: Any, layout: Any
 ) -> None:
     inv_freq, _ = method
     x = np.zeros((1, 4, 1, 128), np.float32)
@@ -138,9 +135,10 @@ def test_the_kernel_s_cosines_are_exact_at_the_last_position(
 @pytest.mark.parametrize("as_array", [False, True])
 @pytest.mark.parametrize("tokens", [5, 300])
 def test_sections_batches_and_all_ways_positions_travel(
+    *,
     tokens: int,
     as_array: bool,
-    layout: str,
+    layout: Any,
     draw: Any,
     frequencies: Any,
     assert_close: Any,
@@ -173,16 +171,18 @@ def test_sections_batches_and_all_ways_positions_travel(
 
 
 def test_what_does_not_rotate_is_copied(
-    layout: str, dtype: Any, draw: Any, frequencies: Any, emulation: Any
+    layout: Any, dtype: Any, draw: Any, frequencies: Any, emulation: Any
 ) -> None:
     for rotary in (0, 32):
         x, out = draw((1, 3, 5, 100), dtype), np.zeros((1, 3, 5, 100), dtype)
-        emulate(emulation, [x], np.arange(3), frequencies(rotary) if rotary else [], layout, out=[out])
+        emulate(
+            emulation, [x], np.arange(3), frequencies(rotary) if rotary else [], layout, out=[out]
+        )
         assert np.array_equal(out[..., rotary:], x[..., rotary:])
 
 
 def test_fused_views_are_rotated_in_place_and_their_neighbours_left_alone(
-    layout: str, dtype: Any, draw: Any, frequencies: Any, emulation: Any
+    layout: Any, dtype: Any, draw: Any, frequencies: Any, emulation: Any
 ) -> None:
     qkv = draw((1, 4, 12, 64), dtype)
     before = qkv.copy()

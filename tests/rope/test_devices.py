@@ -10,9 +10,8 @@ from typing import Any
 import numpy as np
 import pytest
 
-from ggufext import _core
 from ggufext.errors import NativeError
-from ggufext.rope import rebase, rotate, rotate_qk
+from ggufext.rope import rotate, rotate_qk
 
 INV_FREQ = 10_000.0 ** (-np.arange(32) / 32)
 HAS_CUDA_MODULE = importlib.util.find_spec("ggufext._cuda") is not None
@@ -24,7 +23,9 @@ def torch() -> Any:
 
 
 @pytest.mark.parametrize("name", ["float32", "float16", "bfloat16"])
-def test_torch_tensors_are_rotated_without_a_copy(name: str, torch: Any, draw: Any, layout: str) -> None:
+def test_torch_tensors_are_rotated_without_a_copy(
+    name: str, torch: Any, draw: Any, layout: Any
+) -> None:
     x = torch.from_numpy(draw((5, 3, 64))).to(getattr(torch, name))
     positions = torch.arange(5)
     options: Any = {"inv_freq": INV_FREQ, "layout": layout}
@@ -124,14 +125,19 @@ class FakeDlpack:
 
     def __dlpack__(self, *, stream: Any = None, max_version: Any = None) -> Any:
         make = ctypes.pythonapi.PyCapsule_New
-        make.restype, make.argtypes = ctypes.py_object, [ctypes.c_void_p, ctypes.c_char_p, ctypes.c_void_p]
+        make.restype, make.argtypes = (
+            ctypes.py_object,
+            [ctypes.c_void_p, ctypes.c_char_p, ctypes.c_void_p],
+        )
         return make(ctypes.addressof(self.managed), b"dltensor", None)
 
 
 class FakeInterface:
     """The same through __cuda_array_interface__."""
 
-    def __init__(self, shape: tuple[int, ...], *, stream: int | None = None, **changes: Any) -> None:
+    def __init__(
+        self, shape: tuple[int, ...], *, stream: int | None = None, **changes: Any
+    ) -> None:
         self.__cuda_array_interface__ = {
             "shape": shape,
             "typestr": "<f4",
@@ -153,17 +159,15 @@ def test_a_cuda_output_for_a_tensor_on_the_cpu_is_refused(fake: Any, draw: Any) 
 def test_mixed_devices_are_named(draw: Any) -> None:
     with pytest.raises(ValueError, match="k: lies on CUDA device 3 but q on the CPU"):
         rotate_qk(draw(SHAPE), FakeDlpack(SHAPE, device=(2, 3)), np.arange(4), inv_freq=INV_FREQ)
+    x = draw(SHAPE)
+    positions = FakeInterface((4,), typestr="<i8")
     with pytest.raises(ValueError, match="positions: lies on CUDA device 0, expected the CPU"):
-        x = draw(SHAPE)
-        _core.rope_rotate(
-            x, None, FakeInterface((4,), typestr="<i8"), INV_FREQ, 1.0, "half", None, None, None,
-            False, None, None, None, 1.0,
-        )  # fmt: skip
+        rotate(x, positions, inv_freq=INV_FREQ, out=x)
 
 
 def test_a_device_of_another_kind_is_refused() -> None:
+    x = FakeDlpack(SHAPE, device=(10, 0))
     with pytest.raises(ValueError, match="x: lies on a device of DLPack type 10"):
-        x = FakeDlpack(SHAPE, device=(10, 0))
         rotate(x, np.arange(4), inv_freq=INV_FREQ, out=x)
 
 
@@ -222,19 +226,20 @@ def test_too_many_frequencies_for_a_launch_are_refused() -> None:
         rotate(x, np.arange(4), inv_freq=np.ones(257), out=x)
 
 
-@needs_cuda_module
-def test_a_missing_device_is_a_named_error() -> None:
+def has_device() -> bool:
     from ggufext import _cuda
 
     try:
-        _cuda.device_count()
-    except NativeError as error:
-        assert error.code == "cuda_failed"
-        x = FakeInterface(SHAPE)
-        with pytest.raises(NativeError, match="failed: cudaError"):
-            rotate(x, np.arange(4), inv_freq=INV_FREQ, out=x)
-        plan = type("Plan", (), {"inv_freq": INV_FREQ, "attention_factor": 1.0})
-        with pytest.raises(NativeError, match="failed: cudaError"):
-            rebase(x, np.arange(4), plan, plan, out=x)
-    else:
+        return bool(_cuda.device_count())
+    except NativeError:
+        return False
+
+
+@needs_cuda_module
+def test_a_missing_device_is_a_named_error() -> None:
+    if has_device():
         pytest.skip("a CUDA device is here")
+    x = FakeInterface(SHAPE)
+    with pytest.raises(NativeError, match="failed: cudaError") as caught:
+        rotate(x, np.arange(4), inv_freq=INV_FREQ, out=x)
+    assert caught.value.code == "cuda_failed"

@@ -39,7 +39,7 @@ def run_ggml(x: Any, positions: Any, **options: Any) -> Any:
 
 
 @pytest.mark.parametrize("name", ["float32", "float16"])
-def test_results_agree_with_ggml_within_its_own_error(name: str, layout: str, draw: Any) -> None:
+def test_results_agree_with_ggml_within_its_own_error(name: str, layout: Any, draw: Any) -> None:
     x = draw(SHAPE, name)
     positions = np.arange(SHAPE[0])
     theirs = run_ggml(x, positions, mode=MODES[layout]).astype(np.float64)

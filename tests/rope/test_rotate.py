@@ -15,9 +15,11 @@ from hypothesis import strategies as st
 from ggufext.rope import reference, rotate, rotate_qk
 
 
-@pytest.mark.parametrize("dim", [2, 4, 6, 16, 30, 32, 48, 64, 80, 96, 112, 128, 192, 256, 1100, 2050])
+@pytest.mark.parametrize(
+    "dim", [2, 4, 6, 16, 30, 32, 48, 64, 80, 96, 112, 128, 192, 256, 1100, 2050]
+)
 def test_every_head_size_is_rotated_completely(
-    dim: int, layout: str, dtype: Any, draw: Any, frequencies: Any, assert_close: Any
+    *, dim: int, layout: Any, dtype: Any, draw: Any, frequencies: Any, assert_close: Any
 ) -> None:
     x = draw((3, 2, dim), dtype)
     positions = np.array([0, 7, 4000])
@@ -28,7 +30,7 @@ def test_every_head_size_is_rotated_completely(
 
 
 def test_in_place_gives_the_same_bits_as_a_new_array(
-    layout: str, dtype: Any, draw: Any, frequencies: Any
+    layout: Any, dtype: Any, draw: Any, frequencies: Any
 ) -> None:
     x = draw((5, 3, 112), dtype)
     options: Any = {"inv_freq": frequencies(80), "layout": layout}
@@ -41,7 +43,7 @@ def test_in_place_gives_the_same_bits_as_a_new_array(
 
 
 def test_elements_behind_rotary_dim_are_copied_and_left_alone_in_place(
-    layout: str, dtype: Any, draw: Any, frequencies: Any
+    layout: Any, dtype: Any, draw: Any, frequencies: Any
 ) -> None:
     x = draw((4, 2, 128), dtype)
     before = x.copy()
@@ -73,7 +75,7 @@ def test_positions_may_have_any_stride_and_order(draw: Any, frequencies: Any) ->
 
 
 def test_a_batch_takes_shared_or_own_positions(
-    layout: str, draw: Any, frequencies: Any, assert_close: Any
+    layout: Any, draw: Any, frequencies: Any, assert_close: Any
 ) -> None:
     x = draw((3, 5, 2, 64))
     own = np.arange(15).reshape(3, 5) * 11
@@ -88,7 +90,13 @@ def test_a_batch_takes_shared_or_own_positions(
     "sections", [(24, 20, 20, 0), (16, 16, 16, 16), (64, 0, 0, 0), (24, 20, 20), (5, 40, 16, 3)]
 )
 def test_sections_read_their_own_row_of_positions(
-    sections: tuple[int, ...], order: Any, layout: str, draw: Any, frequencies: Any, assert_close: Any
+    *,
+    sections: tuple[int, ...],
+    order: Any,
+    layout: Any,
+    draw: Any,
+    frequencies: Any,
+    assert_close: Any,
 ) -> None:
     x = draw((2, 6, 3, 128))
     for shape in ((len(sections), 6), (len(sections), 2, 6)):
@@ -99,9 +107,7 @@ def test_sections_read_their_own_row_of_positions(
             "sections": sections,
             "section_order": order,
         }
-        assert_close(
-            rotate(x, positions, **options), reference.rotate(x, positions, **options)
-        )
+        assert_close(rotate(x, positions, **options), reference.rotate(x, positions, **options))
 
 
 def test_the_reference_deals_pairs_to_rows_as_llama_cpp_does() -> None:
@@ -112,17 +118,15 @@ def test_the_reference_deals_pairs_to_rows_as_llama_cpp_does() -> None:
 
 @pytest.mark.parametrize("shape", [(0, 4, 64), (3, 0, 64), (0, 3, 4, 64), (2, 0, 4, 64)])
 def test_nothing_to_rotate_is_no_error(
-    shape: tuple[int, ...], layout: str, dtype: Any, frequencies: Any
+    shape: tuple[int, ...], layout: Any, dtype: Any, frequencies: Any
 ) -> None:
     x = np.zeros(shape, dtype)
-    found = rotate(
-        x, np.zeros(shape[-3], np.int64), inv_freq=frequencies(64), layout=layout, out=x
-    )
+    found = rotate(x, np.zeros(shape[-3], np.int64), inv_freq=frequencies(64), layout=layout, out=x)
     assert found.shape == shape
 
 
 def test_views_of_a_fused_tensor_are_rotated_in_place(
-    layout: str, dtype: Any, draw: Any, frequencies: Any
+    layout: Any, dtype: Any, draw: Any, frequencies: Any
 ) -> None:
     qkv = draw((2, 6, 12, 64), dtype)
     before = qkv.copy()
@@ -176,7 +180,7 @@ def test_frequencies_may_be_a_tuple_a_list_or_any_float_array(draw: Any, frequen
 
 @pytest.mark.parametrize("threads", [1, 2, 3, 8, None])
 def test_the_number_of_threads_does_not_change_a_bit(
-    threads: int | None, layout: str, draw: Any, frequencies: Any
+    threads: int | None, layout: Any, draw: Any, frequencies: Any
 ) -> None:
     x = draw((700, 16, 128))
     options: Any = {"inv_freq": frequencies(128), "layout": layout}

@@ -27,10 +27,14 @@ class Frequencies(Protocol):
     """
 
     @property
-    def inv_freq(self) -> Sequence[float]: ...
+    def inv_freq(self) -> Sequence[float]:
+        """Radians per token, one a pair."""
+        ...
 
     @property
-    def attention_factor(self) -> float: ...
+    def attention_factor(self) -> float:
+        """Factor of both elements of a pair."""
+        ...
 
 
 def rotate(
@@ -101,14 +105,12 @@ def rotate(
     Source: Su et al. 2021, RoFormer; section rows as in llama.cpp's ggml_mrope_cache_init.
     """
     return _rotate(
-        x,
-        None,
+        (x, None),
         positions,
-        inv_freq,
-        attention_factor,
+        (inv_freq, attention_factor),
         (layout, rotary_dim, sections, section_order, inverse),
-        out,
-        threads,
+        out=out,
+        threads=threads,
     )
 
 
@@ -153,14 +155,12 @@ def rotate_qk(
     if k is None:
         raise TypeError("k: is None, expected an array like q")
     result: tuple[Any, Any] = _rotate(
-        q,
-        k,
+        (q, k),
         positions,
-        inv_freq,
-        attention_factor,
+        (inv_freq, attention_factor),
         (layout, rotary_dim, sections, section_order, inverse),
-        out,
-        threads,
+        out=out,
+        threads=threads,
     )
     return result
 
@@ -205,39 +205,36 @@ def rebase(
         As `rotate`.
     """
     return _rotate(
-        k,
-        None,
+        (k, None),
         positions,
-        new.inv_freq,
-        new.attention_factor,
+        (new.inv_freq, new.attention_factor),
         (layout, rotary_dim, sections, section_order, False),
-        out,
-        threads,
-        (old.inv_freq, old.attention_factor),
+        out=out,
+        threads=threads,
+        old=(old.inv_freq, old.attention_factor),
     )
 
 
 def _rotate(
-    first: Any,
-    second: Any,
+    tensors: tuple[Any, Any],
     positions: Any,
-    inv_freq: Any,
-    attention_factor: float,
-    form: tuple[Any, Any, Any, Any, bool],
+    frequencies: tuple[Any, Any],
+    form: tuple[Any, Any, Any, Any, Any],
+    *,
     out: Any,
     threads: int | None,
-    old: tuple[Any, float] = (None, 1.0),
+    old: tuple[Any, Any] = (None, 1.0),
 ) -> Any:
+    first, second = tensors
     if isinstance(first, np.ndarray):
-        return _core.rope_rotate(
-            first, second, positions, inv_freq, attention_factor, *form, out, threads, *old
-        )
-    made = out
+        return _core.rope_rotate(first, second, positions, *frequencies, *form, out, threads, *old)
     if out is None and second is None:
-        made = allocate_like(first, "x" if old[0] is None else "k")
+        out = allocate_like(first, "x" if old[0] is None else "k")
     elif out is None:
-        made = (allocate_like(first, "q"), allocate_like(second, "k"))
-    call = (first, second, positions, inv_freq, attention_factor, *form, made)
+        out = (allocate_like(first, "q"), allocate_like(second, "k"))
     if is_on_cuda(first):
-        return cuda_module().rope_rotate(*call, stream_of(first), *old)
-    return _core.rope_rotate(*call, threads, *old)
+        stream = stream_of(first)
+        return cuda_module().rope_rotate(
+            first, second, positions, *frequencies, *form, out, stream, *old
+        )
+    return _core.rope_rotate(first, second, positions, *frequencies, *form, out, threads, *old)
