@@ -300,8 +300,7 @@ std::vector<double> read_frequencies(py::handle values, const std::string& name)
                          " dimensions, expected 1 (one number a pair)");
   }
   const auto doubles = py::array_t<double, py::array::forcecast>::ensure(array);
-  result.resize(static_cast<size_t>(doubles.size()));
-  for (py::ssize_t i = 0; i < doubles.size(); ++i) result[i] = doubles.at(i);
+  for (py::ssize_t i = 0; i < doubles.size(); ++i) result.push_back(doubles.at(i));
   return result;
 }
 

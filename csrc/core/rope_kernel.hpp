@@ -5,6 +5,7 @@
 // registers and serve every head of every operand.
 #pragma once
 
+#include <cstddef>
 #include <cstdint>
 
 #include "rope_chunk.hpp"

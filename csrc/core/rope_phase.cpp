@@ -1,5 +1,7 @@
 #include "rope_phase.hpp"
 
+#include <cstring>
+
 namespace ggufext::rope {
 namespace {
 
@@ -25,18 +27,18 @@ uint64_t digits(int64_t first) {
 }  // namespace
 
 uint64_t phase_step(double radians_per_token) {
-  if (radians_per_token == 0) return 0;
-  int exponent = 0;
-  const double significand = std::frexp(radians_per_token, &exponent);
-  const auto integer = static_cast<uint64_t>(std::ldexp(significand, 53));
-  // integer · 2^(exponent − 53) / (2π) · 2^64: whole digits end, and the 64 that decide the
-  // rounding begin, at digit exponent + 11.
-  const int64_t point = exponent + 11;
-  const uint64_t whole = digits(point - 64);
-  const uint64_t rest = digits(point);
-  const auto carry = static_cast<unsigned __int128>(integer) * rest;
-  const auto rounded = (carry + (static_cast<unsigned __int128>(1) << 63)) >> 64;
-  return integer * whole + static_cast<uint64_t>(rounded);
+  uint64_t bits;
+  std::memcpy(&bits, &radians_per_token, sizeof bits);
+  const auto biased = static_cast<int64_t>(bits >> 52 & 0x7ff);
+  const uint64_t fraction = bits & 0xfffffffffffff;
+  const uint64_t integer = biased == 0 ? fraction : fraction | uint64_t{1} << 52;
+  // The frequency is integer · 2^(exponent − 1075). Of its product with 1/(2π) · 2^64, whole digits
+  // end, and the 64 that decide the rounding begin, at this digit:
+  const int64_t point = (biased == 0 ? 1 : biased) - 1075 + 64;
+  const auto rest = static_cast<unsigned __int128>(integer) * digits(point);
+  const auto carry =
+      static_cast<uint64_t>((rest + (static_cast<unsigned __int128>(1) << 63)) >> 64);
+  return integer * digits(point - 64) + carry;
 }
 
 }  // namespace ggufext::rope
