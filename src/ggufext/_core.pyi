@@ -1,6 +1,6 @@
 """Types of the native module."""
 
-from typing import final
+from typing import Any, final
 
 # Header: csrc/bind/header.cpp
 
@@ -37,3 +37,23 @@ def read_value(
     fd: int, *, start: int, end: int, value_type: int, element_type: int | None, count: int
 ) -> int | float | bool | str | tuple[int | float | bool | str, ...]: ...
 def ggml_types() -> list[tuple[int, str, int, int]]: ...
+
+# RoPE kernels: csrc/bind/rope.cpp
+
+def rope_rotate(
+    first: Any,
+    second: Any,
+    positions: Any,
+    inv_freq: Any,
+    attention_factor: Any,
+    layout: Any,
+    rotary_dim: Any,
+    sections: Any,
+    section_order: Any,
+    inverse: Any,
+    out: Any,
+    threads: Any,
+    old_inv_freq: Any,
+    old_attention_factor: Any,
+) -> Any: ...
+def rope_instruction_set() -> str: ...
