@@ -146,5 +146,5 @@ def test_models_that_cannot_be_extended_are_refused_by_name(
         "llama.embedding_length": U32(64),
         "llama.attention.head_count": U32(2),
     }
-    path.write_bytes(gguf_bytes(keys={**sound, **keys}))  # type: ignore[dict-item]
+    path.write_bytes(gguf_bytes(keys={**sound, **keys}))
     assert refusal(path).code == code

@@ -296,7 +296,7 @@ def test_a_copy_by_another_tool_cannot_be_undone(llama: Path) -> None:
     other = llama.with_name("other.gguf")
     keys = {key: header.value(key) for key in header.keys if not key.startswith("tokenizer")}
     typed = {key: U32(v) if isinstance(v, int) else v for key, v in keys.items()}
-    other.write_bytes(gguf_bytes(keys=typed))  # type: ignore[arg-type]
+    other.write_bytes(gguf_bytes(keys=typed))
     assert HISTORY_KEY in read_header(other).keys
     content = other.read_bytes()
     with pytest.raises(JournalError) as caught:
