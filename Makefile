@@ -10,7 +10,7 @@ SOURCES := pyproject.toml CMakeLists.txt $(shell find src csrc -type f -not -nam
 # GCC 12 built it (docs/llama_cpp.md).
 export CMAKE_ARGS ?= -DGGML_NATIVE=OFF
 
-.PHONY: demo test lint torture fuzz bench clean
+.PHONY: demo test lint fuzz bench clean
 
 $(BIN)/python:
 	$(PYTHON) -m venv $(VENV)
@@ -53,6 +53,13 @@ build/fuzz/fuzz_header: $(FUZZ_SOURCES) $(wildcard csrc/core/*.hpp)
 fuzz: build/fuzz/fuzz_header
 	$(PYTHON) tests/fuzz/seeds.py build/fuzz/seeds
 	cd build/fuzz && ./fuzz_header seeds $(FUZZ_SECONDS)
+
+# Every benchmark, as markdown tables; the editing one writes models of several GiB.
+bench: $(VENV)/.installed-dev
+	PYTHONPATH=models $(BIN)/python benchmarks/header.py
+	PYTHONPATH=models $(BIN)/python benchmarks/inspection.py
+	PYTHONPATH=models $(BIN)/python benchmarks/editing.py
+	$(BIN)/python benchmarks/rope_cpu.py
 
 clean:
 	rm -rf build $(VENV)

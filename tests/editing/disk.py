@@ -76,6 +76,20 @@ class FailingDisk(RecordingDisk):
         return super()._do(name, *args)
 
 
+class InterruptedDisk(RecordingDisk):
+    """The user presses Ctrl-C while one operation runs; it comes to its end."""
+
+    def __init__(self, at: int) -> None:
+        super().__init__()
+        self.at = at
+
+    def _do(self, name: str, *args: Any) -> Any:
+        result = super()._do(name, *args)
+        if len(self.done) == self.at:
+            raise KeyboardInterrupt
+        return result
+
+
 def _counted(name: str) -> Any:
     def operation(self: RecordingDisk, *args: Any) -> Any:
         return self._do(name, *args)

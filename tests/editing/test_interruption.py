@@ -7,7 +7,13 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from editing.disk import FailingDisk, PowerFailure, RecordingDisk, StoppingDisk
+from editing.disk import (
+    FailingDisk,
+    InterruptedDisk,
+    PowerFailure,
+    RecordingDisk,
+    StoppingDisk,
+)
 from ggufext.editing import journal as journals
 from ggufext.editing.recovery import State
 from ggufext.editing.rewrite import recover, rewrite, undo
@@ -162,6 +168,15 @@ def test_a_refused_operation_leaves_the_file_as_it_was_or_recoverable(
         case.assert_old_or_new()
 
 
+def test_control_c_leaves_the_old_or_the_new_file_and_nothing_beside_it(case: Case) -> None:
+    for at in range(1, operations(case) + 1):
+        case.reset()
+        with pytest.raises(KeyboardInterrupt):
+            case.run(InterruptedDisk(at))
+        assert list(case.path.parent.iterdir()) == [case.path]
+        case.assert_old_or_new()
+
+
 def test_a_sync_that_failed_is_not_asked_again(llama: Path, inserting: int) -> None:
     case = Case(llama, "insert")
     total = operations(case)
@@ -172,7 +187,8 @@ def test_a_sync_that_failed_is_not_asked_again(llama: Path, inserting: int) -> N
         if disk.refused == "sync" and isinstance(error, EditError):
             assert error.code == "sync_failed"
             assert disk.done[-1] != "sync"
-            assert journals.path_for(llama).exists()
+            unchanged = llama.read_bytes() == case.before
+            assert unchanged or journals.path_for(llama).exists()
         if journals.path_for(llama).exists():
             recover(llama)
         case.assert_old_or_new()

@@ -35,13 +35,13 @@ class _Commands(click.Group):
 )
 @click.version_option(__version__, prog_name="ggufext")
 def cli() -> None:
-    r"""Extend the context of GGUF models in place.
+    """Extend the context of GGUF models in place.
 
     \b
     ggufext plan model.gguf --target 32k       every method side by side, nothing written
     ggufext rewrite model.gguf --target 32k    write the RoPE metadata in place
     ggufext undo model.gguf                    the exact original bytes again
-    """
+    """  # noqa: D301 - click's mark of lines to be kept as they are
 
 
 def main() -> None:

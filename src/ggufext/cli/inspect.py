@@ -32,7 +32,7 @@ _SUPPORT = {
 }
 
 
-@click.command()
+@click.command(short_help="Say what models are and what looks wrong.")
 @paths_argument
 @json_option
 def inspect(paths: tuple[Path, ...], as_json: bool) -> None:

@@ -35,7 +35,7 @@ if TYPE_CHECKING:
     from ggufext.planning.plan import Plan
 
 
-@click.command()
+@click.command(short_help="Show what could be written and what to expect.")
 @path_argument
 @target_option
 @click.option("--method", type=METHOD, help="Plan this one; every method side by side without.")

@@ -22,7 +22,7 @@ _SENTENCES = {
 }
 
 
-@click.command()
+@click.command(short_help="Finish or take back an interrupted edit.")
 @path_argument
 @follow_option
 @click.option("--force", is_flag=True, help="Recover although the file is in use.")

@@ -32,7 +32,7 @@ if TYPE_CHECKING:
     from ggufext.editing.rewrite import Rewritten
 
 
-@click.command()
+@click.command(short_help="Extend models in place.")
 @paths_argument
 @target_option
 @click.option(

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 
-@click.command()
+@click.command(short_help="Give the exact original bytes back.")
 @path_argument
 @follow_option
 @click.option("--force", is_flag=True, help="Undo although the file is in use.")

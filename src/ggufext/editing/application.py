@@ -56,8 +56,8 @@ def apply_in_place(
         block=block,
         fingerprints=journals.fingerprints(files, descriptor, patch, block),
     )
-    journals.write(files, journal, path)
     try:
+        journals.write(files, journal, path)
         recovery.poison(files, descriptor, patch)
         if patch.growth > 0:
             files.insert_range(descriptor, 0, patch.growth)
@@ -68,11 +68,14 @@ def apply_in_place(
         recovery.commit(files, descriptor, patch)
         journals.remove(files, path)
     except SyncError as error:
+        kept = "the journal is kept: check the disk, then run"
+        if not journals.path_for(path).exists():
+            kept = "the model was not changed, or completely: check the disk, then run"
         raise EditError(
             code="sync_failed",
             path=path,
-            message=f"the disk did not confirm the write ({error.strerror}); the journal is kept: "
-            f"check the disk, then run `ggufext recover {path.name}`",
+            message=f"the disk did not confirm a write ({error.strerror}); {kept} "
+            f"`ggufext recover {path.name}`",
         ) from error
     except (OSError, EditError, KeyboardInterrupt) as error:
         _take_back(files, descriptor, path, journal, error)
@@ -103,6 +106,8 @@ def _take_back(
     files: FileSystem, descriptor: int, path: Path, journal: Journal, error: BaseException
 ) -> None:
     """Undo a failed edit at once; where that fails too, say how to recover."""
+    if not journals.path_for(path).exists():
+        return  # nothing had begun, or everything was done
     try:
         recovery.recover_open_file(files, descriptor, path, journal)
     except (OSError, EditError):
@@ -143,9 +148,10 @@ def apply_by_copy(
     draft = target_path.with_name(target_path.name + COPY_SUFFIX)
     before = os.fstat(source)
     remove_abandoned_copy(files, target_path)
-    descriptor = files.create(draft)
-    files.lock(descriptor)
+    descriptor = None
     try:
+        descriptor = files.create(draft)
+        files.lock(descriptor)
         done = 0
 
         def advance(size: int) -> None:
@@ -182,10 +188,11 @@ def apply_by_copy(
     except BaseException as error:
         # A simulated power failure in the tests is a BaseException that leaves things lying.
         if isinstance(error, (Exception, KeyboardInterrupt)):
-            files.remove(draft)
+            draft.unlink(missing_ok=True)
         raise
     finally:
-        files.close(descriptor)
+        if descriptor is not None:
+            files.close(descriptor)
     files.sync_folder(folder)
 
 

@@ -188,16 +188,17 @@ def write_beside(files: FileSystem, target: Path, content: bytes) -> None:
     if draft.exists():
         # Left by a run that was cut off before it had changed anything.
         files.remove(draft)
-    descriptor = files.create(draft)
     try:
-        files.write(descriptor, 0, content)
-        files.sync(descriptor)
+        descriptor = files.create(draft)
+        try:
+            files.write(descriptor, 0, content)
+            files.sync(descriptor)
+        finally:
+            files.close(descriptor)
         files.rename(draft, target)
-    except OSError:
-        files.remove(draft)
+    except (OSError, KeyboardInterrupt):
+        draft.unlink(missing_ok=True)
         raise
-    finally:
-        files.close(descriptor)
     files.sync_folder(target.parent)
 
 
