@@ -88,10 +88,17 @@ def test_an_insert_that_moved_everything_is_finished(llama: Path, inserting: int
     undo(llama)
 
 
-def test_an_insert_that_only_grew_the_file_is_taken_back(llama: Path, inserting: int) -> None:
+@pytest.mark.parametrize("shown", ["whole growth", "rounded up to a block"])
+def test_an_insert_that_only_grew_the_file_is_taken_back(
+    llama: Path, inserting: int, shown: str
+) -> None:
     original = before_insert(llama)
+    size = len(original) + growth(llama)
+    if shown == "rounded up to a block":
+        # Seen on xfs after a power cut.
+        size = -(-len(original) // inserting) * inserting
     with llama.open("r+b") as file:
-        file.truncate(len(original) + growth(llama))
+        file.truncate(size)
     assert recover(llama).state is State.RESTORED
     assert llama.read_bytes() == original
 

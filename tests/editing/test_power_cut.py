@@ -37,7 +37,7 @@ FLUSHING_THE_LOG = struct.pack("I", 1)
 
 PUNCH_HOLE_KEEP_SIZE = 0x03
 BLOCK = 4096
-TRIALS = 8
+TRIALS = 12
 IMAGE_SIZE = 320 * 2**20
 MAKE = {
     "ext4": ["mkfs.ext4", "-q", "-F", "-b", str(BLOCK)],

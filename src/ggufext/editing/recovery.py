@@ -101,9 +101,15 @@ def _finish_shift(files: FileSystem, descriptor: int, path: Path, journal: Journ
         # What is left of the inserted range where writing the front had not come yet.
         holes = tuple((start, end) for start, end in holes if end > length)
     small, large = sorted((patch.size, patch.size_after))
-    if size == small and not holes:
+    at_end = len(holes) == 1 and holes[0][0] >= small and holes[0][1] == size
+    if at_end or (not holes and small <= size < large):
+        # The size grows before anything moves up and shrinks after everything moved down; xfs
+        # shows it rounded up to a block on the way.
         shifted = growth < 0
         check(0 if shifted else None)
+        if size > small:
+            files.truncate(descriptor, small)
+            files.sync(descriptor)
         return shifted
     if size != large:
         _unclear(path, size, holes)
@@ -117,12 +123,6 @@ def _finish_shift(files: FileSystem, descriptor: int, path: Path, journal: Journ
     if growth < 0 and end <= length:
         # The range is being emptied; nothing has moved yet.
         start, end = 0, length
-    if end == size and start >= small:
-        # The size grows first and shrinks last: all blocks stand as in the small file.
-        check(None if growth > 0 else 0)
-        files.truncate(descriptor, small)
-        files.sync(descriptor)
-        return growth < 0
     if end - start != length:
         _unclear(path, size, holes)
     if growth > 0:
