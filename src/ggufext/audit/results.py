@@ -11,7 +11,7 @@ if TYPE_CHECKING:
 
     from ggufext.errors import ModelWarning
 
-#: A 95 % interval, (low, high), both in [0, 1].
+#: A 95 % interval, (low, high), both in [0, 1]; of a difference both in [−1, 1].
 Interval = tuple[float, float]
 
 
@@ -159,6 +159,8 @@ class CheckResult:
         None for a server.
     threshold : float
         Accuracy that the effective length asks for.
+    train_length : int or None
+        Length the model was trained on, tokens; None where it is not known.
     conditions : tuple of Condition
     comparisons : tuple of Comparison
     tokens_evaluated, tokens_naive : int
@@ -177,6 +179,7 @@ class CheckResult:
     versions: Mapping[str, str]
     memory_plan: MemoryPlan | None
     threshold: float
+    train_length: int | None
     conditions: tuple[Condition, ...]
     comparisons: tuple[Comparison, ...]
     tokens_evaluated: int
