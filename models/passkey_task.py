@@ -1,0 +1,363 @@
+"""The passkey task of the shipped model: its vocabulary, its wording and its prompts.
+
+A prompt hides one or several 5-digit pass keys in filler of random sentences and asks for one of
+them. Everything is made of words of one small vocabulary, so a prompt has an exact length in
+tokens, and its plain text gives the same tokens in llama.cpp's tokenizer (`tokenizer.ggml.model`
+gpt2, `.pre` llama-bpe: a piece of text that is in the vocabulary is one token, any other piece
+falls apart into bytes).
+
+Pure Python without third-party modules: the training script, the tests and the audit read it.
+"""
+
+from __future__ import annotations
+
+import random
+import re
+from dataclasses import dataclass
+from itertools import accumulate, zip_longest
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Sequence
+
+SPECIALS = ("<unk>", "<s>", "</s>", "<pad>")
+UNKNOWN, BOS, EOS, PAD = range(4)
+
+
+def _words(text: str) -> tuple[str, ...]:
+    return tuple(text.split())
+
+
+FIXED = _words("pass key keys is are hidden here Remember it them What of Several")
+DETERMINERS = _words("the one every each another this that my our her his their your")
+OPENERS = tuple(word.capitalize() for word in DETERMINERS)
+PREPOSITIONS = _words(
+    "near under behind beside above below before after beyond against around across with without "
+    "past"
+)
+ADVERBS = _words(
+    "slowly quickly quietly loudly gently happily sadly calmly eagerly softly patiently suddenly "
+    "often twice again alone outside inside upstairs downstairs yesterday today nearby bravely "
+    "politely"
+)
+ADJECTIVES = _words(
+    "old young small large quiet loud tired happy sad hungry brave shy clever gentle proud lazy "
+    "busy kind warm cold red blue green white black brown grey golden silver dark bright heavy "
+    "light tall short thin round broken dusty muddy narrow wide strange famous friendly simple "
+    "empty silent polite careful"
+)
+VERBS = _words(
+    "slept waited turned moved stood sat lay fell rose rested stayed paused walked ran danced sang "
+    "laughed smiled cried whispered listened worked played travelled wandered returned arrived "
+    "departed appeared vanished trembled rolled drifted floated swam jumped climbed crawled leaned "
+    "knelt shivered hesitated hurried lingered marched sneezed yawned dreamed hid shone"
+)
+NOUNS = _words(
+    "dog cat horse bird farmer baker teacher child woman man doctor sailor painter tailor miller "
+    "singer dancer driver writer builder cloud storm wind lamp candle clock table chair door "
+    "window boat train cart wheel ladder bucket basket blanket pillow kettle fox owl duck goose "
+    "sheep goat cow rabbit mouse frog king queen guard guest neighbour stranger traveller brother "
+    "sister uncle leaf stone shadow bell flag"
+)
+# Labels never occur in filler, so the only places that name a label are key lines and questions.
+LABELS = _words(
+    "river harbour castle market forest bridge tower garden island valley desert mountain library "
+    "station temple palace museum theatre village canyon glacier volcano lagoon meadow orchard "
+    "lighthouse windmill monastery quarry reservoir cathedral observatory fortress aquarium "
+    "stadium airport hospital university prairie peninsula"
+)
+
+WORDS = tuple(
+    " " + word
+    for group in (
+        FIXED,
+        OPENERS,
+        DETERMINERS,
+        PREPOSITIONS,
+        ADVERBS,
+        ADJECTIVES,
+        VERBS,
+        NOUNS,
+        LABELS,
+    )
+    for word in group
+)
+FIRST_BYTE = len(SPECIALS)
+FIRST_WORD = FIRST_BYTE + 256
+VOCABULARY_SIZE = FIRST_WORD + len(WORDS)
+WORD_IDS = {word: FIRST_WORD + i for i, word in enumerate(WORDS)}
+
+SENTENCE_WORDS = range(3, 14)
+SHORTEST_SENTENCE = SENTENCE_WORDS.start + 1  # its words and the full stop
+LONGEST_SENTENCE = SENTENCE_WORDS.stop
+DIGITS = 5
+ANSWER_TOKENS = 1 + DIGITS  # a space token and one token a digit
+
+# What llama.cpp's llama-bpe splits ASCII text into before it looks the pieces up; `_` is no letter.
+_PIECE = re.compile(
+    r"(?:[^\r\n\w]|_)?[^\W\d_]+|\d{1,3}| ?(?:[^\s\w]|_)+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+"
+)
+
+
+@dataclass(frozen=True)
+class Prompt:
+    """A question about pass keys hidden in filler.
+
+    Attributes
+    ----------
+    text : str
+        The prompt as plain text, without the BOS token; the answer follows it directly.
+    ids : tuple of int
+        The prompt as token ids, BOS first.
+    key : str
+        The pass key asked for, 5 digits, the first not 0.
+    key_start, key_end : int
+        Tokens [key_start, key_end) of `ids` are the line that states the key.
+    question_start : int
+        Index in `ids` of the question's first token.
+    """
+
+    text: str
+    ids: tuple[int, ...]
+    key: str
+    key_start: int
+    key_end: int
+    question_start: int
+
+    @property
+    def answer_ids(self) -> tuple[int, ...]:
+        """The right answer: a space token and five digit tokens."""
+        return tuple(encode(" " + self.key))
+
+    @property
+    def length(self) -> int:
+        """Tokens of prompt and answer."""
+        return len(self.ids) + ANSWER_TOKENS
+
+    @property
+    def distance(self) -> int:
+        """Tokens between the key line and the question."""
+        return self.question_start - self.key_end
+
+
+def encode(text: str) -> list[int]:
+    """Token ids of plain text, without BOS.
+
+    For ASCII text they are those of llama.cpp's tokenizer with this vocabulary.
+    """
+    ids: list[int] = []
+    for piece in _PIECE.findall(text):
+        word = WORD_IDS.get(piece)
+        if word is None:
+            ids.extend(FIRST_BYTE + byte for byte in piece.encode())
+        else:
+            ids.append(word)
+    return ids
+
+
+def decode(ids: Iterable[int]) -> str:
+    """Plain text of token ids; special tokens have no text, invalid UTF-8 becomes U+FFFD."""
+    parts = []
+    for token in ids:
+        if token >= FIRST_WORD:
+            parts.append(WORDS[token - FIRST_WORD].encode())
+        elif token >= FIRST_BYTE:
+            parts.append(bytes([token - FIRST_BYTE]))
+    return b"".join(parts).decode(errors="replace")
+
+
+def random_key(rng: random.Random) -> str:
+    """Five digits, the first not 0: the key reads the same as an integer."""
+    return str(rng.randrange(10 ** (DIGITS - 1), 10**DIGITS))
+
+
+def sentence(rng: random.Random, words: int) -> str:
+    """Filler sentence of an exact number of words, each preceded by a space, with a full stop.
+
+    Grammar: determiner, up to two adjectives, noun, verb, perhaps an adverb, then prepositional
+    phrases of three or four words.
+    """
+    # Phrases of 3 and 4 words make every count but 1, 2 and 5.
+    shapes = [
+        (adjectives, adverb, rest)
+        for adjectives in range(3)
+        for adverb in range(2)
+        if (rest := words - 3 - adjectives - adverb) >= 0 and rest not in {1, 2, 5}
+    ]
+    adjectives, adverb, rest = rng.choice(shapes)
+    parts = [rng.choice(OPENERS)]
+    parts += [rng.choice(ADJECTIVES) for _ in range(adjectives)]
+    parts += [rng.choice(NOUNS), rng.choice(VERBS)]
+    if adverb:
+        parts.append(rng.choice(ADVERBS))
+    while rest:
+        size = rng.choice([n for n in (3, 4) if rest - n >= 0 and rest - n not in {1, 2, 5}])
+        parts += [rng.choice(PREPOSITIONS), rng.choice(DETERMINERS)]
+        if size == 4:
+            parts.append(rng.choice(ADJECTIVES))
+        parts.append(rng.choice(NOUNS))
+        rest -= size
+    return " " + " ".join(parts) + "."
+
+
+def filler(rng: random.Random, tokens: int) -> list[str]:
+    """Random sentences that together have exactly `tokens` tokens.
+
+    Raises
+    ------
+    ValueError
+        If `tokens` is 1, 2 or 3: no sentence is that short.
+    """
+    if 0 < tokens < SHORTEST_SENTENCE:
+        raise ValueError(f"no sentence has {tokens} tokens, the shortest has {SHORTEST_SENTENCE}")
+    sentences = []
+    while tokens:
+        size = rng.choice(
+            [
+                size
+                for size in range(SHORTEST_SENTENCE, LONGEST_SENTENCE + 1)
+                if size == tokens or size <= tokens - SHORTEST_SENTENCE
+            ]
+        )
+        sentences.append(sentence(rng, size - 1))
+        tokens -= size
+    return sentences
+
+
+def passkey_prompt(rng: random.Random, *, length: int, depth: float) -> Prompt:
+    """Prompt of standard mode: one pass key, stated twice in one line.
+
+    Parameters
+    ----------
+    rng : random.Random
+        Source of the filler and of the key.
+    length : int
+        Tokens of prompt and answer, at least `shortest_length(keys=None)`.
+    depth : float
+        Where the key line stands in the filler: 0 before all of it, 1 behind; it moves to the
+        nearest sentence boundary.
+    """
+    key = random_key(rng)
+    return _compose(
+        rng,
+        length=length,
+        announcement=" One pass key is hidden here. Remember it.",
+        statements=[(depth, f" The pass key is {key}. Remember, {key} is the pass key.")],
+        asked=0,
+        question=" What is the pass key? The pass key is",
+        key=key,
+    )
+
+
+def sweep_prompt(
+    rng: random.Random, *, length: int, depths: Sequence[float], asked: int = 0
+) -> Prompt:
+    """Prompt of sweep mode: several labelled pass keys, each stated once; one is asked for.
+
+    Parameters
+    ----------
+    rng : random.Random
+        Source of the filler, the labels and the keys.
+    length : int
+        Tokens of prompt and answer, at least `shortest_length(keys=len(depths))`.
+    depths : sequence of float
+        Where each key line stands, as in `passkey_prompt`; at most one key a label.
+    asked : int
+        Index in `depths` of the key that the question names.
+    """
+    labels = list(LABELS)
+    # Not random.sample: its sequence has changed between versions of Python.
+    named = [labels.pop(rng.randrange(len(labels))) for _ in depths]
+    keys = [random_key(rng) for _ in depths]
+    return _compose(
+        rng,
+        length=length,
+        announcement=" Several pass keys are hidden here. Remember them.",
+        statements=[
+            (depth, f" The pass key of the {label} is {key}.")
+            for depth, label, key in zip(depths, named, keys, strict=True)
+        ],
+        asked=asked,
+        question=(
+            f" What is the pass key of the {named[asked]}? The pass key of the {named[asked]} is"
+        ),
+        key=keys[asked],
+    )
+
+
+def shortest_length(*, keys: int | None = None) -> int:
+    """Fewest tokens of prompt and answer: the fixed text and one filler sentence.
+
+    Parameters
+    ----------
+    keys : int, optional
+        Labelled keys of a sweep prompt; None for standard mode.
+    """
+    # BOS, announcement, key line, question, answer; counted in the texts above.
+    fixed = 1 + 10 + 24 + 10 + ANSWER_TOKENS if keys is None else 1 + 10 + 14 * keys + 16 + 6
+    return fixed + SHORTEST_SENTENCE
+
+
+def prompt_set(*, seed: int, length: int, depths: int, trials: int) -> list[Prompt]:
+    """Draw the fixed prompts of standard mode: `trials` for every depth bin of a length.
+
+    The depth is drawn at random within its bin. The set is a property of the arguments: a prompt
+    does not change when another length or more trials are asked for.
+
+    Parameters
+    ----------
+    seed : int
+        Seed of the set.
+    length : int
+        Tokens of prompt and answer.
+    depths : int
+        Number of equal bins of [0, 1], at least 1.
+    trials : int
+        Prompts a bin, at least 1.
+    """
+    prompts = []
+    for depth_bin in range(depths):
+        for trial in range(trials):
+            rng = random.Random(f"passkey/{seed}/{length}/{depth_bin}/{depths}/{trial}")
+            depth = (depth_bin + rng.random()) / depths
+            prompts.append(passkey_prompt(rng, length=length, depth=depth))
+    return prompts
+
+
+def _compose(
+    rng: random.Random,
+    *,
+    length: int,
+    announcement: str,
+    statements: Sequence[tuple[float, str]],
+    asked: int,
+    question: str,
+    key: str,
+) -> Prompt:
+    lines = [line for _, line in statements]
+    fixed = 1 + len(encode("".join([announcement, *lines, question]))) + ANSWER_TOKENS
+    room = length - fixed
+    if room < SHORTEST_SENTENCE:
+        raise ValueError(
+            f"length {length} is too short: this prompt needs {fixed + SHORTEST_SENTENCE} tokens"
+        )
+    sentences = filler(rng, room)
+    boundaries = list(accumulate((len(encode(text)) for text in sentences), initial=0))
+    slots: list[list[str]] = [[] for _ in boundaries]
+    for depth, line in statements:
+        distances = [abs(boundary - depth * room) for boundary in boundaries]
+        slots[distances.index(min(distances))].append(line)
+    parts = [announcement]
+    for slot, following in zip_longest(slots, sentences, fillvalue=""):
+        parts += [*slot, following]
+    before_question = "".join(parts)
+    before_key = before_question[: before_question.index(lines[asked])]
+    key_start = 1 + len(encode(before_key))
+    return Prompt(
+        text=before_question + question,
+        ids=(BOS, *encode(before_question + question)),
+        key=key,
+        key_start=key_start,
+        key_end=key_start + len(encode(lines[asked])),
+        question_start=1 + len(encode(before_question)),
+    )

@@ -1,0 +1,288 @@
+"""Trains the shipped passkey model and writes it as GGUF (needs PyTorch 2.13.0, gguf, numpy).
+
+    python models/train_passkey.py --seed 1 --output models
+
+A llama of 0.8 million parameters, training length 256, freq_base 500, learns to answer with the
+pass key of its prompt. The figures and the choice of the seed are in the model card (README.md).
+"""
+
+from __future__ import annotations
+
+import argparse
+import math
+import random
+import subprocess
+import sys
+import tempfile
+import time
+from dataclasses import dataclass
+from pathlib import Path
+
+import gguf
+import numpy as np
+import torch
+from torch import nn
+from torch.nn import functional as F  # noqa: N812 - PyTorch's own name for it
+
+import passkey_task as task
+
+WIDTH = 128
+LAYERS = 3
+HEADS = 4
+HEAD_DIM = WIDTH // HEADS
+FEED_FORWARD = 384
+EPSILON = 1e-5
+FREQ_BASE = 500.0
+TRAINING_LENGTH = 256
+
+STEPS = 2200
+TOKENS_PER_STEP = 4096
+LEARNING_RATE = 2e-3
+LAST_LEARNING_RATE = 0.03
+WARM_UP = 200
+COSINE_FROM = 0.45
+FILLER_WEIGHT = 0.1
+# The next length comes when the moving average of the answers' accuracy passes the bound.
+CURRICULUM = (56, 72, 96, 128, 160, 208, TRAINING_LENGTH)
+CURRICULUM_BOUND = 0.9
+CURRICULUM_MEMORY = 0.9
+
+
+class Layer(nn.Module):  # type: ignore[misc]
+    """One llama block: attention with interleaved rotary pairs, then SwiGLU."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.attn_norm = nn.RMSNorm(WIDTH, eps=EPSILON)
+        self.attn_q = nn.Linear(WIDTH, WIDTH, bias=False)
+        self.attn_k = nn.Linear(WIDTH, WIDTH, bias=False)
+        self.attn_v = nn.Linear(WIDTH, WIDTH, bias=False)
+        self.attn_output = nn.Linear(WIDTH, WIDTH, bias=False)
+        self.ffn_norm = nn.RMSNorm(WIDTH, eps=EPSILON)
+        self.ffn_gate = nn.Linear(WIDTH, FEED_FORWARD, bias=False)
+        self.ffn_up = nn.Linear(WIDTH, FEED_FORWARD, bias=False)
+        self.ffn_down = nn.Linear(FEED_FORWARD, WIDTH, bias=False)
+
+    def forward(self, x: torch.Tensor, cos: torch.Tensor, sin: torch.Tensor) -> torch.Tensor:
+        """Residual stream [batch, length, WIDTH] after this block."""
+        batch, length, _ = x.shape
+        h = self.attn_norm(x)
+
+        def heads(y: torch.Tensor) -> torch.Tensor:
+            return y.view(batch, length, HEADS, HEAD_DIM).transpose(1, 2)
+
+        attended = F.scaled_dot_product_attention(
+            rotate(heads(self.attn_q(h)), cos, sin),
+            rotate(heads(self.attn_k(h)), cos, sin),
+            heads(self.attn_v(h)),
+            is_causal=True,
+        )
+        x = x + self.attn_output(attended.transpose(1, 2).reshape(batch, length, WIDTH))
+        h = self.ffn_norm(x)
+        return x + self.ffn_down(F.silu(self.ffn_gate(h)) * self.ffn_up(h))
+
+
+class Model(nn.Module):  # type: ignore[misc]
+    """The whole model; its parameters carry the names of GGUF tensors."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.token_embd = nn.Embedding(task.VOCABULARY_SIZE, WIDTH)
+        self.blk = nn.ModuleList(Layer() for _ in range(LAYERS))
+        self.output_norm = nn.RMSNorm(WIDTH, eps=EPSILON)
+        self.output = nn.Linear(WIDTH, task.VOCABULARY_SIZE, bias=False)
+        for name, parameter in self.named_parameters():
+            if parameter.dim() > 1:
+                # Smaller where the result is added to the residual stream, as in GPT-2.
+                residual = name.endswith(("attn_output.weight", "ffn_down.weight"))
+                nn.init.normal_(parameter, std=0.02 / math.sqrt(2 * LAYERS) if residual else 0.02)
+
+    def forward(self, ids: torch.Tensor) -> torch.Tensor:
+        """Logits [batch, length, vocabulary] of token ids [batch, length]."""
+        pairs = torch.arange(0, HEAD_DIM, 2) / HEAD_DIM
+        angles = torch.outer(torch.arange(ids.shape[1]).float(), FREQ_BASE**-pairs)
+        cos, sin = angles.cos(), angles.sin()
+        x = self.token_embd(ids)
+        for layer in self.blk:
+            x = layer(x, cos, sin)
+        logits: torch.Tensor = self.output(self.output_norm(x))
+        return logits
+
+
+def rotate(x: torch.Tensor, cos: torch.Tensor, sin: torch.Tensor) -> torch.Tensor:
+    """Rotate interleaved pairs of [batch, heads, length, head_dim] (llama.cpp's NORM layout)."""
+    even, odd = x[..., 0::2], x[..., 1::2]
+    return torch.stack((even * cos - odd * sin, even * sin + odd * cos), -1).flatten(-2)
+
+
+@dataclass(frozen=True)
+class Batch:
+    """Prompts with their answers, all of one length."""
+
+    ids: torch.Tensor  # [batch, length + 1]: input is [:, :-1], target is [:, 1:]
+
+    @classmethod
+    def draw(cls, rng: random.Random, length: int) -> Batch:
+        """Fresh prompts at random depths, about TOKENS_PER_STEP tokens."""
+        prompts = [
+            task.passkey_prompt(rng, length=length, depth=rng.random())
+            for _ in range(TOKENS_PER_STEP // length)
+        ]
+        return cls(torch.tensor([[*p.ids, *p.answer_ids] for p in prompts]))
+
+    def loss(self, model: Model) -> tuple[torch.Tensor, float]:
+        """Weighted cross-entropy and the share of answers that are right in every token."""
+        targets = self.ids[:, 1:]
+        logits = model(self.ids[:, :-1])
+        losses = F.cross_entropy(logits.flatten(0, 1), targets.flatten(), reduction="none")
+        losses = losses.view_as(targets)
+        answer = losses[:, -task.ANSWER_TOKENS :]
+        rest = losses[:, : -task.ANSWER_TOKENS]
+        best = logits[:, -task.ANSWER_TOKENS :].argmax(-1)
+        right = (best == targets[:, -task.ANSWER_TOKENS :]).all(-1).float().mean().item()
+        return answer.mean() + FILLER_WEIGHT * rest.mean(), right
+
+
+def learning_rate(step: int) -> float:
+    """Warm-up, a plateau, then a cosine down to LAST_LEARNING_RATE of the peak."""
+    progress = (step / STEPS - COSINE_FROM) / (1 - COSINE_FROM)
+    cosine = 0.5 * (1 + math.cos(math.pi * max(0.0, progress)))
+    scale = LAST_LEARNING_RATE + (1 - LAST_LEARNING_RATE) * cosine
+    return LEARNING_RATE * scale * min(1.0, (step + 1) / WARM_UP)
+
+
+def train(seed: int) -> Model:
+    """Train a model from scratch; the result is a property of the seed on one machine."""
+    torch.manual_seed(seed)
+    rng = random.Random(f"train/{seed}")
+    model = Model()
+    matrices = [p for p in model.parameters() if p.dim() > 1]
+    vectors = [p for p in model.parameters() if p.dim() == 1]
+    optimizer = torch.optim.AdamW(
+        [{"params": matrices, "weight_decay": 0.01}, {"params": vectors, "weight_decay": 0.0}],
+        betas=(0.9, 0.98),
+    )
+    stage, accuracy, started = 0, 0.0, time.monotonic()
+    for step in range(STEPS):
+        for group in optimizer.param_groups:
+            group["lr"] = learning_rate(step)
+        full = rng.random() < 0.5
+        length = CURRICULUM[stage] if full else rng.randint(CURRICULUM[0], CURRICULUM[stage])
+        loss, right = Batch.draw(rng, length).loss(model)
+        optimizer.zero_grad()
+        loss.backward()
+        nn.utils.clip_grad_norm_(model.parameters(), 1.0)
+        optimizer.step()
+        if full:
+            accuracy = CURRICULUM_MEMORY * accuracy + (1 - CURRICULUM_MEMORY) * right
+            if accuracy > CURRICULUM_BOUND and stage + 1 < len(CURRICULUM):
+                stage, accuracy = stage + 1, 0.0
+        if step % 100 == 0 or step == STEPS - 1:
+            print(
+                f"step {step} length {CURRICULUM[stage]} loss {loss.item():.3f} "
+                f"accuracy {accuracy:.2f} seconds {time.monotonic() - started:.0f}",
+                flush=True,
+            )
+    return model
+
+
+def byte_names() -> list[str]:
+    """GPT-2's printable names of the 256 bytes, in the order of the bytes."""
+    printable = {*range(ord("!"), ord("~") + 1), *range(0xA1, 0xAD), *range(0xAE, 0x100)}
+    others = iter(range(256, 512))
+    return [chr(byte if byte in printable else next(others)) for byte in range(256)]
+
+
+def write_f16(model: Model, path: Path) -> None:
+    """Write the model as GGUF F16, in the order of keys of real converters."""
+    names = byte_names()
+    words = ["".join(names[byte] for byte in word.encode()) for word in task.WORDS]
+    tokens = [*task.SPECIALS, *names, *words]
+    control = [gguf.TokenType.UNKNOWN, *[gguf.TokenType.CONTROL] * (len(task.SPECIALS) - 1)]
+    types = [*control, *[gguf.TokenType.NORMAL] * (len(tokens) - len(control))]
+
+    writer = gguf.GGUFWriter(path, "llama")
+    writer.add_type(gguf.GGUFType.MODEL)
+    writer.add_name("ggufext passkey")
+    writer.add_description("Finds a 5-digit pass key in filler text; trained at 256 tokens")
+    writer.add_size_label(f"{sum(p.numel() for p in model.parameters()) / 1000:.0f}K")
+    writer.add_license("MIT")
+    writer.add_block_count(LAYERS)
+    writer.add_context_length(TRAINING_LENGTH)
+    writer.add_embedding_length(WIDTH)
+    writer.add_feed_forward_length(FEED_FORWARD)
+    writer.add_head_count(HEADS)
+    writer.add_head_count_kv(HEADS)
+    writer.add_rope_freq_base(FREQ_BASE)
+    writer.add_layer_norm_rms_eps(EPSILON)
+    writer.add_vocab_size(len(tokens))
+    writer.add_rope_dimension_count(HEAD_DIM)
+    writer.add_file_type(gguf.LlamaFileType.MOSTLY_F16)
+    writer.add_quantization_version(gguf.GGML_QUANT_VERSION)
+    writer.add_tokenizer_model("gpt2")
+    writer.add_tokenizer_pre("llama-bpe")
+    writer.add_token_list(tokens)
+    writer.add_token_types(types)
+    # llama.cpp wants a merge; these two bytes never occur in UTF-8, so this one never applies.
+    writer.add_token_merges([f"{names[0xFE]} {names[0xFF]}"])
+    writer.add_bos_token_id(task.BOS)
+    writer.add_eos_token_id(task.EOS)
+    writer.add_unk_token_id(task.UNKNOWN)
+    writer.add_pad_token_id(task.PAD)
+    writer.add_add_bos_token(True)
+    writer.add_add_eos_token(False)
+    for name, parameter in model.named_parameters():
+        values = parameter.detach().numpy()
+        writer.add_tensor(name, values.astype(np.float16 if values.ndim > 1 else np.float32))
+    writer.write_header_to_file()
+    writer.write_kv_data_to_file()
+    writer.write_tensors_to_file()
+    writer.close()
+
+
+def quantize(source: Path, target: Path, kind: str) -> None:
+    """Quantize a GGUF file with llama.cpp, embedding and output at Q8_0.
+
+    Raises
+    ------
+    RuntimeError
+        If llama.cpp reports an error.
+    """
+    import llama_cpp
+
+    parameters = llama_cpp.llama_model_quantize_default_params()
+    parameters.ftype = getattr(llama_cpp, f"LLAMA_FTYPE_MOSTLY_{kind}")
+    parameters.token_embedding_type = gguf.GGMLQuantizationType.Q8_0
+    parameters.output_tensor_type = gguf.GGMLQuantizationType.Q8_0
+    parameters.nthread = 2
+    status = llama_cpp.llama_model_quantize(str(source).encode(), str(target).encode(), parameters)
+    if status != 0:
+        raise RuntimeError(f"llama.cpp could not quantize to {kind}: status {status}")
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--seed", type=int, default=1)
+    parser.add_argument("--threads", type=int, default=2)
+    parser.add_argument("--output", type=Path, default=Path(__file__).parent)
+    parser.add_argument("--quantize", nargs=3, help=argparse.SUPPRESS)
+    arguments = parser.parse_args()
+    if arguments.quantize:
+        source, target, kind = arguments.quantize
+        quantize(Path(source), Path(target), kind)
+        return
+    torch.set_num_threads(arguments.threads)
+    model = train(arguments.seed)
+    with tempfile.TemporaryDirectory() as folder:
+        f16 = Path(folder) / "passkey-F16.gguf"
+        write_f16(model, f16)
+        for kind in ("Q8_0", "Q4_0"):
+            target = arguments.output / f"passkey-{kind}.gguf"
+            # A failed assertion of llama.cpp kills its process: keep this one alive.
+            command = [sys.executable, __file__, "--quantize", str(f16), str(target), kind]
+            subprocess.run(command, check=True)
+            print(f"{target} {target.stat().st_size:,} bytes")
+
+
+if __name__ == "__main__":
+    main()
