@@ -22,7 +22,7 @@ SHARES = {
 }
 
 #: What a stranger may write into a file's name or metadata.
-HOSTILE = "<script>alert(1)</script>[red]\x1b[31m‮$\\frac{1}{0}$\"'&{{7*7}}"
+HOSTILE = "<script>alert(1)</script>[red]\x1b[31m\u202e$\\frac{1}{0}$\"'&{{7*7}}"
 
 
 def audit(

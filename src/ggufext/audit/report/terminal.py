@@ -11,7 +11,7 @@ from rich.table import Table
 from rich.text import Text
 
 from ggufext.audit.report.colours import accuracy_colour, hexadecimal, text_colour
-from ggufext.audit.report.wording import (
+from ggufext.audit.report.sentences import (
     cautions,
     comparison_text,
     effective_text,
@@ -61,8 +61,8 @@ def print_report(result: CheckResult, *, file: TextIO | None = None) -> None:
     console.print(Columns([_heatmap(c) for c in result.conditions], padding=(0, 3)))
     console.print(Text("  " + _legend(result), style="dim"))
     console.print()
-    for line in _conclusions(result):
-        console.print(line)
+    for conclusion in _conclusions(result):
+        console.print(conclusion)
 
 
 def _heatmap(condition: Condition) -> Table:
@@ -80,7 +80,7 @@ def _heatmap(condition: Condition) -> Table:
         table.add_row(Text(f"{100 * depth:.0f} %"), *(_square(share) for share in shares))
     table.add_row(Text("all"), *(_square(x.accuracy) for x in condition.lengths))
     table.add_row(
-        Text("95 %"),
+        Text("95 %", style="dim"),
         *(
             Text(interval_text(x.interval).removesuffix(" %") if x.interval else _DASH, style="dim")
             for x in condition.lengths
@@ -101,7 +101,8 @@ def _legend(result: CheckResult) -> str:
     trials = sorted({c.trials for x in result.conditions for c in x.cells if c.hits is not None})
     each = f"{trials[0]} to {trials[-1]}" if len(trials) > 1 else f"{trials[0]}" if trials else "no"
     legend = (
-        f"keys found, by length in tokens and depth of the key in the text; {each} answers a cell"
+        f"keys found, by length in tokens and depth of the key in the text; {each} answers a cell; "
+        "last row: 95 % interval"
     )
     missing = any(c.hits is None for x in result.conditions for c in x.cells)
     return legend + (f"; {_DASH} not measured" if missing else "")

@@ -43,9 +43,8 @@ def model_name(result: CheckResult) -> str:
 
 def run_line(result: CheckResult) -> str:
     """Engine, mode and seed."""
-    return (
-        f"{printable(result.engine, 80)}, {_MODES[result.mode]}, seed {result.seed}"
-        + (f", trained on {result.train_length:,} tokens" if result.train_length else "")
+    return f"{printable(result.engine, 80)}, {_MODES[result.mode]}, seed {result.seed}" + (
+        f", trained on {result.train_length:,} tokens" if result.train_length else ""
     )
 
 
@@ -86,7 +85,11 @@ def depths_text(bin_: Profile) -> str:
 
 def distances_text(bin_: Profile) -> str:
     """Bin of distances in tokens, both ends in it."""
-    return f"{bin_.start:,.0f}–{bin_.end - 1:,.0f}" if bin_.end - bin_.start > 1 else f"{bin_.start:,.0f}"
+    return (
+        f"{bin_.start:,.0f}–{bin_.end - 1:,.0f}"
+        if bin_.end - bin_.start > 1
+        else f"{bin_.start:,.0f}"
+    )
 
 
 def effective_text(condition: Condition, threshold: float) -> str:
@@ -102,7 +105,7 @@ def effective_text(condition: Condition, threshold: float) -> str:
     if condition.effective_length_interval is None:
         return found
     low, high = condition.effective_length_interval
-    return f"{found} (95 % interval {low:,} to {high:,})"
+    return f"{found} (95 % interval {low:,}" + (f" to {high:,})" if high > low else ")")
 
 
 def lost_text(lost: LostInTheMiddle) -> str:
@@ -115,22 +118,29 @@ def lost_text(lost: LostInTheMiddle) -> str:
     else:
         verdict = "no difference shown"
     return (
-        f"middle third against outer thirds {100 * lost.difference:+.0f} points "
-        f"({100 * low:+.0f} to {100 * high:+.0f}): {verdict}"
+        f"middle third against outer thirds {points(lost.difference)} points "
+        f"({points(low)} to {points(high)}): {verdict}"
     )
+
+
+def points(difference: float) -> str:
+    """−0.07 as ``−7``, in percentage points."""
+    rounded = round(100 * difference)
+    return f"{rounded:+d}".replace("-", "−") if rounded else "0"
 
 
 def comparison_text(found: Comparison) -> str:
     """McNemar's test in a sentence."""
     a, b = printable(found.a, 60), printable(found.b, 60)
-    counts = f"keys that only {a} finds {found.only_a}, only {b} {found.only_b}"
-    if found.only_a + found.only_b == 0:
-        return f"{a} and {b} answer alike"
+    counts = f"{found.only_a} keys that only {a} finds, {found.only_b} only {b}"
+    return f"{a} against {b}: {verdict_text(found)} ({counts}, {p_text(found.p)})"
+
+
+def verdict_text(found: Comparison) -> str:
+    """What McNemar's test allows to say."""
     if found.p >= _SIGNIFICANT:
-        verdict = "no difference shown"
-    else:
-        verdict = f"{a if found.only_a > found.only_b else b} finds more"
-    return f"{verdict}: {counts}, {p_text(found.p)}"
+        return "no difference shown"
+    return f"{printable(found.a if found.only_a > found.only_b else found.b, 60)} finds more"
 
 
 def p_text(p: float) -> str:
@@ -142,9 +152,8 @@ def tokens_text(result: CheckResult) -> str:
     """What the run cost, against one prompt a trial."""
     evaluated, naive = result.tokens_evaluated, result.tokens_naive
     saved = f", {naive / evaluated:.1f} times fewer than the {naive:,} of one prompt a trial"
-    return (
-        f"{evaluated:,} tokens evaluated in {result.seconds:,.1f} s"
-        + (saved if evaluated and naive > evaluated else "")
+    return f"{evaluated:,} tokens evaluated in {result.seconds:,.1f} s" + (
+        saved if evaluated and naive > evaluated else ""
     )
 
 
@@ -173,7 +182,9 @@ def memory_lines(result: CheckResult) -> Iterator[str]:
     if plan is None:
         return
     needed = plan.model + plan.kv_cache + plan.compute
-    parts = f"model {_mib(plan.model)}, KV cache {_mib(plan.kv_cache)}, compute {_mib(plan.compute)}"
+    parts = (
+        f"model {_mib(plan.model)}, KV cache {_mib(plan.kv_cache)}, compute {_mib(plan.compute)}"
+    )
     yield f"memory {_mib(needed)} of {_mib(plan.available)} free: {parts}"
     yield from (printable(step) for step in plan.steps)
 
