@@ -134,7 +134,8 @@ def _draw_lengths(axes: Axes, result: CheckResult) -> None:
             [x.length * 1.02 ** (number - (len(result.conditions) - 1) / 2) for x in known],
             shares,
             yerr=[low, high],
-            label=printable(condition.name, 60),
+            # a name that begins with an underscore would be left out of the legend
+            label=f" {printable(condition.name, 60)}",
             color=_SERIES[number % len(_SERIES)],
             marker=_MARKERS[number % len(_MARKERS)],
             linestyle=_DASHES[number % len(_DASHES)],

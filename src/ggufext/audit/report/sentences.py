@@ -151,10 +151,11 @@ def p_text(p: float) -> str:
 def tokens_text(result: CheckResult) -> str:
     """What the run cost, against one prompt a trial."""
     evaluated, naive = result.tokens_evaluated, result.tokens_naive
-    saved = f", {naive / evaluated:.1f} times fewer than the {naive:,} of one prompt a trial"
-    return f"{evaluated:,} tokens evaluated in {result.seconds:,.1f} s" + (
-        saved if evaluated and naive > evaluated else ""
-    )
+    cost = f"{evaluated:,} tokens evaluated in {result.seconds:,.1f} s"
+    if not 0 < evaluated < naive:
+        return cost
+    times = naive / evaluated
+    return f"{cost}, {times:.1f} times fewer than the {naive:,} of one prompt a trial"
 
 
 def cautions(result: CheckResult) -> Iterator[str]:
