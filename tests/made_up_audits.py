@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import random
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from ggufext.audit.results import CheckResult, MemoryPlan, Mode, Trial
 from ggufext.audit.summary import compare_all, summarize
+from ggufext.errors import ModelWarning
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -74,3 +76,20 @@ def audit(
         complete=True,
         warnings=(),
     )
+
+
+#: Places of a result where text from outside stands.
+NAMED = ("path", "engine", "prompts_hash", "versions", "warning", "condition")
+
+
+def named(place: str, name: str) -> CheckResult:
+    """An audit with a name from outside in one place."""
+    plain = audit()
+    return {
+        "path": replace(plain, path=name),
+        "engine": replace(plain, engine=name),
+        "prompts_hash": replace(plain, prompts_hash=name),
+        "versions": replace(plain, versions={name: name}),
+        "warning": replace(plain, warnings=(ModelWarning(code="named", message=name),)),
+        "condition": audit({name: SHARES["file"]}),
+    }[place]

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from ggufext.audit.report.terminal import print_report
-from made_up_audits import HOSTILE, SHARES, audit
+from made_up_audits import HOSTILE, SHARES, audit, named
 
 if TYPE_CHECKING:
     from ggufext.audit.results import CheckResult
@@ -59,14 +59,9 @@ def test_all_pairs_are_compared_in_words() -> None:
     assert "planned:yarn finds more" in printed(audit())
 
 
-@pytest.mark.parametrize("field", ["path", "engine", "condition"])
-def test_hostile_names_are_printed_as_text(field: str) -> None:
-    result = (
-        audit({HOSTILE: SHARES["file"]})
-        if field == "condition"
-        else replace(audit(), **{field: HOSTILE})
-    )
-    text = printed(result)
+@pytest.mark.parametrize("place", ["path", "engine", "condition"])
+def test_hostile_names_are_printed_as_text(place: str) -> None:
+    text = printed(named(place, HOSTILE))
     assert "\x1b" not in text
     assert "[red]" in text
 
