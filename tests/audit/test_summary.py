@@ -244,3 +244,10 @@ def test_the_middle_third_has_its_edges(depth: float) -> None:
     ).lost_in_the_middle
     assert lost is not None
     assert lost.difference == -1
+
+
+def test_keys_behind_another_number_count_for_the_substring_score_only() -> None:
+    answers = tuple(Trial("file", t, 256, 0.5, 9, False, t < 3) for t in range(4))
+    length = summary(answers).lengths[0]
+    assert (length.accuracy, length.substring) == (0.0, 0.75)
+    assert summary(answers).lengths[1].substring is None

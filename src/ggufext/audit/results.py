@@ -64,12 +64,16 @@ class Cell:
 
 @dataclass(frozen=True, slots=True)
 class LengthAccuracy:
-    """Pooled accuracy of one length; None where it was not measured."""
+    """Pooled accuracy of one length; None where it was not measured.
+
+    `substring` is the share of answers in which the key stands anywhere.
+    """
 
     length: int
     accuracy: float | None
     interval: Interval | None
     trials: int
+    substring: float | None
 
 
 @dataclass(frozen=True, slots=True)

@@ -154,7 +154,13 @@ def _cell(asked: tuple[Trial, ...], answers: _Answers, length: int, depth: float
 def _length_accuracy(answers: _Answers, length: int) -> LengthAccuracy:
     group = [t for t in answers.trials if t.length == length]
     accuracy, interval = answers.accuracy(group)
-    return LengthAccuracy(length=length, accuracy=accuracy, interval=interval, trials=len(group))
+    return LengthAccuracy(
+        length=length,
+        accuracy=accuracy,
+        interval=interval,
+        trials=len(group),
+        substring=sum(bool(t.substring) for t in group) / len(group) if group else None,
+    )
 
 
 def _profile(answers: _Answers, group: Sequence[Trial], start: float, end: float) -> Profile:

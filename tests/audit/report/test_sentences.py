@@ -133,3 +133,12 @@ def test_names_lose_their_control_characters() -> None:
     result = replace(audit({HOSTILE: SHARES["file"]}), path=HOSTILE)
     said = [model_name(result), *cautions(audit({HOSTILE: (0, 0, 0)}))]
     assert not any(c in text for text in said for c in "\x1b\u202e")
+
+
+def test_a_model_that_says_more_than_the_key_is_named() -> None:
+    result = audit({"file": (0.0, 0.0, 0.0)})
+    talking = tuple(replace(x, substring=0.9) for x in result.conditions[0].lengths)
+    condition = replace(result.conditions[0], lengths=talking)
+    said = list(cautions(replace(result, conditions=(condition,))))
+    assert any("somewhere in 90 % of the answers" in caution for caution in said)
+    assert not any("somewhere" in caution for caution in cautions(result))
