@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 from ggufext.audit.results import (
     Cell,
+    CheckResult,
     Comparison,
     Condition,
     LengthAccuracy,
@@ -23,6 +24,7 @@ from ggufext.audit.statistics import (
     wider,
     wilson_interval,
 )
+from ggufext.errors import ModelWarning
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
@@ -30,6 +32,7 @@ if TYPE_CHECKING:
     import numpy as np
     import numpy.typing as npt
 
+    from ggufext.audit.passkey import PasskeyRun
     from ggufext.audit.results import Interval, Trial
 
 _THIRD = 1 / 3
@@ -105,6 +108,61 @@ def compare(trials: Iterable[Trial], a: str, b: str) -> Comparison:
 def compare_all(trials: Sequence[Trial], names: Sequence[str]) -> tuple[Comparison, ...]:
     """Every pair of conditions, in the order in which they were asked for."""
     return tuple(compare(trials, a, b) for a, b in combinations(names, 2))
+
+
+def result_of(
+    run: PasskeyRun,
+    *,
+    conditions: Sequence[str],
+    lengths: Sequence[int],
+    depths: int,
+    threshold: float,
+) -> CheckResult:
+    """The result of a run, complete or cut short.
+
+    Parameters
+    ----------
+    run : PasskeyRun
+    conditions, lengths, depths
+        What was asked for: names, tokens, and the number of equal depth bins. What the run did
+        not get to is reported as not measured.
+    threshold : float
+        Accuracy that the effective length asks for, in (0, 1].
+    """
+    failure = (
+        ()
+        if run.failure is None
+        else (ModelWarning(code=run.failure.code, message=str(run.failure)),)
+    )
+    return CheckResult(
+        path=run.path,
+        engine=run.engine,
+        mode=run.mode,
+        seed=run.seed,
+        prompts_hash=run.prompts_hash,
+        versions=run.versions,
+        memory_plan=run.memory_plan,
+        threshold=threshold,
+        train_length=run.train_length,
+        conditions=tuple(
+            summarize(
+                name,
+                run.trials,
+                lengths=lengths,
+                depths=[(bin_ + 0.5) / depths for bin_ in range(depths)],
+                threshold=threshold,
+                train_length=run.train_length,
+                seed=run.seed,
+            )
+            for name in conditions
+        ),
+        comparisons=compare_all(run.trials, conditions),
+        tokens_evaluated=run.tokens_evaluated,
+        tokens_naive=run.tokens_naive,
+        seconds=run.seconds,
+        complete=run.complete,
+        warnings=(*run.warnings, *failure),
+    )
 
 
 class _Answers:

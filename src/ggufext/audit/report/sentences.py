@@ -189,8 +189,9 @@ def _talkative(condition: Condition) -> Iterator[str]:
     anywhere = sum((x.substring or 0.0) * x.trials for x in condition.lengths) / answered
     if anywhere - first > _TALKATIVE:
         yield (
-            f"{printable(condition.name, 60)}: the key stands somewhere in {percent(anywhere)} of the "
-            f"answers, but is the first number in {percent(first)}: the model says more than the key"
+            f"{printable(condition.name, 60)}: the key stands somewhere in {percent(anywhere)} of "
+            f"the answers, but is the first number in {percent(first)}: the model says more than "
+            "the key"
         )
 
 
