@@ -19,7 +19,7 @@ from ggufext.audit.results import Mode
 from ggufext.errors import EngineError
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Sequence
+    from collections.abc import Callable, Sequence
 
     #: Token counts of texts that each follow a full stop.
     Counts = Callable[[Sequence[str]], list[int]]
@@ -141,8 +141,7 @@ class _Filler:
             taken.append(self._pool.pop(0))
             tokens -= taken[-1][1]
         last = self._subset(tokens)
-        for index in sorted(last, reverse=True):
-            taken.append(self._pool.pop(index))
+        taken += [self._pool.pop(index) for index in sorted(last, reverse=True)]
         return taken
 
     def _subset(self, tokens: int) -> tuple[int, ...]:
