@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 _LOG_DEBUG, _LOG_ERROR, _LOG_CONTINUED = 1, 4, 5
 
 
-class Refusal(Exception):
+class RefusalError(Exception):
     """A refusal with a code, to be raised as EngineError by the parent."""
 
     def __init__(self, code: str, message: str) -> None:
@@ -57,7 +57,7 @@ class Llama:
         try:
             import llama_cpp
         except ImportError as error:
-            raise Refusal(
+            raise RefusalError(
                 "engine_missing",
                 f"llama-cpp-python cannot be imported ({error}): pip install 'ggufext[check]'",
             ) from error
@@ -81,7 +81,7 @@ class Llama:
 
         Raises
         ------
-        Refusal
+        RefusalError
             ``model_not_loaded`` with llama.cpp's own words.
         """
         parameters = self.api.llama_model_default_params()
@@ -92,7 +92,7 @@ class Llama:
         parameters.kv_overrides = self._overrides(kv_overrides)
         model = self.api.llama_model_load_from_file(os.fsencode(path), parameters)
         if not model:
-            raise Refusal("model_not_loaded", self.errors())
+            raise RefusalError("model_not_loaded", self.errors())
         return model
 
     def _overrides(self, overrides: Mapping[str, bool | int | float | str]) -> Any:
@@ -116,7 +116,7 @@ class Llama:
 
         Raises
         ------
-        Refusal
+        RefusalError
             ``context_not_created`` with llama.cpp's own words.
         """
         parameters = self.api.llama_context_default_params()
@@ -125,7 +125,7 @@ class Llama:
             setattr(parameters, name, self._number(name, value))
         context = self.api.llama_init_from_model(model, parameters)
         if not context:
-            raise Refusal("context_not_created", self.errors())
+            raise RefusalError("context_not_created", self.errors())
         return context
 
     def _number(self, setting: str, value: Any) -> Any:

@@ -17,7 +17,7 @@ from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any
 
 from ggufext.audit.ggml import LayoutError, Tensor
-from ggufext.audit.loading import Llama, Refusal, forbid_core_dump, private_output
+from ggufext.audit.loading import Llama, RefusalError, forbid_core_dump, private_output
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -91,7 +91,7 @@ class _GraphReader:
         name = tensor.name.decode()
         match = _ROPE_NODE.fullmatch(name)
         if match is None:
-            raise Refusal("unknown_rope_node", f"ROPE node {name!r} is neither a query nor a key")
+            raise RefusalError("unknown_rope_node", f"ROPE node {name!r} is neither a query nor a key")
         _, n_dims, mode, _, n_ctx_orig = tensor.op_params[:5]
         reals = struct.unpack("6f", struct.pack("6i", *tensor.op_params[5:11]))
         freq_base, freq_scale, ext_factor, attn_factor, beta_fast, beta_slow = reals
@@ -110,14 +110,14 @@ class _GraphReader:
             factors=self._factors(tensor),
         )
         if self.nodes.setdefault((node.layer, node.tensor), node) != node:
-            raise Refusal("rope_node_changed", f"ROPE node {name!r} changes between batches")
+            raise RefusalError("rope_node_changed", f"ROPE node {name!r} changes between batches")
 
     def _factors(self, tensor: Tensor) -> tuple[float, ...] | None:
         if not tensor.src[2]:
             return None
         factors = tensor.src[2].contents
         if self._ggml.type_name(factors.type) != "f32":
-            raise Refusal("factors_not_f32", f"{factors.name.decode()!r} is not f32")
+            raise RefusalError("factors_not_f32", f"{factors.name.decode()!r} is not f32")
         return tuple((ctypes.c_float * factors.ne[0]).from_address(factors.data))
 
     def _read_cache(self, tensor: Tensor) -> None:
@@ -166,7 +166,7 @@ class _Engine:
                 batch.seq_id[index][0] = 0
                 batch.logits[index] = True
             if status := llama.llama_decode(self._context, batch):
-                raise Refusal("decode_failed", f"llama_decode returned {status}")
+                raise RefusalError("decode_failed", f"llama_decode returned {status}")
             values = llama.llama_get_logits(self._context)
             logits += ctypes.string_at(values, len(piece) * self.n_vocab * _FLOAT_BYTES)
         llama.llama_batch_free(batch)
@@ -201,7 +201,7 @@ def main() -> int:
     reply_stream = private_output()
     try:
         reply = run(json.load(sys.stdin))
-    except Refusal as error:
+    except RefusalError as error:
         reply = {"error": {"code": error.code, "message": error.message}}
     except LayoutError as error:
         reply = {"error": {"code": "engine_unknown", "message": str(error)}}
