@@ -91,7 +91,9 @@ class _GraphReader:
         name = tensor.name.decode()
         match = _ROPE_NODE.fullmatch(name)
         if match is None:
-            raise RefusalError("unknown_rope_node", f"ROPE node {name!r} is neither a query nor a key")
+            raise RefusalError(
+                "unknown_rope_node", f"ROPE node {name!r} is neither a query nor a key"
+            )
         _, n_dims, mode, _, n_ctx_orig = tensor.op_params[:5]
         reals = struct.unpack("6f", struct.pack("6i", *tensor.op_params[5:11]))
         freq_base, freq_scale, ext_factor, attn_factor, beta_fast, beta_slow = reals

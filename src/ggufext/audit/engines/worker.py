@@ -279,7 +279,10 @@ class Worker:
                 'CMAKE_ARGS="-DGGML_RPC=ON" pip install --force-reinstall --no-cache-dir '
                 "llama-cpp-python",
             )
-        self._llama.ggml.add_rpc_server(address)
+        try:
+            self._llama.ggml.add_rpc_server(address)
+        except ValueError as error:
+            raise RefusalError("rpc_unreachable", str(error)) from error
 
     def _read_vocabulary(self, request: dict[str, Any], _: bytes) -> dict[str, Any]:
         model = self._llama.load(request["path"], {}, vocabulary_only=True)
