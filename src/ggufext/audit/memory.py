@@ -118,13 +118,11 @@ def plan_memory(
         cache_type=cache_type,
         plan=MemoryPlan(size.tensors, 0, 0, available, ()),
     )
-    budget = wanted
+    plan = wanted.plan
     for budget in _reductions(size, wanted, flash_attention):
         plan = _needs(size, budget, flash_attention)
-        budget = replace(budget, plan=plan)
         if plan.model + plan.kv_cache + plan.compute <= available:
-            return budget
-    plan = budget.plan
+            return replace(budget, plan=plan)
     raise EngineError(
         code="out_of_memory",
         message=f"even length {lengths[0]:,} needs {_mib(plan.model)} for the model, "

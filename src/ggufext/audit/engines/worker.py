@@ -143,7 +143,8 @@ class _Session:
             position = len(prompt)
         logits = self._logits()
         first_logits = logits.tobytes() if request.get("logits") else b""
-        text, said = b"", []
+        text = b""
+        said: list[int] = []
         while len(said) < request["tokens"]:
             token = int(self._np.argmax(logits))
             if self._vocabulary.ends(token):
@@ -185,7 +186,7 @@ class _Session:
         keep = common // self.n_ubatch * self.n_ubatch
         if keep == 0 or not self._api.llama_memory_seq_rm(self._memory, 0, keep, -1):
             return self._clear()
-        return keep
+        return int(keep)
 
     def _decode(self, tokens: Tokens, position: int) -> None:
         """Compute tokens at consecutive positions; logits of the last one."""
