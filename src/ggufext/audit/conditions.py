@@ -6,7 +6,7 @@ import re
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from ggufext.audit.engines.worker import SelfExtend
+from ggufext.audit.engines import SelfExtend
 from ggufext.audit.expectation import Expected, of_facts, of_plan
 from ggufext.editing.files import FileSystem
 from ggufext.editing.opening import open_model
@@ -92,8 +92,8 @@ def conditions(
             return _as_it_is(name, found, _self_extend(name, match))
         raise PlanError(
             code="unknown_condition",
-            message=f"condition {name!r}; there are file, native, planned:METHOD (gamma, ntk, yarn, "
-            "linear) and self-extend:g=4,w=512",
+            message=f"condition {name!r}; there are file, native, planned:METHOD (gamma, ntk, "
+            "yarn, linear) and self-extend:g=4,w=512",
         )
 
     return tuple(resolve(name) for name in dict.fromkeys(names))
@@ -127,7 +127,7 @@ def _self_extend(name: str, match: re.Match[str]) -> SelfExtend:
 
 def _native(name: str, now: Header, original: Header, facts: ModelFacts, edited: bool) -> Condition:
     base = _as_it_is(name, facts, None)
-    warnings = ()
+    warnings: tuple[ModelWarning, ...] = ()
     if not edited:
         warnings = (
             ModelWarning(
@@ -148,13 +148,12 @@ def _native(name: str, now: Header, original: Header, facts: ModelFacts, edited:
 def _undoing(now: Header, original: Header, facts: ModelFacts) -> tuple[tuple[str, Override], ...]:
     """Metadata that makes an edited file behave like its original."""
     overrides: list[tuple[str, Override]] = []
-    for key, before in facts.metadata:
+    for key, _ in facts.metadata:
         present = now.value(key) if key in now.keys else None
-        before = original.value(key) if key in original.keys else None
-        if present == before:
+        native = original.value(key) if key in original.keys else None
+        if present == native:
             continue
-        if before is None:
-            before = _meaning_of_absence(key, facts)
+        before = _meaning_of_absence(key, facts) if native is None else native
         if not isinstance(before, (bool, int, float, str)):
             raise PlanError(
                 code="native_unknown",
@@ -168,12 +167,13 @@ def _undoing(now: Header, original: Header, facts: ModelFacts) -> tuple[tuple[st
 
 def _meaning_of_absence(key: str, facts: ModelFacts) -> Override | None:
     """What llama.cpp takes where a key is absent."""
-    return {
+    meanings: dict[str, Override] = {
         "rope.freq_base": DEFAULT_FREQ_BASE,
         "rope.scaling.type": "linear",
         "rope.scaling.factor": 1.0,
         "rope.scaling.original_context_length": facts.train_length,
-    }.get(key.removeprefix(f"{facts.architecture}."))
+    }
+    return meanings.get(key.removeprefix(f"{facts.architecture}."))
 
 
 def _planned(

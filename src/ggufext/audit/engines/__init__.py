@@ -47,6 +47,22 @@ class Answer:
     measured: bool = True
 
 
+@dataclass(frozen=True, slots=True)
+class SelfExtend:
+    """Self-Extend: positions beyond the neighbour window are divided by the group size.
+
+    Attributes
+    ----------
+    group, window : int
+        The window is a multiple of the group.
+
+    Source: Jin et al. 2024; the calls are those of llama.cpp's passkey example.
+    """
+
+    group: int
+    window: int
+
+
 class Engine(Protocol):
     """Something that continues a prompt greedily."""
 

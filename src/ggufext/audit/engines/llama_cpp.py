@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
     from pathlib import Path
 
-    from ggufext.audit.engines.worker import SelfExtend
+    from ggufext.audit.engines import SelfExtend
 
 _LAST_LINES = 3
 _LOG_TAIL = 65_536

@@ -10,10 +10,10 @@ import ctypes
 import json
 import os
 import sys
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from ggufext.audit.answers import is_decided
+from ggufext.audit.engines import SelfExtend
 from ggufext.audit.loading import Llama, RefusalError, forbid_core_dump, private_output
 from ggufext.audit.memory import available_memory
 
@@ -29,22 +29,6 @@ if TYPE_CHECKING:
 _BEFORE = b"."
 
 _LONGEST_PIECE = 256
-
-
-@dataclass(frozen=True, slots=True)
-class SelfExtend:
-    """Self-Extend: positions beyond the neighbour window are divided by the group size.
-
-    Attributes
-    ----------
-    group, window : int
-        The window is a multiple of the group.
-
-    Source: Jin et al. 2024; the calls are those of llama.cpp's passkey example.
-    """
-
-    group: int
-    window: int
 
 
 class _Vocabulary:
