@@ -24,7 +24,6 @@ from ggufext.audit.statistics import (
     wider,
     wilson_interval,
 )
-from ggufext.errors import ModelWarning
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
@@ -32,7 +31,7 @@ if TYPE_CHECKING:
     import numpy as np
     import numpy.typing as npt
 
-    from ggufext.audit.passkey import PasskeyRun
+    from ggufext.audit.passkey import PasskeyRequest, PasskeyRun
     from ggufext.audit.results import Interval, Trial
 
 _THIRD = 1 / 3
@@ -110,30 +109,18 @@ def compare_all(trials: Sequence[Trial], names: Sequence[str]) -> tuple[Comparis
     return tuple(compare(trials, a, b) for a, b in combinations(names, 2))
 
 
-def result_of(
-    run: PasskeyRun,
-    *,
-    conditions: Sequence[str],
-    lengths: Sequence[int],
-    depths: int,
-    threshold: float,
-) -> CheckResult:
+def result_of(run: PasskeyRun, request: PasskeyRequest, *, threshold: float) -> CheckResult:
     """The result of a run, complete or cut short.
 
     Parameters
     ----------
     run : PasskeyRun
-    conditions, lengths, depths
-        What was asked for: names, tokens, and the number of equal depth bins. What the run did
-        not get to is reported as not measured.
+    request : PasskeyRequest
+        What was asked for: what the run did not get to is reported as not measured.
     threshold : float
         Accuracy that the effective length asks for, in (0, 1].
     """
-    failure = (
-        ()
-        if run.failure is None
-        else (ModelWarning(code=run.failure.code, message=str(run.failure)),)
-    )
+    depths = [(bin_ + 0.5) / request.depths for bin_ in range(request.depths)]
     return CheckResult(
         path=run.path,
         engine=run.engine,
@@ -148,20 +135,20 @@ def result_of(
             summarize(
                 name,
                 run.trials,
-                lengths=lengths,
-                depths=[(bin_ + 0.5) / depths for bin_ in range(depths)],
+                lengths=request.lengths,
+                depths=depths,
                 threshold=threshold,
                 train_length=run.train_length,
                 seed=run.seed,
             )
-            for name in conditions
+            for name in request.conditions
         ),
-        comparisons=compare_all(run.trials, conditions),
+        comparisons=compare_all(run.trials, request.conditions),
         tokens_evaluated=run.tokens_evaluated,
         tokens_naive=run.tokens_naive,
         seconds=run.seconds,
         complete=run.complete,
-        warnings=(*run.warnings, *failure),
+        warnings=run.warnings,
     )
 
 

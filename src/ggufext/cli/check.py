@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 from contextlib import contextmanager
 from pathlib import Path
@@ -10,16 +11,22 @@ from typing import TYPE_CHECKING
 import click
 
 from ggufext.cli.options import TOKENS, json_option, train_length_option
-from ggufext.cli.output import show_error, show_json, show_warnings
+from ggufext.cli.output import show_error, show_json, show_warnings, tokens
+from ggufext.errors import printable
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
 
-    from ggufext.audit.passkey import PasskeyRun
-    from ggufext.audit.results import CheckResult
+    from ggufext.audit.passkey import PasskeyRun, RunNotes
+    from ggufext.audit.results import CheckResult, Trial
 
 _REQUIRED_BOUND_MISSED = 3
 _INTERRUPTED = 130
+
+_FLASH_ATTENTION = {"auto": None, "on": True, "off": False}
+
+#: Lengths tried without --lengths, and the shortest of them in tokens.
+_USUAL_LENGTHS, _SHORTEST_USUAL = 4, 256
 
 
 class Lengths(click.ParamType["tuple[int, ...]"]):
@@ -46,9 +53,9 @@ class LayerCount(click.ParamType["int | None"]):
         self, value: object, param: click.Parameter | None, ctx: click.Context | None
     ) -> int | None:
         """None for auto."""
-        if value == "auto" or isinstance(value, int):
-            return None if value == "auto" else value
         text = str(value)
+        if text == "auto":
+            return None
         if not text.isdecimal() or len(text) > 6:
             self.fail(f"{text!r} is neither a number of layers nor auto", param, ctx)
         return int(text)
@@ -140,15 +147,184 @@ class LayerCount(click.ParamType["int | None"]):
 @click.option("--audit", is_flag=True, help="Compare the rotation of every layer with the plan.")
 @click.option("--seed", type=click.IntRange(0), default=0, show_default=True)
 @click.option(
+    "--resume",
+    "records",
+    metavar="FILE",
+    type=click.Path(path_type=Path, dir_okay=False),
+    help="Keep every finished answer in this file, and go on with those that are in it.",
+)
+@click.option(
     "--report",
     "reports",
+    metavar="FILE",
     multiple=True,
     type=click.Path(path_type=Path),
     help="Write a report: .html, .png or .json; repeatable.",
 )
 @json_option
-def check() -> None:
+def check(
+    path: Path | None,
+    server: str | None,
+    lengths: tuple[int, ...] | None,
+    depths: int,
+    trials: int,
+    mode: str,
+    conditions: tuple[str, ...],
+    train_length: int | None,
+    threshold: float,
+    require: float | None,
+    template: str,
+    gpu_layers: int | None,
+    threads: int | None,
+    kv_type: str,
+    flash_attention: str,
+    rpc: tuple[str, ...],
+    audit: bool,
+    seed: int,
+    records: Path | None,
+    reports: tuple[Path, ...],
+    as_json: bool,
+) -> None:
     """Ask a model for hidden keys at every length and depth, and report with what certainty.
 
     Nothing is written to FILE: planned conditions are tried without editing it.
     """
+    from ggufext.audit.passkey import PasskeyRequest, Template
+    from ggufext.audit.passkey_file import LocalSettings, check_file
+    from ggufext.audit.report import check_report_path, write_report
+    from ggufext.audit.results import Mode
+    from ggufext.audit.summary import result_of
+    from ggufext.planning.kv_cache import CacheType
+
+    if (path is None) == (server is None):
+        raise click.UsageError("give one of FILE and --server")
+    if require is not None:
+        _refuse_unreachable(require, depths * trials)
+    for report in reports:
+        check_report_path(report)
+    request = PasskeyRequest(
+        lengths=lengths or _usual_lengths(path),
+        depths=depths,
+        trials=trials,
+        mode=Mode(mode),
+        seed=seed,
+        conditions=tuple(dict.fromkeys(conditions)),
+        train_length=train_length,
+        template=Template(template),
+        records=records,
+        resume=records is not None,
+    )
+    with _progress() as notify:
+        if path is not None:
+            settings = LocalSettings(
+                threads=threads or len(os.sched_getaffinity(0)),
+                gpu_layers=gpu_layers,
+                cache_type=CacheType[kv_type.upper()],
+                flash_attention=_FLASH_ATTENTION[flash_attention],
+                rpc=rpc,
+                audit=audit,
+            )
+            run = check_file(path, request, settings, notify)
+        else:
+            raise click.UsageError("--server is not there yet")
+    result = result_of(run, request, threshold=threshold)
+    if as_json:
+        show_json(result)
+    else:
+        _show(run, result)
+    for report in reports:
+        write_report(result, report)
+        click.echo(f"report written to {printable(str(report))}", err=True)
+    _exit(run, result, require)
+
+
+def _usual_lengths(path: Path | None) -> tuple[int, ...]:
+    """Up to four doublings that end at the file's context length."""
+    from ggufext.header.header import read_header
+
+    if path is None:
+        raise click.UsageError("--server needs --lengths: it does not say what to try")
+    header = read_header(path)
+    context = header.value(f"{header.value('general.architecture')}.context_length")
+    assert isinstance(context, int)
+    halved = (context >> times for times in range(_USUAL_LENGTHS))
+    return tuple(sorted({length for length in halved if length >= _SHORTEST_USUAL} or {context}))
+
+
+def _refuse_unreachable(bound: float, answers: int) -> None:
+    """Say before hours of measuring that no outcome can pass."""
+    from ggufext.audit.statistics import trials_needed, wilson_interval
+
+    best = wilson_interval(answers, answers)[0]
+    if best < bound:
+        raise click.UsageError(
+            f"--require {bound:g} cannot be reached: {answers} answers a length, all of them "
+            f"right, give a lower bound of {best:.3f}; it needs at least {trials_needed(bound)} "
+            "(--depths times --trials)"
+        )
+
+
+@contextmanager
+def _progress() -> Iterator[Callable[[Trial | RunNotes], None]]:
+    """A bar with time left on a terminal, from the first question on."""
+    from ggufext.audit.passkey import RunNotes
+
+    if not sys.stderr.isatty():
+        yield lambda _event: None
+        return
+    from rich.console import Console
+    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TimeRemainingColumn
+
+    bar = Progress(
+        "{task.description}",
+        BarColumn(),
+        MofNCompleteColumn(),
+        TimeRemainingColumn(),
+        console=Console(stderr=True),
+        transient=True,
+    )
+    task = bar.add_task("loading", total=None)
+
+    def report(event: Trial | RunNotes) -> None:
+        if isinstance(event, RunNotes):
+            bar.update(task, description="asking", total=event.questions)
+        else:
+            bar.update(task, advance=1, description=event.condition)
+
+    with bar:
+        yield report
+
+
+def _show(run: PasskeyRun, result: CheckResult) -> None:
+    from ggufext.audit.report.terminal import print_report
+
+    print_report(result)
+    for sentence in run.audited:
+        click.echo(f"  audited: {printable(sentence)}")
+    show_warnings(result.warnings, result.path)
+
+
+def _exit(run: PasskeyRun, result: CheckResult, require: float | None) -> None:
+    """End with the status of an interrupted or failed run, or of a missed bound."""
+    from ggufext.audit.passkey import Stop
+
+    if run.stop is Stop.INTERRUPTED:
+        click.echo("interrupted: the report holds what was done", err=True)
+        sys.exit(_INTERRUPTED)
+    if run.failure is not None:
+        show_error(run.failure, as_json=False)
+        sys.exit(1)
+    if require is None:
+        return
+    names = [condition.name for condition in result.conditions]
+    judged = result.conditions[names.index("file") if "file" in names else 0]
+    longest = judged.lengths[-1]
+    low = longest.interval[0] if longest.interval else None
+    if low is None or low < require:
+        found = "it was not measured" if low is None else f"the lower bound is {low:.3f}"
+        click.echo(
+            f"required bound missed: {printable(judged.name)} at {tokens(longest.length)} tokens: "
+            f"{found}, {require:g} is required",
+            err=True,
+        )
+        sys.exit(_REQUIRED_BOUND_MISSED)

@@ -135,7 +135,7 @@ def points(difference: float) -> str:
 def comparison_text(found: Comparison) -> str:
     """McNemar's test in a sentence."""
     a, b = printable(found.a, 60), printable(found.b, 60)
-    counts = f"{found.only_a} keys that only {a} finds, {found.only_b} only {b}"
+    counts = f"found by {a} only {found.only_a}, by {b} only {found.only_b}"
     return f"{a} against {b}: {verdict_text(found)} ({counts}, {p_text(found.p)})"
 
 

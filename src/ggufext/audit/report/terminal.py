@@ -53,16 +53,21 @@ def print_report(result: CheckResult, *, file: TextIO | None = None) -> None:
         console = Console(
             file=file, markup=False, emoji=False, highlight=False, width=_PIPE_WIDTH, no_color=True
         )
-    console.print(Text(model_name(result), style="bold"))
-    console.print(Text(f"  {run_line(result)}"))
+
+    def say(line: Text) -> None:
+        # A sentence stays one line, whatever the width: the terminal wraps it, a pipe keeps it.
+        console.print(line, soft_wrap=True)
+
+    say(Text(model_name(result), style="bold"))
+    say(Text(f"  {run_line(result)}"))
     for line in memory_lines(result):
-        console.print(Text(f"  {line}"))
+        say(Text(f"  {line}"))
     console.print()
     console.print(Columns([_heatmap(c) for c in result.conditions], padding=(0, 3)))
-    console.print(Text("  " + _legend(result), style="dim"))
+    say(Text("  " + _legend(result), style="dim"))
     console.print()
     for conclusion in _conclusions(result):
-        console.print(conclusion)
+        say(conclusion)
 
 
 def _heatmap(condition: Condition) -> Table:
