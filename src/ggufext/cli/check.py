@@ -25,6 +25,9 @@ _INTERRUPTED = 130
 
 _FLASH_ATTENTION = {"auto": None, "on": True, "off": False}
 
+#: Bytes of a file from which on a micro-batch is worth more than one thread.
+_SMALL_MODEL = 64 << 20
+
 #: Lengths tried without --lengths, and the shortest of them in tokens.
 _USUAL_LENGTHS, _SHORTEST_USUAL = 4, 256
 
@@ -123,7 +126,11 @@ class LayerCount(click.ParamType["int | None"]):
 @click.option(
     "--gpu-layers", type=LayerCount(), default="auto", show_default=True, help="Layers on devices."
 )
-@click.option("--threads", type=click.IntRange(1, 1024), help="Threads; all cores without.")
+@click.option(
+    "--threads",
+    type=click.IntRange(1, 1024),
+    help="Threads; without: all cores, one for a small model.",
+)
 @click.option(
     "--kv-type",
     type=click.Choice(["f16", "q8_0", "q4_0"]),
@@ -217,7 +224,7 @@ def check(
     with _progress() as notify:
         if path is not None:
             settings = LocalSettings(
-                threads=threads or len(os.sched_getaffinity(0)),
+                threads=threads or _usual_threads(path),
                 gpu_layers=gpu_layers,
                 cache_type=CacheType[kv_type.upper()],
                 flash_attention=_FLASH_ATTENTION[flash_attention],
@@ -249,6 +256,11 @@ def _usual_lengths(path: Path | None) -> tuple[int, ...]:
     assert isinstance(context, int)
     halved = (context >> times for times in range(_USUAL_LENGTHS))
     return tuple(sorted({length for length in halved if length >= _SHORTEST_USUAL} or {context}))
+
+
+def _usual_threads(path: Path) -> int:
+    """All cores, but one for a small model: its threads would wait more than they compute."""
+    return 1 if path.stat().st_size < _SMALL_MODEL else len(os.sched_getaffinity(0))
 
 
 def _refuse_unreachable(bound: float, answers: int) -> None:
