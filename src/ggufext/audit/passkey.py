@@ -235,7 +235,7 @@ def measure(
     records: Records | None = None
     stop: Stop | None = None
     failure: GgufextError | None = None
-    warnings = list(run.warnings)
+    ended: list[ModelWarning] = []
     try:
         questions = prompt_set(run.prompts, run.engine.counts)
         digest = prompts_hash(questions)
@@ -252,10 +252,10 @@ def measure(
                 _ask_all(run, session, questions, records, notify)
         except KeyboardInterrupt:
             stop = Stop.INTERRUPTED
-            warnings.append(ModelWarning("interrupted", "the run was interrupted"))
+            ended.append(ModelWarning("interrupted", "the run was interrupted"))
         except EngineError as error:
             stop, failure = Stop.FAILED, error
-            warnings.append(ModelWarning(error.code, error.message))
+            ended.append(ModelWarning(error.code, error.message))
     finally:
         run.engine.close()
         if records is not None:
@@ -277,7 +277,7 @@ def measure(
         stop=stop,
         failure=failure,
         audited=run.audited,
-        warnings=tuple(warnings),
+        warnings=(*run.warnings, *run.engine.warnings(), *ended),
     )
 
 

@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING, Protocol
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+    from ggufext.errors import ModelWarning
+
 
 @dataclass(frozen=True, slots=True)
 class Frame:
@@ -71,6 +73,9 @@ class Engine(Protocol):
 
     def ask(self, parts: Sequence[str], *, key: str, tokens: int) -> Answer:
         """Continue the prompt by up to `tokens` tokens, or until the answer is surely `key`."""
+
+    def warnings(self) -> tuple[ModelWarning, ...]:
+        """What was noticed while asking."""
 
     def close(self) -> None:
         """Give everything back; the engine is not used afterwards."""

@@ -14,7 +14,7 @@ from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any
 
 from ggufext.audit.engines import Answer, Frame
-from ggufext.errors import EngineError
+from ggufext.errors import EngineError, ModelWarning
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -94,6 +94,7 @@ class LlamaCpp:
         self._tokens: dict[str, array[int]] = {}
         self._lead: array[int] = array("i")
         self._trail: array[int] = array("i")
+        self._reuses = True
         self._log = tempfile.TemporaryFile()  # noqa: SIM115 (closed with the child)
         # The child imports what this process would import, whatever started this process.
         program = (
@@ -169,7 +170,9 @@ class LlamaCpp:
                 "self_extend": asdict(self_extend) if self_extend else None,
             }
         )
-        return Opened(**reply)
+        opened = Opened(**reply)
+        self._reuses = self._reuses and opened.can_reuse
+        return opened
 
     def ask(self, parts: Sequence[str], *, key: str, tokens: int, reuse: bool = True) -> Answer:
         """Continue the prompt greedily; see `ggufext.audit.engines.Engine`."""
@@ -190,6 +193,18 @@ class LlamaCpp:
             prompt.extend(self._tokens[part])
         prompt.extend(self._trail)
         return self._exchange({"op": "ask", **request}, prompt.tobytes())
+
+    def warnings(self) -> tuple[ModelWarning, ...]:
+        """What was noticed while asking."""
+        if self._reuses:
+            return ()
+        return (
+            ModelWarning(
+                "no_reuse",
+                "this model's memory cannot drop a part of a text (it is recurrent), so every "
+                "prompt is computed in full",
+            ),
+        )
 
     def close(self) -> None:
         """End the child at once."""
