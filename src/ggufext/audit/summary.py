@@ -120,6 +120,7 @@ def result_of(run: PasskeyRun, request: PasskeyRequest, *, threshold: float) -> 
     threshold : float
         Accuracy that the effective length asks for, in (0, 1].
     """
+    train_length = run.train_length or request.train_length
     depths = [(bin_ + 0.5) / request.depths for bin_ in range(request.depths)]
     return CheckResult(
         path=run.path,
@@ -130,7 +131,7 @@ def result_of(run: PasskeyRun, request: PasskeyRequest, *, threshold: float) -> 
         versions=run.versions,
         memory_plan=run.memory_plan,
         threshold=threshold,
-        train_length=run.train_length,
+        train_length=train_length,
         conditions=tuple(
             summarize(
                 name,
@@ -138,7 +139,7 @@ def result_of(run: PasskeyRun, request: PasskeyRequest, *, threshold: float) -> 
                 lengths=request.lengths,
                 depths=depths,
                 threshold=threshold,
-                train_length=run.train_length,
+                train_length=train_length,
                 seed=run.seed,
             )
             for name in request.conditions

@@ -23,6 +23,10 @@ if TYPE_CHECKING:
 _REQUIRED_BOUND_MISSED = 3
 _INTERRUPTED = 130
 
+#: Options that only one of the two engines understands.
+_OF_A_FILE = ("template", "gpu_layers", "threads", "kv_type", "flash_attention", "rpc", "audit")
+_OF_A_SERVER = ("model",)
+
 _FLASH_ATTENTION = {"auto": None, "on": True, "off": False}
 
 #: Bytes of a file from which on a micro-batch is worth more than one thread.
@@ -66,7 +70,13 @@ class LayerCount(click.ParamType["int | None"]):
 
 @click.command()
 @click.argument("path", metavar="[FILE]", required=False, type=click.Path(path_type=Path))
-@click.option("--server", metavar="URL", help="Ask the model behind this address instead.")
+@click.option(
+    "--server",
+    metavar="URL",
+    help="Ask the model behind an OpenAI-compatible address instead; the environment variable "
+    "GGUFEXT_API_KEY holds its key where it wants one.",
+)
+@click.option("--model", help="Name of the model on the server; its first one without.")
 @click.option(
     "--lengths",
     type=Lengths(),
@@ -172,6 +182,7 @@ class LayerCount(click.ParamType["int | None"]):
 def check(
     path: Path | None,
     server: str | None,
+    model: str | None,
     lengths: tuple[int, ...] | None,
     depths: int,
     trials: int,
@@ -196,8 +207,10 @@ def check(
 
     Nothing is written to FILE: planned conditions are tried without editing it.
     """
+    from ggufext.audit.engines.server import ServerSettings
     from ggufext.audit.passkey import PasskeyRequest, Template
     from ggufext.audit.passkey_file import LocalSettings, check_file
+    from ggufext.audit.passkey_server import check_server
     from ggufext.audit.report import check_report_path, write_report
     from ggufext.audit.results import Mode
     from ggufext.audit.summary import result_of
@@ -205,6 +218,7 @@ def check(
 
     if (path is None) == (server is None):
         raise click.UsageError("give one of FILE and --server")
+    _refuse_options(_OF_A_FILE if path is None else _OF_A_SERVER, "FILE" if server else "--server")
     if require is not None:
         _refuse_unreachable(require, depths * trials)
     for report in reports:
@@ -222,8 +236,13 @@ def check(
         resume=records is not None,
     )
     with _progress() as notify:
-        if path is not None:
-            settings = LocalSettings(
+        if path is None:
+            assert server is not None
+            key = os.environ.get("GGUFEXT_API_KEY")
+            there = ServerSettings(url=server, model=model, api_key=key)
+            run = check_server(there, request, notify)
+        else:
+            here = LocalSettings(
                 threads=threads or _usual_threads(path),
                 gpu_layers=gpu_layers,
                 cache_type=CacheType[kv_type.upper()],
@@ -231,9 +250,7 @@ def check(
                 rpc=rpc,
                 audit=audit,
             )
-            run = check_file(path, request, settings, notify)
-        else:
-            raise click.UsageError("--server is not there yet")
+            run = check_file(path, request, here, notify)
     result = result_of(run, request, threshold=threshold)
     if as_json:
         show_json(result)
@@ -243,6 +260,14 @@ def check(
         write_report(result, report)
         click.echo(f"report written to {printable(str(report))}", err=True)
     _exit(run, result, require)
+
+
+def _refuse_options(names: tuple[str, ...], belongs_to: str) -> None:
+    """Refuse options that would be ignored."""
+    context = click.get_current_context()
+    for name in names:
+        if context.get_parameter_source(name) is click.core.ParameterSource.COMMANDLINE:
+            raise click.UsageError(f"--{name.replace('_', '-')} belongs to {belongs_to}")
 
 
 def _usual_lengths(path: Path | None) -> tuple[int, ...]:
