@@ -153,6 +153,7 @@ class LayerCount(click.ParamType["int | None"]):
     type=click.Choice(["auto", "on", "off"]),
     default="auto",
     show_default=True,
+    help="Attention that never writes its scores out; auto leaves it to llama.cpp.",
 )
 @click.option(
     "--rpc",
@@ -162,7 +163,9 @@ class LayerCount(click.ParamType["int | None"]):
     "authenticated.",
 )
 @click.option("--audit", is_flag=True, help="Compare the rotation of every layer with the plan.")
-@click.option("--seed", type=click.IntRange(0), default=0, show_default=True)
+@click.option(
+    "--seed", type=click.IntRange(0), default=0, show_default=True, help="Of prompts and keys."
+)
 @click.option(
     "--resume",
     "records",
