@@ -6,6 +6,7 @@ import random
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
+from ggufext.audit.cautions import cautions
 from ggufext.audit.results import CheckResult, MemoryPlan, Mode, Trial
 from ggufext.audit.summary import compare_all, summarize
 from ggufext.errors import ModelWarning
@@ -33,6 +34,7 @@ def audit(
     lengths: tuple[int, ...] = LENGTHS,
     depths: tuple[float, ...] = DEPTHS,
     texts: int = 10,
+    complete: bool = True,
 ) -> CheckResult:
     """An audit in which each condition finds about the given share at each length.
 
@@ -47,6 +49,18 @@ def audit(
         for text in range(texts)
         for hit in [None if share is None else dice.random() < share]
     ]
+    conditions = tuple(
+        summarize(
+            name,
+            trials,
+            lengths=lengths,
+            depths=depths,
+            threshold=0.8,
+            train_length=256,
+            seed=1,
+        )
+        for name in shares
+    )
     return CheckResult(
         path="models/passkey-Q8_0.gguf",
         engine="llama-cpp-python",
@@ -57,24 +71,13 @@ def audit(
         memory_plan=MemoryPlan(842_000, 393_216, 24_000_000, 8 * 2**30, ()),
         threshold=0.8,
         train_length=256,
-        conditions=tuple(
-            summarize(
-                name,
-                trials,
-                lengths=lengths,
-                depths=depths,
-                threshold=0.8,
-                train_length=256,
-                seed=1,
-            )
-            for name in shares
-        ),
+        conditions=conditions,
         comparisons=compare_all(trials, tuple(shares)),
         tokens_evaluated=41_000,
         tokens_naive=89_600,
         seconds=12.4,
-        complete=True,
-        warnings=(),
+        complete=complete,
+        warnings=cautions(conditions, train_length=256, complete=complete),
     )
 
 

@@ -6,6 +6,7 @@ from collections import defaultdict
 from itertools import combinations, pairwise
 from typing import TYPE_CHECKING
 
+from ggufext.audit.cautions import cautions
 from ggufext.audit.results import (
     Cell,
     CheckResult,
@@ -121,7 +122,18 @@ def result_of(run: PasskeyRun, request: PasskeyRequest, *, threshold: float) -> 
         Accuracy that the effective length asks for, in (0, 1].
     """
     train_length = run.train_length or request.train_length
-    depths = [(bin_ + 0.5) / request.depths for bin_ in range(request.depths)]
+    conditions = tuple(
+        summarize(
+            name,
+            run.trials,
+            lengths=request.lengths,
+            depths=[(bin_ + 0.5) / request.depths for bin_ in range(request.depths)],
+            threshold=threshold,
+            train_length=train_length,
+            seed=run.seed,
+        )
+        for name in request.conditions
+    )
     return CheckResult(
         path=run.path,
         engine=run.engine,
@@ -132,24 +144,16 @@ def result_of(run: PasskeyRun, request: PasskeyRequest, *, threshold: float) -> 
         memory_plan=run.memory_plan,
         threshold=threshold,
         train_length=train_length,
-        conditions=tuple(
-            summarize(
-                name,
-                run.trials,
-                lengths=request.lengths,
-                depths=depths,
-                threshold=threshold,
-                train_length=train_length,
-                seed=run.seed,
-            )
-            for name in request.conditions
-        ),
+        conditions=conditions,
         comparisons=compare_all(run.trials, request.conditions),
         tokens_evaluated=run.tokens_evaluated,
         tokens_naive=run.tokens_naive,
         seconds=run.seconds,
         complete=run.complete,
-        warnings=run.warnings,
+        warnings=(
+            *run.warnings,
+            *cautions(conditions, train_length=train_length, complete=run.complete),
+        ),
     )
 
 

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 import click
 
 from ggufext.cli.options import TOKENS, json_option, train_length_option
-from ggufext.cli.output import show_error, show_json, show_warnings, tokens
+from ggufext.cli.output import show_error, show_json, tokens
 from ggufext.errors import printable
 
 if TYPE_CHECKING:
@@ -341,7 +341,6 @@ def _show(run: PasskeyRun, result: CheckResult) -> None:
     print_report(result)
     for sentence in run.audited:
         click.echo(f"  audited: {printable(sentence)}")
-    show_warnings(result.warnings, result.path)
 
 
 def _exit(run: PasskeyRun, result: CheckResult, require: float | None) -> None:

@@ -58,8 +58,8 @@ def show_error(error: GgufextError, *, as_json: bool) -> None:
         show_json(error_as_json(error))
 
 
-def show_warnings(warnings: Iterable[ModelWarning], path: Path | str) -> None:
-    """Say each warning about a file or a server in one line on standard error."""
+def show_warnings(warnings: Iterable[ModelWarning], path: Path) -> None:
+    """Say each warning about a file in one line on standard error."""
     for warning in warnings:
         label = click.style("warning", fg="yellow", bold=True)
         click.echo(f"{label}: {printable(str(path))}: {printable(warning.message)}", err=True)

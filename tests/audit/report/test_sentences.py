@@ -8,19 +8,19 @@ import pytest
 
 from ggufext.audit.report.sentences import (
     accuracy_text,
-    cautions,
     cell_text,
     distances_text,
     effective_text,
     lost_text,
     memory_lines,
     model_name,
+    notes,
     percent,
     tokens_text,
     verdict_text,
 )
 from ggufext.audit.results import Cell, Comparison, LostInTheMiddle, MemoryPlan, Profile
-from made_up_audits import HOSTILE, SHARES, audit
+from made_up_audits import HOSTILE, audit, named
 
 
 @pytest.mark.parametrize(
@@ -92,21 +92,6 @@ def test_distances_name_the_tokens_they_hold() -> None:
     assert distances_text(Profile(1, 2, 1.0, (0.5, 1.0), 4)) == "1"
 
 
-def test_a_run_that_was_cut_short_says_so() -> None:
-    assert any("cut short" in caution for caution in cautions(replace(audit(), complete=False)))
-    assert not any("cut short" in caution for caution in cautions(audit()))
-
-
-def test_a_model_that_fails_within_training_is_said_to_be_unable_not_badly_extended() -> None:
-    said = list(cautions(audit({"file": (0.1, 0.0, 0.0)})))
-    assert any("cannot do this task" in caution for caution in said)
-
-
-def test_few_answers_a_length_are_no_claim() -> None:
-    assert any("pool at least 20" in caution for caution in cautions(audit(texts=3)))
-    assert not any("pool at least 20" in caution for caution in cautions(audit(texts=4)))
-
-
 def test_saved_tokens_are_claimed_only_where_some_were_saved() -> None:
     assert "2.0 times fewer" in tokens_text(replace(audit(), tokens_evaluated=10, tokens_naive=20))
     assert "fewer" not in tokens_text(replace(audit(), tokens_evaluated=20, tokens_naive=20))
@@ -130,15 +115,5 @@ def test_a_model_name_is_the_last_part_of_a_path_or_a_whole_address() -> None:
 
 
 def test_names_lose_their_control_characters() -> None:
-    result = replace(audit({HOSTILE: SHARES["file"]}), path=HOSTILE)
-    said = [model_name(result), *cautions(audit({HOSTILE: (0, 0, 0)}))]
+    said = [model_name(named("path", HOSTILE)), *notes(named("warning", HOSTILE))]
     assert not any(c in text for text in said for c in "\x1b\u202e")
-
-
-def test_a_model_that_says_more_than_the_key_is_named() -> None:
-    result = audit({"file": (0.0, 0.0, 0.0)})
-    talking = tuple(replace(x, substring=0.9) for x in result.conditions[0].lengths)
-    condition = replace(result.conditions[0], lengths=talking)
-    said = list(cautions(replace(result, conditions=(condition,))))
-    assert any("somewhere in 90 % of the answers" in caution for caution in said)
-    assert not any("somewhere" in caution for caution in cautions(result))

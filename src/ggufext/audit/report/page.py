@@ -10,7 +10,6 @@ from ggufext.audit.report.colours import STOPS, hexadecimal
 from ggufext.audit.report.elements import document, element
 from ggufext.audit.report.sentences import (
     accuracy_text,
-    cautions,
     cell_text,
     depths_text,
     distances_text,
@@ -18,6 +17,7 @@ from ggufext.audit.report.sentences import (
     lost_text,
     memory_lines,
     model_name,
+    notes,
     p_text,
     percent,
     run_line,
@@ -90,8 +90,7 @@ def _summary(result: CheckResult) -> list[Element]:
         )
         for condition in result.conditions
     ]
-    notes = [*cautions(result), *(warning.message for warning in result.warnings)]
-    caution = [element("li", element("strong", "Note"), " ", note) for note in notes]
+    caution = [element("li", element("strong", "Note"), " ", note) for note in notes(result)]
     return [
         element("ul", *sentences),
         *([element("ul", *caution, attributes={"class": "caution"})] if caution else []),

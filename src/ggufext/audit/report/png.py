@@ -18,7 +18,7 @@ from ggufext.audit.report.colours import (
     hexadecimal,
     text_colour,
 )
-from ggufext.audit.report.sentences import cautions, effective_text, model_name, percent, run_line
+from ggufext.audit.report.sentences import effective_text, model_name, notes, percent, run_line
 from ggufext.errors import printable
 
 if TYPE_CHECKING:
@@ -72,14 +72,14 @@ def _figure(result: CheckResult) -> Figure:
         )
     below = figure.add_subplot(grid[rows, :])
     _draw_lengths(below, result)
-    notes = [
+    said = [
         *(
             f"{printable(c.name, 60)}: {effective_text(c, result.threshold)}"
             for c in result.conditions
         ),
-        *(f"note: {caution}" for caution in cautions(result)),
+        *(f"note: {note}" for note in notes(result)),
     ]
-    below.set_xlabel("length in tokens\n\n" + "\n".join(notes), loc="left")
+    below.set_xlabel("length in tokens\n\n" + "\n".join(said), loc="left")
     return figure
 
 

@@ -23,12 +23,6 @@ if TYPE_CHECKING:
 
 NOT_MEASURED = "not measured"
 
-#: Answers at a length below which an interval is too wide for a claim.
-_CLAIM = 20
-
-#: Share of answers that hold the key behind another number, from which on that is said.
-_TALKATIVE = 0.1
-
 #: A p value below this is called a difference.
 _SIGNIFICANT = 0.05
 
@@ -161,38 +155,9 @@ def tokens_text(result: CheckResult) -> str:
     return f"{cost}, {times:.1f} times fewer than the {naive:,} of one prompt a trial"
 
 
-def cautions(result: CheckResult) -> Iterator[str]:
-    """What keeps this result from being a claim."""
-    if not result.complete:
-        yield "the run was cut short: cells without an answer are shown as not measured"
-    for condition in result.conditions:
-        if condition.native_control is False:
-            yield (
-                f"{printable(condition.name, 60)}: the model does not find the key even within its "
-                "training length: it cannot do this task, and the audit says nothing about an "
-                "extension"
-            )
-        yield from _talkative(condition)
-    answers = [x.trials for c in result.conditions for x in c.lengths if x.trials]
-    if answers and min(answers) < _CLAIM:
-        yield (
-            f"some lengths have {min(answers)} answers: pool at least {_CLAIM} before a claim "
-            "(--trials)"
-        )
-
-
-def _talkative(condition: Condition) -> Iterator[str]:
-    answered = sum(x.trials for x in condition.lengths)
-    if not answered:
-        return
-    first = sum((x.accuracy or 0.0) * x.trials for x in condition.lengths) / answered
-    anywhere = sum((x.substring or 0.0) * x.trials for x in condition.lengths) / answered
-    if anywhere - first > _TALKATIVE:
-        yield (
-            f"{printable(condition.name, 60)}: the key stands somewhere in {percent(anywhere)} of "
-            f"the answers, but is the first number in {percent(first)}: the model says more than "
-            "the key"
-        )
+def notes(result: CheckResult) -> Iterator[str]:
+    """What keeps this result from being a claim, and what the run had to say."""
+    return (printable(warning.message) for warning in result.warnings)
 
 
 def memory_lines(result: CheckResult) -> Iterator[str]:

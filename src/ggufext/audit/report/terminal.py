@@ -12,13 +12,13 @@ from rich.text import Text
 
 from ggufext.audit.report.colours import accuracy_colour, hexadecimal, text_colour
 from ggufext.audit.report.sentences import (
-    cautions,
     comparison_text,
     effective_text,
     interval_text,
     lost_text,
     memory_lines,
     model_name,
+    notes,
     percent,
     run_line,
     tokens_text,
@@ -122,5 +122,5 @@ def _conclusions(result: CheckResult) -> Iterator[Text]:
     for found in result.comparisons:
         yield Text(f"  {comparison_text(found)}")
     yield Text(f"  {tokens_text(result)}")
-    for caution in cautions(result):
-        yield Text(f"  note: {caution}", style="yellow")
+    for note in notes(result):
+        yield Text(f"  note: {note}", style="yellow")
