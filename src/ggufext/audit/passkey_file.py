@@ -8,11 +8,11 @@ from functools import partial
 from glob import escape
 from typing import TYPE_CHECKING, Any
 
-from ggufext.audit import wording
 from ggufext.audit.conditions import conditions
 from ggufext.audit.engines import Frame
 from ggufext.audit.engines.llama_cpp import LlamaCpp
 from ggufext.audit.expectation import differences
+from ggufext.audit.keys import check_keys
 from ggufext.audit.memory import (
     ModelSize,
     context_cells,
@@ -145,7 +145,7 @@ def _prepare(
 ) -> Prepared:
     frame = _frame(header, engine, request.template)
     lead, trail = engine.frame(frame)
-    _check_keys(engine, header.path)
+    check_keys(engine.pieces, path=header.path)
     size = _model_size(header, facts, engine.vocabulary.n_vocab)
     budget = plan_memory(
         size,
@@ -264,60 +264,6 @@ def _frame(header: Header, engine: LlamaCpp, template: Template) -> Frame:
         return Frame()
     words = engine.vocabulary
     return frame_of(source, bos=words.bos, eos=words.eos, path=header.path)
-
-
-def _check_keys(engine: LlamaCpp, path: Path | None) -> None:
-    """Whether a key is the same tokens wherever it stands, and tokens of its own.
-
-    Raises
-    ------
-    EngineError
-        ``key_ambiguous``.
-    """
-    for key in ("10000", "48213", "70707", "95061"):
-        line, answer = engine.pieces([wording.key_line(key), f" {key}"])
-        inside = [_tokens_of(key, line, after) for after in (0, 1)]
-        alone = _tokens_of(key, answer, 0)
-        if None in (*inside, alone):
-            found = b"".join(line).decode(errors="replace")
-            raise EngineError(
-                code="key_ambiguous",
-                path=path,
-                message=f"the tokenizer gives key {key} no tokens of its own (it reads "
-                f"{found.strip()!r}): digits are lost or merged with their neighbours, and a hit "
-                "would mean nothing; this model cannot be audited with numbers",
-            )
-        if len({*inside, alone}) != 1:
-            raise EngineError(
-                code="key_ambiguous",
-                path=path,
-                message=f"the tokenizer splits key {key} differently in the text and in the "
-                "answer; a miss would blame the model for its tokenizer; it cannot be audited "
-                "with numbers",
-            )
-
-
-def _tokens_of(key: str, pieces: list[bytes], occurrence: int) -> tuple[bytes, ...] | None:
-    """Tokens of an occurrence of a key without a leading space; None where they are not its own."""
-    text = b"".join(pieces)
-    wanted = key.encode()
-    start = text.find(wanted)
-    for _ in range(occurrence):
-        start = text.find(wanted, start + 1)
-    if start < 0:
-        return None
-    end, position = start + len(wanted), 0
-    found: list[bytes] = []
-    for piece in pieces:
-        low, high = position, position + len(piece)
-        position = high
-        if high <= start or low >= end:
-            continue
-        own = piece.lstrip(b" ") if low < start else piece
-        if low + len(piece) - len(own) < start or high > end:
-            return None
-        found.append(own)
-    return tuple(found)
 
 
 def _model_size(header: Header, facts: ModelFacts, n_vocab: int) -> ModelSize:
