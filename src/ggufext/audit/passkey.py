@@ -124,12 +124,15 @@ class RunNotes:
         Tokens that the run is expected to evaluate: what a progress bar counts.
     memory_plan : MemoryPlan or None
     warnings : tuple of ModelWarning
+    finished : int
+        Questions that a resumed run has answered before.
     """
 
     questions: int
     tokens: int
     memory_plan: MemoryPlan | None
     warnings: tuple[ModelWarning, ...]
+    finished: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -246,7 +249,8 @@ def measure(
             question.length in session.lengths for session in run.sessions for question in questions
         )
         tokens = sum(_expected_tokens(questions, session.lengths) for session in run.sessions)
-        notify(RunNotes(asked, tokens, run.memory_plan, run.warnings))
+        finished = len(records.finished)
+        notify(RunNotes(asked, tokens, run.memory_plan, run.warnings, finished))
         try:
             for session in run.sessions:
                 _ask_all(run, session, questions, records, notify)

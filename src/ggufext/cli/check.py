@@ -327,7 +327,7 @@ def _progress() -> Iterator[Callable[[Trial | RunNotes], None]]:
 
     def report(event: Trial | RunNotes) -> None:
         if isinstance(event, RunNotes):
-            bar.update(task, description="asking", total=event.questions)
+            bar.update(task, description="asking", total=event.questions, completed=event.finished)
         else:
             bar.update(task, advance=1, description=event.condition)
 
