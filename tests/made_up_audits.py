@@ -68,6 +68,7 @@ def audit(
         seed=1,
         prompts_hash="3f" * 32,
         versions={"ggufext": "0.1.0", "llama-cpp-python": "0.3.36"},
+        settings={"trials": str(texts)},
         memory_plan=MemoryPlan(842_000, 393_216, 24_000_000, 8 * 2**30, ()),
         threshold=0.8,
         train_length=256,

@@ -138,7 +138,6 @@ def check(
     HeaderError, PlanError, EngineError
         Before the first question; see `ggufext.audit.passkey_file.check_file`.
     """
-    run = check_file(
-        Path(path), request, settings or LocalSettings(), notify or (lambda _event: None)
-    )
-    return result_of(run, request, threshold=threshold)
+    settings = settings or LocalSettings()
+    run = check_file(Path(path), request, settings, notify or (lambda _event: None))
+    return result_of(run, request, settings, threshold=threshold)

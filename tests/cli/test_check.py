@@ -278,6 +278,17 @@ def test_json_is_one_document_with_the_fields_of_the_result(engine: MadeUpEngine
     assert read["conditions"][0]["effective_length"] == 512
 
 
+def test_json_repeats_what_was_asked_but_no_key_of_a_server(
+    engine: MadeUpEngine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    local = json.loads(ran(MODEL, "--lengths", "256,512", "--kv-type", "q8_0", "--json").stdout)
+    assert local["settings"]["lengths"] == "256,512"
+    assert local["settings"]["cache_type"] == "q8_0"
+    monkeypatch.setenv("GGUFEXT_API_KEY", "very secret")
+    there = ran("--server", "http://127.0.0.1:8080", "--lengths", "512", "--json")
+    assert "very secret" not in there.output
+
+
 def test_json_of_a_dead_engine_stays_one_document(engine: MadeUpEngine) -> None:
     engine.stop, engine.failure = Stop.FAILED, EngineError(code="engine_died", message="killed")
     result = ran(MODEL, "--lengths", "256", "--json")

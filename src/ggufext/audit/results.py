@@ -159,6 +159,8 @@ class CheckResult:
     prompts_hash : str
         SHA-256 of all prompts in order.
     versions : mapping of str to str
+    settings : mapping of str to str
+        What was asked for, by the names of `PasskeyRequest` and the engine's settings.
     memory_plan : MemoryPlan or None
         None for a server.
     threshold : float
@@ -181,6 +183,7 @@ class CheckResult:
     seed: int
     prompts_hash: str
     versions: Mapping[str, str]
+    settings: Mapping[str, str]
     memory_plan: MemoryPlan | None
     threshold: float
     train_length: int | None

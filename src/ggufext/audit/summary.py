@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from collections import defaultdict
+from dataclasses import fields
+from enum import Enum
 from itertools import combinations, pairwise
 from typing import TYPE_CHECKING
 
@@ -32,10 +34,15 @@ if TYPE_CHECKING:
     import numpy as np
     import numpy.typing as npt
 
+    from ggufext.audit.engines.server import ServerSettings
     from ggufext.audit.passkey import PasskeyRequest, PasskeyRun
+    from ggufext.audit.passkey_file import LocalSettings
     from ggufext.audit.results import Interval, Trial
 
 _THIRD = 1 / 3
+
+#: Settings that a report must not or need not repeat.
+_NOT_REPORTED = frozenset({"api_key", "records", "resume", "mode", "seed", "url"})
 
 
 def summarize(
@@ -110,7 +117,13 @@ def compare_all(trials: Sequence[Trial], names: Sequence[str]) -> tuple[Comparis
     return tuple(compare(trials, a, b) for a, b in combinations(names, 2))
 
 
-def result_of(run: PasskeyRun, request: PasskeyRequest, *, threshold: float) -> CheckResult:
+def result_of(
+    run: PasskeyRun,
+    request: PasskeyRequest,
+    engine: LocalSettings | ServerSettings,
+    *,
+    threshold: float,
+) -> CheckResult:
     """The result of a run, complete or cut short.
 
     Parameters
@@ -118,6 +131,7 @@ def result_of(run: PasskeyRun, request: PasskeyRequest, *, threshold: float) -> 
     run : PasskeyRun
     request : PasskeyRequest
         What was asked for: what the run did not get to is reported as not measured.
+    engine : LocalSettings or ServerSettings
     threshold : float
         Accuracy that the effective length asks for, in (0, 1].
     """
@@ -141,6 +155,7 @@ def result_of(run: PasskeyRun, request: PasskeyRequest, *, threshold: float) -> 
         seed=run.seed,
         prompts_hash=run.prompts_hash,
         versions=run.versions,
+        settings=_as_text(request) | _as_text(engine),
         memory_plan=run.memory_plan,
         threshold=threshold,
         train_length=train_length,
@@ -155,6 +170,23 @@ def result_of(run: PasskeyRun, request: PasskeyRequest, *, threshold: float) -> 
             *cautions(conditions, train_length=train_length, complete=run.complete),
         ),
     )
+
+
+def _as_text(settings: PasskeyRequest | LocalSettings | ServerSettings) -> dict[str, str]:
+    """Settings that change what is measured; no key of a server, no place of a file."""
+
+    def text(value: object) -> str:
+        if isinstance(value, Enum):
+            return value.name.lower()
+        if isinstance(value, tuple):
+            return ",".join(map(text, value))
+        return "auto" if value is None else str(value)
+
+    return {
+        field.name: text(getattr(settings, field.name))
+        for field in fields(settings)
+        if field.name not in _NOT_REPORTED
+    }
 
 
 class _Answers:

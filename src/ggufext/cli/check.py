@@ -238,14 +238,15 @@ def check(
         records=records,
         resume=records is not None,
     )
+    engine: LocalSettings | ServerSettings
     with _progress() as notify:
         if path is None:
             assert server is not None
             key = os.environ.get("GGUFEXT_API_KEY")
-            there = ServerSettings(url=server, model=model, api_key=key)
-            run = check_server(there, request, notify)
+            engine = ServerSettings(url=server, model=model, api_key=key)
+            run = check_server(engine, request, notify)
         else:
-            here = LocalSettings(
+            engine = LocalSettings(
                 threads=threads or _usual_threads(path),
                 gpu_layers=gpu_layers,
                 cache_type=CacheType[kv_type.upper()],
@@ -253,8 +254,8 @@ def check(
                 rpc=rpc,
                 audit=audit,
             )
-            run = check_file(path, request, here, notify)
-    result = result_of(run, request, threshold=threshold)
+            run = check_file(path, request, engine, notify)
+    result = result_of(run, request, engine, threshold=threshold)
     if as_json:
         show_json(result)
     else:

@@ -211,7 +211,8 @@ def _reproduction(result: CheckResult) -> list[Element]:
         "SHA-256 of the prompts": result.prompts_hash,
         "cost": tokens_text(result),
         "complete": "yes" if result.complete else "no",
-        **{f"version of {name}": version for name, version in result.versions.items()},
+        **result.settings,
+        **result.versions,
     }
     pairs = [
         part

@@ -186,7 +186,7 @@ def _square(x: float, y: float, share: float | None, where: str, number: int) ->
     return element(
         "g",
         element("title", where),
-        element("rect", attributes=box | {"rx": 3, "fill": fill}),
+        element("rect", attributes=box | {"rx": 3, "fill": fill, "class": "cell"}),
         text,
     )
 
