@@ -1,7 +1,8 @@
 """Extend the context of GGUF models in place, and measure whether they still find anything.
 
 `read_header`, `inspect`, `plan`, `rewrite`, `undo` and `recover` are the whole way from a file to
-a longer context and back; their results are frozen dataclasses. They are loaded when first used.
+a longer context and back; `check` measures what the model still finds there. Their results are
+frozen dataclasses; all are loaded when first used.
 """
 
 from __future__ import annotations
@@ -12,7 +13,10 @@ __version__ = "0.1.0"
 
 if TYPE_CHECKING:
     from ggufext.api import (
+        LocalSettings,
         Method,
+        PasskeyRequest,
+        check,
         inspect,
         model_facts,
         plan,
@@ -24,8 +28,11 @@ if TYPE_CHECKING:
     )
 
 __all__ = [
+    "LocalSettings",
     "Method",
+    "PasskeyRequest",
     "__version__",
+    "check",
     "inspect",
     "model_facts",
     "plan",

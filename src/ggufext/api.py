@@ -1,9 +1,14 @@
-"""The public functions, in the order of the work: read, plan, rewrite, undo, recover."""
+"""The public functions, in the order of the work: read, plan, rewrite, undo, recover, check."""
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import TYPE_CHECKING
 
+from ggufext.audit.passkey import PasskeyRequest
+from ggufext.audit.passkey_file import LocalSettings, check_file
+from ggufext.audit.results import CheckResult
+from ggufext.audit.summary import result_of
 from ggufext.editing.inspection import Inspection, facts_of, inspect
 from ggufext.editing.rewrite import Receipt, Rewritten, Undone, recover, rewrite, undo
 from ggufext.errors import PlanError
@@ -15,17 +20,24 @@ from ggufext.planning.plan import Plan
 from ggufext.planning.plan import plan as plan_facts
 
 if TYPE_CHECKING:
-    from pathlib import Path
+    from collections.abc import Callable
+
+    from ggufext.audit.passkey import RunNotes
+    from ggufext.audit.results import Trial
 
 __all__ = [
+    "CheckResult",
     "Header",
     "Inspection",
+    "LocalSettings",
     "Method",
     "ModelFacts",
+    "PasskeyRequest",
     "Plan",
     "Receipt",
     "Rewritten",
     "Undone",
+    "check",
     "inspect",
     "model_facts",
     "plan",
@@ -93,3 +105,40 @@ def plan_all_methods(
     if not plans:
         raise refusals[0]
     return tuple(plans)
+
+
+def check(
+    path: Path | str,
+    request: PasskeyRequest,
+    *,
+    settings: LocalSettings | None = None,
+    threshold: float = 0.8,
+    notify: Callable[[Trial | RunNotes], None] | None = None,
+) -> CheckResult:
+    """Ask a model file for hidden keys at every length and depth; nothing is written to it.
+
+    Parameters
+    ----------
+    path : Path or str
+    request : PasskeyRequest
+        What to ask: lengths, depths, trials, conditions.
+    settings : LocalSettings, optional
+        How to run llama.cpp.
+    threshold : float
+        Accuracy that the effective length asks for, in (0, 1].
+    notify : callable, optional
+        Hears what is known before the first question, and every trial.
+
+    Returns
+    -------
+    CheckResult
+        ``complete`` is False after Ctrl-C or the engine's death; `warnings` says why.
+
+    Raises
+    ------
+    HeaderError, PlanError, EngineError
+        Before the first question; see `ggufext.audit.passkey_file.check_file`.
+    """
+    settings = settings or LocalSettings()
+    run = check_file(Path(path), request, settings, notify or (lambda _event: None))
+    return result_of(run, request, settings, threshold=threshold)

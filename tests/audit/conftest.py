@@ -1,8 +1,10 @@
-"""Random models, run by llama.cpp in a child process."""
+"""Random models and the shipped one, run by llama.cpp in a child process."""
 
 from __future__ import annotations
 
 import importlib.util
+import shutil
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -12,12 +14,13 @@ from random_model import MetadataValue, write_random_model
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
-    from pathlib import Path
 
     from ggufext.audit.rope_nodes import Override
 
 #: Enough tokens to reach beyond every window and to tell two rotations apart.
 TOKENS = tuple((7 * i * i + 3 * i) % 250 for i in range(300))
+
+MODELS = Path(__file__).parents[2] / "models"
 
 SETTINGS = ContextSettings(n_ctx=512)
 
@@ -59,3 +62,16 @@ def run_model(tmp_path_factory: pytest.TempPathFactory) -> Callable[..., Observa
         return seen[request]
 
     return run
+
+
+@pytest.fixture(scope="session")
+def passkey_model() -> Path:
+    """The shipped model; not to be changed."""
+    pytest.importorskip("llama_cpp")
+    return MODELS / "passkey-Q8_0.gguf"
+
+
+@pytest.fixture
+def passkey_copy(passkey_model: Path, tmp_path: Path) -> Path:
+    """A copy of the shipped model to edit."""
+    return Path(shutil.copy(passkey_model, tmp_path / "passkey.gguf"))

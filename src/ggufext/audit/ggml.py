@@ -15,6 +15,10 @@ _MAX_DIMS, _MAX_OP_PARAMS, _MAX_SRC, _MAX_NAME = 4, 16, 10, 64
 _OBJECT_BYTES = 32
 
 
+#: GGML_BACKEND_DEVICE_TYPE_GPU of ggml-backend.h.
+_DEVICE_GPU = 1
+
+
 class LayoutError(Exception):
     """The loaded ggml lays its tensors out differently from this module."""
 
@@ -59,6 +63,7 @@ class Ggml:
         self._nbytes = self._function(library, "ggml_nbytes", ctypes.c_size_t, ctypes.c_void_p)
         self._nelements = self._function(library, "ggml_nelements", ctypes.c_int64, ctypes.c_void_p)
         self._overhead = self._function(library, "ggml_tensor_overhead", ctypes.c_size_t)
+        self._library = library
 
     @staticmethod
     def _function(library: Any, name: str, result: Any, *arguments: Any) -> Any:
@@ -77,6 +82,41 @@ class Ggml:
     def nbytes(self, tensor: Tensor) -> int:
         """Bytes that the tensor occupies."""
         return int(self._nbytes(ctypes.byref(tensor)))
+
+    def device_memory(self) -> int:
+        """Free bytes of all devices that have a memory of their own."""
+        library, pointer = self._library, ctypes.c_void_p
+        count = self._function(library, "ggml_backend_dev_count", ctypes.c_size_t)
+        get = self._function(library, "ggml_backend_dev_get", pointer, ctypes.c_size_t)
+        kind = self._function(library, "ggml_backend_dev_type", ctypes.c_int, pointer)
+        size = ctypes.POINTER(ctypes.c_size_t)
+        memory = self._function(library, "ggml_backend_dev_memory", None, pointer, size, size)
+        free, total, found = ctypes.c_size_t(), ctypes.c_size_t(), 0
+        for device in map(get, range(count())):
+            if kind(device) == _DEVICE_GPU:
+                memory(device, ctypes.byref(free), ctypes.byref(total))
+                found += free.value
+        return found
+
+    def add_rpc_server(self, address: str) -> None:
+        """Make a remote llama.cpp worker (``host:port``) one of the devices.
+
+        Raises
+        ------
+        ValueError
+            When nobody answers there.
+        """
+        text, pointer = ctypes.c_char_p, ctypes.c_void_p
+        registry = self._function(self._library, "ggml_backend_reg_by_name", pointer, text)
+        find = self._function(
+            self._library, "ggml_backend_reg_get_proc_address", pointer, pointer, text
+        )
+        function = find(registry(b"RPC"), b"ggml_backend_rpc_add_server")
+        server = ctypes.CFUNCTYPE(pointer, text)(function)(address.encode())
+        register = self._function(self._library, "ggml_backend_register", None, pointer)
+        if not server:
+            raise ValueError(f"no llama.cpp RPC worker answers at {address}")
+        register(server)
 
     def verify(self, tensor: Tensor) -> None:
         """Compare the layout with the library's own view of a live tensor.

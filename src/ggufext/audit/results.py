@@ -11,7 +11,7 @@ if TYPE_CHECKING:
 
     from ggufext.errors import ModelWarning
 
-#: A 95 % interval, (low, high), both in [0, 1].
+#: A 95 % interval, (low, high), both in [0, 1]; of a difference both in [−1, 1].
 Interval = tuple[float, float]
 
 
@@ -64,12 +64,16 @@ class Cell:
 
 @dataclass(frozen=True, slots=True)
 class LengthAccuracy:
-    """Pooled accuracy of one length; None where it was not measured."""
+    """Pooled accuracy of one length; None where it was not measured.
+
+    `substring` is the share of answers in which the key stands anywhere.
+    """
 
     length: int
     accuracy: float | None
     interval: Interval | None
     trials: int
+    substring: float | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -155,10 +159,14 @@ class CheckResult:
     prompts_hash : str
         SHA-256 of all prompts in order.
     versions : mapping of str to str
+    settings : mapping of str to str
+        What was asked for, by the names of `PasskeyRequest` and the engine's settings.
     memory_plan : MemoryPlan or None
         None for a server.
     threshold : float
         Accuracy that the effective length asks for.
+    train_length : int or None
+        Length the model was trained on, tokens; None where it is not known.
     conditions : tuple of Condition
     comparisons : tuple of Comparison
     tokens_evaluated, tokens_naive : int
@@ -175,8 +183,10 @@ class CheckResult:
     seed: int
     prompts_hash: str
     versions: Mapping[str, str]
+    settings: Mapping[str, str]
     memory_plan: MemoryPlan | None
     threshold: float
+    train_length: int | None
     conditions: tuple[Condition, ...]
     comparisons: tuple[Comparison, ...]
     tokens_evaluated: int

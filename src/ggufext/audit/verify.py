@@ -2,23 +2,19 @@
 
 from __future__ import annotations
 
-import math
 import struct
 from importlib.util import find_spec
 from typing import TYPE_CHECKING, NoReturn
 
+from ggufext.audit.expectation import differences, of_plan
 from ggufext.audit.rope_nodes import ContextSettings, observe
 from ggufext.editing.inspection import facts_of
 from ggufext.errors import EditError
-from ggufext.planning.methods import Method
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
     from pathlib import Path
 
-    from ggufext.audit.rope_nodes import RopeNode
     from ggufext.header.header import Value
-    from ggufext.header.model import LayerFacts
     from ggufext.planning.plan import Plan
 
 #: Context of the run that shows what llama.cpp does: the file's own would need its whole cache.
@@ -75,33 +71,14 @@ def _by_llama_cpp(path: Path, plan: Plan) -> str:
             f"{plan.target_length:,}",
         )
     layers = facts_of(path).layers
-    for node in seen.rope_nodes:
-        for name, found, planned in _compared(node, plan, layers[node.layer]):
-            if not math.isclose(found, planned, rel_tol=1e-6):
-                _differs(
-                    path,
-                    f"llama.cpp rotates {node.tensor} of layer {node.layer} with {name} "
-                    f"{found:g}, planned {planned:g}",
-                )
+    expected = [of_plan(plan, layer) for layer in layers]
+    for difference in differences(seen.rope_nodes, expected):
+        _differs(path, difference)
     moved = sum(layer.moves for layer in layers)
     return (
         f"llama.cpp loads the file and rotates {moved} of {len(layers)} layers as planned, the "
         "others as before"
     )
-
-
-def _compared(node: RopeNode, plan: Plan, layer: LayerFacts) -> Iterator[tuple[str, float, float]]:
-    """What is compared of one node: name, found and planned value."""
-    scale = 1.0 / plan.freq_scale_factor if layer.moves else 1.0
-    yield "base", node.freq_base, plan.freq_base.after if layer.moves else layer.freq_base
-    yield "scale", node.freq_scale, scale
-    yield "attention factor", node.attn_factor, 1.0
-    if scale != 1.0:
-        # Where nothing is scaled, YaRN's mix has two equal sides.
-        yarn = plan.method is Method.YARN
-        yield "yarn mix", node.ext_factor, 1.0 if yarn else 0.0
-        if yarn:
-            yield "original length", node.n_ctx_orig, plan.train_length.value
 
 
 def _same(found: object, planned: Value) -> bool:

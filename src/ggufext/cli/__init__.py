@@ -13,7 +13,7 @@ from ggufext.cli.output import show_error
 from ggufext.errors import GgufextError
 
 #: Commands by name; each lies in the module of its name and is loaded when it is called.
-_COMMANDS = ("inspect", "plan", "rewrite", "undo", "recover")
+_COMMANDS = ("inspect", "plan", "rewrite", "undo", "recover", "check")
 
 
 class _Commands(click.Group):
@@ -41,11 +41,15 @@ def cli() -> None:
     ggufext plan model.gguf --target 32k       every method side by side, nothing written
     ggufext rewrite model.gguf --target 32k    write the RoPE metadata in place
     ggufext undo model.gguf                    the exact original bytes again
+    ggufext check model.gguf --lengths 8k,32k  where it still finds a key, with what certainty
     """  # noqa: D301 - click's mark of lines to be kept as they are
 
 
 def main() -> None:
-    """Run the command line: exit 0 done, 1 refused or failed, 2 usage, 130 interrupted."""
+    """Run the command line.
+
+    Exit 0 done, 1 refused or failed, 2 usage, 3 a required bound was missed, 130 interrupted.
+    """
     as_json = "--json" in sys.argv[1:]
     try:
         cli.main(standalone_mode=False)

@@ -1,0 +1,206 @@
+"""Conditions: ways of running one model file on the same prompts, without editing it."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from ggufext.audit.engines import SelfExtend
+from ggufext.audit.expectation import Expected, of_facts, of_plan
+from ggufext.editing.files import FileSystem
+from ggufext.editing.opening import open_model
+from ggufext.errors import ModelWarning, PlanError
+from ggufext.header.model import DEFAULT_FREQ_BASE, model_facts
+from ggufext.planning.methods import Method
+from ggufext.planning.plan import plan
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+    from pathlib import Path
+
+    from ggufext.header.header import Header
+    from ggufext.header.model import ModelFacts
+
+_SELF_EXTEND = re.compile(r"self-extend:g=(?P<group>\d+),w=(?P<window>\d+)")
+
+Override = bool | int | float | str
+
+
+@dataclass(frozen=True, slots=True)
+class Condition:
+    """One way of running the file.
+
+    Attributes
+    ----------
+    name : str
+        As it was asked for: ``"file"``, ``"native"``, ``"planned:gamma"`` …
+    kv_overrides : tuple of (str, value)
+        Metadata that stands in for the file's.
+    self_extend : SelfExtend or None
+    expected : tuple of Expected or None
+        Rotation of each layer; None where the file scales in a way that is not compared.
+    short_context : int or None
+        Up to this context, tokens, a longrope file uses other factors than above it.
+    warnings : tuple of ModelWarning
+    """
+
+    name: str
+    kv_overrides: tuple[tuple[str, Override], ...]
+    self_extend: SelfExtend | None
+    expected: tuple[Expected, ...] | None
+    short_context: int | None
+    warnings: tuple[ModelWarning, ...] = ()
+
+
+def conditions(
+    path: Path, names: Sequence[str], *, target_length: int, train_length: int | None = None
+) -> tuple[Condition, ...]:
+    """What each named condition means for a file.
+
+    Parameters
+    ----------
+    path : Path
+    names : sequence of str
+        ``"file"``, ``"native"``, ``"planned:METHOD"``, ``"self-extend:g=G,w=W"``.
+    target_length : int
+        Tokens that a planned condition extends to.
+    train_length : int, optional
+        The real training length in tokens, where the file says something else.
+
+    Raises
+    ------
+    PlanError
+        ``unknown_condition``, ``native_unknown``, and the planning's own.
+    HeaderError
+    """
+    with open_model(FileSystem(), path, writing=False) as model:
+        now, original = model.header, model.original
+        edited = model.history is not None
+    found = model_facts(now)
+    facts = model_facts(original, train_length=train_length)
+
+    def resolve(name: str) -> Condition:
+        if name == "file":
+            return _as_it_is(name, found, None)
+        if name == "native":
+            return _native(name, now, original, facts, edited)
+        if name.startswith("planned:"):
+            overrides = _undoing(now, original, facts)
+            return _planned(name, facts, overrides, target_length)
+        if match := _SELF_EXTEND.fullmatch(name):
+            return _as_it_is(name, found, _self_extend(name, match))
+        raise PlanError(
+            code="unknown_condition",
+            message=f"condition {name!r}; there are file, native, planned:METHOD (gamma, ntk, "
+            "yarn, linear) and self-extend:g=4,w=512",
+        )
+
+    return tuple(resolve(name) for name in dict.fromkeys(names))
+
+
+def _as_it_is(name: str, facts: ModelFacts, self_extend: SelfExtend | None) -> Condition:
+    scaling = facts.scaling
+    known = scaling.attention_factor == 1.0 and not scaling.factor_tensors
+    longrope = scaling.type == "longrope"
+    return Condition(
+        name=name,
+        kv_overrides=(),
+        self_extend=self_extend,
+        expected=tuple(of_facts(facts, layer) for layer in facts.layers)
+        if known and not longrope
+        else None,
+        short_context=scaling.original_context_length if longrope else None,
+    )
+
+
+def _self_extend(name: str, match: re.Match[str]) -> SelfExtend:
+    group, window = int(match["group"]), int(match["window"])
+    if group < 2 or window < group or window % group:
+        raise PlanError(
+            code="unknown_condition",
+            message=f"condition {name!r}; the group must be 2 or more, and the window a multiple "
+            "of it",
+        )
+    return SelfExtend(group=group, window=window)
+
+
+def _native(name: str, now: Header, original: Header, facts: ModelFacts, edited: bool) -> Condition:
+    base = _as_it_is(name, facts, None)
+    warnings: tuple[ModelWarning, ...] = ()
+    if not edited:
+        warnings = (
+            ModelWarning(
+                "native_is_file",
+                "the file carries no edit of ours, so native is the file as it is",
+            ),
+        )
+    return Condition(
+        name=name,
+        kv_overrides=_undoing(now, original, facts),
+        self_extend=None,
+        expected=base.expected,
+        short_context=base.short_context,
+        warnings=warnings,
+    )
+
+
+def _undoing(now: Header, original: Header, facts: ModelFacts) -> tuple[tuple[str, Override], ...]:
+    """Metadata that makes an edited file behave like its original."""
+    overrides: list[tuple[str, Override]] = []
+    for key, _ in facts.metadata:
+        present = now.value(key) if key in now.keys else None
+        native = original.value(key) if key in original.keys else None
+        if present == native:
+            continue
+        before = _meaning_of_absence(key, facts) if native is None else native
+        if not isinstance(before, (bool, int, float, str)):
+            raise PlanError(
+                code="native_unknown",
+                field=key,
+                message="was edited, and its original value cannot be given to llama.cpp from "
+                "outside; undo the edit on a copy and check that",
+            )
+        overrides.append((key, before))
+    return tuple(overrides)
+
+
+def _meaning_of_absence(key: str, facts: ModelFacts) -> Override | None:
+    """What llama.cpp takes where a key is absent."""
+    meanings: dict[str, Override] = {
+        "rope.freq_base": DEFAULT_FREQ_BASE,
+        "rope.scaling.type": "linear",
+        "rope.scaling.factor": 1.0,
+        "rope.scaling.original_context_length": facts.train_length,
+    }
+    return meanings.get(key.removeprefix(f"{facts.architecture}."))
+
+
+def _planned(
+    name: str,
+    facts: ModelFacts,
+    undoing: tuple[tuple[str, Override], ...],
+    target_length: int,
+) -> Condition:
+    wanted = name.removeprefix("planned:")
+    try:
+        method = Method(wanted)
+    except ValueError:
+        raise PlanError(
+            code="unknown_condition",
+            message=f"condition {name!r}; the methods are "
+            f"{', '.join(method.value for method in Method)}",
+        ) from None
+    planned = plan(facts, target_length=target_length, method=method)
+    overrides = dict(undoing)
+    for edit in planned.edits:
+        # Plans edit scalars; a list could not be given to llama.cpp from outside.
+        assert isinstance(edit.after, (bool, int, float, str))
+        overrides[edit.key] = edit.after
+    return Condition(
+        name=name,
+        kv_overrides=tuple(overrides.items()),
+        self_extend=None,
+        expected=tuple(of_plan(planned, layer) for layer in facts.layers),
+        short_context=None,
+    )

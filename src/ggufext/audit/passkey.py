@@ -1,0 +1,352 @@
+"""The passkey audit: ask a model for keys at every length and depth, and record the answers."""
+
+from __future__ import annotations
+
+import platform
+import time
+from dataclasses import dataclass
+from enum import Enum
+from typing import TYPE_CHECKING, Any
+
+from ggufext import __version__
+from ggufext.audit.answers import judge
+from ggufext.audit.prompts import PromptPlan, prompt_set, prompts_hash
+from ggufext.audit.records import Record, Records
+from ggufext.audit.results import Mode, Trial
+from ggufext.errors import EngineError, ModelWarning, PlanError
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping, Sequence
+    from pathlib import Path
+
+    from ggufext.audit.engines import Engine
+    from ggufext.audit.prompts import Question
+    from ggufext.audit.results import MemoryPlan
+    from ggufext.errors import GgufextError
+
+#: Shortest and longest length taken for real, tokens.
+_SHORTEST, _LONGEST = 64, 2**31 - 1
+
+#: Room for the answer of a chat model, which may say a sentence first.
+_CHAT_ANSWER_TOKENS = 64
+
+
+class Template(Enum):
+    """Whether prompts are put into the model's chat template."""
+
+    AUTO = "auto"
+    """Where the model brings one."""
+    NONE = "none"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PasskeyRequest:
+    """What to ask.
+
+    Attributes
+    ----------
+    lengths : tuple of int
+        Tokens of prompt and answer.
+    depths : int
+        Equal depth bins of a length, 1 … 100.
+    trials : int
+        Trials a cell, each in a text of its own.
+    mode : Mode
+    seed : int
+    conditions : tuple of str
+        See `ggufext.audit.conditions.conditions`.
+    target_length : int or None
+        What planned conditions extend to, tokens; the longest length when absent.
+    train_length : int or None
+        The real training length in tokens, where the file says something else.
+    template : Template
+    answer_tokens : int or None
+        Longest answer; by default the key's own tokens, 64 for chat models.
+    records : Path or None
+        File that finished trials are written to, a JSON line each.
+    resume : bool
+        Go on with that file.
+    """
+
+    lengths: tuple[int, ...]
+    depths: int = 10
+    trials: int = 5
+    mode: Mode = Mode.STANDARD
+    seed: int = 0
+    conditions: tuple[str, ...] = ("file",)
+    target_length: int | None = None
+    train_length: int | None = None
+    template: Template = Template.AUTO
+    answer_tokens: int | None = None
+    records: Path | None = None
+    resume: bool = False
+
+    def __post_init__(self) -> None:
+        """Refuse what cannot be asked.
+
+        Raises
+        ------
+        PlanError
+            ``nothing_to_measure``, ``target_absurd``.
+        """
+        if not (self.lengths and self.conditions and self.depths > 0 and self.trials > 0):
+            raise PlanError(
+                code="nothing_to_measure",
+                message="at least one length, condition, depth and trial is needed",
+            )
+        for length in self.lengths:
+            if not _SHORTEST <= length <= _LONGEST:
+                raise PlanError(
+                    code="target_absurd",
+                    message=f"length of {length:,} tokens; lengths go from {_SHORTEST} to "
+                    f"{_LONGEST:,}",
+                )
+
+
+class Stop(Enum):
+    """Why a run ended before its last question."""
+
+    INTERRUPTED = "interrupted"
+    """Ctrl-C."""
+    FAILED = "failed"
+    """The engine died or refused; `PasskeyRun.failure` says how."""
+
+
+@dataclass(frozen=True, slots=True)
+class RunNotes:
+    """What is known before the first question, and again whenever something was decided.
+
+    Attributes
+    ----------
+    questions : int
+        Questions of the whole run, over all conditions; those of a resumed run included.
+    tokens : int
+        Tokens that the run is expected to evaluate: what a progress bar counts.
+    memory_plan : MemoryPlan or None
+    warnings : tuple of ModelWarning
+    finished : int
+        Questions that a resumed run has answered before.
+    """
+
+    questions: int
+    tokens: int
+    memory_plan: MemoryPlan | None
+    warnings: tuple[ModelWarning, ...]
+    finished: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class PasskeyRun:
+    """Everything a run measured, complete or cut short.
+
+    Attributes
+    ----------
+    path : str
+        The model file or the server's address.
+    engine : str
+    mode : Mode
+    seed : int
+    train_length : int or None
+        Training length T of the model before any edit of ours, tokens; None for a server.
+    trials : tuple of Trial
+        `Trial.depth` is the middle of the depth bin; one trial a (condition, text, length, bin).
+    prompts_hash : str
+        SHA-256 of all prompts in order.
+    tokens_evaluated, tokens_naive : int
+    memory_plan : MemoryPlan or None
+    versions : mapping of str to str
+    seconds : float
+    complete : bool
+    stop : Stop or None
+        None for a complete run.
+    failure : GgufextError or None
+        What ended a run with `Stop.FAILED`.
+    audited : tuple of str
+        What the ROPE-node audit compared, a sentence a condition.
+    warnings : tuple of ModelWarning
+    """
+
+    path: str
+    engine: str
+    mode: Mode
+    seed: int
+    train_length: int | None
+    trials: tuple[Trial, ...]
+    prompts_hash: str
+    tokens_evaluated: int
+    tokens_naive: int
+    memory_plan: MemoryPlan | None
+    versions: Mapping[str, str]
+    seconds: float
+    complete: bool
+    stop: Stop | None
+    failure: GgufextError | None
+    audited: tuple[str, ...]
+    warnings: tuple[ModelWarning, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Session:
+    """One condition in one context: lengths that share it, and how to open it."""
+
+    condition: str
+    lengths: tuple[int, ...]
+    open: Callable[[], None]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Prepared:
+    """A run that is ready to start: everything that can be refused was refused before.
+
+    Attributes
+    ----------
+    path, engine_name, train_length, memory_plan, versions, audited, warnings
+        See `PasskeyRun`.
+    engine : Engine
+    prompts : PromptPlan
+    sessions : tuple of Session
+    identity : mapping
+        What a resumed run must share beyond its prompts.
+    """
+
+    path: str
+    engine_name: str
+    engine: Engine
+    prompts: PromptPlan
+    sessions: tuple[Session, ...]
+    identity: Mapping[str, Any]
+    train_length: int | None
+    memory_plan: MemoryPlan | None
+    versions: Mapping[str, str]
+    audited: tuple[str, ...]
+    warnings: tuple[ModelWarning, ...]
+
+
+def measure(
+    run: Prepared, request: PasskeyRequest, notify: Callable[[Trial | RunNotes], None]
+) -> PasskeyRun:
+    """Ask every question that is not answered yet, and close the engine.
+
+    Ctrl-C and the engine's death end the run early; what was measured is returned.
+
+    Raises
+    ------
+    EngineError
+        Before the first question: ``length_too_short``, ``records_exist``, ``resume_mismatch``.
+    """
+    started = time.monotonic()
+    records: Records | None = None
+    stop: Stop | None = None
+    failure: GgufextError | None = None
+    ended: list[ModelWarning] = []
+    try:
+        questions = prompt_set(run.prompts, run.engine.counts)
+        digest = prompts_hash(questions)
+        records = Records(
+            request.records, {**run.identity, "prompts_hash": digest}, resume=request.resume
+        )
+        asked = sum(
+            question.length in session.lengths for session in run.sessions for question in questions
+        )
+        tokens = sum(_expected_tokens(questions, session.lengths) for session in run.sessions)
+        finished = len(records.finished)
+        notify(RunNotes(asked, tokens, run.memory_plan, run.warnings, finished))
+        try:
+            for session in run.sessions:
+                _ask_all(run, session, questions, records, notify)
+        except KeyboardInterrupt:
+            stop = Stop.INTERRUPTED
+            ended.append(ModelWarning("interrupted", "the run was interrupted"))
+        except EngineError as error:
+            stop, failure = Stop.FAILED, error
+            ended.append(ModelWarning(error.code, error.message))
+    finally:
+        run.engine.close()
+        if records is not None:
+            records.close()
+    return PasskeyRun(
+        path=run.path,
+        engine=run.engine_name,
+        mode=request.mode,
+        seed=request.seed,
+        train_length=run.train_length,
+        trials=tuple(record.trial for record in records.finished),
+        prompts_hash=digest,
+        tokens_evaluated=sum(record.evaluated for record in records.finished),
+        tokens_naive=sum(record.naive for record in records.finished),
+        memory_plan=run.memory_plan,
+        versions={"ggufext": __version__, "python": platform.python_version(), **run.versions},
+        seconds=time.monotonic() - started,
+        complete=stop is None,
+        stop=stop,
+        failure=failure,
+        audited=run.audited,
+        warnings=(*run.warnings, *run.engine.warnings(), *ended),
+    )
+
+
+def _ask_all(
+    run: Prepared,
+    session: Session,
+    questions: Sequence[Question],
+    records: Records,
+    notify: Callable[[Trial | RunNotes], None],
+) -> None:
+    known = {
+        (trial.text, trial.length, trial.depth)
+        for trial in (record.trial for record in records.finished)
+        if trial.condition == session.condition
+    }
+    waiting = [
+        question
+        for question in questions
+        if question.length in session.lengths
+        and (question.text, question.length, question.depth) not in known
+    ]
+    if not waiting:
+        return
+    session.open()
+    for question in waiting:
+        answer = run.engine.ask(question.parts, key=question.key, tokens=run.prompts.answer_tokens)
+        judgement = judge(answer.text, question.key)
+        trial = Trial(
+            condition=session.condition,
+            text=question.text,
+            length=question.length,
+            depth=question.depth,
+            distance=question.distance,
+            hit=judgement.hit if answer.measured else None,
+            substring=judgement.substring if answer.measured else None,
+        )
+        records.append(Record(trial, answer.text, answer.evaluated, answer.naive))
+        notify(trial)
+
+
+def _expected_tokens(questions: Sequence[Question], lengths: Sequence[int]) -> int:
+    """Tokens to evaluate when every prompt reuses what it shares with the one before."""
+    total, before = 0, None
+    for question in (question for question in questions if question.length in lengths):
+        shared = 0
+        if before is not None and before.text == question.text:
+            pairs = zip(before.parts, question.parts, strict=False)
+            same = next(
+                (index for index, (a, b) in enumerate(pairs) if a != b),
+                min(len(before.parts), len(question.parts)),
+            )
+            shared = question.tokens * same // len(question.parts)
+        total += question.tokens - shared
+        before = question
+    return total
+
+
+def answer_tokens(request: PasskeyRequest, engine: Engine, *, chat: bool) -> int:
+    """Tokens to keep free for an answer.
+
+    A model that goes on with the sentence is stopped after as many tokens as the longest key
+    has: what it says next is not its answer.
+    """
+    if request.answer_tokens is not None:
+        return request.answer_tokens
+    if chat:
+        return _CHAT_ANSWER_TOKENS
+    return max(engine.counts([f" {key}" for key in ("10000", "48213", "70707", "99999")]))

@@ -1,0 +1,77 @@
+"""The passkey audit of a model behind a server."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from ggufext.audit.engines.server import Server
+from ggufext.audit.passkey import PasskeyRun, Prepared, Session, answer_tokens, measure
+from ggufext.audit.prompts import PromptPlan
+from ggufext.errors import PlanError
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from ggufext.audit.engines.server import ServerSettings
+    from ggufext.audit.passkey import PasskeyRequest, RunNotes
+    from ggufext.audit.results import Trial
+
+
+def check_server(
+    settings: ServerSettings,
+    request: PasskeyRequest,
+    notify: Callable[[Trial | RunNotes], None],
+) -> PasskeyRun:
+    """Audit the model of a server, in plain text.
+
+    Parameters
+    ----------
+    settings : ServerSettings
+    request : PasskeyRequest
+        The only condition is ``"file"``: a server runs what it has loaded.
+    notify : callable
+        Hears `RunNotes` before the first question and every `Trial` as it is measured.
+
+    Raises
+    ------
+    PlanError
+        ``condition_needs_file``.
+    EngineError
+        Before the first question: ``server_unreachable``, ``server_not_understood``,
+        ``length_too_short`` …
+    """
+    others = [name for name in request.conditions if name != "file"]
+    if others:
+        raise PlanError(
+            code="condition_needs_file",
+            message=f"condition {others[0]!r}; a server runs the model as it has loaded it: "
+            "check the file for other conditions, or start servers with them",
+        )
+    server = Server(settings)
+    lengths = tuple(sorted(set(request.lengths)))
+    prompts = PromptPlan(
+        mode=request.mode,
+        lengths=lengths,
+        depths=request.depths,
+        texts=request.trials,
+        seed=request.seed,
+        answer_tokens=answer_tokens(request, server, chat=False),
+        lead=1,  # most servers put a BOS token before the text
+        trail=0,
+        chat=False,
+        split=1,
+    )
+    run = Prepared(
+        path=server.address,
+        engine_name=f"server ({server.model})",
+        engine=server,
+        prompts=prompts,
+        sessions=(Session("file", lengths, lambda: None),),
+        identity={"server": server.address, "model": server.model},
+        train_length=None,
+        memory_plan=None,
+        versions={},
+        audited=(),
+        warnings=(),
+    )
+    return measure(run, request, notify)

@@ -1,0 +1,262 @@
+"""The report as one HTML page that loads nothing: no script, no font, no picture from elsewhere."""
+
+from __future__ import annotations
+
+from importlib.resources import files
+from typing import TYPE_CHECKING
+
+from ggufext.audit.report import as_json
+from ggufext.audit.report.colours import STOPS, hexadecimal
+from ggufext.audit.report.elements import document, element
+from ggufext.audit.report.sentences import (
+    accuracy_text,
+    cell_text,
+    depths_text,
+    distances_text,
+    effective_text,
+    lost_text,
+    memory_lines,
+    model_name,
+    notes,
+    p_text,
+    percent,
+    run_line,
+    tokens_text,
+    verdict_text,
+)
+from ggufext.audit.report.svg import heatmap, key, length_chart
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+    from xml.etree.ElementTree import Element
+
+    from ggufext.audit.results import CheckResult, Condition, Profile
+
+#: Nothing may be loaded or run, whatever a model file managed to write into this page.
+_POLICY = "default-src 'none'; style-src 'unsafe-inline'; base-uri 'none'; form-action 'none'"
+
+_LIMITS = (
+    "A key that is found shows that this model can copy a number out of filler text from that "
+    "distance. It does not show that it can reason over, summarize or combine what stands there, "
+    "nor that quality at short lengths is unchanged. Intervals are at 95 %; a cell of few answers "
+    "has a wide one."
+)
+
+
+def page(result: CheckResult) -> str:
+    """The whole HTML document, UTF-8, with the numbers of every picture in a table."""
+    title = f"Passkey audit of {model_name(result)}"
+    head = element(
+        "head",
+        element("meta", attributes={"charset": "utf-8"}),
+        _meta("http-equiv", "Content-Security-Policy", _POLICY),
+        _meta("name", "viewport", "width=device-width, initial-scale=1"),
+        _meta("name", "color-scheme", "light dark"),
+        element("title", title),
+        element("style", _style()),
+    )
+    main = element(
+        "main",
+        element("h1", title),
+        element("p", run_line(result), attributes={"class": "soft"}),
+        *_summary(result),
+        *_lengths(result),
+        *(part for i, c in enumerate(result.conditions) for part in _condition(result, c, i)),
+        *_comparisons(result),
+        element("h2", "What this does not prove"),
+        element("p", _LIMITS),
+        *_reproduction(result),
+        attributes={"id": "report"},
+    )
+    skip = element("a", "Skip to the report", attributes={"href": "#report", "class": "skip"})
+    return document(element("html", head, element("body", skip, main), attributes={"lang": "en"}))
+
+
+def _meta(kind: str, name: str, content: str) -> Element:
+    return element("meta", attributes={kind: name, "content": content})
+
+
+def _style() -> str:
+    return (files("ggufext.audit.report") / "page.css").read_text(encoding="utf-8")
+
+
+def _summary(result: CheckResult) -> list[Element]:
+    sentences = [
+        element(
+            "li",
+            element("strong", condition.name),
+            " ",
+            effective_text(condition, result.threshold),
+        )
+        for condition in result.conditions
+    ]
+    caution = [element("li", element("strong", "Note"), " ", note) for note in notes(result)]
+    return [
+        element("ul", *sentences),
+        *([element("ul", *caution, attributes={"class": "caution"})] if caution else []),
+    ]
+
+
+def _lengths(result: CheckResult) -> list[Element]:
+    lengths = sorted({x.length for c in result.conditions for x in c.lengths})
+    if not lengths:
+        return []
+    rows: list[tuple[str, list[str]]] = []
+    for condition in result.conditions:
+        by_length = {x.length: accuracy_text(x.accuracy, x.interval) for x in condition.lengths}
+        rows.append((condition.name, [by_length[length] for length in lengths]))
+    legend = [
+        element("li", key(number), condition.name)
+        for number, condition in enumerate(result.conditions)
+    ]
+    return [
+        element("h2", "Keys found by length"),
+        element("ul", *legend, attributes={"class": "legend"}),
+        length_chart(result),
+        element(
+            "p",
+            f"Dashed line: {percent(result.threshold)} of the keys, which the effective length "
+            "asks for.",
+            attributes={"class": "soft"},
+        ),
+        _table(
+            "Share of keys found at each length, all depths together, with 95 % intervals",
+            ["condition", *(f"{length:,} tokens" for length in lengths)],
+            rows,
+        ),
+    ]
+
+
+def _condition(result: CheckResult, condition: Condition, number: int) -> list[Element]:
+    lengths = sorted({cell.length for cell in condition.cells})
+    depths = sorted({cell.depth for cell in condition.cells})
+    cells = {(cell.length, cell.depth): cell_text(cell) for cell in condition.cells}
+    table = _table(
+        f"Keys found by {condition.name}, of the answers of each cell, with 95 % intervals",
+        ["depth", *(f"{length:,} tokens" for length in lengths)],
+        [(percent(depth), [cells[length, depth] for length in lengths]) for depth in depths],
+    )
+    picture = heatmap(condition, number=number, train_length=result.train_length)
+    lost = condition.lost_in_the_middle
+    profiles = element(
+        "details",
+        element("summary", f"Profiles of {condition.name} by depth and by distance"),
+        element(
+            "div",
+            _profile_table("By depth of the key in the text", condition.depths, depths=True),
+            _profile_table(
+                "By distance between key and question, in tokens", condition.distances, depths=False
+            ),
+            attributes={"class": "beside"},
+        ),
+    )
+    return [
+        element("h2", f"Condition {condition.name}"),
+        element("div", picture, table, attributes={"class": "beside"}),
+        _scale(),
+        *([element("p", "Lost in the middle: " + lost_text(lost))] if lost else []),
+        profiles,
+    ]
+
+
+def _scale() -> Element:
+    stops = ", ".join(f"{hexadecimal(colour)} {100 * at:.0f}%" for at, colour in STOPS)
+    bar = element(
+        "span",
+        attributes={"class": "bar", "style": f"background: linear-gradient(90deg, {stops})"},
+    )
+    return element(
+        "div",
+        "0 %",
+        bar,
+        "100 % of the keys; hatched, n/m: not measured; dashed line: training length",
+        attributes={"class": "scale soft"},
+    )
+
+
+def _profile_table(caption: str, bins: Sequence[Profile], *, depths: bool) -> Element:
+    rows = [
+        (
+            depths_text(bin_) if depths else distances_text(bin_),
+            [accuracy_text(bin_.accuracy, bin_.interval), f"{bin_.trials:,}"],
+        )
+        for bin_ in bins
+    ]
+    return _table(caption, ["depth" if depths else "tokens", "keys found", "answers"], rows)
+
+
+def _comparisons(result: CheckResult) -> list[Element]:
+    if not result.comparisons:
+        return []
+    rows = [
+        (f"{c.a} against {c.b}", [f"{c.only_a}", f"{c.only_b}", p_text(c.p), verdict_text(c)])
+        for c in result.comparisons
+    ]
+    return [
+        element("h2", "Conditions compared on the same prompts"),
+        _table(
+            "McNemar's exact test of the prompts that both answered",
+            ["pair", "found by the first only", "by the second only", "p", "reading"],
+            rows,
+        ),
+    ]
+
+
+def _reproduction(result: CheckResult) -> list[Element]:
+    facts = {
+        "file or server": result.path,
+        "engine": result.engine,
+        "mode": result.mode.value,
+        "seed": f"{result.seed}",
+        "SHA-256 of the prompts": result.prompts_hash,
+        "cost": tokens_text(result),
+        "complete": "yes" if result.complete else "no",
+        **result.settings,
+        **result.versions,
+    }
+    pairs = [
+        part
+        for name, value in facts.items()
+        for part in (element("dt", name), element("dd", value))
+    ]
+    return [
+        element("h2", "To repeat it"),
+        element("dl", *pairs),
+        *(element("p", line) for line in memory_lines(result)),
+        element(
+            "details",
+            element("summary", "Everything as JSON"),
+            element(
+                "pre",
+                as_json(result),
+                attributes={"tabindex": "0", "role": "region", "aria-label": "Result as JSON"},
+            ),
+        ),
+    ]
+
+
+def _table(caption: str, heads: Sequence[str], rows: Sequence[tuple[str, list[str]]]) -> Element:
+    head = element("tr", *(element("th", text, attributes={"scope": "col"}) for text in heads))
+    body = [
+        element(
+            "tr",
+            element("th", name, attributes={"scope": "row"}),
+            *(element("td", text, attributes=_look(text)) for text in values),
+        )
+        for name, values in rows
+    ]
+    table = element(
+        "table", element("caption", caption), element("thead", head), element("tbody", *body)
+    )
+    # A wide table scrolls in a region of its own, which the keyboard must reach.
+    return element(
+        "div",
+        table,
+        attributes={"class": "scroll", "tabindex": "0", "role": "region", "aria-label": caption},
+    )
+
+
+def _look(text: str) -> dict[str, str]:
+    if text == "not measured":
+        return {"class": "missing"}
+    return {}

@@ -1,0 +1,177 @@
+"""What the reports say in words: the same sentences in the terminal and on the page."""
+
+from __future__ import annotations
+
+from pathlib import PurePath
+from typing import TYPE_CHECKING
+
+from ggufext.audit.results import Mode
+from ggufext.errors import printable
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from ggufext.audit.results import (
+        Cell,
+        CheckResult,
+        Comparison,
+        Condition,
+        Interval,
+        LostInTheMiddle,
+        Profile,
+    )
+
+NOT_MEASURED = "not measured"
+
+#: A p value below this is called a difference.
+_SIGNIFICANT = 0.05
+
+_MODES = {
+    Mode.STANDARD: "standard mode: one key in a text of its own",
+    Mode.SWEEP: "sweep mode: many labelled keys in one text, which is harder",
+}
+
+
+def model_name(result: CheckResult) -> str:
+    """The last part of the file's path, or the server's address; safe to print."""
+    path = result.path
+    return printable(path if "://" in path else PurePath(path).name, 120)
+
+
+def run_line(result: CheckResult) -> str:
+    """Engine, mode and seed."""
+    return f"{printable(result.engine, 80)}, {_MODES[result.mode]}, seed {result.seed}" + (
+        f", trained on {result.train_length:,} tokens" if result.train_length else ""
+    )
+
+
+def percent(share: float) -> str:
+    """0.95 as ``95 %``; a value that is not whole is never shown as 0 or 100."""
+    if 0 < share < 0.005:
+        return "<1 %"
+    if 0.995 <= share < 1:
+        return ">99 %"
+    return f"{100 * share:.0f} %"
+
+
+def interval_text(interval: Interval | None) -> str:
+    """(0.76, 0.99) as ``76–99 %``."""
+    if interval is None:
+        return NOT_MEASURED
+    return f"{100 * interval[0]:.0f}–{100 * interval[1]:.0f} %"
+
+
+def accuracy_text(accuracy: float | None, interval: Interval | None) -> str:
+    """``95 % (76–99 %)``."""
+    if accuracy is None:
+        return NOT_MEASURED
+    return f"{percent(accuracy)} ({interval_text(interval)})"
+
+
+def cell_text(cell: Cell) -> str:
+    """Hits of trials with the interval."""
+    if cell.hits is None:
+        return NOT_MEASURED
+    return f"{cell.hits} of {cell.trials} ({interval_text(cell.interval)})"
+
+
+def depths_text(bin_: Profile) -> str:
+    """Bin of depths in percent."""
+    return f"{100 * bin_.start:.0f}–{100 * bin_.end:.0f} %"
+
+
+def distances_text(bin_: Profile) -> str:
+    """Bin of distances in tokens, both ends in it."""
+    return (
+        f"{bin_.start:,.0f}–{bin_.end - 1:,.0f}"
+        if bin_.end - bin_.start > 1
+        else f"{bin_.start:,.0f}"
+    )
+
+
+def effective_text(condition: Condition, threshold: float) -> str:
+    """Effective length in a sentence."""
+    bound = f"at least {percent(threshold)} of the keys"
+    if condition.effective_length is None:
+        return f"effective length {NOT_MEASURED}"
+    found = (
+        f"finds {bound} up to {condition.effective_length:,} tokens"
+        if condition.effective_length
+        else f"finds {bound} at no tested length from the shortest on"
+    )
+    if condition.effective_length_interval is None:
+        return found
+    low, high = condition.effective_length_interval
+    return f"{found} (95 % interval {low:,}" + (f" to {high:,})" if high > low else ")")
+
+
+def lost_text(lost: LostInTheMiddle) -> str:
+    """Lost-in-the-middle index in a sentence, in percentage points."""
+    low, high = lost.interval
+    if high < 0:
+        verdict = "keys in the middle are lost more often"
+    elif low > 0:
+        verdict = "keys in the middle are found more often"
+    else:
+        verdict = "no difference shown"
+    return (
+        f"middle third against outer thirds {points(lost.difference)} points "
+        f"({points(low)} to {points(high)}): {verdict}"
+    )
+
+
+def points(difference: float) -> str:
+    """−0.07 as ``−7``, in percentage points."""
+    rounded = round(100 * difference)
+    return f"{rounded:+d}".replace("-", "−") if rounded else "0"
+
+
+def comparison_text(found: Comparison) -> str:
+    """McNemar's test in a sentence."""
+    a, b = printable(found.a, 60), printable(found.b, 60)
+    counts = f"found by {a} only {found.only_a}, by {b} only {found.only_b}"
+    return f"{a} against {b}: {verdict_text(found)} ({counts}, {p_text(found.p)})"
+
+
+def verdict_text(found: Comparison) -> str:
+    """What McNemar's test allows to say."""
+    if found.p >= _SIGNIFICANT:
+        return "no difference shown"
+    return f"{printable(found.a if found.only_a > found.only_b else found.b, 60)} finds more"
+
+
+def p_text(p: float) -> str:
+    """McNemar's p; tiny ones as a bound."""
+    return "p < 0.0001" if p < 1e-4 else f"p = {p:.2g}"
+
+
+def tokens_text(result: CheckResult) -> str:
+    """What the run cost, against one prompt a trial."""
+    evaluated, naive = result.tokens_evaluated, result.tokens_naive
+    cost = f"{evaluated:,} tokens evaluated in {result.seconds:,.1f} s"
+    if not 0 < evaluated < naive:
+        return cost
+    times = naive / evaluated
+    return f"{cost}, {times:.1f} times fewer than the {naive:,} of one prompt a trial"
+
+
+def notes(result: CheckResult) -> Iterator[str]:
+    """What keeps this result from being a claim, and what the run had to say."""
+    return (printable(warning.message) for warning in result.warnings)
+
+
+def memory_lines(result: CheckResult) -> Iterator[str]:
+    """The memory plan: its sum, then what was reduced."""
+    plan = result.memory_plan
+    if plan is None:
+        return
+    needed = plan.model + plan.kv_cache + plan.compute
+    parts = (
+        f"model {_mib(plan.model)}, KV cache {_mib(plan.kv_cache)}, compute {_mib(plan.compute)}"
+    )
+    yield f"memory {_mib(needed)} of {_mib(plan.available)} free: {parts}"
+    yield from (printable(step) for step in plan.steps)
+
+
+def _mib(size: int) -> str:
+    return f"{size / 2**30:,.2f} GiB" if size >= 2**30 else f"{size / 2**20:,.1f} MiB"

@@ -1,0 +1,331 @@
+"""From trials to what is reported of a condition: cells, profiles, effective length."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from dataclasses import fields
+from enum import Enum
+from itertools import combinations, pairwise
+from typing import TYPE_CHECKING
+
+from ggufext.audit.cautions import cautions
+from ggufext.audit.results import (
+    Cell,
+    CheckResult,
+    Comparison,
+    Condition,
+    LengthAccuracy,
+    LostInTheMiddle,
+    Profile,
+)
+from ggufext.audit.statistics import (
+    difference_interval,
+    mcnemar_exact,
+    percentile_interval,
+    resampled_accuracy,
+    text_resamples,
+    wider,
+    wilson_interval,
+)
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Sequence
+
+    import numpy as np
+    import numpy.typing as npt
+
+    from ggufext.audit.engines.server import ServerSettings
+    from ggufext.audit.passkey import PasskeyRequest, PasskeyRun
+    from ggufext.audit.passkey_file import LocalSettings
+    from ggufext.audit.results import Interval, Trial
+
+_THIRD = 1 / 3
+
+#: Settings that a report must not or need not repeat.
+_NOT_REPORTED = frozenset({"api_key", "records", "resume", "mode", "seed", "url"})
+
+
+def summarize(
+    name: str,
+    trials: Iterable[Trial],
+    *,
+    lengths: Sequence[int],
+    depths: Sequence[float],
+    threshold: float,
+    train_length: int | None,
+    seed: int,
+) -> Condition:
+    """Everything that is reported of one condition.
+
+    Parameters
+    ----------
+    name : str
+        The condition; trials of others are left out.
+    trials : iterable of Trial
+        Those with ``hit`` None count as not measured.
+    lengths, depths : sequence of int, of float
+        Every cell that was asked for: one without a measured trial is reported as such.
+    threshold : float
+        Accuracy that the effective length asks for, in (0, 1].
+    train_length : int or None
+        Lengths up to here are the native control, tokens.
+    seed : int
+        Of the bootstrap over texts.
+    """
+    asked = tuple(trial for trial in trials if trial.condition == name)
+    answers = _Answers(tuple(trial for trial in asked if trial.hit is not None), seed=seed)
+    by_length = tuple(_length_accuracy(answers, length) for length in sorted(set(lengths)))
+    effective, interval = _effective_length(answers, by_length, threshold)
+    return Condition(
+        name=name,
+        cells=tuple(
+            _cell(asked, answers, length, depth)
+            for length in sorted(set(lengths))
+            for depth in sorted(set(depths))
+        ),
+        lengths=by_length,
+        depths=_depth_profile(answers, depths),
+        distances=_distance_profile(answers),
+        lost_in_the_middle=_lost_in_the_middle(answers),
+        effective_length=effective,
+        effective_length_interval=interval,
+        native_control=_native_control(by_length, threshold, train_length),
+    )
+
+
+def compare(trials: Iterable[Trial], a: str, b: str) -> Comparison:
+    """McNemar's exact test of conditions `a` and `b` on the prompts that both answered."""
+    hits: dict[str, dict[tuple[object, ...], bool]] = {a: {}, b: {}}
+    asked: dict[tuple[object, ...], int] = defaultdict(int)
+    for trial in trials:
+        if trial.condition not in hits:
+            continue
+        prompt = (trial.text, trial.length, trial.depth, trial.distance)
+        # One text may ask twice in a cell: the answers are paired in their order.
+        asked[(trial.condition, *prompt)] += 1
+        if trial.hit is not None:
+            again = asked[(trial.condition, *prompt)]
+            hits[trial.condition][(*prompt, again)] = trial.hit
+    both = hits[a].keys() & hits[b].keys()
+    only_a = sum(hits[a][prompt] and not hits[b][prompt] for prompt in both)
+    only_b = sum(hits[b][prompt] and not hits[a][prompt] for prompt in both)
+    return Comparison(a=a, b=b, only_a=only_a, only_b=only_b, p=mcnemar_exact(only_a, only_b))
+
+
+def compare_all(trials: Sequence[Trial], names: Sequence[str]) -> tuple[Comparison, ...]:
+    """Every pair of conditions, in the order in which they were asked for."""
+    return tuple(compare(trials, a, b) for a, b in combinations(names, 2))
+
+
+def result_of(
+    run: PasskeyRun,
+    request: PasskeyRequest,
+    engine: LocalSettings | ServerSettings,
+    *,
+    threshold: float,
+) -> CheckResult:
+    """The result of a run, complete or cut short.
+
+    Parameters
+    ----------
+    run : PasskeyRun
+    request : PasskeyRequest
+        What was asked for: what the run did not get to is reported as not measured.
+    engine : LocalSettings or ServerSettings
+    threshold : float
+        Accuracy that the effective length asks for, in (0, 1].
+    """
+    train_length = run.train_length or request.train_length
+    conditions = tuple(
+        summarize(
+            name,
+            run.trials,
+            lengths=request.lengths,
+            depths=[(bin_ + 0.5) / request.depths for bin_ in range(request.depths)],
+            threshold=threshold,
+            train_length=train_length,
+            seed=run.seed,
+        )
+        for name in request.conditions
+    )
+    return CheckResult(
+        path=run.path,
+        engine=run.engine,
+        mode=run.mode,
+        seed=run.seed,
+        prompts_hash=run.prompts_hash,
+        versions=run.versions,
+        settings=_as_text(request) | _as_text(engine),
+        memory_plan=run.memory_plan,
+        threshold=threshold,
+        train_length=train_length,
+        conditions=conditions,
+        comparisons=compare_all(run.trials, request.conditions),
+        tokens_evaluated=run.tokens_evaluated,
+        tokens_naive=run.tokens_naive,
+        seconds=run.seconds,
+        complete=run.complete,
+        warnings=(
+            *run.warnings,
+            *cautions(conditions, train_length=train_length, complete=run.complete),
+        ),
+    )
+
+
+def _as_text(settings: PasskeyRequest | LocalSettings | ServerSettings) -> dict[str, str]:
+    """Settings that change what is measured; no key of a server, no place of a file."""
+
+    def text(value: object) -> str:
+        if isinstance(value, Enum):
+            return value.name.lower()
+        if isinstance(value, tuple):
+            return ",".join(map(text, value))
+        return "auto" if value is None else str(value)
+
+    return {
+        field.name: text(getattr(settings, field.name))
+        for field in fields(settings)
+        if field.name not in _NOT_REPORTED
+    }
+
+
+class _Answers:
+    """Measured trials of one condition, and the resamples of their texts."""
+
+    def __init__(self, trials: tuple[Trial, ...], *, seed: int) -> None:
+        self.trials = trials
+        self._row = {text: row for row, text in enumerate(sorted({t.text for t in trials}))}
+        self._seed = seed
+        self._drawn: npt.NDArray[np.float64] | None = None
+
+    def accuracy(self, group: Sequence[Trial]) -> tuple[float | None, Interval | None]:
+        """Accuracy of some of the trials with its interval."""
+        if not group:
+            return None, None
+        hits = sum(bool(trial.hit) for trial in group)
+        interval = wilson_interval(hits, len(group))
+        if len({trial.text for trial in group}) < len(group):
+            interval = wider(interval, percentile_interval(self.resampled(group)))
+        return hits / len(group), interval
+
+    def resampled(self, group: Sequence[Trial]) -> npt.NDArray[np.float64]:
+        """Accuracy of some of the trials in each resample of the texts, shape (resamples,)."""
+        if self._drawn is None:
+            self._drawn = text_resamples(len(self._row), seed=self._seed)
+        hits, counts = [0] * len(self._row), [0] * len(self._row)
+        for trial in group:
+            hits[self._row[trial.text]] += bool(trial.hit)
+            counts[self._row[trial.text]] += 1
+        return resampled_accuracy(self._drawn, hits, counts)
+
+
+def _cell(asked: tuple[Trial, ...], answers: _Answers, length: int, depth: float) -> Cell:
+    planned = [t.distance for t in asked if t.length == length and t.depth == depth]
+    group = [t for t in answers.trials if t.length == length and t.depth == depth]
+    _, interval = answers.accuracy(group)
+    return Cell(
+        length=length,
+        depth=depth,
+        distance=sum(planned) / len(planned) if planned else length * (1 - depth),
+        trials=len(group),
+        hits=sum(bool(t.hit) for t in group) if group else None,
+        interval=interval,
+    )
+
+
+def _length_accuracy(answers: _Answers, length: int) -> LengthAccuracy:
+    group = [t for t in answers.trials if t.length == length]
+    accuracy, interval = answers.accuracy(group)
+    return LengthAccuracy(
+        length=length,
+        accuracy=accuracy,
+        interval=interval,
+        trials=len(group),
+        substring=sum(bool(t.substring) for t in group) / len(group) if group else None,
+    )
+
+
+def _profile(answers: _Answers, group: Sequence[Trial], start: float, end: float) -> Profile:
+    accuracy, interval = answers.accuracy(group)
+    return Profile(start=start, end=end, accuracy=accuracy, interval=interval, trials=len(group))
+
+
+def _depth_profile(answers: _Answers, depths: Sequence[float]) -> tuple[Profile, ...]:
+    known = sorted(set(depths))
+    edges = [0.0, *((a + b) / 2 for a, b in pairwise(known)), 1.0]
+    return tuple(
+        _profile(answers, [t for t in answers.trials if t.depth == depth], start, end)
+        for depth, (start, end) in zip(known, pairwise(edges), strict=True)
+    )
+
+
+def _distance_profile(answers: _Answers) -> tuple[Profile, ...]:
+    """Bins that double, because RoPE's angles are compared over octaves of distance."""
+    if not answers.trials:
+        return ()
+    bins: dict[int, list[Trial]] = defaultdict(list)
+    for trial in answers.trials:
+        bins[trial.distance.bit_length()].append(trial)
+    return tuple(
+        _profile(answers, bins[bits], 2 ** (bits - 1) if bits else 0, 2**bits)
+        for bits in range(min(bins), max(bins) + 1)
+    )
+
+
+def _lost_in_the_middle(answers: _Answers) -> LostInTheMiddle | None:
+    middle = [t for t in answers.trials if _THIRD <= t.depth <= 1 - _THIRD]
+    outer = [t for t in answers.trials if not _THIRD <= t.depth <= 1 - _THIRD]
+    if not middle or not outer:
+        return None
+    counts = [(sum(bool(t.hit) for t in group), len(group)) for group in (middle, outer)]
+    (hits_middle, of_middle), (hits_outer, of_outer) = counts
+    resampled = answers.resampled(middle) - answers.resampled(outer)
+    return LostInTheMiddle(
+        difference=hits_middle / of_middle - hits_outer / of_outer,
+        interval=wider(
+            difference_interval(hits_middle, of_middle, hits_outer, of_outer),
+            percentile_interval(resampled),
+        ),
+    )
+
+
+def _effective_length(
+    answers: _Answers, lengths: Sequence[LengthAccuracy], threshold: float
+) -> tuple[int | None, tuple[int, int] | None]:
+    """Only the lengths before the first that was not measured can say anything."""
+    import numpy as np
+
+    measured: list[LengthAccuracy] = []
+    for length in lengths:
+        if length.accuracy is None:
+            break
+        measured.append(length)
+    if not measured:
+        return None, None
+    tested = np.array([0, *(length.length for length in measured)])
+    reached = [length.accuracy is not None and length.accuracy >= threshold for length in measured]
+    effective = tested[int(np.logical_and.accumulate(reached).sum())]
+    resampled = np.stack(
+        [
+            answers.resampled([t for t in answers.trials if t.length == length.length])
+            for length in measured
+        ],
+        axis=1,
+    )
+    counts = np.logical_and.accumulate(resampled >= threshold, axis=1).sum(axis=1)
+    low, high = np.quantile(tested[counts], [0.025, 0.975], method="inverted_cdf")
+    return int(effective), (int(low), int(high))
+
+
+def _native_control(
+    lengths: Sequence[LengthAccuracy], threshold: float, train_length: int | None
+) -> bool | None:
+    """Whether any length within training reaches the threshold; longer ones may still be lost."""
+    native = [
+        length.accuracy
+        for length in lengths
+        if length.accuracy is not None
+        and train_length is not None
+        and length.length <= train_length
+    ]
+    return max(native) >= threshold if native else None

@@ -1,0 +1,370 @@
+"""``ggufext check``: at which length and depth a model still finds a key."""
+
+from __future__ import annotations
+
+import os
+import sys
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+
+from ggufext.cli.options import TOKENS, json_option, train_length_option
+from ggufext.cli.output import show_error, show_json, tokens
+from ggufext.errors import printable
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
+    from ggufext.audit.passkey import PasskeyRun, RunNotes
+    from ggufext.audit.results import CheckResult, Trial
+
+_REQUIRED_BOUND_MISSED = 3
+_INTERRUPTED = 130
+
+#: Options that only one of the two engines understands.
+_OF_A_FILE = ("template", "gpu_layers", "threads", "kv_type", "flash_attention", "rpc", "audit")
+_OF_A_SERVER = ("model",)
+
+_FLASH_ATTENTION = {"auto": None, "on": True, "off": False}
+
+#: Bytes of a file from which on a micro-batch is worth more than one thread.
+_SMALL_MODEL = 64 << 20
+
+#: Lengths tried without --lengths, and the shortest of them in tokens.
+_USUAL_LENGTHS, _SHORTEST_USUAL = 4, 256
+
+
+class Lengths(click.ParamType["tuple[int, ...]"]):
+    """Lengths in tokens, separated by commas: 4k,8k,16k."""
+
+    name = "lengths"
+
+    def convert(
+        self, value: object, param: click.Parameter | None, ctx: click.Context | None
+    ) -> tuple[int, ...]:
+        """Rising, each once."""
+        if isinstance(value, tuple):
+            return value
+        parts = str(value).split(",")
+        return tuple(sorted({TOKENS.convert(part.strip(), param, ctx) for part in parts}))
+
+
+class LayerCount(click.ParamType["int | None"]):
+    """Layers given to a device: a number, or auto for as many as fit."""
+
+    name = "layers"
+
+    def convert(
+        self, value: object, param: click.Parameter | None, ctx: click.Context | None
+    ) -> int | None:
+        """None for auto."""
+        text = str(value)
+        if text == "auto":
+            return None
+        if not text.isdecimal() or len(text) > 6:
+            self.fail(f"{text!r} is neither a number of layers nor auto", param, ctx)
+        return int(text)
+
+
+@click.command()
+@click.argument("path", metavar="[FILE]", required=False, type=click.Path(path_type=Path))
+@click.option(
+    "--server",
+    metavar="URL",
+    help="Ask the model behind an OpenAI-compatible address instead; the environment variable "
+    "GGUFEXT_API_KEY holds its key where it wants one.",
+)
+@click.option("--model", help="Name of the model on the server; its first one without.")
+@click.option(
+    "--lengths",
+    type=Lengths(),
+    metavar="LENGTHS",
+    help="Lengths of prompt and answer in tokens: 4k,8k,16k. Without: up to four doublings that "
+    "end at the file's context length.",
+)
+@click.option(
+    "--depths",
+    type=click.IntRange(1, 100),
+    default=10,
+    show_default=True,
+    help="Equal bins of depth.",
+)
+@click.option(
+    "--trials",
+    type=click.IntRange(1, 10_000),
+    default=5,
+    show_default=True,
+    help="Answers a cell, each from a text of its own.",
+)
+@click.option(
+    "--mode",
+    type=click.Choice(["standard", "sweep"]),
+    default="standard",
+    show_default=True,
+    help="One key a text, or many labelled ones: cheaper, and a harder task.",
+)
+@click.option(
+    "--condition",
+    "conditions",
+    multiple=True,
+    default=("file",),
+    show_default=True,
+    help="file, native, planned:METHOD or self-extend:g=4,w=512; repeatable, on the same prompts.",
+)
+@train_length_option
+@click.option(
+    "--threshold",
+    type=click.FloatRange(0, 1, min_open=True),
+    default=0.8,
+    show_default=True,
+    help="Accuracy that the effective length asks for.",
+)
+@click.option(
+    "--require",
+    type=click.FloatRange(0, 1, min_open=True, max_open=True),
+    help="End with status 3 unless the lower bound at the longest length reaches this.",
+)
+@click.option(
+    "--template",
+    type=click.Choice(["auto", "none"]),
+    default="auto",
+    show_default=True,
+    help="Ask a chat model through its own template, or in plain text.",
+)
+@click.option(
+    "--gpu-layers", type=LayerCount(), default="auto", show_default=True, help="Layers on devices."
+)
+@click.option(
+    "--threads",
+    type=click.IntRange(1, 1024),
+    help="Threads; without: all cores, one for a small model.",
+)
+@click.option(
+    "--kv-type",
+    type=click.Choice(["f16", "q8_0", "q4_0"]),
+    default="f16",
+    show_default=True,
+    help="Type of the KV cache.",
+)
+@click.option(
+    "--flash-attention",
+    type=click.Choice(["auto", "on", "off"]),
+    default="auto",
+    show_default=True,
+    help="Attention that never writes its scores out; auto leaves it to llama.cpp.",
+)
+@click.option(
+    "--rpc",
+    multiple=True,
+    metavar="HOST:PORT",
+    help="llama.cpp RPC worker that holds a part of the model; repeatable. The link is not "
+    "authenticated.",
+)
+@click.option("--audit", is_flag=True, help="Compare the rotation of every layer with the plan.")
+@click.option(
+    "--seed", type=click.IntRange(0), default=0, show_default=True, help="Of prompts and keys."
+)
+@click.option(
+    "--resume",
+    "records",
+    metavar="FILE",
+    type=click.Path(path_type=Path, dir_okay=False),
+    help="Keep every finished answer in this file, and go on with those that are in it.",
+)
+@click.option(
+    "--report",
+    "reports",
+    metavar="FILE",
+    multiple=True,
+    type=click.Path(path_type=Path),
+    help="Write a report: .html, .png or .json; repeatable.",
+)
+@json_option
+def check(
+    path: Path | None,
+    server: str | None,
+    model: str | None,
+    lengths: tuple[int, ...] | None,
+    depths: int,
+    trials: int,
+    mode: str,
+    conditions: tuple[str, ...],
+    train_length: int | None,
+    threshold: float,
+    require: float | None,
+    template: str,
+    gpu_layers: int | None,
+    threads: int | None,
+    kv_type: str,
+    flash_attention: str,
+    rpc: tuple[str, ...],
+    audit: bool,
+    seed: int,
+    records: Path | None,
+    reports: tuple[Path, ...],
+    as_json: bool,
+) -> None:
+    """Ask a model for hidden keys at every length and depth, and report with what certainty.
+
+    Nothing is written to FILE: planned conditions are tried without editing it.
+    """
+    from ggufext.audit.engines.server import ServerSettings
+    from ggufext.audit.passkey import PasskeyRequest, Template
+    from ggufext.audit.passkey_file import LocalSettings, check_file
+    from ggufext.audit.passkey_server import check_server
+    from ggufext.audit.report import check_report_path, write_report
+    from ggufext.audit.results import Mode
+    from ggufext.audit.summary import result_of
+    from ggufext.planning.kv_cache import CacheType
+
+    if (path is None) == (server is None):
+        raise click.UsageError("give one of FILE and --server")
+    _refuse_options(_OF_A_FILE if path is None else _OF_A_SERVER, "FILE" if server else "--server")
+    if require is not None:
+        _refuse_unreachable(require, depths * trials)
+    for report in reports:
+        check_report_path(report)
+    request = PasskeyRequest(
+        lengths=lengths or _usual_lengths(path),
+        depths=depths,
+        trials=trials,
+        mode=Mode(mode),
+        seed=seed,
+        conditions=tuple(dict.fromkeys(conditions)),
+        train_length=train_length,
+        template=Template(template),
+        records=records,
+        resume=records is not None,
+    )
+    engine: LocalSettings | ServerSettings
+    with _progress() as notify:
+        if path is None:
+            assert server is not None
+            key = os.environ.get("GGUFEXT_API_KEY")
+            engine = ServerSettings(url=server, model=model, api_key=key)
+            run = check_server(engine, request, notify)
+        else:
+            engine = LocalSettings(
+                threads=threads or _usual_threads(path),
+                gpu_layers=gpu_layers,
+                cache_type=CacheType[kv_type.upper()],
+                flash_attention=_FLASH_ATTENTION[flash_attention],
+                rpc=rpc,
+                audit=audit,
+            )
+            run = check_file(path, request, engine, notify)
+    result = result_of(run, request, engine, threshold=threshold)
+    if as_json:
+        show_json(result)
+    else:
+        _show(run, result)
+    for report in reports:
+        write_report(result, report)
+        click.echo(f"report written to {printable(str(report))}", err=True)
+    _exit(run, result, require)
+
+
+def _refuse_options(names: tuple[str, ...], belongs_to: str) -> None:
+    """Refuse options that would be ignored."""
+    context = click.get_current_context()
+    for name in names:
+        if context.get_parameter_source(name) is click.core.ParameterSource.COMMANDLINE:
+            raise click.UsageError(f"--{name.replace('_', '-')} belongs to {belongs_to}")
+
+
+def _usual_lengths(path: Path | None) -> tuple[int, ...]:
+    """Up to four doublings that end at the file's context length."""
+    from ggufext.header.reading import read_header
+
+    if path is None:
+        raise click.UsageError("--server needs --lengths: it does not say what to try")
+    header = read_header(path)
+    context = header.value(f"{header.value('general.architecture')}.context_length")
+    assert isinstance(context, int)
+    halved = (context >> times for times in range(_USUAL_LENGTHS))
+    return tuple(sorted({length for length in halved if length >= _SHORTEST_USUAL} or {context}))
+
+
+def _usual_threads(path: Path) -> int:
+    """All cores, but one for a small model: its threads would wait more than they compute."""
+    return 1 if path.stat().st_size < _SMALL_MODEL else len(os.sched_getaffinity(0))
+
+
+def _refuse_unreachable(bound: float, answers: int) -> None:
+    """Say before hours of measuring that no outcome can pass."""
+    from ggufext.audit.statistics import trials_needed, wilson_interval
+
+    best = wilson_interval(answers, answers)[0]
+    if best < bound:
+        raise click.UsageError(
+            f"--require {bound:g} cannot be reached: {answers} answers a length, all of them "
+            f"right, give a lower bound of {best:.3f}; it needs at least {trials_needed(bound)} "
+            "(--depths times --trials)"
+        )
+
+
+@contextmanager
+def _progress() -> Iterator[Callable[[Trial | RunNotes], None]]:
+    """A bar with time left on a terminal, from the first question on."""
+    from ggufext.audit.passkey import RunNotes
+
+    if not sys.stderr.isatty():
+        yield lambda _event: None
+        return
+    from rich.console import Console
+    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TimeRemainingColumn
+
+    bar = Progress(
+        "{task.description}",
+        BarColumn(),
+        MofNCompleteColumn(),
+        TimeRemainingColumn(),
+        console=Console(stderr=True),
+        transient=True,
+    )
+    task = bar.add_task("loading", total=None)
+
+    def report(event: Trial | RunNotes) -> None:
+        if isinstance(event, RunNotes):
+            bar.update(task, description="asking", total=event.questions, completed=event.finished)
+        else:
+            bar.update(task, advance=1, description=event.condition)
+
+    with bar:
+        yield report
+
+
+def _show(run: PasskeyRun, result: CheckResult) -> None:
+    from ggufext.audit.report.terminal import print_report
+
+    print_report(result)
+    for sentence in run.audited:
+        click.echo(f"  audited: {printable(sentence)}")
+
+
+def _exit(run: PasskeyRun, result: CheckResult, require: float | None) -> None:
+    """End with the status of an interrupted or failed run, or of a missed bound."""
+    from ggufext.audit.passkey import Stop
+
+    if run.stop is Stop.INTERRUPTED:
+        click.echo("interrupted: the report holds what was done", err=True)
+        sys.exit(_INTERRUPTED)
+    if run.failure is not None:
+        show_error(run.failure, as_json=False)
+        sys.exit(1)
+    if require is None:
+        return
+    names = [condition.name for condition in result.conditions]
+    judged = result.conditions[names.index("file") if "file" in names else 0]
+    longest = judged.lengths[-1]
+    low = longest.interval[0] if longest.interval else None
+    if low is None or low < require:
+        found = "it was not measured" if low is None else f"the lower bound is {low:.3f}"
+        click.echo(
+            f"required bound missed: {printable(judged.name)} at {tokens(longest.length)} tokens: "
+            f"{found}, {require:g} is required",
+            err=True,
+        )
+        sys.exit(_REQUIRED_BOUND_MISSED)

@@ -1,0 +1,183 @@
+from __future__ import annotations
+
+import os
+import random
+import signal
+import subprocess
+import sys
+from typing import TYPE_CHECKING
+
+import pytest
+
+from ggufext.audit import wording
+from ggufext.audit.engines import Frame, SelfExtend
+from ggufext.audit.engines.llama_cpp import LlamaCpp
+from ggufext.errors import EngineError
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Sequence
+    from pathlib import Path
+
+UBATCH = 16
+SETTINGS = {"n_ctx": 512, "n_batch": 64, "n_ubatch": UBATCH, "swa_full": True}
+
+
+def filler(sentences: int) -> list[str]:
+    rng = random.Random(0)
+    return [wording.sentence(rng) for _ in range(sentences)]
+
+
+def prompts() -> list[list[str]]:
+    """Prompts that share starts of different lengths with the one before."""
+    text, ask = filler(30), [wording.QUESTION, wording.ANSWER_START]
+    line = [wording.key_line("48213")]
+    return [[*text[:at], *line, *text[at:], *ask] for at in (30, 22, 15, 3)]
+
+
+@pytest.fixture
+def engine(passkey_model: Path) -> Iterator[LlamaCpp]:
+    engine = LlamaCpp(passkey_model)
+    engine.open(settings=SETTINGS, kv_overrides={}, gpu_layers=0)
+    yield engine
+    engine.close()
+
+
+def logits(engine: LlamaCpp, asked: Sequence[list[str]], *, reuse: bool) -> list[bytes]:
+    return [engine.logits(parts, reuse=reuse) for parts in asked]
+
+
+def test_reused_cells_give_bit_identical_logits(engine: LlamaCpp) -> None:
+    assert logits(engine, prompts(), reuse=True) == logits(engine, prompts(), reuse=False)
+
+
+@pytest.mark.parametrize("architecture", ["llama", "qwen3", "gemma3"])
+def test_reused_cells_give_bit_identical_logits_in_other_architectures(
+    architecture: str, tmp_path: Path
+) -> None:
+    pytest.importorskip("llama_cpp")
+    from random_model import write_random_model
+
+    path = write_random_model(tmp_path / "model.gguf", architecture)
+    engine = LlamaCpp(path)
+    engine.open(settings={**SETTINGS, "n_ctx": 2048}, kv_overrides={}, gpu_layers=0)
+    asked = [prompt[-12:] for prompt in prompts()]
+    assert logits(engine, asked, reuse=True) == logits(engine, asked, reuse=False)
+    engine.close()
+
+
+def test_logits_of_different_prompts_differ(engine: LlamaCpp) -> None:
+    assert len(set(logits(engine, prompts(), reuse=True))) == len(prompts())
+
+
+def test_reuse_computes_only_what_follows_the_last_shared_micro_batch(engine: LlamaCpp) -> None:
+    first, second = prompts()[:2]
+    engine.ask(first, key="48213", tokens=6)
+    answer = engine.ask(second, key="48213", tokens=6)
+    shared = 1 + sum(engine.counts(second[:22]))
+    assert answer.naive - answer.evaluated == shared // UBATCH * UBATCH
+
+
+def test_same_question_twice_gives_the_same_answer(engine: LlamaCpp) -> None:
+    answers = {engine.ask(prompts()[0], key="48213", tokens=6).text for _ in range(3)}
+    assert answers == {" 48213"}
+
+
+def test_frame_is_put_around_every_prompt(engine: LlamaCpp) -> None:
+    assert engine.frame(Frame()) == (1, 0)  # BOS
+    lead, trail = engine.frame(Frame(before="<s> the", behind=" is", chat=True))
+    assert (lead, trail) == (2, 1)
+    answer = engine.ask([" key"], key="1", tokens=1)
+    assert answer.naive == 4
+
+
+def test_self_extend_finds_keys_beyond_the_training_length(engine: LlamaCpp) -> None:
+    text, found = filler(60)[:44], {}
+    asked = [
+        [*text[:at], wording.key_line("48213"), *text[at:], wording.QUESTION, wording.ANSWER_START]
+        for at in range(0, 12, 2)
+    ]
+    for extend in (None, SelfExtend(group=4, window=128)):
+        engine.open(settings=SETTINGS, kv_overrides={}, gpu_layers=0, self_extend=extend)
+        answers = [engine.ask(parts, key="48213", tokens=6).text for parts in asked]
+        found[extend] = answers.count(" 48213")
+    assert found[SelfExtend(group=4, window=128)] > found[None]
+
+
+@pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGSEGV, signal.SIGABRT])
+def test_death_of_the_child_is_an_engine_error_with_its_last_words(
+    engine: LlamaCpp, number: signal.Signals
+) -> None:
+    os.kill(engine.process_id, number)
+    with pytest.raises(EngineError, match=rf"{number.name}.*last line first: \w") as died:
+        engine.ask([" the"], key="1", tokens=1)
+    assert died.value.code == "engine_died"
+
+
+def test_failed_assertion_of_llama_cpp_is_an_engine_error(engine: LlamaCpp) -> None:
+    # Any string but the four known types is an assertion in llama.cpp.
+    with pytest.raises(EngineError) as died:
+        engine.open(
+            settings=SETTINGS, kv_overrides={"llama.rope.scaling.type": "magic"}, gpu_layers=0
+        )
+    assert died.value.code == "engine_died"
+    assert "GGML_ASSERT" in died.value.message
+
+
+def test_context_that_cannot_be_created_is_an_engine_error(engine: LlamaCpp) -> None:
+    with pytest.raises(EngineError) as refused:
+        engine.open(
+            settings={**SETTINGS, "type_k": "q8_0", "flash_attn_type": 0, "type_v": "q8_0"},
+            kv_overrides={},
+            gpu_layers=0,
+        )
+    assert refused.value.code == "context_not_created"
+
+
+@pytest.mark.skipif(not sys.platform.startswith("linux"), reason="RLIMIT_AS")
+def test_allocation_beyond_a_memory_limit_is_an_engine_error(passkey_model: Path) -> None:
+    program = f"""
+import resource, sys
+sys.path[:] = {sys.path!r}
+from pathlib import Path
+from ggufext.audit.engines.llama_cpp import LlamaCpp
+from ggufext.errors import EngineError
+resource.setrlimit(resource.RLIMIT_AS, (3 << 30, 3 << 30))
+engine = LlamaCpp(Path({str(passkey_model)!r}))
+try:
+    engine.open(settings={{"n_ctx": 1 << 22}}, kv_overrides={{}}, gpu_layers=0)
+except EngineError as error:
+    print(error.code)
+engine.close()
+"""
+    child = subprocess.run(
+        [sys.executable, "-c", program], capture_output=True, text=True, check=True
+    )
+    assert child.stdout.strip() in {"out_of_memory", "context_not_created"}
+
+
+def test_file_without_a_text_vocabulary_is_refused_by_name(tmp_path: Path) -> None:
+    pytest.importorskip("llama_cpp")
+    from random_model import write_random_model
+
+    path = write_random_model(
+        tmp_path / "model.gguf",
+        metadata={
+            "tokenizer.ggml.model": "no_vocab",
+            "tokenizer.ggml.tokens": None,
+            "tokenizer.ggml.token_type": None,
+            "tokenizer.ggml.merges": None,
+            "llama.vocab_size": 512,
+        },
+    )
+    with pytest.raises(EngineError) as refused:
+        LlamaCpp(path)
+    assert refused.value.code == "no_vocabulary"
+
+
+def test_rpc_without_support_names_the_build_option(passkey_model: Path) -> None:
+    import llama_cpp
+
+    if llama_cpp.llama_supports_rpc():
+        pytest.skip("this llama.cpp was built with RPC")
+    with pytest.raises(EngineError, match="GGML_RPC=ON"):
+        LlamaCpp(passkey_model, rpc=("127.0.0.1:50052",))

@@ -1,0 +1,300 @@
+from __future__ import annotations
+
+import json
+import socket
+import subprocess
+import sys
+import threading
+from contextlib import contextmanager
+from dataclasses import replace
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from importlib.util import find_spec
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from ggufext.audit.engines.server import Server, ServerSettings
+from ggufext.audit.passkey import PasskeyRequest, PasskeyRun
+from ggufext.audit.passkey_file import LocalSettings, check_file
+from ggufext.audit.passkey_server import check_server
+from ggufext.audit.results import Mode
+from ggufext.errors import EngineError, PlanError
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
+REQUEST = PasskeyRequest(lengths=(128, 256), depths=3, trials=1)
+
+#: What a server answers to a path: status and JSON, or bytes as they are.
+Reply = tuple[int, "dict[str, Any] | bytes"]
+
+
+def check(url: str, request: PasskeyRequest = REQUEST) -> PasskeyRun:
+    return check_server(ServerSettings(url=url, retries=0), request, lambda _: None)
+
+
+@contextmanager
+def serving(respond: Callable[[str, dict[str, Any]], Reply]) -> Iterator[str]:
+    """A real HTTP server on loopback that answers as a function says."""
+
+    class Handler(BaseHTTPRequestHandler):
+        def do_GET(self) -> None:
+            self._answer({})
+
+        def do_POST(self) -> None:
+            self._answer(json.loads(self.rfile.read(int(self.headers["Content-Length"]))))
+
+        def _answer(self, body: dict[str, Any]) -> None:
+            status, reply = respond(self.path, body)
+            data = reply if isinstance(reply, bytes) else json.dumps(reply).encode()
+            self.send_response(status)
+            self.send_header("Content-Length", str(len(data)))
+            self.end_headers()
+            self.wfile.write(data)
+
+        def log_message(self, format: str, *arguments: object) -> None:  # noqa: A002
+            pass
+
+    server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+    thread = threading.Thread(target=server.serve_forever)
+    thread.start()
+    try:
+        yield f"http://127.0.0.1:{server.server_port}"
+    finally:
+        server.shutdown()
+        thread.join()
+        server.server_close()
+
+
+def completion(
+    *, seen: Callable[[int], int | None] = lambda sent: sent, text: str = " 12345"
+) -> Callable[[str, dict[str, Any]], Reply]:
+    """A server like llama-server that takes a character for a token."""
+
+    def respond(path: str, body: dict[str, Any]) -> Reply:
+        if path == "/tokenize":
+            return 200, {"tokens": list(range(len(body["content"])))}
+        if path == "/v1/completions":
+            usage = {"prompt_tokens": seen(len(body["prompt"])), "completion_tokens": 6}
+            return 200, {"choices": [{"text": text}], "usage": usage}
+        return 404, {}
+
+    return respond
+
+
+CHARACTERS = PasskeyRequest(lengths=(1000, 2000), depths=2, trials=1)
+
+
+@pytest.fixture(scope="module")
+def llama_cpp_python() -> Iterator[str]:
+    """Address of llama-cpp-python's server with the shipped model."""
+    if any(find_spec(name) is None for name in ("llama_cpp", "uvicorn", "starlette_context")):
+        pytest.skip("needs llama-cpp-python[server]")
+    cpu = Path("/proc/cpuinfo")
+    if cpu.exists() and "amx_tile" in cpu.read_text():
+        pytest.skip("llama-cpp-python's server cannot be told to avoid the crash on AMX")
+    model = Path(__file__).parents[3] / "models" / "passkey-Q8_0.gguf"
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    arguments = ["--model", str(model), "--n_ctx", "512", "--n_threads", "1", "--port", str(port)]
+    child = subprocess.Popen(
+        [sys.executable, "-m", "llama_cpp.server", *arguments],
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+    )
+    url = f"http://127.0.0.1:{port}"
+    try:
+        # The engine's own retries wait for the server: 0.1 s, doubled each time.
+        Server(ServerSettings(url=url, retries=9, retry_seconds=0.1))
+        yield url
+    finally:
+        child.kill()
+        child.wait()
+
+
+def test_real_server_finds_every_key_up_to_the_training_length(llama_cpp_python: str) -> None:
+    run = check(llama_cpp_python)
+    assert [trial.hit for trial in run.trials] == [True] * 6
+    assert run.complete
+
+
+def test_real_server_and_local_engine_answer_the_same_prompts_alike(
+    llama_cpp_python: str, passkey_model: Path
+) -> None:
+    request = replace(REQUEST, lengths=(256, 400), depths=5)
+    served = check(llama_cpp_python, request)
+    local = check_file(passkey_model, request, LocalSettings(), lambda _: None)
+    assert served.prompts_hash == local.prompts_hash
+    assert served.trials == local.trials
+
+
+def test_sweep_mode_works_through_a_real_server(llama_cpp_python: str) -> None:
+    request = PasskeyRequest(lengths=(400,), depths=4, trials=1, mode=Mode.SWEEP)
+    assert None not in [trial.hit for trial in check(llama_cpp_python, request).trials]
+
+
+def test_prompts_longer_than_the_context_of_a_real_server_are_not_measured(
+    llama_cpp_python: str,
+) -> None:
+    run = check(llama_cpp_python, replace(REQUEST, lengths=(256, 1024)))
+    hits = {trial.length: trial.hit for trial in run.trials}
+    assert hits == {256: True, 1024: None}
+    assert "server_refused" in [warning.code for warning in run.warnings]
+
+
+def test_server_that_cuts_prompts_silently_is_not_measured() -> None:
+    with serving(completion(seen=lambda sent: min(sent, 1500))) as url:
+        run = check(url, CHARACTERS)
+    assert {trial.length: trial.hit for trial in run.trials} == {1000: False, 2000: None}
+    (warning,) = run.warnings
+    assert warning.code == "server_truncated"
+    assert "1,500 tokens of a prompt of 1,99" in warning.message
+
+
+def test_server_that_cuts_a_few_tokens_is_caught_too() -> None:
+    with serving(completion(seen=lambda sent: sent - 8)) as url:
+        assert {trial.hit for trial in check(url, CHARACTERS).trials} == {None}
+
+
+def test_server_that_does_not_report_prompt_tokens_is_measured_with_a_warning() -> None:
+    with serving(completion(seen=lambda _: None)) as url:
+        run = check(url, CHARACTERS)
+    assert {trial.hit for trial in run.trials} == {False}
+    assert [warning.code for warning in run.warnings] == ["truncation_unknown"]
+
+
+def test_lengths_are_estimated_where_the_server_does_not_count_tokens() -> None:
+    whole = completion(seen=lambda sent: sent // 3)
+
+    def respond(path: str, body: dict[str, Any]) -> Reply:
+        return (404, {}) if path == "/tokenize" else whole(path, body)
+
+    with serving(respond) as url:
+        run = check(url, CHARACTERS)
+    assert {trial.hit for trial in run.trials} == {False}
+    assert [warning.code for warning in run.warnings] == ["lengths_estimated"]
+
+
+def test_context_that_a_server_declares_spares_the_longer_prompts() -> None:
+    whole, longest = completion(), []
+
+    def respond(path: str, body: dict[str, Any]) -> Reply:
+        if path == "/props":
+            return 200, {"default_generation_settings": {"n_ctx": 1500}}
+        longest.append(len(body.get("prompt", "")))
+        return whole(path, body)
+
+    with serving(respond) as url:
+        run = check(url, CHARACTERS)
+    assert {trial.length: trial.hit for trial in run.trials} == {1000: False, 2000: None}
+    assert max(longest) <= 1500
+    assert [warning.code for warning in run.warnings] == ["server_context_too_short"]
+
+
+def test_tokens_that_the_server_had_in_its_cache_are_not_counted_as_evaluated() -> None:
+    whole = completion()
+
+    def respond(path: str, body: dict[str, Any]) -> Reply:
+        status, reply = whole(path, body)
+        if path == "/v1/completions" and isinstance(reply, dict):
+            reply["usage"]["prompt_tokens_details"] = {"cached_tokens": 700}
+        return status, reply
+
+    with serving(respond) as url:
+        run = check(url, CHARACTERS)
+    assert run.tokens_naive - run.tokens_evaluated == 700 * len(run.trials)
+
+
+def test_failure_of_the_server_is_tried_again() -> None:
+    whole, calls = completion(), []
+
+    def respond(path: str, body: dict[str, Any]) -> Reply:
+        calls.append(path)
+        return (503, {}) if calls.count(path) == 1 else whole(path, body)
+
+    with serving(respond) as url:
+        settings = ServerSettings(url=url, retries=1, retry_seconds=0.01)
+        run = check_server(settings, CHARACTERS, lambda _: None)
+    assert run.complete
+
+
+def test_server_that_dies_keeps_the_finished_trials(tmp_path: Path) -> None:
+    whole, asked = completion(), []
+
+    def respond(path: str, body: dict[str, Any]) -> Reply:
+        if path == "/v1/completions":
+            asked.append(body)
+        return (500, {}) if len(asked) > 2 else whole(path, body)
+
+    request = replace(CHARACTERS, records=tmp_path / "trials.jsonl")
+    with serving(respond) as url:
+        run = check(url, request)
+    assert run.failure is not None
+    assert run.failure.code == "server_unreachable"
+    assert len(run.trials) == 2
+
+
+def test_unreachable_server_is_said_with_its_address() -> None:
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        url = f"http://127.0.0.1:{free.getsockname()[1]}"
+    with pytest.raises(EngineError, match=f"{url}.*is the server running") as refused:
+        check(url)
+    assert refused.value.code == "server_unreachable"
+
+
+@pytest.mark.parametrize("url", ["localhost:8080", "file:///etc/passwd", "http://"])
+def test_address_that_is_none_is_refused(url: str) -> None:
+    with pytest.raises(EngineError, match="no address"):
+        check(url)
+
+
+@pytest.mark.parametrize("answer", [b"<html>", b"[]", b"{}", b'{"choices": [{"text": 5}]}'])
+def test_server_that_speaks_something_else_is_refused(answer: bytes) -> None:
+    whole = completion()
+
+    def respond(path: str, body: dict[str, Any]) -> Reply:
+        return (200, answer) if path == "/v1/completions" else whole(path, body)
+
+    with serving(respond) as url:
+        run = check(url, CHARACTERS)
+    assert run.failure is not None
+    assert run.failure.code == "server_not_understood"
+
+
+def test_password_in_the_address_is_not_repeated() -> None:
+    with pytest.raises(EngineError) as refused:
+        check("http://user:secret@127.0.0.1:1/v1")
+    assert "secret" not in str(refused.value)
+
+
+def test_api_key_is_sent_as_a_bearer_token() -> None:
+    seen = []
+
+    class Handler(BaseHTTPRequestHandler):
+        def do_GET(self) -> None:
+            seen.append(self.headers["Authorization"])
+            self.send_error(404)
+
+        do_POST = do_GET  # noqa: N815 (the name that http.server looks for)
+
+        def log_message(self, format: str, *arguments: object) -> None:  # noqa: A002
+            pass
+
+    server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+    thread = threading.Thread(target=server.serve_forever)
+    thread.start()
+    url = f"http://127.0.0.1:{server.server_port}"
+    with pytest.raises(EngineError, match="404"):
+        Server(ServerSettings(url=url, api_key="abc", retries=0))
+    server.shutdown()
+    thread.join()
+    server.server_close()
+    assert set(seen) == {"Bearer abc"}
+
+
+def test_conditions_other_than_file_need_a_file() -> None:
+    with pytest.raises(PlanError, match="native"):
+        check("http://127.0.0.1:1", replace(REQUEST, conditions=("file", "native")))

@@ -1,0 +1,93 @@
+"""Which file is written, and what is refused before a run."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import fields, replace
+from typing import TYPE_CHECKING
+
+import numpy as np
+import pytest
+from matplotlib.image import imread
+
+from ggufext.audit import report
+from ggufext.audit.report import check_report_path, write_report
+from ggufext.audit.report.colours import accuracy_colour
+from ggufext.audit.results import CheckResult
+from ggufext.errors import GgufextError
+from made_up_audits import HOSTILE, SHARES, audit
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+
+@pytest.mark.parametrize("name", ["report.pdf", "report", "report.html.gz"])
+def test_an_ending_without_a_format_is_refused(tmp_path: Path, name: str) -> None:
+    with pytest.raises(GgufextError) as caught:
+        check_report_path(tmp_path / name)
+    assert caught.value.code == "report_format"
+    assert ".html, .png, .json" in str(caught.value)
+
+
+def test_a_folder_that_does_not_exist_is_refused_before_the_run(tmp_path: Path) -> None:
+    with pytest.raises(GgufextError) as caught:
+        check_report_path(tmp_path / "missing" / "report.html")
+    assert caught.value.code == "report_folder"
+
+
+def test_a_png_without_matplotlib_names_the_extra(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(report, "find_spec", lambda name: None)
+    with pytest.raises(GgufextError) as caught:
+        check_report_path(tmp_path / "report.png")
+    assert caught.value.code == "report_extra_missing"
+    assert "ggufext[report]" in str(caught.value)
+
+
+def test_json_has_the_fields_of_the_dataclasses(tmp_path: Path) -> None:
+    result = audit()
+    write_report(result, tmp_path / "report.json")
+    read = json.loads((tmp_path / "report.json").read_text())
+    assert list(read) == [field.name for field in fields(CheckResult)]
+    assert read["mode"] == "standard"
+    assert read["conditions"][0]["cells"][0]["length"] == 256
+
+
+def test_json_of_a_cell_that_was_not_measured_has_null_hits(tmp_path: Path) -> None:
+    write_report(audit({"file": (1.0, 1.0, None)}), tmp_path / "report.json")
+    cells = json.loads((tmp_path / "report.json").read_text())["conditions"][0]["cells"]
+    assert {cell["hits"] for cell in cells if cell["length"] == 1024} == {None}
+
+
+def test_the_ending_counts_in_capitals_too(tmp_path: Path) -> None:
+    write_report(audit(), tmp_path / "REPORT.HTML")
+    assert (tmp_path / "REPORT.HTML").read_text().startswith("<!DOCTYPE html>")
+
+
+def _share_of(path: Path, accuracy: float) -> float:
+    pixels = np.rint(imread(path)[:, :, :3] * 255).astype(int)
+    return float((pixels == accuracy_colour(accuracy)).all(axis=2).mean())
+
+
+def test_a_png_shows_the_colours_of_its_cells(tmp_path: Path) -> None:
+    write_report(audit({"file": (1.0, 1.0, 0.0)}), tmp_path / "report.png")
+    assert _share_of(tmp_path / "report.png", 1.0) > 0.05
+    assert _share_of(tmp_path / "report.png", 0.0) > 0.025
+
+
+def test_a_png_paints_no_accuracy_where_nothing_was_measured(tmp_path: Path) -> None:
+    write_report(audit({"file": (1.0, None, None)}), tmp_path / "report.png")
+    assert _share_of(tmp_path / "report.png", 0.0) == 0
+
+
+@pytest.mark.parametrize("name", [HOSTILE, "模型 🔑", "$x^{", "_private", "a" * 500])
+def test_a_png_takes_every_name_as_plain_text(tmp_path: Path, name: str) -> None:
+    result = replace(audit({name: SHARES["file"]}), path=name, engine=name)
+    write_report(result, tmp_path / "report.png")
+    assert imread(tmp_path / "report.png").shape[2] == 4
+
+
+def test_a_png_of_an_audit_without_any_answer_is_written(tmp_path: Path) -> None:
+    write_report(audit({"file": (None, None, None)}), tmp_path / "report.png")
+    assert imread(tmp_path / "report.png").size

@@ -1,0 +1,87 @@
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import pytest
+
+from ggufext.api import rewrite
+from ggufext.audit.conditions import conditions
+from ggufext.audit.rope_nodes import ContextSettings, observe
+from ggufext.errors import PlanError
+from ggufext.planning.methods import Method
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from ggufext.audit.conditions import Condition
+
+TARGET = 1024
+
+
+def condition(path: Path, name: str) -> Condition:
+    (found,) = conditions(path, [name], target_length=TARGET)
+    return found
+
+
+def logits(path: Path, name: str = "file") -> tuple[bytes, ...]:
+    return observe(
+        path,
+        tokens=tuple(range(260, 300)),
+        starts=(0, 600),
+        settings=ContextSettings(n_ctx=TARGET),
+        kv_overrides=dict(condition(path, name).kv_overrides),
+    ).logits
+
+
+@pytest.mark.parametrize("method", list(Method))
+def test_planned_condition_equals_the_rewritten_file(
+    method: Method, passkey_model: Path, passkey_copy: Path
+) -> None:
+    rewrite(passkey_copy, target_length=TARGET, method=method)
+    assert logits(passkey_model, f"planned:{method.value}") == logits(passkey_copy)
+
+
+@pytest.mark.parametrize("method", list(Method))
+def test_native_condition_of_a_rewritten_file_equals_the_original(
+    method: Method, passkey_model: Path, passkey_copy: Path
+) -> None:
+    rewrite(passkey_copy, target_length=TARGET, method=method)
+    assert logits(passkey_copy, "native") == logits(passkey_model)
+
+
+def test_planned_condition_of_a_rewritten_file_starts_from_its_original(
+    passkey_model: Path, passkey_copy: Path
+) -> None:
+    rewrite(passkey_copy, target_length=512, method=Method.YARN)
+    assert logits(passkey_copy, "planned:gamma") == logits(passkey_model, "planned:gamma")
+
+
+def test_native_condition_of_an_unedited_file_says_that_it_is_the_file(
+    passkey_model: Path,
+) -> None:
+    found = condition(passkey_model, "native")
+    assert found.kv_overrides == ()
+    assert [warning.code for warning in found.warnings] == ["native_is_file"]
+
+
+def test_self_extend_names_group_and_window(passkey_model: Path) -> None:
+    extend = condition(passkey_model, "self-extend:g=4,w=512").self_extend
+    assert extend is not None
+    assert (extend.group, extend.window) == (4, 512)
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        "",
+        "planned",
+        "planned:magic",
+        "self-extend:g=4",
+        "self-extend:g=1,w=8",
+        "self-extend:g=3,w=8",
+    ],
+)
+def test_unknown_condition_is_refused(name: str, passkey_model: Path) -> None:
+    with pytest.raises(PlanError) as refused:
+        condition(passkey_model, name)
+    assert refused.value.code == "unknown_condition"

@@ -1,0 +1,297 @@
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+from dataclasses import replace
+from typing import TYPE_CHECKING
+
+import pytest
+
+from ggufext.api import rewrite
+from ggufext.audit import passkey_file
+from ggufext.audit.conditions import conditions
+from ggufext.audit.engines.llama_cpp import LlamaCpp
+from ggufext.audit.memory import plan_memory
+from ggufext.audit.passkey import PasskeyRequest, PasskeyRun, RunNotes, Stop
+from ggufext.audit.passkey_file import LocalSettings, check_file
+from ggufext.audit.results import Mode, Trial
+from ggufext.errors import EngineError, PlanError
+from ggufext.planning.methods import Method
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from pathlib import Path
+
+REQUEST = PasskeyRequest(lengths=(128, 256), depths=3, trials=2)
+LONG = replace(REQUEST, lengths=(256, 1024), depths=5, trials=3)
+
+
+def check(
+    path: Path,
+    request: PasskeyRequest = REQUEST,
+    settings: LocalSettings | None = None,
+    notify: Callable[[Trial | RunNotes], None] = lambda _: None,
+) -> PasskeyRun:
+    return check_file(path, request, settings or LocalSettings(), notify)
+
+
+def accuracy(run: PasskeyRun, length: int, condition: str = "file") -> float:
+    hits = [t.hit for t in run.trials if (t.length, t.condition) == (length, condition)]
+    assert None not in hits
+    return sum(map(bool, hits)) / len(hits)
+
+
+def trials_with_pid_of_child(
+    monkeypatch: pytest.MonkeyPatch, act: Callable[[int], None], after: int
+) -> Callable[[Trial | RunNotes], None]:
+    """A listener that does something to the child after some trials."""
+    engines: list[LlamaCpp] = []
+
+    class Noted(LlamaCpp):
+        def __init__(self, *arguments: object, **options: object) -> None:
+            super().__init__(*arguments, **options)  # type: ignore[arg-type]
+            engines.append(self)
+
+    monkeypatch.setattr(passkey_file, "LlamaCpp", Noted)
+    heard: list[Trial] = []
+
+    def notify(event: Trial | RunNotes) -> None:
+        if isinstance(event, Trial):
+            heard.append(event)
+            if len(heard) == after:
+                act(engines[-1].process_id)
+
+    return notify
+
+
+def test_shipped_model_finds_every_key_up_to_its_training_length(passkey_model: Path) -> None:
+    run = check(passkey_model)
+    assert accuracy(run, 128) == accuracy(run, 256) == 1.0
+    assert (run.complete, run.stop, run.train_length) == (True, None, 256)
+
+
+def test_extension_shows_in_the_rewritten_file_and_native_undoes_it(passkey_copy: Path) -> None:
+    before = check(passkey_copy, LONG)
+    rewrite(passkey_copy, target_length=1024, method=Method.YARN)
+    after = check(passkey_copy, replace(LONG, conditions=("file", "native")))
+    assert accuracy(before, 1024) <= 0.5
+    assert accuracy(after, 1024) >= 0.8
+    assert accuracy(after, 1024, "native") == accuracy(before, 1024)
+    assert after.prompts_hash == before.prompts_hash
+
+
+def test_planned_condition_gives_the_trials_of_the_rewritten_file(passkey_copy: Path) -> None:
+    planned = check(passkey_copy, replace(LONG, conditions=("planned:gamma",)))
+    rewrite(passkey_copy, target_length=1024, method=Method.GAMMA)
+    written = check(passkey_copy, LONG)
+    assert [replace(trial, condition="file") for trial in planned.trials] == list(written.trials)
+
+
+def test_run_is_the_same_twice(passkey_model: Path) -> None:
+    assert check(passkey_model, LONG).trials == check(passkey_model, LONG).trials
+
+
+def test_every_cell_is_asked_once_a_text_and_condition(passkey_model: Path) -> None:
+    run = check(passkey_model, replace(REQUEST, conditions=("file", "planned:gamma")))
+    cells = {(t.condition, t.text, t.length, t.depth) for t in run.trials}
+    assert len(cells) == len(run.trials) == 2 * 2 * 2 * 3
+
+
+def test_standard_mode_saves_two_fifths_of_the_tokens_over_ten_depths(
+    passkey_model: Path,
+) -> None:
+    run = check(passkey_model, PasskeyRequest(lengths=(512, 1024, 2048), depths=10, trials=1))
+    assert run.tokens_naive >= 1.7 * run.tokens_evaluated
+
+
+def test_sweep_costs_little_more_than_one_reading_of_each_text(passkey_model: Path) -> None:
+    request = PasskeyRequest(lengths=(512, 1024, 2048), depths=10, trials=2, mode=Mode.SWEEP)
+    run = check(passkey_model, request)
+    assert run.tokens_evaluated <= 1.3 * (2 * 2048 + 40 * len(run.trials))
+    assert len(run.trials) == 60
+
+
+def test_notes_come_before_the_first_trial_and_count_the_questions(passkey_model: Path) -> None:
+    heard: list[Trial | RunNotes] = []
+    run = check(passkey_model, notify=heard.append)
+    assert isinstance(heard[0], RunNotes)
+    assert heard[0].questions == len(run.trials)
+    assert tuple(heard[1:]) == run.trials
+    assert heard[0].tokens == pytest.approx(run.tokens_evaluated, rel=0.25)
+
+
+def test_death_of_the_engine_keeps_the_finished_trials_and_resume_goes_on(
+    passkey_model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    records = tmp_path / "trials.jsonl"
+    request = replace(REQUEST, records=records)
+    notify = trials_with_pid_of_child(monkeypatch, lambda pid: os.kill(pid, signal.SIGSEGV), 5)
+    died = check(passkey_model, request, notify=notify)
+    assert died.stop is Stop.FAILED
+    assert not died.complete
+    assert died.failure is not None
+    assert died.failure.code == "engine_died"
+    assert len(died.trials) == 5
+    monkeypatch.undo()
+
+    heard: list[Trial | RunNotes] = []
+    resumed = check(passkey_model, replace(request, resume=True), notify=heard.append)
+    assert resumed.complete
+    assert len(heard) == 1 + len(resumed.trials) - 5
+    assert resumed.trials[:5] == died.trials
+    whole = check(passkey_model)
+    assert set(resumed.trials) == set(whole.trials)
+
+
+def test_interrupt_gives_what_was_measured(passkey_model: Path, tmp_path: Path) -> None:
+    def interrupt(event: Trial | RunNotes) -> None:
+        if isinstance(event, Trial):
+            raise KeyboardInterrupt
+
+    run = check(passkey_model, replace(REQUEST, records=tmp_path / "r"), notify=interrupt)
+    assert run.stop is Stop.INTERRUPTED
+    assert len(run.trials) == 1
+
+
+def test_resume_ignores_a_line_that_was_cut_off(passkey_model: Path, tmp_path: Path) -> None:
+    records = tmp_path / "trials.jsonl"
+    whole = check(passkey_model, replace(REQUEST, records=records))
+    text = records.read_text()
+    records.write_text(text[:-20])
+    resumed = check(passkey_model, replace(REQUEST, records=records, resume=True))
+    assert resumed.trials == whole.trials
+    assert [
+        Trial(**json.loads(line)["trial"]) for line in records.read_text().splitlines()[1:]
+    ] == (list(whole.trials))
+
+
+def test_resume_with_other_prompts_is_refused(passkey_model: Path, tmp_path: Path) -> None:
+    records = tmp_path / "trials.jsonl"
+    check(passkey_model, replace(REQUEST, records=records))
+    with pytest.raises(EngineError, match="prompts_hash") as refused:
+        check(passkey_model, replace(REQUEST, records=records, resume=True, seed=1))
+    assert refused.value.code == "resume_mismatch"
+
+
+def test_records_of_another_run_are_not_overwritten(passkey_model: Path, tmp_path: Path) -> None:
+    records = tmp_path / "trials.jsonl"
+    records.write_text("precious\n")
+    with pytest.raises(EngineError, match="--resume"):
+        check(passkey_model, replace(REQUEST, records=records))
+    assert records.read_text() == "precious\n"
+
+
+def test_every_record_is_a_line_of_json(passkey_model: Path, tmp_path: Path) -> None:
+    records = tmp_path / "trials.jsonl"
+    run = check(passkey_model, replace(REQUEST, records=records))
+    _, *lines = map(json.loads, records.read_text().splitlines())
+    assert [Trial(**line["trial"]) for line in lines] == list(run.trials)
+
+
+def test_audit_compares_the_rope_nodes_of_every_condition(passkey_model: Path) -> None:
+    request = replace(REQUEST, conditions=("file", "planned:yarn"), target_length=1024)
+    run = check(passkey_model, request, LocalSettings(audit=True))
+    assert [sentence.split(":")[0] for sentence in run.audited] == ["file", "planned"]
+    assert "3 of 3 layers" in run.audited[0]
+
+
+def test_audit_refuses_to_measure_what_was_not_planned(
+    passkey_model: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+
+    def lying(*arguments: object, **options: object) -> object:
+        (found,) = conditions(*arguments, **options)  # type: ignore[arg-type]
+        return (replace(found, kv_overrides=(("llama.rope.freq_base", 9999.0),)),)
+
+    monkeypatch.setattr(passkey_file, "conditions", lying)
+    with pytest.raises(EngineError, match="base 9999, planned 500") as refused:
+        check(passkey_model, settings=LocalSettings(audit=True))
+    assert refused.value.code == "rope_mismatch"
+
+
+def test_memory_plan_is_part_of_the_run(passkey_model: Path) -> None:
+    plan = check(passkey_model).memory_plan
+    assert plan is not None
+    assert plan.model >= passkey_model.stat().st_size
+    # 3 layers, 4 heads of 32, keys and values of 2 bytes, 256 cells.
+    assert plan.kv_cache == 3 * 4 * 32 * 2 * 2 * 256
+
+
+@pytest.mark.skipif(not sys.platform.startswith("linux"), reason="RLIMIT_AS")
+def test_lengths_that_do_not_fit_into_memory_are_left_out_and_said(passkey_model: Path) -> None:
+    program = f"""
+import resource, sys
+sys.path[:] = {sys.path!r}
+from pathlib import Path
+from ggufext.audit.passkey import PasskeyRequest
+from ggufext.audit.passkey_file import LocalSettings, check_file
+resource.setrlimit(resource.RLIMIT_AS, (2 << 30, 2 << 30))
+request = PasskeyRequest(lengths=(256, 1 << 21), depths=1, trials=1)
+run = check_file(Path({str(passkey_model)!r}), request, LocalSettings(), lambda _: None)
+print(*run.memory_plan.steps, sep="\\n")
+print([trial.length for trial in run.trials])
+"""
+    child = subprocess.run(
+        [sys.executable, "-c", program], capture_output=True, text=True, check=True
+    )
+    assert "length 2,097,152 left out" in child.stdout
+    assert child.stdout.splitlines()[-1] == "[256]"
+
+
+def test_model_that_fits_nowhere_is_refused_before_it_is_loaded(
+    passkey_model: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(
+        passkey_file,
+        "plan_memory",
+        lambda *arguments, **options: plan_memory(*arguments, **{**options, "available": 1 << 20}),
+    )
+    with pytest.raises(EngineError, match="1 MiB are free") as refused:
+        check(passkey_model)
+    assert refused.value.code == "out_of_memory"
+
+
+def test_embedding_model_is_refused_by_name(tmp_path: Path) -> None:
+    pytest.importorskip("llama_cpp")
+    from random_model import write_random_model
+
+    path = write_random_model(tmp_path / "model.gguf", "qwen3", metadata={"qwen3.pooling_type": 3})
+    with pytest.raises(EngineError, match="embedding model") as refused:
+        check(path)
+    assert refused.value.code == "embedding_model"
+
+
+def test_chat_template_of_the_file_is_put_around_every_prompt(tmp_path: Path) -> None:
+    pytest.importorskip("llama_cpp")
+    from random_model import write_random_model
+
+    path = write_random_model(
+        tmp_path / "model.gguf",
+        metadata={"tokenizer.chat_template": "User: {{ messages[0].content }} Bot:"},
+    )
+    request = PasskeyRequest(lengths=(1024,), depths=1, trials=1, answer_tokens=4)
+    run = check(path, request)
+    assert run.complete
+    assert run.trials[0].hit is False
+
+
+def test_hostile_chat_template_is_refused(tmp_path: Path) -> None:
+    pytest.importorskip("llama_cpp")
+    from random_model import write_random_model
+
+    path = write_random_model(
+        tmp_path / "model.gguf",
+        metadata={"tokenizer.chat_template": "{{ cycler.__init__.__globals__.os }}"},
+    )
+    with pytest.raises(EngineError, match="SecurityError") as refused:
+        check(path, PasskeyRequest(lengths=(1024,), depths=1, trials=1))
+    assert refused.value.code == "template_refused"
+
+
+@pytest.mark.parametrize("changes", [{"lengths": ()}, {"depths": 0}, {"lengths": (8,)}])
+def test_request_without_anything_to_measure_is_refused(changes: dict[str, object]) -> None:
+    with pytest.raises(PlanError):
+        replace(REQUEST, **changes)  # type: ignore[arg-type]
