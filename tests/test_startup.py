@@ -25,7 +25,7 @@ def modules_after(statement: str) -> set[str]:
         "import ggufext; ggufext.plan, ggufext.rewrite, ggufext.read_header",
         "import ggufext.cli",
         "import ggufext.cli.inspect, ggufext.cli.plan, ggufext.cli.rewrite",
-        "import ggufext.cli.undo, ggufext.cli.recover",
+        "import ggufext.cli.undo, ggufext.cli.recover, ggufext.cli.doctor",
         "import ggufext.header.model, ggufext.planning.plan, ggufext.editing.rewrite",
     ],
 )

@@ -13,7 +13,7 @@ from ggufext.cli.output import show_error
 from ggufext.errors import GgufextError
 
 #: Commands by name; each lies in the module of its name and is loaded when it is called.
-_COMMANDS = ("inspect", "plan", "rewrite", "undo", "recover", "check")
+_COMMANDS = ("inspect", "plan", "rewrite", "undo", "recover", "check", "doctor")
 
 
 class _Commands(click.Group):
