@@ -77,6 +77,6 @@ def test_all_layers_go_to_a_device_that_holds_them() -> None:
     assert gpu_layers(SIZE, chosen, 0) == 0
 
 
-@pytest.mark.parametrize(("shortest", "tokens"), [(64, 16), (1024, 32), (4096, 128), (10**6, 512)])
+@pytest.mark.parametrize(("shortest", "tokens"), [(64, 64), (2048, 64), (8192, 256), (10**6, 512)])
 def test_micro_batch_is_small_beside_the_shortest_length(shortest: int, tokens: int) -> None:
     assert micro_batch(shortest) == tokens
