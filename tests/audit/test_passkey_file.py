@@ -6,14 +6,14 @@ import signal
 import subprocess
 import sys
 from dataclasses import replace
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import pytest
 
 from ggufext.api import rewrite
 from ggufext.audit import passkey_file
 from ggufext.audit.conditions import conditions
-from ggufext.audit.engines.llama_cpp import LlamaCpp
+from ggufext.audit.engines.llama_cpp import LlamaCpp, Opened
 from ggufext.audit.memory import plan_memory
 from ggufext.audit.passkey import PasskeyRequest, PasskeyRun, RunNotes, Stop
 from ggufext.audit.passkey_file import LocalSettings, check_file
@@ -289,6 +289,39 @@ def test_hostile_chat_template_is_refused(tmp_path: Path) -> None:
     with pytest.raises(EngineError, match="SecurityError") as refused:
         check(path, PasskeyRequest(lengths=(1024,), depths=1, trials=1))
     assert refused.value.code == "template_refused"
+
+
+def test_longrope_lengths_below_the_original_are_measured_in_a_context_of_their_own(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pytest.importorskip("llama_cpp")
+    import numpy as np
+
+    from random_model import write_random_model
+
+    factors = np.linspace(1, 4, 16, dtype=np.float32)
+    path = write_random_model(
+        tmp_path / "model.gguf",
+        metadata={
+            "llama.rope.scaling.type": "longrope",
+            "llama.rope.scaling.original_context_length": 1024,
+        },
+        tensors={
+            "rope_factors_long.weight": factors,
+            "rope_factors_short.weight": np.ones_like(factors),
+        },
+    )
+    contexts = []
+
+    class Noted(LlamaCpp):
+        def open(self, **options: Any) -> Opened:
+            contexts.append(options["settings"]["n_ctx"])
+            return super().open(**options)
+
+    monkeypatch.setattr(passkey_file, "LlamaCpp", Noted)
+    run = check(path, PasskeyRequest(lengths=(768, 1024, 2048), depths=1, trials=1))
+    assert contexts == [1024, 2048]
+    assert len(run.trials) == 3
 
 
 @pytest.mark.parametrize("changes", [{"lengths": ()}, {"depths": 0}, {"lengths": (8,)}])
