@@ -6,14 +6,14 @@ import signal
 import subprocess
 import sys
 from dataclasses import replace
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import pytest
 
 from ggufext.api import rewrite
 from ggufext.audit import passkey_file
 from ggufext.audit.conditions import conditions
-from ggufext.audit.engines.llama_cpp import LlamaCpp
+from ggufext.audit.engines.llama_cpp import LlamaCpp, Opened
 from ggufext.audit.memory import plan_memory
 from ggufext.audit.passkey import PasskeyRequest, PasskeyRun, RunNotes, Stop
 from ggufext.audit.passkey_file import LocalSettings, check_file
@@ -35,7 +35,7 @@ def check(
     settings: LocalSettings | None = None,
     notify: Callable[[Trial | RunNotes], None] = lambda _: None,
 ) -> PasskeyRun:
-    return check_file(path, request, settings or LocalSettings(), notify)
+    return check_file(path, request, settings or LocalSettings(threads=1), notify)
 
 
 def accuracy(run: PasskeyRun, length: int, condition: str = "file") -> float:
@@ -103,7 +103,7 @@ def test_every_cell_is_asked_once_a_text_and_condition(passkey_model: Path) -> N
 def test_standard_mode_saves_two_fifths_of_the_tokens_over_ten_depths(
     passkey_model: Path,
 ) -> None:
-    run = check(passkey_model, PasskeyRequest(lengths=(512, 1024, 2048), depths=10, trials=1))
+    run = check(passkey_model, PasskeyRequest(lengths=(1024, 2048, 4096), trials=1))
     assert run.tokens_naive >= 1.7 * run.tokens_evaluated
 
 
@@ -193,7 +193,7 @@ def test_every_record_is_a_line_of_json(passkey_model: Path, tmp_path: Path) -> 
 
 def test_audit_compares_the_rope_nodes_of_every_condition(passkey_model: Path) -> None:
     request = replace(REQUEST, conditions=("file", "planned:yarn"), target_length=1024)
-    run = check(passkey_model, request, LocalSettings(audit=True))
+    run = check(passkey_model, request, LocalSettings(threads=1, audit=True))
     assert [sentence.split(":")[0] for sentence in run.audited] == ["file", "planned"]
     assert "3 of 3 layers" in run.audited[0]
 
@@ -208,7 +208,7 @@ def test_audit_refuses_to_measure_what_was_not_planned(
 
     monkeypatch.setattr(passkey_file, "conditions", lying)
     with pytest.raises(EngineError, match="base 9999, planned 500") as refused:
-        check(passkey_model, settings=LocalSettings(audit=True))
+        check(passkey_model, settings=LocalSettings(threads=1, audit=True))
     assert refused.value.code == "rope_mismatch"
 
 
@@ -230,7 +230,7 @@ from ggufext.audit.passkey import PasskeyRequest
 from ggufext.audit.passkey_file import LocalSettings, check_file
 resource.setrlimit(resource.RLIMIT_AS, (2 << 30, 2 << 30))
 request = PasskeyRequest(lengths=(256, 1 << 21), depths=1, trials=1)
-run = check_file(Path({str(passkey_model)!r}), request, LocalSettings(), lambda _: None)
+run = check_file(Path({str(passkey_model)!r}), request, LocalSettings(threads=1), lambda _: None)
 print(*run.memory_plan.steps, sep="\\n")
 print([trial.length for trial in run.trials])
 """
@@ -289,6 +289,39 @@ def test_hostile_chat_template_is_refused(tmp_path: Path) -> None:
     with pytest.raises(EngineError, match="SecurityError") as refused:
         check(path, PasskeyRequest(lengths=(1024,), depths=1, trials=1))
     assert refused.value.code == "template_refused"
+
+
+def test_longrope_lengths_below_the_original_are_measured_in_a_context_of_their_own(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pytest.importorskip("llama_cpp")
+    import numpy as np
+
+    from random_model import write_random_model
+
+    factors = np.linspace(1, 4, 16, dtype=np.float32)
+    path = write_random_model(
+        tmp_path / "model.gguf",
+        metadata={
+            "llama.rope.scaling.type": "longrope",
+            "llama.rope.scaling.original_context_length": 1024,
+        },
+        tensors={
+            "rope_factors_long.weight": factors,
+            "rope_factors_short.weight": np.ones_like(factors),
+        },
+    )
+    contexts = []
+
+    class Noted(LlamaCpp):
+        def open(self, **options: Any) -> Opened:
+            contexts.append(options["settings"]["n_ctx"])
+            return super().open(**options)
+
+    monkeypatch.setattr(passkey_file, "LlamaCpp", Noted)
+    run = check(path, PasskeyRequest(lengths=(768, 1024, 2048), depths=1, trials=1))
+    assert contexts == [1024, 2048]
+    assert len(run.trials) == 3
 
 
 @pytest.mark.parametrize("changes", [{"lengths": ()}, {"depths": 0}, {"lengths": (8,)}])

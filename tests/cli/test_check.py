@@ -7,6 +7,7 @@ import os
 import signal
 import subprocess
 import sys
+from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -326,7 +327,8 @@ def test_progress_goes_nowhere_without_a_terminal(engine: MadeUpEngine) -> None:
 
 @pytest.fixture
 def program() -> list[str]:
-    pytest.importorskip("llama_cpp")
+    if find_spec("llama_cpp") is None:
+        pytest.skip("llama-cpp-python is not installed (pip install 'ggufext[check]')")
     return [sys.executable, "-c", "from ggufext.cli import main; main()", "check"]
 
 

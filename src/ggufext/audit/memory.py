@@ -20,8 +20,9 @@ _CELLS = 256
 #: Tokens of a batch; a micro-batch is never larger.
 LARGEST_BATCH = 2048
 
-#: Micro-batches: reuse ends on their boundaries, so short prompts want small ones.
-SMALLEST_UBATCH, LARGEST_UBATCH = 16, 512
+#: Micro-batches: reuse ends on their boundaries, so short prompts want small ones; below 64 tokens
+#: llama.cpp's flash attention on processors is less than half as fast.
+SMALLEST_UBATCH, LARGEST_UBATCH = 64, 512
 
 #: Python, llama.cpp's code and its small structures.
 _PROCESS_BYTES = 64 << 20

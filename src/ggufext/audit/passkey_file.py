@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 from dataclasses import dataclass, replace
 from functools import partial
@@ -61,7 +62,8 @@ class LocalSettings:
 
     Attributes
     ----------
-    threads : int
+    threads : int or None
+        None: as many processors as this process may use.
     gpu_layers : int or None
         None: as many as fit into the devices' memory.
     cache_type : CacheType
@@ -74,7 +76,7 @@ class LocalSettings:
         Compare the ROPE node of every layer with what the condition means.
     """
 
-    threads: int = 1
+    threads: int | None = None
     gpu_layers: int | None = None
     cache_type: CacheType = CacheType.F16
     flash_attention: bool | None = None
@@ -211,12 +213,13 @@ def _open(
     layers: int,
 ) -> None:
     cache = budget.cache_type.label
+    threads = settings.threads or _processors()
     parameters: dict[str, Any] = {
         "n_ctx": context_cells(lengths[-1]),
         "n_batch": budget.n_batch,
         "n_ubatch": budget.n_ubatch,
-        "n_threads": settings.threads,
-        "n_threads_batch": settings.threads,
+        "n_threads": threads,
+        "n_threads_batch": threads,
         "type_k": cache,
         "type_v": cache,
         "flash_attn_type": _FLASH_ATTENTION[settings.flash_attention],
@@ -229,6 +232,12 @@ def _open(
         gpu_layers=layers,
         self_extend=condition.self_extend,
     )
+
+
+def _processors() -> int:
+    if hasattr(os, "sched_getaffinity"):
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1
 
 
 def _contexts(condition: Condition, lengths: tuple[int, ...]) -> list[tuple[int, ...]]:

@@ -127,11 +127,16 @@ def prompts_hash(questions: Sequence[Question]) -> str:
 
 
 class _Filler:
-    """Random sentences with their token counts, each used once."""
+    """Random sentences of at least `tokens` tokens together, each used once."""
 
-    def __init__(self, rng: random.Random, sentences: int, counts: Counts) -> None:
-        texts = [wording.sentence(rng) for _ in range(sentences)]
-        self._pool = list(zip(texts, counts(texts), strict=True))
+    def __init__(self, rng: random.Random, tokens: int, counts: Counts) -> None:
+        self._pool: list[tuple[str, int]] = []
+        wanted = tokens
+        while wanted >= 0 or not self._pool:
+            texts = [wording.sentence(rng) for _ in range(_SPARE_SENTENCES + wanted // 8)]
+            block = list(zip(texts, counts(texts), strict=True))
+            self._pool += block
+            wanted -= sum(count for _, count in block)
         self.longest = max(count for _, count in self._pool)
 
     def exactly(self, tokens: int) -> list[tuple[str, int]]:
@@ -185,7 +190,7 @@ def _standard(plan: PromptPlan, text: int, counts: Counts) -> list[Question]:
     key_tokens = counts(key_lines)
     fixed = plan.lead + announced + sum(asked) + plan.trail + plan.answer_tokens
 
-    filler = _Filler(_rng(plan, "filler", text), _sentences(plan.lengths[-1]), counts)
+    filler = _Filler(_rng(plan, "filler", text), plan.lengths[-1], counts)
     for length in plan.lengths:
         needed = fixed + max(key_tokens)
         _require_room(length, length - needed, needed, filler)
@@ -196,7 +201,7 @@ def _standard(plan: PromptPlan, text: int, counts: Counts) -> list[Question]:
     for (length, bin_), key, line, size in zip(cells, keys, key_lines, key_tokens, strict=True):
         room = length - fixed - size
         shared = max(0, bisect_right(starts, room) - 1 - _TAIL_SENTENCES)
-        spare = _Filler(_rng(plan, "tail", text, length, bin_), _SPARE_SENTENCES, counts)
+        spare = _Filler(_rng(plan, "tail", text, length, bin_), 0, counts)
         tail = spare.exactly(room - starts[shared])
         depth = (bin_ + _rng(plan, "depth", text, length, bin_).random()) / plan.depths
         place = _nearest(starts, depth * room, shared)
@@ -221,11 +226,6 @@ def _standard(plan: PromptPlan, text: int, counts: Counts) -> list[Question]:
             )
         )
     return sorted(questions, key=lambda question: -question.key_start)
-
-
-def _sentences(tokens: int) -> int:
-    """Sentences that surely have so many tokens: none has less than four."""
-    return tokens // wording.SENTENCE_WORDS.start + _SPARE_SENTENCES
 
 
 def _nearest(starts: Sequence[int], wanted: float, last: int) -> int:
@@ -263,7 +263,7 @@ def _sweep(plan: PromptPlan, text: int, counts: Counts) -> list[Question]:
 
     longest_question = max(asked) + plan.trail + plan.answer_tokens
     stops = [(length - longest_question) // plan.split * plan.split for length in plan.lengths]
-    filler = _Filler(_rng(plan, "filler", text), _sentences(plan.lengths[-1]), counts)
+    filler = _Filler(_rng(plan, "filler", text), plan.lengths[-1], counts)
     for length, stop in zip(plan.lengths, stops, strict=True):
         fixed = begin + longest_question + plan.split + 2 * plan.depths * max(line_tokens)
         _require_room(length, stop - begin - 2 * plan.depths * max(line_tokens), fixed, filler)

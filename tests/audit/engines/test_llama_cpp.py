@@ -46,7 +46,18 @@ def logits(engine: LlamaCpp, asked: Sequence[list[str]], *, reuse: bool) -> list
     return [engine.logits(parts, reuse=reuse) for parts in asked]
 
 
-def test_reused_cells_give_bit_identical_logits(engine: LlamaCpp) -> None:
+@pytest.mark.parametrize("n_ubatch", [UBATCH, 64])
+@pytest.mark.parametrize("n_threads", [1, 2])
+def test_reused_cells_give_bit_identical_logits(
+    engine: LlamaCpp, n_ubatch: int, n_threads: int
+) -> None:
+    settings = {
+        **SETTINGS,
+        "n_ubatch": n_ubatch,
+        "n_threads": n_threads,
+        "n_threads_batch": n_threads,
+    }
+    engine.open(settings=settings, kv_overrides={}, gpu_layers=0)
     assert logits(engine, prompts(), reuse=True) == logits(engine, prompts(), reuse=False)
 
 

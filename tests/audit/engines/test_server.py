@@ -125,7 +125,7 @@ def test_real_server_and_local_engine_answer_the_same_prompts_alike(
 ) -> None:
     request = replace(REQUEST, lengths=(256, 400), depths=5)
     served = check(llama_cpp_python, request)
-    local = check_file(passkey_model, request, LocalSettings(), lambda _: None)
+    local = check_file(passkey_model, request, LocalSettings(threads=1), lambda _: None)
     assert served.prompts_hash == local.prompts_hash
     assert served.trials == local.trials
 
