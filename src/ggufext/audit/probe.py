@@ -111,6 +111,7 @@ class _Engine:
     """llama.cpp with one model and one context."""
 
     def __init__(self, llama: Llama, request: dict[str, Any]) -> None:
+        self._library = llama  # keeps the log's callback alive
         self._llama = llama.api
         self.graph = _GraphReader(llama.ggml)
         # ctypes does not keep the callback alive; this object does.
