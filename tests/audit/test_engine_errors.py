@@ -118,7 +118,7 @@ def test_missing_engine_is_named_with_the_command_that_installs_it(
 ) -> None:
     (tmp_path / "llama_cpp.py").write_text("raise ImportError('not installed')\n")
     monkeypatch.syspath_prepend(tmp_path)
-    with pytest.raises(EngineError, match=r"pip install ggufext\[check\]") as error:
+    with pytest.raises(EngineError, match=r"pip install 'ggufext\[check\]'") as error:
         rope_nodes(tmp_path / "model.gguf")
     assert error.value.code == "engine_missing"
 
