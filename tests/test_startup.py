@@ -36,3 +36,8 @@ def test_heavy_libraries_are_not_loaded_at_start(statement: str) -> None:
 def test_importing_the_package_loads_none_of_its_stages() -> None:
     loaded = {name for name in modules_after("import ggufext") if name.startswith("ggufext")}
     assert loaded == {"ggufext"}
+
+
+def test_editing_loads_nothing_of_the_audit() -> None:
+    loaded = modules_after("import ggufext.cli.rewrite, ggufext.cli.plan, ggufext.cli.inspect")
+    assert not [name for name in loaded if name.startswith("ggufext.audit")]

@@ -11,12 +11,11 @@ from ggufext.audit.results import CheckResult
 from ggufext.audit.summary import result_of
 from ggufext.editing.inspection import Inspection, facts_of, inspect
 from ggufext.editing.rewrite import Receipt, Rewritten, Undone, recover, rewrite, undo
-from ggufext.errors import PlanError
 from ggufext.header.header import Header
 from ggufext.header.model import ModelFacts, model_facts
 from ggufext.header.reading import read_header
 from ggufext.planning.methods import Method
-from ggufext.planning.plan import Plan
+from ggufext.planning.plan import Plan, plan_all_methods
 from ggufext.planning.plan import plan as plan_facts
 
 if TYPE_CHECKING:
@@ -83,28 +82,6 @@ def plan(
         allow_lower_base=allow_lower_base,
         force=force,
     )
-
-
-def plan_all_methods(
-    facts: ModelFacts, *, target_length: int, force: bool = False
-) -> tuple[Plan, ...]:
-    """A plan of every method that this model can take, in the order of `Method`.
-
-    Raises
-    ------
-    PlanError
-        When no method can be planned; that of the first.
-    """
-    plans: list[Plan] = []
-    refusals: list[PlanError] = []
-    for method in Method:
-        try:
-            plans.append(plan_facts(facts, target_length=target_length, method=method, force=force))
-        except PlanError as error:
-            refusals.append(error)
-    if not plans:
-        raise refusals[0]
-    return tuple(plans)
 
 
 def check(

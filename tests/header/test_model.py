@@ -8,7 +8,13 @@ import pytest
 
 from gguf_bytes import F32, U32, Array, Tensor, gguf_bytes
 from ggufext.errors import HeaderError
-from ggufext.header.architectures import Layout, Support, architecture, architecture_names
+from ggufext.header.architectures import (
+    Layout,
+    Positions,
+    Support,
+    architecture,
+    architecture_names,
+)
 from ggufext.header.lint import lint
 from ggufext.header.model import ModelFacts, model_facts, quantization
 from ggufext.header.reading import parse_header
@@ -177,3 +183,13 @@ def test_real_headers_give_known_facts(real_headers: Path) -> None:
     assert (llama_3.train_length, llama_3.freq_base) == (8192, 500000.0)
     coder = model_facts(read_header(real_headers / "ggml-vocab-deepseek-coder.gguf"))
     assert (coder.scaling.type, coder.scaling.factor) == ("linear", 4.0)
+
+
+def test_every_entry_of_the_table_can_be_looked_up_alone() -> None:
+    for name in architecture_names():
+        assert architecture(name).positions is not Positions.UNKNOWN, name
+
+
+@pytest.mark.parametrize("name", ["", "llama]", "llama]\nsupport", "..", "a b"])
+def test_hostile_names_are_unknown(name: str) -> None:
+    assert architecture(name).support is Support.UNKNOWN

@@ -6,7 +6,6 @@ from typing import TYPE_CHECKING
 
 import click
 
-from ggufext import api
 from ggufext.cli.options import (
     BYTES,
     METHOD,
@@ -25,6 +24,8 @@ from ggufext.header.reading import read_header
 from ggufext.planning.gamma import Verdict
 from ggufext.planning.kv_cache import cache_fits
 from ggufext.planning.methods import Method
+from ggufext.planning.plan import plan as plan_facts
+from ggufext.planning.plan import plan_all_methods
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -61,9 +62,9 @@ def plan(
     if gamma is not None and method is None:
         raise click.UsageError("--gamma belongs to --method gamma")
     if method is None:
-        plans = api.plan_all_methods(facts, target_length=target_length, force=force)
+        plans = plan_all_methods(facts, target_length=target_length, force=force)
     else:
-        one = api.plan(
+        one = plan_facts(
             facts,
             target_length=target_length,
             method=Method(method),

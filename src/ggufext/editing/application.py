@@ -10,6 +10,7 @@ from ggufext.editing import journal as journals
 from ggufext.editing.files import SyncError
 from ggufext.editing.journal import Direction, Journal
 from ggufext.errors import EditError
+from ggufext.header.header import POISONED_MAGIC
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -86,8 +87,9 @@ def _verify(
     files: FileSystem, descriptor: int, path: Path, journal: Journal, expected_header: bytes
 ) -> None:
     """Compare the file with what it has to be, the magic excepted."""
-    found = files.read(descriptor, 0, len(expected_header))
-    same = found[4:] == expected_header[4:] and files.size(descriptor) == journal.patch.size_after
+    magic = len(POISONED_MAGIC)
+    found = files.read(descriptor, magic, len(expected_header) - magic)
+    same = found == expected_header[magic:] and files.size(descriptor) == journal.patch.size_after
     same = same and all(
         journals.fingerprint_at(files, descriptor, mark.offset + journal.patch.growth, mark.size)
         == mark.sha256

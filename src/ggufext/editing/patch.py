@@ -106,11 +106,14 @@ class Patch:
 
     def applied(self, header: bytes) -> bytes:
         """The header's bytes after the patch, from its bytes before."""
-        behind = bytearray(header[len(self.old_front) :])
+        # Headers of 10 MB are usual: copied once.
+        content = bytearray(len(header) + self.growth)
+        content[: len(self.new_front)] = self.new_front
+        content[len(self.new_front) :] = memoryview(header)[len(self.old_front) :]
         for span in self.spans:
-            start = span.offset - len(self.old_front)
-            behind[start : start + len(span.new)] = span.new
-        return self.new_front + bytes(behind)
+            start = span.offset + self.growth
+            content[start : start + len(span.new)] = span.new
+        return bytes(content)
 
 
 def encode_entry(key: str, kind: ValueType, value: Value) -> bytes:
@@ -283,6 +286,8 @@ def _changed_entries(
     front: list[bytes] = []
     spans: list[Span] = []
     for key, entry in header.keys.items():
+        if entry.start >= end and key not in changes:
+            continue
         old = header_bytes[entry.start : entry.end]
         new = changes.get(key, old)
         if entry.start < end:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import sys
 from dataclasses import dataclass
 from enum import Enum
@@ -78,20 +79,26 @@ class Architecture:
 
 
 @cache
-def _table() -> dict[str, dict[str, object]]:
-    text = Path(__file__).with_name("architectures.toml").read_text(encoding="utf-8")
-    table: dict[str, dict[str, object]] = tomllib.loads(text)["architectures"]
-    return table
+def _text() -> str:
+    return Path(__file__).with_name("architectures.toml").read_text(encoding="utf-8")
 
 
 def architecture_names() -> tuple[str, ...]:
     """Every architecture string in the table."""
-    return tuple(_table())
+    return tuple(tomllib.loads(_text())["architectures"])
+
+
+def _entry(name: str) -> dict[str, object] | None:
+    """One table of the file: parsing all of them takes longer than reading a header."""
+    heading = f"\n[architectures.{name}]\n"
+    if not re.fullmatch(r"[\w-]+", name) or heading not in _text():
+        return None
+    return tomllib.loads(_text().partition(heading)[2].partition("\n[")[0])
 
 
 def architecture(name: str) -> Architecture:
     """Look an architecture up; one that is not in the table has support `Support.UNKNOWN`."""
-    entry = _table().get(name)
+    entry = _entry(name)
     if entry is None:
         return Architecture(name, Support.UNKNOWN, Layout.NONE, Positions.UNKNOWN)
     base, pattern = entry.get("local_freq_base"), entry.get("local_pattern")

@@ -232,6 +232,28 @@ def plan(
     )
 
 
+def plan_all_methods(
+    facts: ModelFacts, *, target_length: int, force: bool = False
+) -> tuple[Plan, ...]:
+    """A plan of every method that this model can take, in the order of `Method`.
+
+    Raises
+    ------
+    PlanError
+        When no method can be planned; that of the first.
+    """
+    plans: list[Plan] = []
+    refusals: list[PlanError] = []
+    for method in Method:
+        try:
+            plans.append(plan(facts, target_length=target_length, method=method, force=force))
+        except PlanError as error:
+            refusals.append(error)
+    if not plans:
+        raise refusals[0]
+    return tuple(plans)
+
+
 def _check_target(facts: ModelFacts, target_length: int, *, force: bool) -> None:
     if not 1 <= target_length <= LARGEST_TARGET:
         raise PlanError(
