@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 from typing import TYPE_CHECKING
 
-import pytest
 from click.testing import CliRunner
 
 from ggufext.audit import doctor
@@ -13,6 +12,8 @@ from ggufext.cli.doctor import doctor as command
 
 if TYPE_CHECKING:
     from pathlib import Path
+
+    import pytest
 
 
 def test_json_is_value_ok_and_hint_by_name(tmp_path: Path) -> None:
