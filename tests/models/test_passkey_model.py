@@ -27,19 +27,40 @@ TRAINING_LENGTH = 256
 SEED = 7
 ASCII = string.ascii_letters + string.digits + string.punctuation + " \n\t"
 
+EXPECTED_METADATA = {
+    "general.architecture": "llama",
+    "general.name": "ggufext passkey",
+    "general.license": "MIT",
+    "llama.context_length": TRAINING_LENGTH,
+    "llama.block_count": 3,
+    "llama.embedding_length": 128,
+    "llama.feed_forward_length": 384,
+    "llama.attention.head_count": 4,
+    "llama.attention.head_count_kv": 4,
+    "llama.rope.freq_base": 500.0,
+    "llama.rope.dimension_count": 32,
+    "llama.vocab_size": 544,
+    "tokenizer.ggml.model": "gpt2",
+    "tokenizer.ggml.pre": "llama-bpe",
+    "tokenizer.ggml.bos_token_id": 1,
+    "tokenizer.ggml.eos_token_id": 2,
+    "tokenizer.ggml.add_bos_token": True,
+}
+
 every_model = pytest.mark.parametrize("model", MODELS, ids=lambda path: path.stem)
 
 
+# One thread: two of llama.cpp's wait for each other many times longer on a busy machine.
 def accuracy(model: Path, length: int, overrides: dict[str, Any] | None = None) -> float:
     cells = measure(
-        model, lengths=[length], depths=6, trials=4, seed=SEED, overrides=overrides, threads=2
+        model, lengths=[length], depths=6, trials=4, seed=SEED, overrides=overrides, threads=1
     )
     return pooled(cells)[0].accuracy
 
 
 @pytest.fixture(scope="module")
 def reader() -> Iterator[Reader]:
-    with Reader(MODELS[0], n_ctx=256) as opened:
+    with Reader(MODELS[0], n_ctx=256, threads=1) as opened:
         yield opened
 
 
@@ -123,24 +144,3 @@ def test_file_that_llama_cpp_cannot_load_is_an_engine_error(tmp_path: Path) -> N
     path.write_bytes(MODELS[0].read_bytes()[:1000])
     with pytest.raises(EngineError, match="cannot load"):
         Reader(path, n_ctx=256)
-
-
-EXPECTED_METADATA = {
-    "general.architecture": "llama",
-    "general.name": "ggufext passkey",
-    "general.license": "MIT",
-    "llama.context_length": TRAINING_LENGTH,
-    "llama.block_count": 3,
-    "llama.embedding_length": 128,
-    "llama.feed_forward_length": 384,
-    "llama.attention.head_count": 4,
-    "llama.attention.head_count_kv": 4,
-    "llama.rope.freq_base": 500.0,
-    "llama.rope.dimension_count": 32,
-    "llama.vocab_size": 544,
-    "tokenizer.ggml.model": "gpt2",
-    "tokenizer.ggml.pre": "llama-bpe",
-    "tokenizer.ggml.bos_token_id": 1,
-    "tokenizer.ggml.eos_token_id": 2,
-    "tokenizer.ggml.add_bos_token": True,
-}
