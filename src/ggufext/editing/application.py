@@ -185,12 +185,12 @@ def apply_by_copy(
                 message="was changed by something else during the copy; nothing was replaced; "
                 "try again when it is complete",
             )
-        _keep_attributes(source_path, draft, before)
+        files.keep_attributes(source_path, draft)
         files.rename(draft, target_path)
     except BaseException as error:
         # A simulated power failure in the tests is a BaseException that leaves things lying.
         if isinstance(error, (Exception, KeyboardInterrupt)):
-            draft.unlink(missing_ok=True)
+            files.discard(draft)
         raise
     finally:
         if descriptor is not None:
@@ -219,16 +219,3 @@ def remove_abandoned_copy(files: FileSystem, path: Path) -> None:
             message="is being written by another run of ggufext; wait for it",
         )
     files.remove(draft)
-
-
-def _keep_attributes(source: Path, draft: Path, status: os.stat_result) -> None:
-    """Mode, extended attributes and, where allowed, owner; the time of change is today's."""
-    import shutil  # it loads every archive format
-
-    shutil.copystat(source, draft)
-    os.utime(draft)
-    if hasattr(os, "chown"):
-        try:
-            os.chown(draft, status.st_uid, status.st_gid)
-        except PermissionError:
-            return

@@ -11,7 +11,7 @@ import os
 import signal
 import sys
 import threading
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from functools import cache
 from typing import TYPE_CHECKING
 
@@ -130,6 +130,24 @@ class FileSystem:
     def remove(self, path: Path) -> None:
         """Remove a file."""
         path.unlink()
+
+    def discard(self, path: Path) -> None:
+        """Remove a file that is no longer needed, if it is there."""
+        path.unlink(missing_ok=True)
+
+    def keep_attributes(self, source: Path, target: Path) -> None:
+        """Give `target` mode, extended attributes and, where allowed, owner of `source`.
+
+        The time of change is today's.
+        """
+        import shutil  # it loads every archive format
+
+        shutil.copystat(source, target)
+        os.utime(target)
+        if hasattr(os, "chown"):
+            status = source.stat()
+            with suppress(PermissionError):
+                os.chown(target, status.st_uid, status.st_gid)
 
     def copy_range(
         self,

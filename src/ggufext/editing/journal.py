@@ -197,7 +197,7 @@ def write_beside(files: FileSystem, target: Path, content: bytes) -> None:
             files.close(descriptor)
         files.rename(draft, target)
     except (OSError, KeyboardInterrupt):
-        draft.unlink(missing_ok=True)
+        files.discard(draft)
         raise
     files.sync_folder(target.parent)
 
