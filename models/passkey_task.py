@@ -6,7 +6,9 @@ tokens, and its plain text gives the same tokens in llama.cpp's tokenizer (`toke
 gpt2, `.pre` llama-bpe: a piece of text that is in the vocabulary is one token, any other piece
 falls apart into bytes).
 
-Pure Python without third-party modules: the training script, the tests and the audit read it.
+The words are those of the audit's prompts (`ggufext.audit.wording`), so that `ggufext check` asks
+the model in its own language; their order there is the vocabulary of the shipped files. Pure
+Python without third-party modules.
 """
 
 from __future__ import annotations
@@ -16,6 +18,18 @@ import re
 from dataclasses import dataclass
 from itertools import accumulate, zip_longest
 from typing import TYPE_CHECKING
+
+from ggufext.audit.wording import (
+    ADJECTIVES,
+    ADVERBS,
+    DETERMINERS,
+    LABELS,
+    NOUNS,
+    OPENERS,
+    PREPOSITIONS,
+    VERBS,
+)
+from ggufext.audit.wording import sentence_of as sentence
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
@@ -29,43 +43,6 @@ def _words(text: str) -> tuple[str, ...]:
 
 
 FIXED = _words("pass key keys is are hidden here Remember it them What of Several")
-DETERMINERS = _words("the one every each another this that my our her his their your")
-OPENERS = tuple(word.capitalize() for word in DETERMINERS)
-PREPOSITIONS = _words(
-    "near under behind beside above below before after beyond against around across with without "
-    "past"
-)
-ADVERBS = _words(
-    "slowly quickly quietly loudly gently happily sadly calmly eagerly softly patiently suddenly "
-    "often twice again alone outside inside upstairs downstairs yesterday today nearby bravely "
-    "politely"
-)
-ADJECTIVES = _words(
-    "old young small large quiet loud tired happy sad hungry brave shy clever gentle proud lazy "
-    "busy kind warm cold red blue green white black brown grey golden silver dark bright heavy "
-    "light tall short thin round broken dusty muddy narrow wide strange famous friendly simple "
-    "empty silent polite careful"
-)
-VERBS = _words(
-    "slept waited turned moved stood sat lay fell rose rested stayed paused walked ran danced sang "
-    "laughed smiled cried whispered listened worked played travelled wandered returned arrived "
-    "departed appeared vanished trembled rolled drifted floated swam jumped climbed crawled leaned "
-    "knelt shivered hesitated hurried lingered marched sneezed yawned dreamed hid shone"
-)
-NOUNS = _words(
-    "dog cat horse bird farmer baker teacher child woman man doctor sailor painter tailor miller "
-    "singer dancer driver writer builder cloud storm wind lamp candle clock table chair door "
-    "window boat train cart wheel ladder bucket basket blanket pillow kettle fox owl duck goose "
-    "sheep goat cow rabbit mouse frog king queen guard guest neighbour stranger traveller brother "
-    "sister uncle leaf stone shadow bell flag"
-)
-# Labels never occur in filler, so the only places that name a label are key lines and questions.
-LABELS = _words(
-    "river harbour castle market forest bridge tower garden island valley desert mountain library "
-    "station temple palace museum theatre village canyon glacier volcano lagoon meadow orchard "
-    "lighthouse windmill monastery quarry reservoir cathedral observatory fortress aquarium "
-    "stadium airport hospital university prairie peninsula"
-)
 
 WORDS = tuple(
     " " + word
@@ -169,35 +146,6 @@ def decode(ids: Iterable[int]) -> str:
 def random_key(rng: random.Random) -> str:
     """Five digits, the first not 0: the key reads the same as an integer."""
     return str(rng.randrange(10 ** (DIGITS - 1), 10**DIGITS))
-
-
-def sentence(rng: random.Random, words: int) -> str:
-    """Filler sentence of an exact number of words, each preceded by a space, with a full stop.
-
-    Grammar: determiner, up to two adjectives, noun, verb, perhaps an adverb, then prepositional
-    phrases of three or four words.
-    """
-    # Phrases of 3 and 4 words make every count but 1, 2 and 5.
-    shapes = [
-        (adjectives, adverb, rest)
-        for adjectives in range(3)
-        for adverb in range(2)
-        if (rest := words - 3 - adjectives - adverb) >= 0 and rest not in {1, 2, 5}
-    ]
-    adjectives, adverb, rest = rng.choice(shapes)
-    parts = [rng.choice(OPENERS)]
-    parts += [rng.choice(ADJECTIVES) for _ in range(adjectives)]
-    parts += [rng.choice(NOUNS), rng.choice(VERBS)]
-    if adverb:
-        parts.append(rng.choice(ADVERBS))
-    while rest:
-        size = rng.choice([n for n in (3, 4) if rest - n >= 0 and rest - n not in {1, 2, 5}])
-        parts += [rng.choice(PREPOSITIONS), rng.choice(DETERMINERS)]
-        if size == 4:
-            parts.append(rng.choice(ADJECTIVES))
-        parts.append(rng.choice(NOUNS))
-        rest -= size
-    return " " + " ".join(parts) + "."
 
 
 def filler(rng: random.Random, tokens: int) -> list[str]:

@@ -10,6 +10,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 import passkey_task as task
+from ggufext.audit.wording import LABELS
+from ggufext.audit.wording import sentence_of as sentence
 
 FULL_STOP = task.encode(".")[0]
 
@@ -35,7 +37,7 @@ def test_task_is_importable_without_numpy_and_torch() -> None:
 
 @given(words=st.sampled_from(task.SENTENCE_WORDS), seed=seeds)
 def test_sentence_has_one_token_a_word_and_a_full_stop(words: int, seed: int) -> None:
-    text = task.sentence(random.Random(seed), words)
+    text = sentence(random.Random(seed), words)
     ids = task.encode(text)
     assert len(ids) == words + 1
     assert ids[-1] == FULL_STOP
@@ -151,5 +153,5 @@ def test_sweep_question_names_the_label_of_its_key(
 
 
 def test_sweep_labels_of_one_prompt_differ() -> None:
-    asked = task.sweep_prompt(random.Random(1), length=800, depths=[0.5] * len(task.LABELS))
-    assert all(asked.text.count(f"key of the {label} is") >= 1 for label in task.LABELS)
+    asked = task.sweep_prompt(random.Random(1), length=800, depths=[0.5] * len(LABELS))
+    assert all(asked.text.count(f"key of the {label} is") >= 1 for label in LABELS)

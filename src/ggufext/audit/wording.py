@@ -117,7 +117,15 @@ def sentence(rng: random.Random) -> str:
     Determiner, up to two adjectives, noun, verb, perhaps an adverb, then phrases that each name a
     place.
     """
-    words = rng.choice(SENTENCE_WORDS)
+    return sentence_of(rng, rng.choice(SENTENCE_WORDS))
+
+
+def sentence_of(rng: random.Random, words: int) -> str:
+    """Filler sentence of an exact number of words, each preceded by a space, with a full stop.
+
+    Grammar: determiner, up to two adjectives, noun, verb, perhaps an adverb, then prepositional
+    phrases of three or four words.
+    """
     # Phrases of 3 and 4 words make every count but 1, 2 and 5.
     shapes = [
         (adjectives, adverb, rest)
