@@ -70,8 +70,11 @@ def _lines(found: Inspection) -> Iterator[str]:
         return f"  {name:<18} {value}"
 
     yield row("architecture", f"{printable(found.architecture, 64)} ({_SUPPORT[found.support]})")
+    if found.shards:
+        first, last = found.shards[0].path.name, found.shards[-1].path.name
+        yield row("parts", f"{len(found.shards)}: {printable(first)} to {printable(last)}")
     yield row(
-        "file",
+        "file" if not found.shards else "files",
         f"{binary_size(found.size)}, {found.tensor_count:,} tensors, {found.key_count:,} keys, "
         f"{found.quantization or 'no'} weights",
     )

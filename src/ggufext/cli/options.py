@@ -4,10 +4,17 @@ from __future__ import annotations
 
 import re
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import click
 
+from ggufext.cli.output import show_note
+from ggufext.errors import GgufextError
+from ggufext.header.shards import first_shard
 from ggufext.planning.methods import Method
+
+if TYPE_CHECKING:
+    import os
 
 _MULTIPLES = {"": 1, "k": 2**10, "m": 2**20, "g": 2**30, "t": 2**40}
 
@@ -40,9 +47,35 @@ class Size(click.ParamType["int"]):
 TOKENS = Size("tokens", "km")
 BYTES = Size("bytes", "kmgt")
 
-path_argument = click.argument("path", metavar="FILE", type=click.Path(path_type=Path))
+
+class ModelFile(click.Path):
+    """A model file; a later part of a split model stands for the first, which is said."""
+
+    def __init__(self) -> None:
+        super().__init__(path_type=Path)
+
+    def convert(
+        self,
+        value: str | os.PathLike[str],
+        param: click.Parameter | None,
+        ctx: click.Context | None,
+    ) -> Path:
+        """The path of the file to work on."""
+        path = Path(value)
+        try:
+            first = first_shard(path)
+        except (GgufextError, OSError):
+            return path  # the command says what is wrong with it
+        if first != path:
+            show_note("is a later part of a split model: taken as " + first.name, path)
+        return first
+
+
+MODEL_FILE = ModelFile()
+
+path_argument = click.argument("path", metavar="FILE", type=MODEL_FILE)
 paths_argument = click.argument(
-    "paths", metavar="FILE...", nargs=-1, required=True, type=click.Path(path_type=Path)
+    "paths", metavar="FILE...", nargs=-1, required=True, type=MODEL_FILE
 )
 target_option = click.option(
     "--target", "target_length", type=TOKENS, required=True, help="Context length wanted: 32k, 1m."

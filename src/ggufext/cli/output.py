@@ -65,6 +65,11 @@ def show_warnings(warnings: Iterable[ModelWarning], path: Path) -> None:
         click.echo(f"{label}: {printable(str(path))}: {printable(warning.message)}", err=True)
 
 
+def show_note(message: str, path: Path) -> None:
+    """Say what was made of a path, in one line on standard error."""
+    click.echo(f"note: {printable(str(path))}: {printable(message)}", err=True)
+
+
 def tokens(count: int) -> str:
     """32768 as ``32,768``."""
     return f"{count:,}"

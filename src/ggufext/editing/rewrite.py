@@ -18,7 +18,6 @@ from ggufext.editing.recovery import State
 from ggufext.editing.strategies import Strategy
 from ggufext.errors import EditError, JournalError, PlanError
 from ggufext.header.architectures import Support
-from ggufext.header.model import model_facts
 from ggufext.header.reading import read_header
 from ggufext.planning.gamma import Verdict
 from ggufext.planning.methods import Method
@@ -147,7 +146,7 @@ def rewrite(
         _check_output(path, target, force=force)
     writing = target is None and not dry_run
     with open_model(files, path, writing=writing, force=force) as model:
-        facts = model_facts(model.original, train_length=train_length)
+        facts = model.facts(train_length=train_length)
         made = plan(
             facts,
             target_length=target_length,
