@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import os
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
@@ -144,7 +145,7 @@ def exclusively(
     Raises
     ------
     EditError
-        ``in_use``.
+        ``in_use``, ``changed_meanwhile``.
     """
     if not writing:
         descriptor = files.open_for_reading(path)
@@ -160,6 +161,12 @@ def exclusively(
                 code="in_use",
                 path=path,
                 message="is being edited by another run of ggufext; wait for it",
+            )
+        if not os.path.samestat(os.fstat(descriptor), path.stat()):
+            raise EditError(
+                code="changed_meanwhile",
+                path=path,
+                message="was replaced by another file while it was opened; try again",
             )
         with files.lease(descriptor) as refusal:
             if refusal == errno.EAGAIN and not force:
