@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
 from typing import TYPE_CHECKING
 
 import pytest
 
+from editing.disk import FailingDisk, RecordingDisk
 from ggufext.editing.inspection import inspect
 from ggufext.editing.rewrite import recover, rewrite, undo
 from ggufext.editing.shards import raised_tensor_count
-from ggufext.errors import HeaderError, PlanError
+from ggufext.errors import EditError, HeaderError, PlanError
 from ggufext.header.reading import read_header
 from random_model import write_random_model
 from split_model import split_model
@@ -88,3 +90,47 @@ def test_the_tensor_count_of_a_set_is_raised_in_its_own_type(
     assert raised[:-4] == stored[:-4]
     assert int.from_bytes(raised[-4:], "little") == int.from_bytes(stored[-4:], "little") + 1
     assert raised_tensor_count(read_header(llama), added=1) == {}
+
+
+def test_a_new_file_takes_the_other_parts_with_it(parts: tuple[Path, ...], tmp_path: Path) -> None:
+    original = [part.read_bytes() for part in parts]
+    folder = tmp_path / "new"
+    folder.mkdir()
+    output = folder / "long-00001-of-00003.gguf"
+    rewrite(parts[1], target_length=8192, output=output)
+    found = inspect(output)
+    assert [shard.path.name for shard in found.shards] == [
+        f"long-0000{i}-of-00003.gguf" for i in (1, 2, 3)
+    ]
+    assert [part.read_bytes() for part in parts] == original
+    assert [shard.path.read_bytes() for shard in found.shards[1:]] == original[1:]
+    assert found.train_length is not None
+    assert found.train_length.value == 8192
+    undo(output)
+    assert output.read_bytes() == original[0]
+
+
+@pytest.mark.parametrize("name", ["long.gguf", "long-00001-of-00002.gguf"])
+def test_a_new_name_by_which_the_parts_are_not_found_is_refused(
+    parts: tuple[Path, ...], name: str
+) -> None:
+    before = sorted(parts[0].parent.iterdir())
+    with pytest.raises(EditError, match=r"long-00001-of-00003\.gguf") as caught:
+        rewrite(parts[0], target_length=8192, output=parts[0].with_name(name))
+    assert caught.value.code == "output_name"
+    assert sorted(parts[0].parent.iterdir()) == before
+
+
+def test_a_new_file_that_fails_leaves_no_part_behind(parts: tuple[Path, ...]) -> None:
+    before = sorted(parts[0].parent.iterdir())
+    output = parts[0].with_name("long-00001-of-00003.gguf")
+    disk = RecordingDisk()
+    rewrite(parts[0], target_length=8192, output=output, files=disk)
+    for at in range(len(disk.done)):
+        for number in range(1, 4):
+            output.with_name(f"long-0000{number}-of-00003.gguf").unlink(missing_ok=True)
+        failing = FailingDisk(at)
+        with suppress(OSError, EditError):
+            rewrite(parts[0], target_length=8192, output=output, files=failing)
+        if failing.refused:
+            assert sorted(parts[0].parent.iterdir()) == before
