@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import re
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import click
 
@@ -12,9 +11,6 @@ from ggufext.cli.output import show_note
 from ggufext.errors import GgufextError
 from ggufext.header.shards import first_shard
 from ggufext.planning.methods import Method
-
-if TYPE_CHECKING:
-    import os
 
 _MULTIPLES = {"": 1, "k": 2**10, "m": 2**20, "g": 2**30, "t": 2**40}
 
@@ -48,34 +44,42 @@ TOKENS = Size("tokens", "km")
 BYTES = Size("bytes", "kmgt")
 
 
-class ModelFile(click.Path):
-    """A model file; a later part of a split model stands for the first, which is said."""
+def model_files(
+    _context: click.Context, _parameter: click.Parameter, value: tuple[Path, ...] | Path | None
+) -> tuple[Path, ...] | Path | None:
+    """Click's callback for paths of models: a later part of a split model stands for the first.
 
-    def __init__(self) -> None:
-        super().__init__(path_type=Path)
-
-    def convert(
-        self,
-        value: str | os.PathLike[str],
-        param: click.Parameter | None,
-        ctx: click.Context | None,
-    ) -> Path:
-        """The path of the file to work on."""
-        path = Path(value)
-        try:
-            first = first_shard(path)
-        except (GgufextError, OSError):
-            return path  # the command says what is wrong with it
-        if first != path:
-            show_note("is a later part of a split model: taken as " + first.name, path)
-        return first
+    That is said, once a set, where the first is not named too.
+    """
+    if value is None:
+        return None
+    named = value if isinstance(value, tuple) else (value,)
+    firsts = {path: _first_shard(path) for path in named}
+    said = set(named)
+    for path, first in firsts.items():
+        if first not in said:
+            show_note(f"is a later part of a split model: taken as {first.name}", path)
+            said.add(first)
+    return tuple(firsts.values()) if isinstance(value, tuple) else firsts[value]
 
 
-MODEL_FILE = ModelFile()
+def _first_shard(path: Path) -> Path:
+    try:
+        return first_shard(path)
+    except (GgufextError, OSError):
+        return path  # the command says what is wrong with it
 
-path_argument = click.argument("path", metavar="FILE", type=MODEL_FILE)
+
+path_argument = click.argument(
+    "path", metavar="FILE", type=click.Path(path_type=Path), callback=model_files
+)
 paths_argument = click.argument(
-    "paths", metavar="FILE...", nargs=-1, required=True, type=MODEL_FILE
+    "paths",
+    metavar="FILE...",
+    nargs=-1,
+    required=True,
+    type=click.Path(path_type=Path),
+    callback=model_files,
 )
 target_option = click.option(
     "--target", "target_length", type=TOKENS, required=True, help="Context length wanted: 32k, 1m."

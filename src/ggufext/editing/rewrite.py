@@ -75,9 +75,9 @@ class Undone:
     path : Path
     state : State
     size : int
-        Of the file now, bytes.
+        Of the file now, bytes; where nothing was done yet, of the original.
     strategy : Strategy or None
-        None where nothing was written.
+        None where nothing was written, or would be.
     """
 
     path: Path
@@ -184,6 +184,7 @@ def undo(
     path: Path | str,
     *,
     follow: bool = False,
+    check: bool = False,
     force: bool = False,
     progress: Callable[[int, int], None] = lambda _done, _total: None,
     files: FileSystem | None = None,
@@ -192,6 +193,8 @@ def undo(
 
     Parameters
     ----------
+    check : bool
+        Build and check the original header in memory, and write nothing.
     path, follow, force, progress, files
         See `rewrite`.
 
@@ -204,7 +207,7 @@ def undo(
     """
     files = files or FileSystem()
     path = guards.resolve(Path(path), follow=follow)
-    with open_model(files, path, writing=True, force=force) as model:
+    with open_model(files, path, writing=not check, force=force) as model:
         record = history.in_file(model.header) or history.beside(files, path)
         if record is None:
             raise EditError(
@@ -214,10 +217,10 @@ def undo(
                 "--no-history",
             )
         edit = build_undo(files, model, record)
-        apply(files, model, edit, direction=Direction.UNDO, progress=progress)
-    return Undone(
-        path=path, state=State.RESTORED, size=edit.patch.size_after, strategy=edit.strategy
-    )
+        if not check:
+            apply(files, model, edit, direction=Direction.UNDO, progress=progress)
+    state = State.POSSIBLE if check else State.RESTORED
+    return Undone(path=path, state=state, size=edit.patch.size_after, strategy=edit.strategy)
 
 
 def recover(
