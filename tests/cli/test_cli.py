@@ -33,7 +33,7 @@ def result(*arguments: object) -> Any:
 INSPECT_FIELDS = {
     "path", "architecture", "support", "train_length", "rope", "head_dim", "alignment",
     "data_offset", "size", "tensor_count", "key_count", "quantization",
-    "kv_cache_bytes_per_token", "likely_strategy", "history", "warnings",
+    "kv_cache_bytes_per_token", "likely_strategy", "shards", "history", "warnings",
 }  # fmt: skip
 
 PLAN_FIELDS = {

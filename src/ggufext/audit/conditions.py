@@ -77,8 +77,8 @@ def conditions(
     with open_model(FileSystem(), path, writing=False) as model:
         now, original = model.header, model.original
         edited = model.history is not None
-    found = model_facts(now)
-    facts = model_facts(original, train_length=train_length)
+        found = model_facts(now, later_shards=model.later_shards())
+        facts = model.facts(train_length=train_length)
 
     def resolve(name: str) -> Condition:
         if name == "file":

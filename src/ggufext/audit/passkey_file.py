@@ -3,10 +3,8 @@
 from __future__ import annotations
 
 import os
-import re
 from dataclasses import dataclass, replace
 from functools import partial
-from glob import escape
 from typing import TYPE_CHECKING, Any
 
 from ggufext.audit.conditions import conditions
@@ -36,6 +34,7 @@ from ggufext.audit.templates import frame_of
 from ggufext.editing.inspection import facts_of
 from ggufext.errors import EngineError, ModelWarning
 from ggufext.header.reading import read_header
+from ggufext.header.shards import later_shards
 from ggufext.planning.kv_cache import CacheType
 
 if TYPE_CHECKING:
@@ -50,8 +49,6 @@ if TYPE_CHECKING:
     from ggufext.header.model import ModelFacts
 
 _AUDIT_CONTEXT = 256
-
-_SHARD = re.compile(r"(?P<stem>.+)-\d{5}-of-(?P<count>\d{5})\.gguf")
 
 _FLASH_ATTENTION = {None: -1, False: 0, True: 1}
 
@@ -283,23 +280,13 @@ def _model_size(header: Header, facts: ModelFacts, n_vocab: int) -> ModelSize:
         return max((each for each in values if isinstance(each, int)), default=0)
 
     return ModelSize(
-        tensors=sum(shard.stat().st_size for shard in _shards(header)),
+        tensors=sum(part.file_size for part in (header, *later_shards(header))),
         vocabulary=n_vocab,
         embedding=largest("embedding_length"),
         feed_forward=largest("feed_forward_length"),
         heads=largest("attention.head_count"),
         layers=facts.layers,
     )
-
-
-def _shards(header: Header) -> list[Path]:
-    """All files of a model, by llama.cpp's names for shards."""
-    path = header.path
-    assert path is not None
-    match = _SHARD.fullmatch(path.name)
-    if match is None:
-        return [path]
-    return sorted(path.parent.glob(f"{escape(match['stem'])}-*-of-{match['count']}.gguf"))
 
 
 def _audit(path: Path, condition: Condition) -> str:

@@ -2,23 +2,16 @@
 
 from __future__ import annotations
 
-import sys
 from typing import TYPE_CHECKING
 
 import click
 
 from ggufext.cli.options import json_option, paths_argument
-from ggufext.cli.output import (
-    binary_size,
-    error_as_json,
-    show_error,
-    show_json,
-    show_warnings,
-    tokens,
-)
+from ggufext.cli.output import binary_size, show_warnings, tokens
+from ggufext.cli.several import Work, handle_files
 from ggufext.editing.inspection import Inspection
 from ggufext.editing.inspection import inspect as inspect_file
-from ggufext.errors import GgufextError, printable
+from ggufext.errors import printable
 from ggufext.header.architectures import Support
 
 if TYPE_CHECKING:
@@ -40,27 +33,31 @@ def inspect(paths: tuple[Path, ...], as_json: bool) -> None:
 
     Nothing is written.
     """
-    results: list[object] = []
-    failed = False
-    for path in paths:
-        try:
-            inspection = inspect_file(path)
-        except GgufextError as error:
-            failed = True
-            results.append({"path": path, **error_as_json(error)})
-            if len(paths) == 1:
-                raise
-            show_error(error, as_json=False)
-            continue
-        results.append(inspection)
-        if not as_json:
-            for line in _lines(inspection):
-                click.echo(line)
-            show_warnings(inspection.warnings, path)
-    if as_json:
-        show_json(results[0] if len(paths) == 1 else {"files": results})
-    if failed:
-        sys.exit(1)
+    work = Work(
+        do=inspect_file,
+        as_json=lambda _path, found: found,
+        show=_show,
+        columns=("architecture", "context", "base", "weights", "bytes", "first edit by"),
+        cells=_cells,
+    )
+    handle_files(paths, work, as_json=as_json)
+
+
+def _show(path: Path, found: Inspection) -> None:
+    for line in _lines(found):
+        click.echo(line)
+    show_warnings(found.warnings, path)
+
+
+def _cells(found: Inspection) -> tuple[str, ...]:
+    return (
+        printable(found.architecture, 64),
+        tokens(found.train_length.value) if found.train_length else "",
+        f"{found.rope.freq_base:,.10g}" if found.rope else "",
+        found.quantization or "",
+        f"{found.size:,}",
+        found.likely_strategy.value,
+    )
 
 
 def _lines(found: Inspection) -> Iterator[str]:
@@ -70,8 +67,11 @@ def _lines(found: Inspection) -> Iterator[str]:
         return f"  {name:<18} {value}"
 
     yield row("architecture", f"{printable(found.architecture, 64)} ({_SUPPORT[found.support]})")
+    if found.shards:
+        first, last = found.shards[0].path.name, found.shards[-1].path.name
+        yield row("parts", f"{len(found.shards)}: {printable(first)} to {printable(last)}")
     yield row(
-        "file",
+        "file" if not found.shards else "files",
         f"{binary_size(found.size)}, {found.tensor_count:,} tensors, {found.key_count:,} keys, "
         f"{found.quantization or 'no'} weights",
     )

@@ -7,6 +7,9 @@ from pathlib import Path
 
 import click
 
+from ggufext.cli.output import show_note
+from ggufext.errors import GgufextError
+from ggufext.header.shards import first_shard
 from ggufext.planning.methods import Method
 
 _MULTIPLES = {"": 1, "k": 2**10, "m": 2**20, "g": 2**30, "t": 2**40}
@@ -40,9 +43,43 @@ class Size(click.ParamType["int"]):
 TOKENS = Size("tokens", "km")
 BYTES = Size("bytes", "kmgt")
 
-path_argument = click.argument("path", metavar="FILE", type=click.Path(path_type=Path))
+
+def model_files(
+    _context: click.Context, _parameter: click.Parameter, value: tuple[Path, ...] | Path | None
+) -> tuple[Path, ...] | Path | None:
+    """Click's callback for paths of models: a later part of a split model stands for the first.
+
+    That is said, once a set, where the first is not named too.
+    """
+    if value is None:
+        return None
+    named = value if isinstance(value, tuple) else (value,)
+    firsts = {path: _first_shard(path) for path in named}
+    said = set(named)
+    for path, first in firsts.items():
+        if first not in said:
+            show_note(f"is a later part of a split model: taken as {first.name}", path)
+            said.add(first)
+    return tuple(firsts.values()) if isinstance(value, tuple) else firsts[value]
+
+
+def _first_shard(path: Path) -> Path:
+    try:
+        return first_shard(path)
+    except (GgufextError, OSError):
+        return path  # the command says what is wrong with it
+
+
+path_argument = click.argument(
+    "path", metavar="FILE", type=click.Path(path_type=Path), callback=model_files
+)
 paths_argument = click.argument(
-    "paths", metavar="FILE...", nargs=-1, required=True, type=click.Path(path_type=Path)
+    "paths",
+    metavar="FILE...",
+    nargs=-1,
+    required=True,
+    type=click.Path(path_type=Path),
+    callback=model_files,
 )
 target_option = click.option(
     "--target", "target_length", type=TOKENS, required=True, help="Context length wanted: 32k, 1m."

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import sys
 from enum import Enum
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -13,7 +14,7 @@ import click
 from ggufext.errors import printable
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping
+    from collections.abc import Iterable, Mapping, Sequence
 
     from ggufext.errors import GgufextError, ModelWarning
 
@@ -63,6 +64,29 @@ def show_warnings(warnings: Iterable[ModelWarning], path: Path) -> None:
     for warning in warnings:
         label = click.style("warning", fg="yellow", bold=True)
         click.echo(f"{label}: {printable(str(path))}: {printable(warning.message)}", err=True)
+
+
+def show_table(columns: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
+    """Print a table on standard output: drawn on a terminal, aligned text elsewhere."""
+    if not sys.stdout.isatty():
+        cells = [columns, *rows]
+        widths = [max(len(row[i]) for row in cells) for i in range(len(columns))]
+        for row in cells:
+            padded = (cell.ljust(width) for cell, width in zip(row, widths, strict=True))
+            click.echo("  ".join(padded).rstrip())
+        return
+    from rich.console import Console
+    from rich.table import Table
+
+    table = Table(*columns)
+    for row in rows:
+        table.add_row(*row)
+    Console(markup=False).print(table)
+
+
+def show_note(message: str, path: Path) -> None:
+    """Say what was made of a path, in one line on standard error."""
+    click.echo(f"note: {printable(str(path))}: {printable(message)}", err=True)
 
 
 def tokens(count: int) -> str:

@@ -21,6 +21,7 @@ from ggufext.cli.output import binary_size, show_json, show_warnings, tokens
 from ggufext.editing.inspection import facts_of
 from ggufext.errors import printable
 from ggufext.header.reading import read_header
+from ggufext.header.shards import later_shards
 from ggufext.planning.gamma import Verdict
 from ggufext.planning.kv_cache import cache_fits
 from ggufext.planning.methods import Method
@@ -182,8 +183,9 @@ def _fits(
 ) -> tuple[CacheFit, ...]:
     if vram is None:
         return ()
-    header = read_header(path)
-    weights = header.data_end - header.data_offset
+    first = read_header(path)
+    shards = (first, *later_shards(first))
+    weights = sum(header.data_end - header.data_offset for header in shards)
     return cache_fits(layers, target_length, weights=weights, memory=vram)
 
 

@@ -129,6 +129,7 @@ def apply_by_copy(
     patch: Patch,
     *,
     expected_header: bytes,
+    share: int | None = None,
     progress: Callable[[int, int], None],
 ) -> None:
     """Write the patched file as a new one, then rename it to `target_path`.
@@ -137,6 +138,9 @@ def apply_by_copy(
     ----------
     source : int
         Descriptor of the file as it is.
+    share : int or None
+        Bytes of a block, of which `patch.growth` is a multiple: leave the data in the blocks of
+        the old file, from the first whole one on. None copies everything.
     progress : callable
         Called with bytes done and bytes in all.
 
@@ -146,7 +150,9 @@ def apply_by_copy(
         ``no_space``, ``in_use``, ``changed_meanwhile``, ``not_verified``.
     """
     folder = target_path.parent
-    guards.check_space(folder, patch.size_after, target_path)
+    behind = len(patch.old_front)
+    border = shared_from(patch, share) if share else patch.size
+    guards.check_space(folder, border + patch.growth, target_path)
     draft = target_path.with_name(target_path.name + COPY_SUFFIX)
     before = os.fstat(source)
     remove_abandoned_copy(files, target_path)
@@ -163,10 +169,14 @@ def apply_by_copy(
 
         files.write(descriptor, 0, patch.new_front)
         advance(len(patch.new_front))
-        behind = len(patch.old_front)
         files.copy_range(
-            source, behind, descriptor, behind + patch.growth, patch.size - behind, advance
+            source, behind, descriptor, behind + patch.growth, border - behind, advance
         )
+        if border < patch.size:
+            files.share_range(
+                source, border, descriptor, border + patch.growth, patch.size - border
+            )
+            advance(patch.size - border)
         for span in patch.spans:
             files.write(descriptor, span.offset + patch.growth, span.new)
         files.sync(descriptor)
@@ -178,7 +188,8 @@ def apply_by_copy(
                 "changed; the disk or its driver may be failing",
             )
         after = os.fstat(source)
-        if (before.st_size, before.st_mtime_ns) != (after.st_size, after.st_mtime_ns):
+        replaced = target_path == source_path and not os.path.samestat(before, target_path.stat())
+        if replaced or (before.st_size, before.st_mtime_ns) != (after.st_size, after.st_mtime_ns):
             raise EditError(
                 code="changed_meanwhile",
                 path=source_path,
@@ -196,6 +207,11 @@ def apply_by_copy(
         if descriptor is not None:
             files.close(descriptor)
     files.sync_folder(folder)
+
+
+def shared_from(patch: Patch, block: int) -> int:
+    """First byte, before the patch, from which a new file can share the old one's blocks."""
+    return min(-(-len(patch.old_front) // block) * block, patch.size)
 
 
 def remove_abandoned_copy(files: FileSystem, path: Path) -> None:

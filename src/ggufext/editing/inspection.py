@@ -18,6 +18,7 @@ from ggufext.planning.kv_cache import CacheType, KvCacheBytes, bytes_per_token
 if TYPE_CHECKING:
     from ggufext.editing.opening import OpenModel
     from ggufext.header.architectures import Layout, Support
+    from ggufext.header.header import Header
     from ggufext.header.model import ModelFacts
 
 
@@ -51,15 +52,40 @@ class EditInFile:
 
 
 @dataclass(frozen=True, slots=True)
+class Shard:
+    """One file of a split model.
+
+    Attributes
+    ----------
+    path : Path
+    size : int
+        Bytes.
+    tensor_count : int
+    """
+
+    path: Path
+    size: int
+    tensor_count: int
+
+
+@dataclass(frozen=True, slots=True)
 class Inspection:
     """What `inspect` found. Fields that need a language model with RoPE are None without one.
 
     Attributes
     ----------
+    path : Path
+        Of a split model the first part.
+    data_offset : int
+        In the file at `path`.
+    size, tensor_count : int
+        Of all files together.
     train_length : TrainLength or None
         Context length that the file declares: of an extended file the target.
     kv_cache_bytes_per_token : KvCacheBytes or None
         What global layers hold, per token.
+    shards : tuple of Shard
+        The files of a split model, in order; empty for a model in one file.
     history : EditInFile or None
     warnings : tuple of ModelWarning
     """
@@ -78,6 +104,7 @@ class Inspection:
     quantization: str | None
     kv_cache_bytes_per_token: KvCacheBytes | None
     likely_strategy: strategies.Strategy
+    shards: tuple[Shard, ...]
     history: EditInFile | None
     warnings: tuple[ModelWarning, ...]
 
@@ -88,6 +115,7 @@ def inspect(path: Path | str, *, files: FileSystem | None = None) -> Inspection:
     Parameters
     ----------
     path : Path or str
+        A later part of a split model stands for the whole.
     files : FileSystem, optional
         The operations to use; for tests.
 
@@ -96,9 +124,8 @@ def inspect(path: Path | str, *, files: FileSystem | None = None) -> Inspection:
     HeaderError
     """
     files = files or FileSystem()
-    path = Path(path)
-    with open_model(files, path, writing=False) as model:
-        return _inspected(files, path, model)
+    with open_model(files, Path(path), writing=False) as model:
+        return _inspected(files, model)
 
 
 def facts_of(
@@ -118,17 +145,17 @@ def facts_of(
         See `ggufext.header.model.model_facts`.
     """
     with open_model(files or FileSystem(), Path(path), writing=False) as model:
-        return model_facts(model.original, train_length=train_length)
+        return model.facts(train_length=train_length)
 
 
-def _inspected(files: FileSystem, path: Path, model: OpenModel) -> Inspection:
-    header = model.header
+def _inspected(files: FileSystem, model: OpenModel) -> Inspection:
+    header, later = model.header, model.later_shards()
     name = architecture_name(header)
     facts: ModelFacts | None = None
     warnings: tuple[ModelWarning, ...]
     try:
-        facts = model_facts(header)
-        warnings = lint(header, facts)
+        facts = model_facts(header, later_shards=later)
+        warnings = lint(header, facts, later_shards=later)
     except PlanError as error:
         warnings = (ModelWarning(error.code, error.message),)
     record, complaint = _record(files, model)
@@ -136,7 +163,7 @@ def _inspected(files: FileSystem, path: Path, model: OpenModel) -> Inspection:
     if facts is not None:
         cache = KvCacheBytes(*(bytes_per_token(facts.layers, kind) for kind in CacheType))
     return Inspection(
-        path=path,
+        path=model.path,
         architecture=name,
         support=architecture(name).support,
         train_length=TrainLength(facts.train_length, facts.train_length_source) if facts else None,
@@ -144,14 +171,21 @@ def _inspected(files: FileSystem, path: Path, model: OpenModel) -> Inspection:
         head_dim=facts.head_dim if facts else None,
         alignment=header.alignment,
         data_offset=header.data_offset,
-        size=header.file_size,
-        tensor_count=header.tensor_count,
+        size=sum(part.file_size for part in (header, *later)),
+        tensor_count=sum(part.tensor_count for part in (header, *later)),
         key_count=header.key_count,
-        quantization=quantization(header),
+        quantization=quantization(header, *later),
         kv_cache_bytes_per_token=cache,
-        likely_strategy=strategies.likely_strategy(path),
+        likely_strategy=strategies.likely_strategy(model.path),
+        shards=_shards((header, *later)) if later else (),
         history=record,
         warnings=(*warnings, *complaint),
+    )
+
+
+def _shards(headers: tuple[Header, ...]) -> tuple[Shard, ...]:
+    return tuple(
+        Shard(part.path, part.file_size, part.tensor_count) for part in headers if part.path
     )
 
 

@@ -204,7 +204,9 @@ class _Reader:
         return numbers
 
 
-def model_facts(header: Header, *, train_length: int | None = None) -> ModelFacts:
+def model_facts(
+    header: Header, *, train_length: int | None = None, later_shards: tuple[Header, ...] = ()
+) -> ModelFacts:
     """Facts of the model that a header describes.
 
     Parameters
@@ -213,6 +215,8 @@ def model_facts(header: Header, *, train_length: int | None = None) -> ModelFact
         The header as converted, without an extension of ours.
     train_length : int, optional
         The real training length in tokens, where context_length is known to say something else.
+    later_shards : tuple of Header
+        Of a split model's other parts (`ggufext.header.shards.later_shards`), which hold tensors.
 
     Raises
     ------
@@ -252,7 +256,7 @@ def model_facts(header: Header, *, train_length: int | None = None) -> ModelFact
         key_length=head_dim,
         value_length=value_dim,
     )
-    scaling = _scaling(read)
+    scaling = _scaling(read, (header, *later_shards))
     return ModelFacts(
         architecture=name,
         support=entry.support,
@@ -304,10 +308,16 @@ def architecture_name(header: Header) -> str:
     return name
 
 
-def quantization(header: Header) -> str | None:
-    """The tensor type that holds most of the file's weights, ``"Q4_K"`` for example."""
+def quantization(*shards: Header) -> str | None:
+    """The tensor type that holds most of a model's weights, ``"Q4_K"`` for example.
+
+    Parameters
+    ----------
+    *shards : Header
+        Of every file of the model.
+    """
     sizes: dict[str, int] = {}
-    for tensor in header.tensors:
+    for tensor in (tensor for shard in shards for tensor in shard.tensors):
         sizes[tensor.type] = sizes.get(tensor.type, 0) + tensor.size
     return max(sizes, key=lambda name: sizes[name]) if sizes else None
 
@@ -346,14 +356,14 @@ def _refuse_what_cannot_be_extended(header: Header, entry: Architecture) -> None
         refuse("no_rope", f"{entry.name} does not rotate queries and keys: nothing to extend")
 
 
-def _scaling(read: _Reader) -> Scaling:
+def _scaling(read: _Reader, shards: tuple[Header, ...]) -> Scaling:
     kind = read.header.string(f"{read.prefix}rope.scaling.type")
     if kind is not None and kind not in {"none", "linear", "yarn", "longrope"}:
         read.nonsense("rope.scaling.type", "none, linear, yarn or longrope")
     factor = read.factor("rope.scaling.factor")
     if factor is None:
         factor = read.factor("rope.scale_linear")
-    names = {tensor.name for tensor in read.header.tensors}
+    names = {tensor.name for shard in shards for tensor in shard.tensors}
     return Scaling(
         # llama.cpp takes an absent type for linear and an absent or zero factor for 1.
         type="linear" if kind is None else kind,
