@@ -5,8 +5,10 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from ggufext.audit.engines.connection import ServerSettings
 from ggufext.audit.passkey import PasskeyRequest
 from ggufext.audit.passkey_file import LocalSettings, check_file
+from ggufext.audit.passkey_server import check_server
 from ggufext.audit.results import CheckResult
 from ggufext.audit.summary import result_of
 from ggufext.editing.inspection import Inspection, facts_of, inspect
@@ -35,6 +37,7 @@ __all__ = [
     "Plan",
     "Receipt",
     "Rewritten",
+    "ServerSettings",
     "Undone",
     "check",
     "inspect",
@@ -85,22 +88,23 @@ def plan(
 
 
 def check(
-    path: Path | str,
+    model: Path | str | ServerSettings,
     request: PasskeyRequest,
     *,
     settings: LocalSettings | None = None,
     threshold: float = 0.8,
     notify: Callable[[Trial | RunNotes], None] | None = None,
 ) -> CheckResult:
-    """Ask a model file for hidden keys at every length and depth; nothing is written to it.
+    """Ask a model for hidden keys at every length and depth; nothing is written to its file.
 
     Parameters
     ----------
-    path : Path or str
+    model : Path, str or ServerSettings
+        A file, or the address of an OpenAI-compatible server.
     request : PasskeyRequest
         What to ask: lengths, depths, trials, conditions.
     settings : LocalSettings, optional
-        How to run llama.cpp.
+        How to run llama.cpp on a file.
     threshold : float
         Accuracy that the effective length asks for, in (0, 1].
     notify : callable, optional
@@ -114,8 +118,17 @@ def check(
     Raises
     ------
     HeaderError, PlanError, EngineError
-        Before the first question; see `ggufext.audit.passkey_file.check_file`.
+        Before the first question; see `ggufext.audit.passkey_file.check_file` and
+        `ggufext.audit.passkey_server.check_server`.
+    ValueError
+        `settings` with a server: it runs the model in its own way.
     """
+    notify = notify or (lambda _event: None)
+    if isinstance(model, ServerSettings):
+        if settings is not None:
+            raise ValueError("settings are for a file: a server runs the model in its own way")
+        run = check_server(model, request, notify)
+        return result_of(run, request, model, threshold=threshold)
     settings = settings or LocalSettings()
-    run = check_file(Path(path), request, settings, notify or (lambda _event: None))
+    run = check_file(Path(model), request, settings, notify)
     return result_of(run, request, settings, threshold=threshold)

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from ggufext import __version__
 from ggufext.audit.answers import judge
+from ggufext.audit.depths import depth_bins
 from ggufext.audit.prompts import PromptPlan, prompt_set, prompts_hash
 from ggufext.audit.records import Record, Records
 from ggufext.audit.results import Mode, Trial
@@ -27,6 +28,11 @@ if TYPE_CHECKING:
 #: Shortest and longest length taken for real, tokens.
 _SHORTEST, _LONGEST = 64, 2**31 - 1
 
+#: An engine's reasons for not measuring a question.
+_NOT_MEASURED = frozenset(
+    {"server_context_too_short", "server_counts_differ", "server_refused", "server_truncated"}
+)
+
 #: Room for the answer of a chat model, which may say a sentence first.
 _CHAT_ANSWER_TOKENS = 64
 
@@ -35,8 +41,11 @@ class Template(Enum):
     """Whether prompts are put into the model's chat template."""
 
     AUTO = "auto"
-    """Where the model brings one."""
+    """Where the file brings one; a server is asked in plain text."""
     NONE = "none"
+    """Plain text."""
+    CHAT = "chat"
+    """The file's own, which must be there; a server's, through its chat endpoint."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -47,8 +56,8 @@ class PasskeyRequest:
     ----------
     lengths : tuple of int
         Tokens of prompt and answer.
-    depths : int
-        Equal depth bins of a length, 1 … 100.
+    depths : int or tuple of float
+        Equal bins of a length, 1 … 100; or the depths themselves, from 0 (the beginning) to 1.
     trials : int
         Trials a cell, each in a text of its own.
     mode : Mode
@@ -69,7 +78,7 @@ class PasskeyRequest:
     """
 
     lengths: tuple[int, ...]
-    depths: int = 10
+    depths: int | tuple[float, ...] = 10
     trials: int = 5
     mode: Mode = Mode.STANDARD
     seed: int = 0
@@ -87,9 +96,10 @@ class PasskeyRequest:
         Raises
         ------
         PlanError
-            ``nothing_to_measure``, ``target_absurd``.
+            ``nothing_to_measure``, ``target_absurd``, ``depth_absurd``.
         """
-        if not (self.lengths and self.conditions and self.depths > 0 and self.trials > 0):
+        depth_bins(self.depths)
+        if not (self.lengths and self.conditions and self.trials > 0):
             raise PlanError(
                 code="nothing_to_measure",
                 message="at least one length, condition, depth and trial is needed",
@@ -254,12 +264,15 @@ def measure(
         try:
             for session in run.sessions:
                 _ask_all(run, session, questions, records, notify)
+            failure = _nothing_measured(run, records)
         except KeyboardInterrupt:
             stop = Stop.INTERRUPTED
             ended.append(ModelWarning("interrupted", "the run was interrupted"))
         except EngineError as error:
-            stop, failure = Stop.FAILED, error
+            failure = error
             ended.append(ModelWarning(error.code, error.message))
+        if failure is not None:
+            stop = Stop.FAILED
     finally:
         run.engine.close()
         if records is not None:
@@ -281,7 +294,32 @@ def measure(
         stop=stop,
         failure=failure,
         audited=run.audited,
-        warnings=(*run.warnings, *run.engine.warnings(), *ended),
+        warnings=(*run.warnings, *run.engine.warnings(), *_mute(records), *ended),
+    )
+
+
+def _nothing_measured(run: Prepared, records: Records) -> EngineError | None:
+    """A run that asked every question and measured none has failed, for the engine's reason."""
+    if any(record.trial.hit is not None for record in records.finished):
+        return None
+    code, why = "nothing_measured", "no answer came to the end of its reasoning"
+    for warning in run.engine.warnings():
+        if warning.code in _NOT_MEASURED:
+            code, why = warning.code, warning.message
+    return EngineError(code=code, message=f"no question could be measured: {why}")
+
+
+def _mute(records: Records) -> tuple[ModelWarning, ...]:
+    """Whether the engine never said a word, which a model rarely does."""
+    answers = [record.answer for record in records.finished if record.trial.hit is not None]
+    if not answers or any(answer.strip() for answer in answers):
+        return ()
+    return (
+        ModelWarning(
+            "answers_empty",
+            f"all {len(answers)} answers are empty: more likely the engine's fault than the "
+            "model's; ask it something by hand",
+        ),
     )
 
 

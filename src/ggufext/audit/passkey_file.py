@@ -8,6 +8,7 @@ from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from ggufext.audit.conditions import conditions
+from ggufext.audit.depths import depth_bins
 from ggufext.audit.engines import Frame
 from ggufext.audit.engines.llama_cpp import LlamaCpp
 from ggufext.audit.expectation import differences
@@ -32,7 +33,7 @@ from ggufext.audit.prompts import PromptPlan
 from ggufext.audit.rope_nodes import ContextSettings, observe
 from ggufext.audit.templates import frame_of
 from ggufext.editing.inspection import facts_of
-from ggufext.errors import EngineError, ModelWarning
+from ggufext.errors import EngineError, ModelWarning, PlanError
 from ggufext.header.reading import read_header
 from ggufext.header.shards import later_shards
 from ggufext.planning.kv_cache import CacheType
@@ -50,6 +51,9 @@ if TYPE_CHECKING:
 
 _AUDIT_CONTEXT = 256
 
+#: Bytes of weights from which on a micro-batch is worth more than one thread.
+_SMALL_MODEL = 64 << 20
+
 _FLASH_ATTENTION = {None: -1, False: 0, True: 1}
 
 
@@ -60,7 +64,7 @@ class LocalSettings:
     Attributes
     ----------
     threads : int or None
-        None: as many processors as this process may use.
+        None: as many processors as this process may use, one for a small model.
     gpu_layers : int or None
         None: as many as fit into the devices' memory.
     cache_type : CacheType
@@ -160,7 +164,7 @@ def _prepare(
     prompts = PromptPlan(
         mode=request.mode,
         lengths=budget.lengths,
-        depths=request.depths,
+        depths=depth_bins(request.depths),
         texts=request.trials,
         seed=request.seed,
         answer_tokens=answer_tokens(request, engine, chat=frame.chat),
@@ -210,7 +214,7 @@ def _open(
     layers: int,
 ) -> None:
     cache = budget.cache_type.label
-    threads = settings.threads or _processors()
+    threads = settings.threads or _usual_threads(budget.plan.model)
     parameters: dict[str, Any] = {
         "n_ctx": context_cells(lengths[-1]),
         "n_batch": budget.n_batch,
@@ -231,7 +235,10 @@ def _open(
     )
 
 
-def _processors() -> int:
+def _usual_threads(model: int) -> int:
+    """All processors, but one for a small model: its threads would wait more than they compute."""
+    if model < _SMALL_MODEL:
+        return 1
     if hasattr(os, "sched_getaffinity"):
         return len(os.sched_getaffinity(0))
     return os.cpu_count() or 1
@@ -263,10 +270,15 @@ def _refuse_embedding_model(header: Header) -> None:
 
 def _frame(header: Header, engine: LlamaCpp, template: Template) -> Frame:
     key = "tokenizer.chat_template"
-    if template is Template.NONE or key not in header.keys:
-        return Frame()
-    source = header.value(key)
-    if not isinstance(source, str):
+    source = header.value(key) if key in header.keys else None
+    if template is Template.CHAT and not isinstance(source, str):
+        raise PlanError(
+            code="no_chat_template",
+            path=header.path,
+            field=key,
+            message="the file brings no chat template; `--template none` asks in plain text",
+        )
+    if template is Template.NONE or not isinstance(source, str):
         return Frame()
     words = engine.vocabulary
     return frame_of(source, bos=words.bos, eos=words.eos, path=header.path)

@@ -9,6 +9,7 @@ from itertools import combinations, pairwise
 from typing import TYPE_CHECKING
 
 from ggufext.audit.cautions import cautions
+from ggufext.audit.depths import depth_bins
 from ggufext.audit.results import (
     Cell,
     CheckResult,
@@ -34,7 +35,7 @@ if TYPE_CHECKING:
     import numpy as np
     import numpy.typing as npt
 
-    from ggufext.audit.engines.server import ServerSettings
+    from ggufext.audit.engines.connection import ServerSettings
     from ggufext.audit.passkey import PasskeyRequest, PasskeyRun
     from ggufext.audit.passkey_file import LocalSettings
     from ggufext.audit.results import Interval, Trial
@@ -141,7 +142,7 @@ def result_of(
             name,
             run.trials,
             lengths=request.lengths,
-            depths=[(bin_ + 0.5) / request.depths for bin_ in range(request.depths)],
+            depths=[bin_.depth for bin_ in depth_bins(request.depths)],
             threshold=threshold,
             train_length=train_length,
             seed=run.seed,

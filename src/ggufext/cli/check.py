@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import sys
 from contextlib import contextmanager
 from pathlib import Path
@@ -24,13 +25,10 @@ _REQUIRED_BOUND_MISSED = 3
 _INTERRUPTED = 130
 
 #: Options that only one of the two engines understands.
-_OF_A_FILE = ("template", "gpu_layers", "threads", "kv_type", "flash_attention", "rpc", "audit")
+_OF_A_FILE = ("gpu_layers", "threads", "kv_type", "flash_attention", "rpc", "audit")
 _OF_A_SERVER = ("model",)
 
 _FLASH_ATTENTION = {"auto": None, "on": True, "off": False}
-
-#: Bytes of a file from which on a micro-batch is worth more than one thread.
-_SMALL_MODEL = 64 << 20
 
 #: Lengths tried without --lengths, and the shortest of them in tokens.
 _USUAL_LENGTHS, _SHORTEST_USUAL = 4, 256
@@ -49,6 +47,42 @@ class Lengths(click.ParamType["tuple[int, ...]"]):
             return value
         parts = str(value).split(",")
         return tuple(sorted({TOKENS.convert(part.strip(), param, ctx) for part in parts}))
+
+
+class Depths(click.ParamType["int | tuple[float, ...]"]):
+    """Depths of the key: a number of bins, or the depths themselves as shares or in percent."""
+
+    name = "depths"
+
+    def convert(
+        self, value: object, param: click.Parameter | None, ctx: click.Context | None
+    ) -> int | tuple[float, ...]:
+        """Bins 1 … 100, or shares of [0, 1]."""
+        if isinstance(value, int):
+            return value
+        text = str(value)
+        bins = int(text) if re.fullmatch(r"\d{1,3}", text) else None
+        if bins is not None and 1 <= bins <= 100:
+            return bins
+        parts = [part.strip() for part in text.split(",")]
+        if bins is not None or not all(
+            re.fullmatch(r"\d{1,3}(\.\d{1,9})?%?", part) for part in parts
+        ):
+            self.fail(
+                f"{text!r} is neither a number of bins up to 100 nor a list of depths such as "
+                "0,25,50,75,100 or 0.1,0.5",
+                param,
+                ctx,
+            )
+        numbers = [float(part.removesuffix("%")) for part in parts]
+        percent = any(part.endswith("%") for part in parts) or max(numbers) > 1
+        if percent and any(0 < number < 1 for number in numbers):
+            self.fail(f"{text!r} mixes shares of 1 and percent", param, ctx)
+        if percent:
+            numbers = [number / 100 for number in numbers]
+        if max(numbers) > 1 or len(numbers) > 100:
+            self.fail(f"{text!r}: up to 100 depths, each from 0 to 100 %", param, ctx)
+        return tuple(sorted(set(numbers)))
 
 
 class LayerCount(click.ParamType["int | None"]):
@@ -92,10 +126,12 @@ class LayerCount(click.ParamType["int | None"]):
 )
 @click.option(
     "--depths",
-    type=click.IntRange(1, 100),
+    type=Depths(),
+    metavar="DEPTHS",
     default=10,
     show_default=True,
-    help="Equal bins of depth.",
+    help="Equal bins of depth; or the depths themselves, in percent or as shares: 0,25,50,75,100 "
+    "or 0.1,0.5.",
 )
 @click.option(
     "--trials",
@@ -134,10 +170,11 @@ class LayerCount(click.ParamType["int | None"]):
 )
 @click.option(
     "--template",
-    type=click.Choice(["auto", "none"]),
+    type=click.Choice(["auto", "none", "chat"]),
     default="auto",
     show_default=True,
-    help="Ask a chat model through its own template, or in plain text.",
+    help="Ask in plain text (none) or as a user of a chat (chat). auto: through the file's own "
+    "template where it has one; a server in plain text.",
 )
 @click.option(
     "--gpu-layers", type=LayerCount(), default="auto", show_default=True, help="Layers on devices."
@@ -193,7 +230,7 @@ def check(
     server: str | None,
     model: str | None,
     lengths: tuple[int, ...] | None,
-    depths: int,
+    depths: int | tuple[float, ...],
     trials: int,
     mode: str,
     conditions: tuple[str, ...],
@@ -216,7 +253,7 @@ def check(
 
     Nothing is written to FILE: planned conditions are tried without editing it.
     """
-    from ggufext.audit.engines.server import ServerSettings
+    from ggufext.audit.engines.connection import ServerSettings
     from ggufext.audit.passkey import PasskeyRequest, Template
     from ggufext.audit.passkey_file import LocalSettings, check_file
     from ggufext.audit.passkey_server import check_server
@@ -229,7 +266,7 @@ def check(
         raise click.UsageError("give one of FILE and --server")
     _refuse_options(_OF_A_FILE if path is None else _OF_A_SERVER, "FILE" if server else "--server")
     if require is not None:
-        _refuse_unreachable(require, depths * trials)
+        _refuse_unreachable(require, trials * (depths if isinstance(depths, int) else len(depths)))
     for report in reports:
         check_report_path(report)
     request = PasskeyRequest(
@@ -253,7 +290,7 @@ def check(
             run = check_server(engine, request, notify)
         else:
             engine = LocalSettings(
-                threads=threads or _usual_threads(path),
+                threads=threads,
                 gpu_layers=gpu_layers,
                 cache_type=CacheType[kv_type.upper()],
                 flash_attention=_FLASH_ATTENTION[flash_attention],
@@ -291,11 +328,6 @@ def _usual_lengths(path: Path | None) -> tuple[int, ...]:
     assert isinstance(context, int)
     halved = (context >> times for times in range(_USUAL_LENGTHS))
     return tuple(sorted({length for length in halved if length >= _SHORTEST_USUAL} or {context}))
-
-
-def _usual_threads(path: Path) -> int:
-    """All cores, but one for a small model: its threads would wait more than they compute."""
-    return 1 if path.stat().st_size < _SMALL_MODEL else len(os.sched_getaffinity(0))
 
 
 def _refuse_unreachable(bound: float, answers: int) -> None:
