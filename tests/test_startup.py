@@ -7,7 +7,10 @@ import sys
 
 import pytest
 
-HEAVY = {"numpy", "rich", "gguf", "llama_cpp", "matplotlib", "jinja2", "ctypes.util", "asyncio"}
+HEAVY = {
+    "numpy", "rich", "gguf", "llama_cpp", "matplotlib", "jinja2", "ctypes.util", "asyncio",
+    "fsspec", "aiohttp", "huggingface_hub", "concurrent.futures",
+}  # fmt: skip
 
 
 def modules_after(statement: str) -> set[str]:

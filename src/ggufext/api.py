@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 from ggufext.audit.engines.connection import ServerSettings
@@ -16,12 +15,14 @@ from ggufext.editing.rewrite import Receipt, Rewritten, Undone, recover, rewrite
 from ggufext.header.header import Header
 from ggufext.header.model import ModelFacts, model_facts
 from ggufext.header.reading import read_header
+from ggufext.locating.names import local_path
 from ggufext.planning.methods import Method
 from ggufext.planning.plan import Plan, plan_all_methods
 from ggufext.planning.plan import plan as plan_facts
 
 if TYPE_CHECKING:
     from collections.abc import Callable
+    from pathlib import Path
 
     from ggufext.audit.passkey import RunNotes
     from ggufext.audit.results import Trial
@@ -130,5 +131,5 @@ def check(
         run = check_server(model, request, notify)
         return result_of(run, request, model, threshold=threshold)
     settings = settings or LocalSettings()
-    run = check_file(Path(model), request, settings, notify)
+    run = check_file(local_path(model), request, settings, notify)
     return result_of(run, request, settings, threshold=threshold)

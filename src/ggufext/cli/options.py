@@ -6,10 +6,12 @@ import re
 from pathlib import Path
 
 import click
+from click.shell_completion import CompletionItem
 
 from ggufext.cli.output import show_note
 from ggufext.errors import GgufextError
 from ggufext.header.shards import first_shard
+from ggufext.locating.names import is_name
 from ggufext.planning.methods import Method
 
 _MULTIPLES = {"": 1, "k": 2**10, "m": 2**20, "g": 2**30, "t": 2**40}
@@ -44,9 +46,30 @@ TOKENS = Size("tokens", "km")
 BYTES = Size("bytes", "kmgt")
 
 
+class ModelName(click.ParamType["Path | str"]):
+    """A model: a path, or a name such as ollama:NAME or hf://owner/repo that stays text."""
+
+    name = "model"
+
+    def convert(
+        self, value: object, param: click.Parameter | None, ctx: click.Context | None
+    ) -> Path | str:
+        """The name is looked up by the command, where one that fails stops no other."""
+        text = str(value)
+        return text if is_name(text) else Path(text)
+
+    def shell_complete(
+        self, ctx: click.Context, param: click.Parameter, incomplete: str
+    ) -> list[CompletionItem]:
+        """Files, as the shell knows them."""
+        return [CompletionItem(incomplete, type="file")]
+
+
 def model_files(
-    _context: click.Context, _parameter: click.Parameter, value: tuple[Path, ...] | Path | None
-) -> tuple[Path, ...] | Path | None:
+    _context: click.Context,
+    _parameter: click.Parameter,
+    value: tuple[Path | str, ...] | Path | str | None,
+) -> tuple[Path | str, ...] | Path | str | None:
     """Click's callback for paths of models: a later part of a split model stands for the first.
 
     That is said, once a set, where the first is not named too.
@@ -57,28 +80,26 @@ def model_files(
     firsts = {path: _first_shard(path) for path in named}
     said = set(named)
     for path, first in firsts.items():
-        if first not in said:
+        if isinstance(first, Path) and first not in said:
             show_note(f"is a later part of a split model: taken as {first.name}", path)
             said.add(first)
     return tuple(firsts.values()) if isinstance(value, tuple) else firsts[value]
 
 
-def _first_shard(path: Path) -> Path:
+def _first_shard(path: Path | str) -> Path | str:
     try:
-        return first_shard(path)
+        return first_shard(path) if isinstance(path, Path) else path
     except (GgufextError, OSError):
         return path  # the command says what is wrong with it
 
 
-path_argument = click.argument(
-    "path", metavar="FILE", type=click.Path(path_type=Path), callback=model_files
-)
+path_argument = click.argument("path", metavar="FILE", type=ModelName(), callback=model_files)
 paths_argument = click.argument(
     "paths",
     metavar="FILE...",
     nargs=-1,
     required=True,
-    type=click.Path(path_type=Path),
+    type=ModelName(),
     callback=model_files,
 )
 target_option = click.option(

@@ -72,7 +72,7 @@ if TYPE_CHECKING:
 )
 @json_option
 def rewrite(
-    paths: tuple[Path, ...],
+    paths: tuple[Path | str, ...],
     target_length: int,
     method: str,
     gamma: float | None,
@@ -95,7 +95,7 @@ def rewrite(
     if output is not None and len(set(paths)) > 1:
         raise click.UsageError("--output takes one FILE")
 
-    def do(path: Path) -> _Outcome:
+    def do(path: Path | str) -> _Outcome:
         with copy_progress() as progress:
             done = rewrite_file(
                 path,
@@ -149,7 +149,7 @@ def _cells(outcome: _Outcome) -> tuple[str, ...]:
     )
 
 
-def _as_json(path: Path, outcome: _Outcome) -> dict[str, object]:
+def _as_json(path: Path | str, outcome: _Outcome) -> dict[str, object]:
     done, checks = outcome
     receipt = done.receipt
     shown = plan_as_json(path, done.plan) | {
@@ -160,10 +160,30 @@ def _as_json(path: Path, outcome: _Outcome) -> dict[str, object]:
         "seconds": receipt.seconds,
         "undo": receipt.undo,
     }
-    return shown | ({"verified": list(checks)} if checks else {})
+    text = _modelfile(path, done)
+    return (
+        shown
+        | ({"verified": list(checks)} if checks else {})
+        | ({"modelfile": text} if text else {})
+    )
 
 
-def _show(path: Path, outcome: _Outcome, *, dry_run: bool) -> None:
+def _modelfile(path: Path | str, done: Rewritten) -> str | None:
+    """What makes a model of a new file that was made from one of Ollama's."""
+    from ggufext.locating import ollama
+    from ggufext.locating.modelfile import modelfile
+
+    named = isinstance(path, str) and path.startswith(ollama.PREFIX)
+    if not done.receipt.output.exists() or not (named or ollama.is_blob(Path(path))):
+        return None
+    return modelfile(
+        done.receipt.output,
+        context_length=done.plan.target_length,
+        model=ollama.find(str(path)) if named else None,
+    )
+
+
+def _show(path: Path | str, outcome: _Outcome, *, dry_run: bool) -> None:
     done, checks = outcome
     receipt = done.receipt
     for line in plan_lines(path, done.plan):
@@ -184,6 +204,10 @@ def _show(path: Path, outcome: _Outcome, *, dry_run: bool) -> None:
             click.echo(f"  undo with: {printable(receipt.undo)}")
     for check in checks:
         click.echo(f"  verified: {check}")
+    text = _modelfile(path, done)
+    if text is not None:
+        click.echo("  save these lines as Modelfile, then `ollama create NAME -f Modelfile`:")
+        click.echo(text, nl=False)
     show_warnings(done.plan.warnings, path)
 
 

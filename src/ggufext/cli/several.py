@@ -36,14 +36,14 @@ class Work(Generic[Done]):
         Takes a result, gives its cells; an error takes their place where there is none.
     """
 
-    do: Callable[[Path], Done]
-    as_json: Callable[[Path, Done], object]
-    show: Callable[[Path, Done], None]
+    do: Callable[[Path | str], Done]
+    as_json: Callable[[Path | str, Done], object]
+    show: Callable[[Path | str, Done], None]
     columns: tuple[str, ...]
     cells: Callable[[Done], tuple[str, ...]]
 
 
-def handle_files(paths: tuple[Path, ...], work: Work[Done], *, as_json: bool) -> None:
+def handle_files(paths: tuple[Path | str, ...], work: Work[Done], *, as_json: bool) -> None:
     """Do the work on each file and show what came of it.
 
     The error of a single file is raised. Among several one that fails does not stop the others:
@@ -52,8 +52,9 @@ def handle_files(paths: tuple[Path, ...], work: Work[Done], *, as_json: bool) ->
 
     Parameters
     ----------
-    paths : tuple of Path
-        A file that is named twice, as every part of a split model names the first, counts once.
+    paths : tuple of Path or str
+        Files, and names that lead to models. A file that is named twice, as every part of a split
+        model names the first, counts once.
     """
     paths = tuple(dict.fromkeys(paths))
     if len(paths) == 1:
@@ -67,7 +68,7 @@ def handle_files(paths: tuple[Path, ...], work: Work[Done], *, as_json: bool) ->
         else:
             work.show(path, done)
         return
-    outcomes: dict[Path, Done | GgufextError] = {}
+    outcomes: dict[Path | str, Done | GgufextError] = {}
     for path, outcome in _outcomes(paths, work):
         outcomes[path] = outcome
         if not as_json and not isinstance(outcome, GgufextError):
@@ -87,8 +88,8 @@ _NOT_DONE = "not_done"
 
 
 def _outcomes(
-    paths: tuple[Path, ...], work: Work[Done]
-) -> Iterator[tuple[Path, Done | GgufextError]]:
+    paths: tuple[Path | str, ...], work: Work[Done]
+) -> Iterator[tuple[Path | str, Done | GgufextError]]:
     interrupted = False
     for path in paths:
         try:
@@ -102,7 +103,7 @@ def _outcomes(
             yield path, GgufextError(code=_NOT_DONE, path=path, message="interrupted: not done")
 
 
-def _named(error: GgufextError | OSError, path: Path) -> GgufextError:
+def _named(error: GgufextError | OSError, path: Path | str) -> GgufextError:
     """The error with the file it belongs to."""
     if isinstance(error, GgufextError):
         error.path = error.path or path
@@ -111,7 +112,7 @@ def _named(error: GgufextError | OSError, path: Path) -> GgufextError:
 
 
 def _show_all(
-    outcomes: dict[Path, Done | GgufextError], work: Work[Done], *, as_json: bool
+    outcomes: dict[Path | str, Done | GgufextError], work: Work[Done], *, as_json: bool
 ) -> None:
     if as_json:
         show_json(

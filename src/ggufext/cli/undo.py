@@ -30,13 +30,15 @@ _SENTENCES = {
 @click.option("--check", is_flag=True, help="Only say whether an exact undo is possible.")
 @click.option("--force", is_flag=True, help="Undo although the file is in use.")
 @json_option
-def undo(paths: tuple[Path, ...], follow: bool, check: bool, force: bool, as_json: bool) -> None:
+def undo(
+    paths: tuple[Path | str, ...], follow: bool, check: bool, force: bool, as_json: bool
+) -> None:
     """Give rewritten files their exact original bytes back.
 
     With --check nothing is written; the exit status is 1 where an exact undo is not possible.
     """
 
-    def do(path: Path) -> Undone:
+    def do(path: Path | str) -> Undone:
         with copy_progress() as progress:
             return undo_file(path, follow=follow, check=check, force=force, progress=progress)
 
@@ -50,7 +52,7 @@ def undo(paths: tuple[Path, ...], follow: bool, check: bool, force: bool, as_jso
     handle_files(paths, work, as_json=as_json)
 
 
-def _show(_path: Path, done: Undone) -> None:
+def _show(_path: Path | str, done: Undone) -> None:
     by = done.strategy.value if done.strategy else "nothing"
     click.echo(f"{printable(str(done.path))}: {_SENTENCES[done.state]} {by}, {done.size:,} bytes")
 
