@@ -1,6 +1,6 @@
 """Writes commands.md, the command reference, from the help texts of the command line.
 
-    python docs/write_commands.py
+python docs/write_commands.py
 """
 
 from __future__ import annotations
@@ -19,8 +19,9 @@ INTRODUCTION = """\
 
 The help texts of every command, as `ggufext COMMAND --help` prints them.
 
-Exit status: 0 done, 1 refused or failed, 2 wrong usage, 3 a required bound was missed, 130
-interrupted. With `--json` the result, or the error, is one JSON object on standard output.
+Exit status: 0 done, 1 refused or failed, 2 wrong usage, 3 a required bound was missed or
+`diff` found differences, 130 interrupted. With `--json` the result, or the error, is one JSON object
+on standard output.
 """
 
 

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 PATHS = tuple(Path(name) for name in ("one.gguf", "two.gguf", "three.gguf"))
 
 
-def work(do: Callable[[Path], str]) -> Work[str]:
+def work(do: Callable[[Path | str], str]) -> Work[str]:
     return Work(
         do=do,
         as_json=lambda path, done: {"path": path, "result": done},
@@ -32,9 +32,9 @@ def work(do: Callable[[Path], str]) -> Work[str]:
     )
 
 
-def failing(name: str, error: BaseException) -> Callable[[Path], str]:
-    def do(path: Path) -> str:
-        if path.name == name:
+def failing(name: str, error: BaseException) -> Callable[[Path | str], str]:
+    def do(path: Path | str) -> str:
+        if Path(path).name == name:
             raise error
         return "done"
 
