@@ -20,8 +20,8 @@ INTRODUCTION = """\
 The help texts of every command, as `ggufext COMMAND --help` prints them.
 
 Exit status: 0 done, 1 refused or failed, 2 wrong usage, 3 a required bound was missed or
-`diff` found differences, 130 interrupted. With `--json` the result, or the error, is one JSON object
-on standard output.
+`diff` found differences, 130 interrupted. With `--json` the result, or the error, is one JSON
+object on standard output.
 """
 
 
