@@ -132,10 +132,9 @@ def _llama_cpp() -> Finding:
     import llama_cpp
 
     offload = "with" if llama_cpp.llama_supports_gpu_offload() else "without"
-    build = " ".join(llama_cpp.llama_print_system_info().decode(errors="replace").split())
-    return Finding(
-        f"{package.value}, {offload} GPU offload; built for {build.strip('| ')}", ok=True
-    )
+    told = llama_cpp.llama_print_system_info().decode(errors="replace")
+    built_for = " ".join(told.replace(" = 1", "").replace(" :", ":").replace("|", " ").split())
+    return Finding(f"{package.value}, {offload} GPU offload; built for {built_for}", ok=True)
 
 
 def _remote() -> Finding:
@@ -240,8 +239,11 @@ def _possible(folder: Path) -> Place:
     """Inserting and sharing, tried on nameless files."""
     files = FileSystem()
     if not sys.platform.startswith("linux"):
-        return Place(None, None)
-    probe = files.create_nameless(folder)
+        return Place()
+    try:
+        probe = files.create_nameless(folder)
+    except OSError:  # no file without a name, and no insert either
+        return Place()
     try:
         files.write(probe, 0, bytes(os.statvfs(folder).f_bsize))
         return place_of(files, probe, folder)
