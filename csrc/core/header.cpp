@@ -51,7 +51,7 @@ Status HeaderIndex::open(int fd, HeaderIndex* out) {
 }
 
 Status HeaderIndex::parse(const uint8_t* data, size_t size, uint64_t file_size, HeaderIndex* out) {
-  ByteReader reader(data, static_cast<size_t>(std::min<uint64_t>(size, file_size)));
+  ByteReader reader(data, size, file_size);
   return parse_header(&reader, file_size, out);
 }
 

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from ggufext.cli.options import TOKENS, json_option, train_length_option
+from ggufext.cli.options import TOKENS, LocalModel, json_option, train_length_option
 from ggufext.cli.output import show_error, show_json, tokens
 from ggufext.errors import printable
 
@@ -69,7 +69,7 @@ class LayerCount(click.ParamType["int | None"]):
 
 
 @click.command()
-@click.argument("path", metavar="[FILE]", required=False, type=click.Path(path_type=Path))
+@click.argument("path", metavar="[FILE]", required=False, type=LocalModel())
 @click.option(
     "--server",
     metavar="URL",

@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import sys
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import click
 
-from ggufext.cli.options import json_option, paths_argument
+from ggufext.cli.model_table import show_places
+from ggufext.cli.models import found_model
+from ggufext.cli.options import ModelName, json_option
 from ggufext.cli.output import (
     binary_size,
     error_as_json,
@@ -17,13 +20,13 @@ from ggufext.cli.output import (
     tokens,
 )
 from ggufext.editing.inspection import Inspection
-from ggufext.editing.inspection import inspect as inspect_file
+from ggufext.editing.inspection import inspect as inspect_model
 from ggufext.errors import GgufextError, printable
 from ggufext.header.architectures import Support
+from ggufext.locating.places import ModelPlace, known_places, place_of
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
-    from pathlib import Path
 
 _SUPPORT = {
     Support.VERIFIED: "verified with llama.cpp",
@@ -33,34 +36,65 @@ _SUPPORT = {
 
 
 @click.command(short_help="Say what models are and what looks wrong.")
-@paths_argument
+@click.argument("names", metavar="[FILE|FOLDER]...", nargs=-1, type=ModelName())
 @json_option
-def inspect(paths: tuple[Path, ...], as_json: bool) -> None:
+def inspect(names: tuple[str, ...], as_json: bool) -> None:
     """Say what models are, how they rotate, what they cost and what looks wrong.
 
-    Nothing is written.
+    A FILE may be a path, ollama:NAME, an address (https://…) or hf://owner/repo/file.gguf. Of a
+    FOLDER all models in it are listed; without a name, those of Ollama, the Hugging Face cache,
+    LM Studio and llama.cpp. Nothing is written.
     """
+    if not names:
+        _show_known_places(as_json=as_json)
+        return
     results: list[object] = []
+    tables: list[ModelPlace] = []
     failed = False
-    for path in paths:
+    for name in names:
         try:
-            inspection = inspect_file(path)
+            found = _found(name)
         except GgufextError as error:
             failed = True
-            results.append({"path": path, **error_as_json(error)})
-            if len(paths) == 1:
+            error.path = error.path or name
+            results.append({"path": name, **error_as_json(error)})
+            if len(names) == 1:
                 raise
             show_error(error, as_json=False)
             continue
-        results.append(inspection)
-        if not as_json:
-            for line in _lines(inspection):
+        results.append(found)
+        if isinstance(found, ModelPlace):
+            tables.append(found)
+        elif not as_json:
+            for line in _lines(found):
                 click.echo(line)
-            show_warnings(inspection.warnings, path)
+            show_warnings(found.warnings, found.path)
     if as_json:
-        show_json(results[0] if len(paths) == 1 else {"files": results})
+        show_json(results[0] if len(names) == 1 else {"files": results})
+    elif tables:
+        show_places(tables)
     if failed:
         sys.exit(1)
+
+
+def _found(name: str) -> Inspection | ModelPlace:
+    model = found_model(name)
+    if isinstance(model, Path) and model.is_dir():
+        return place_of(model)
+    return inspect_model(model)
+
+
+def _show_known_places(*, as_json: bool) -> None:
+    places = known_places()
+    if as_json:
+        show_json({"places": places})
+    elif places:
+        show_places(places)
+    else:
+        click.echo(
+            "no models of Ollama, the Hugging Face cache, LM Studio or llama.cpp here; name a "
+            "file or a folder"
+        )
 
 
 def _lines(found: Inspection) -> Iterator[str]:
@@ -96,7 +130,8 @@ def _lines(found: Inspection) -> Iterator[str]:
         sizes = {"f16": cache.f16, "q8_0": cache.q8_0, "q4_0": cache.q4_0}
         known = [f"{name} {size:,}" for name, size in sizes.items() if size is not None]
         yield row("KV cache", f"bytes a token: {', '.join(known)}")
-    yield row("editing", f"first edit by {found.likely_strategy.value}")
+    if found.likely_strategy is not None:
+        yield row("editing", f"first edit by {found.likely_strategy.value}")
     if found.history is not None:
         yield row(
             "extended",

@@ -6,7 +6,9 @@ import re
 from pathlib import Path
 
 import click
+from click.shell_completion import CompletionItem
 
+from ggufext.locating.names import local_path
 from ggufext.planning.methods import Method
 
 _MULTIPLES = {"": 1, "k": 2**10, "m": 2**20, "g": 2**30, "t": 2**40}
@@ -37,12 +39,43 @@ class Size(click.ParamType["int"]):
         return int(match[1]) * _MULTIPLES[match[2].lower()]
 
 
+class LocalModel(click.ParamType["Path"]):
+    """A model on this machine: a path, or ollama:NAME[:TAG]."""
+
+    name = "model"
+
+    def convert(
+        self, value: object, param: click.Parameter | None, ctx: click.Context | None
+    ) -> Path:
+        """The file; raises LocationError for a name that leads to none."""
+        return value if isinstance(value, Path) else local_path(str(value))
+
+    def shell_complete(
+        self, ctx: click.Context, param: click.Parameter, incomplete: str
+    ) -> list[CompletionItem]:
+        """Files, as the shell knows them."""
+        return [CompletionItem(incomplete, type="file")]
+
+
+class ModelName(click.ParamType["str"]):
+    """A model's name as typed: each is looked up where one that fails stops no other."""
+
+    name = "model"
+
+    def shell_complete(
+        self, ctx: click.Context, param: click.Parameter, incomplete: str
+    ) -> list[CompletionItem]:
+        """Files, as the shell knows them."""
+        return [CompletionItem(incomplete, type="file")]
+
+
 TOKENS = Size("tokens", "km")
 BYTES = Size("bytes", "kmgt")
 
-path_argument = click.argument("path", metavar="FILE", type=click.Path(path_type=Path))
-paths_argument = click.argument(
-    "paths", metavar="FILE...", nargs=-1, required=True, type=click.Path(path_type=Path)
+path_argument = click.argument("path", metavar="FILE", type=LocalModel())
+name_argument = click.argument("name", metavar="FILE", type=ModelName())
+names_argument = click.argument(
+    "names", metavar="FILE...", nargs=-1, required=True, type=ModelName()
 )
 target_option = click.option(
     "--target", "target_length", type=TOKENS, required=True, help="Context length wanted: 32k, 1m."

@@ -58,7 +58,7 @@ def show_error(error: GgufextError, *, as_json: bool) -> None:
         show_json(error_as_json(error))
 
 
-def show_warnings(warnings: Iterable[ModelWarning], path: Path) -> None:
+def show_warnings(warnings: Iterable[ModelWarning], path: Path | str) -> None:
     """Say each warning about a file in one line on standard error."""
     for warning in warnings:
         label = click.style("warning", fg="yellow", bold=True)

@@ -15,7 +15,7 @@ from ggufext.cli.options import (
     follow_option,
     gamma_option,
     json_option,
-    paths_argument,
+    names_argument,
     target_option,
     train_length_option,
 )
@@ -24,6 +24,7 @@ from ggufext.cli.plan import plan_as_json, plan_lines
 from ggufext.editing.rewrite import rewrite as rewrite_file
 from ggufext.editing.strategies import Strategy
 from ggufext.errors import GgufextError, printable
+from ggufext.locating.names import local_path
 from ggufext.planning.methods import Method
 
 if TYPE_CHECKING:
@@ -33,7 +34,7 @@ if TYPE_CHECKING:
 
 
 @click.command(short_help="Extend models in place.")
-@paths_argument
+@names_argument
 @target_option
 @click.option(
     "--method", type=METHOD, default=Method.GAMMA.value, show_default=True, help="How to extend."
@@ -67,7 +68,7 @@ if TYPE_CHECKING:
 )
 @json_option
 def rewrite(
-    paths: tuple[Path, ...],
+    names: tuple[str, ...],
     target_length: int,
     method: str,
     gamma: float | None,
@@ -87,12 +88,14 @@ def rewrite(
     Several files in one call are independent: one that fails is reported and does not stop the
     others.
     """
-    if output is not None and len(paths) > 1:
+    if output is not None and len(names) > 1:
         raise click.UsageError("--output takes one FILE")
     results: list[object] = []
     failures: list[GgufextError] = []
-    for path in paths:
+    for name in names:
+        path = Path(name)
         try:
+            path = local_path(name)
             with copy_progress() as progress:
                 done = rewrite_file(
                     path,
@@ -111,37 +114,60 @@ def rewrite(
                 )
             checks = _verified(done) if verify and not dry_run else ()
         except (GgufextError, OSError) as error:
-            named = _named(error, path)
-            if len(paths) == 1:
+            named = _named(error, name)
+            if len(names) == 1:
                 raise named from error
             failures.append(named)
-            results.append({"path": str(path), **error_as_json(named)})
+            results.append({"path": name, **error_as_json(named)})
             continue
-        results.append(_as_json(path, done, checks))
+        text = _modelfile(name, path, done)
+        results.append(_as_json(path, done, checks) | ({"modelfile": text} if text else {}))
         if not as_json:
             _show(path, done, checks, dry_run=dry_run)
+            _show_modelfile(text)
     if as_json:
-        show_json(results[0] if len(paths) == 1 else {"files": results})
+        show_json(results[0] if len(names) == 1 else {"files": results})
     for failure in failures:
         show_error(failure, as_json=False)
     if failures:
         if not as_json:
-            click.echo(f"{len(failures)} of {len(paths)} files were not rewritten", err=True)
+            click.echo(f"{len(failures)} of {len(names)} files were not rewritten", err=True)
         sys.exit(1)
 
 
-def _named(error: GgufextError | OSError, path: Path) -> GgufextError:
+def _named(error: GgufextError | OSError, name: str) -> GgufextError:
     """The error with the file it belongs to."""
     if isinstance(error, GgufextError):
-        error.path = error.path or path
+        error.path = error.path or name
         return error
-    return GgufextError(code="os_error", path=path, message=error.strerror or str(error))
+    return GgufextError(code="os_error", path=name, message=error.strerror or str(error))
 
 
 def _verified(done: Rewritten) -> tuple[str, ...]:
     from ggufext.audit.verify import verify_file
 
     return verify_file(done.receipt.output, done.plan)
+
+
+def _modelfile(name: str, path: Path, done: Rewritten) -> str | None:
+    """What makes a model of a new file that was made from one of Ollama's."""
+    from ggufext.locating import ollama
+    from ggufext.locating.modelfile import modelfile
+
+    if not ollama.is_blob(path):
+        return None
+    return modelfile(
+        done.receipt.output,
+        context_length=done.plan.target_length,
+        model=ollama.find(name) if name.startswith(ollama.PREFIX) else None,
+    )
+
+
+def _show_modelfile(text: str | None) -> None:
+    if text is None:
+        return
+    click.echo("  for Ollama, save these lines as Modelfile and `ollama create NAME -f Modelfile`:")
+    click.echo(text, nl=False)
 
 
 def _as_json(path: Path, done: Rewritten, checks: tuple[str, ...]) -> dict[str, object]:

@@ -304,11 +304,18 @@ def architecture_name(header: Header) -> str:
     return name
 
 
-def quantization(header: Header) -> str | None:
-    """The tensor type that holds most of the file's weights, ``"Q4_K"`` for example."""
+def quantization(*headers: Header) -> str | None:
+    """The tensor type that holds most of a model's weights, ``"Q4_K"`` for example.
+
+    Parameters
+    ----------
+    *headers : Header
+        Of its file, or of all parts of a split set.
+    """
     sizes: dict[str, int] = {}
-    for tensor in header.tensors:
-        sizes[tensor.type] = sizes.get(tensor.type, 0) + tensor.size
+    for header in headers:
+        for tensor in header.tensors:
+            sizes[tensor.type] = sizes.get(tensor.type, 0) + tensor.size
     return max(sizes, key=lambda name: sizes[name]) if sizes else None
 
 
