@@ -10,7 +10,7 @@ from ggufext.errors import LocationError
 from ggufext.locating.folder import part_of
 
 _NAME = re.compile(
-    r"hf://(?:models/)?(?P<repository>[\w.-]+/[\w.-]+)(?:@(?P<revision>[^/]+))?(?:/(?P<file>.+))?",
+    r"hf://(?:models/)?(?P<repository>\w[\w.-]*/\w[\w.-]*)(?:@(?P<revision>[^/]+))?(?:/(?P<file>.+))?",
     re.IGNORECASE,
 )
 

@@ -102,12 +102,12 @@ def read_remote(
         raise _error(
             name, "remote_extra_missing", "needs fsspec with http: pip install 'ggufext[remote]'"
         )
-    headers: Mapping[str, str] = {}
-    if name.lower().startswith("hf://"):
-        url, headers = hub_address(name)
-    else:
-        url = direct_address(name)
-    return _RemoteFront(name, url, headers, progress, patience).read()
+    with _named_errors(name):
+        if name.lower().startswith("hf://"):
+            url, headers = hub_address(name)
+        else:
+            url, headers = direct_address(name), {}
+        return _RemoteFront(name, url, headers, progress, patience).read()
 
 
 class _RemoteFront:
@@ -140,8 +140,7 @@ class _RemoteFront:
         first: _Answer | None = None
         while self.requests < _MOST_REQUESTS and len(self.front) < _ENDS[-1]:
             end = next(end for end in _ENDS if end > len(self.front))
-            with _named_errors(self.name):
-                header, answer = self._request(end, first)
+            header, answer = self._request(end, first)
             if header is not None:
                 front = bytes(self.front[: header.data_offset])
                 return RemoteModel(shown(self.name), header, front, self.requests)
