@@ -1,6 +1,6 @@
 """Writes commands.md, the command reference, from the help texts of the command line.
 
-    python docs/write_commands.py
+Usage: ``python docs/write_commands.py``
 """
 
 from __future__ import annotations

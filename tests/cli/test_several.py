@@ -19,22 +19,22 @@ from split_model import split_model
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-PATHS = tuple(Path(name) for name in ("one.gguf", "two.gguf", "three.gguf"))
+NAMES = ("one.gguf", "two.gguf", "three.gguf")
 
 
-def work(do: Callable[[Path], str]) -> Work[str]:
+def work(do: Callable[[str], str]) -> Work[str]:
     return Work(
         do=do,
-        as_json=lambda path, done: {"path": path, "result": done},
-        show=lambda path, done: click.echo(f"{path} {done}"),
+        as_json=lambda name, done: {"path": name, "result": done},
+        show=lambda name, done: click.echo(f"{name} {done}"),
         columns=("result", "note"),
         cells=lambda done: (done, "fine"),
     )
 
 
-def failing(name: str, error: BaseException) -> Callable[[Path], str]:
-    def do(path: Path) -> str:
-        if path.name == name:
+def failing(broken: str, error: BaseException) -> Callable[[str], str]:
+    def do(name: str) -> str:
+        if name == broken:
             raise error
         return "done"
 
@@ -42,19 +42,19 @@ def failing(name: str, error: BaseException) -> Callable[[Path], str]:
 
 
 def test_a_single_file_is_shown_without_a_table(capsys: pytest.CaptureFixture[str]) -> None:
-    handle_files(PATHS[:1], work(lambda _path: "done"), as_json=False)
+    handle_files(NAMES[:1], work(lambda _name: "done"), as_json=False)
     assert capsys.readouterr().out == "one.gguf done\n"
 
 
 def test_a_file_that_is_named_twice_is_handled_once(capsys: pytest.CaptureFixture[str]) -> None:
-    handle_files((PATHS[0], PATHS[0]), work(lambda _path: "done"), as_json=False)
+    handle_files((NAMES[0], NAMES[0]), work(lambda _name: "done"), as_json=False)
     assert capsys.readouterr().out == "one.gguf done\n"
 
 
 def test_a_table_says_how_each_file_ended(capsys: pytest.CaptureFixture[str]) -> None:
     error = GgufextError(code="in_use", message="is open")
     with pytest.raises(SystemExit) as caught:
-        handle_files(PATHS, work(failing("two.gguf", error)), as_json=False)
+        handle_files(NAMES, work(failing("two.gguf", error)), as_json=False)
     assert caught.value.code == 1
     seen = capsys.readouterr()
     assert seen.out.splitlines()[-4:] == [
@@ -70,14 +70,14 @@ def test_on_a_terminal_the_table_is_drawn(
     capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(sys.stdout, "isatty", lambda: True)
-    handle_files(PATHS, work(lambda _path: "done"), as_json=False)
+    handle_files(NAMES, work(lambda _name: "done"), as_json=False)
     assert "┃" in capsys.readouterr().out
 
 
 def test_an_error_of_the_system_is_named_with_its_file(capsys: pytest.CaptureFixture[str]) -> None:
     error = FileNotFoundError(2, "No such file or directory")
     with pytest.raises(SystemExit):
-        handle_files(PATHS, work(failing("three.gguf", error)), as_json=True)
+        handle_files(NAMES, work(failing("three.gguf", error)), as_json=True)
     files = json.loads(capsys.readouterr().out)["files"]
     assert [entry.get("result") for entry in files] == ["done", "done", None]
     assert files[2]["path"] == "three.gguf"
@@ -86,7 +86,7 @@ def test_an_error_of_the_system_is_named_with_its_file(capsys: pytest.CaptureFix
 
 def test_control_c_ends_the_work_but_not_the_report(capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(click.Abort):
-        handle_files(PATHS, work(failing("two.gguf", KeyboardInterrupt())), as_json=True)
+        handle_files(NAMES, work(failing("two.gguf", KeyboardInterrupt())), as_json=True)
     files = json.loads(capsys.readouterr().out)["files"]
     assert [entry.get("error", {}).get("code") for entry in files] == [None, "not_done", "not_done"]
 

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from ggufext.cli.options import TOKENS, json_option, model_files, train_length_option
+from ggufext.cli.options import TOKENS, LocalModel, json_option, model_files, train_length_option
 from ggufext.cli.output import show_error, show_json, tokens
 from ggufext.errors import printable
 
@@ -103,13 +103,7 @@ class LayerCount(click.ParamType["int | None"]):
 
 
 @click.command()
-@click.argument(
-    "path",
-    metavar="[FILE]",
-    required=False,
-    type=click.Path(path_type=Path),
-    callback=model_files,
-)
+@click.argument("path", metavar="[FILE]", required=False, type=LocalModel(), callback=model_files)
 @click.option(
     "--server",
     metavar="URL",

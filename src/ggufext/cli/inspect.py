@@ -2,21 +2,24 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import click
 
-from ggufext.cli.options import json_option, paths_argument
-from ggufext.cli.output import binary_size, show_warnings, tokens
+from ggufext.cli.model_table import show_places
+from ggufext.cli.models import found_model
+from ggufext.cli.options import ModelName, json_option, model_files
+from ggufext.cli.output import binary_size, show_json, show_warnings, tokens
 from ggufext.cli.several import Work, handle_files
 from ggufext.editing.inspection import Inspection
-from ggufext.editing.inspection import inspect as inspect_file
+from ggufext.editing.inspection import inspect as inspect_model
 from ggufext.errors import printable
 from ggufext.header.architectures import Support
+from ggufext.locating.places import ModelPlace, known_places, place_of
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
-    from pathlib import Path
 
 _SUPPORT = {
     Support.VERIFIED: "verified with llama.cpp",
@@ -26,38 +29,71 @@ _SUPPORT = {
 
 
 @click.command(short_help="Say what models are and what looks wrong.")
-@paths_argument
+@click.argument(
+    "names", metavar="[FILE|FOLDER]...", nargs=-1, type=ModelName(), callback=model_files
+)
 @json_option
-def inspect(paths: tuple[Path, ...], as_json: bool) -> None:
+def inspect(names: tuple[str, ...], as_json: bool) -> None:
     """Say what models are, how they rotate, what they cost and what looks wrong.
 
-    Nothing is written.
+    A FILE may be a path, ollama:NAME, an address (https://…) or hf://owner/repo/file.gguf. Of a
+    FOLDER all models in it are listed; without a name, those of Ollama, the Hugging Face cache,
+    LM Studio and llama.cpp. Nothing is written.
     """
+    if not names:
+        _show_known_places(as_json=as_json)
+        return
     work = Work(
-        do=inspect_file,
-        as_json=lambda _path, found: found,
+        do=_found,
+        as_json=lambda _name, found: found,
         show=_show,
         columns=("architecture", "context", "base", "weights", "bytes", "first edit by"),
         cells=_cells,
     )
-    handle_files(paths, work, as_json=as_json)
+    handle_files(names, work, as_json=as_json)
 
 
-def _show(path: Path, found: Inspection) -> None:
+def _show(_name: str, found: Inspection | ModelPlace) -> None:
+    if isinstance(found, ModelPlace):
+        show_places([found])
+        return
     for line in _lines(found):
         click.echo(line)
-    show_warnings(found.warnings, path)
+    show_warnings(found.warnings, found.path)
 
 
-def _cells(found: Inspection) -> tuple[str, ...]:
+def _cells(found: Inspection | ModelPlace) -> tuple[str, ...]:
+    if isinstance(found, ModelPlace):
+        size = sum(model.size for model in found.models)
+        return f"{len(found.models):,} models", "", "", "", f"{size:,}", ""
     return (
         printable(found.architecture, 64),
         tokens(found.train_length.value) if found.train_length else "",
         f"{found.rope.freq_base:,.10g}" if found.rope else "",
         found.quantization or "",
         f"{found.size:,}",
-        found.likely_strategy.value,
+        found.likely_strategy.value if found.likely_strategy else "",
     )
+
+
+def _found(name: str) -> Inspection | ModelPlace:
+    model = found_model(name)
+    if isinstance(model, Path) and model.is_dir():
+        return place_of(model)
+    return inspect_model(model)
+
+
+def _show_known_places(*, as_json: bool) -> None:
+    places = known_places()
+    if as_json:
+        show_json({"places": places})
+    elif places:
+        show_places(places)
+    else:
+        click.echo(
+            "no models of Ollama, the Hugging Face cache, LM Studio or llama.cpp here; name a "
+            "file or a folder"
+        )
 
 
 def _lines(found: Inspection) -> Iterator[str]:
@@ -96,7 +132,8 @@ def _lines(found: Inspection) -> Iterator[str]:
         sizes = {"f16": cache.f16, "q8_0": cache.q8_0, "q4_0": cache.q4_0}
         known = [f"{name} {size:,}" for name, size in sizes.items() if size is not None]
         yield row("KV cache", f"bytes a token: {', '.join(known)}")
-    yield row("editing", f"first edit by {found.likely_strategy.value}")
+    if found.likely_strategy is not None:
+        yield row("editing", f"first edit by {found.likely_strategy.value}")
     if found.history is not None:
         yield row(
             "extended",

@@ -6,10 +6,12 @@ import re
 from pathlib import Path
 
 import click
+from click.shell_completion import CompletionItem
 
 from ggufext.cli.output import show_note
 from ggufext.errors import GgufextError
 from ggufext.header.shards import first_shard
+from ggufext.locating.names import is_remote, local_path
 from ggufext.planning.methods import Method
 
 _MULTIPLES = {"": 1, "k": 2**10, "m": 2**20, "g": 2**30, "t": 2**40}
@@ -40,45 +42,83 @@ class Size(click.ParamType["int"]):
         return int(match[1]) * _MULTIPLES[match[2].lower()]
 
 
+class LocalModel(click.ParamType["Path"]):
+    """A model on this machine: a path, or ollama:NAME[:TAG]."""
+
+    name = "model"
+
+    def convert(
+        self, value: object, param: click.Parameter | None, ctx: click.Context | None
+    ) -> Path:
+        """The file; raises LocationError for a name that leads to none."""
+        return value if isinstance(value, Path) else local_path(str(value))
+
+    def shell_complete(
+        self, ctx: click.Context, param: click.Parameter, incomplete: str
+    ) -> list[CompletionItem]:
+        """Files, as the shell knows them."""
+        return [CompletionItem(incomplete, type="file")]
+
+
+class ModelName(click.ParamType["str"]):
+    """A model's name as typed: each is looked up where one that fails stops no other."""
+
+    name = "model"
+
+    def shell_complete(
+        self, ctx: click.Context, param: click.Parameter, incomplete: str
+    ) -> list[CompletionItem]:
+        """Files, as the shell knows them."""
+        return [CompletionItem(incomplete, type="file")]
+
+
 TOKENS = Size("tokens", "km")
 BYTES = Size("bytes", "kmgt")
 
 
 def model_files(
-    _context: click.Context, _parameter: click.Parameter, value: tuple[Path, ...] | Path | None
-) -> tuple[Path, ...] | Path | None:
-    """Click's callback for paths of models: a later part of a split model stands for the first.
+    _context: click.Context, _parameter: click.Parameter, value: object
+) -> tuple[str | Path, ...] | str | Path | None:
+    """Click's callback for models: a later part of a split model stands for the first.
 
     That is said, once a set, where the first is not named too.
     """
-    if value is None:
+    if isinstance(value, tuple):
+        firsts = {name: _first_shard(name) for name in value}
+        said = set(value)
+        for name, first in firsts.items():
+            if first not in said:
+                _say_first_shard(name, first)
+                said.add(first)
+        return tuple(firsts.values())
+    if not isinstance(value, (str, Path)):
         return None
-    named = value if isinstance(value, tuple) else (value,)
-    firsts = {path: _first_shard(path) for path in named}
-    said = set(named)
-    for path, first in firsts.items():
-        if first not in said:
-            show_note(f"is a later part of a split model: taken as {first.name}", path)
-            said.add(first)
-    return tuple(firsts.values()) if isinstance(value, tuple) else firsts[value]
+    first = _first_shard(value)
+    if first != value:
+        _say_first_shard(value, first)
+    return first
 
 
-def _first_shard(path: Path) -> Path:
+def _first_shard(name: str | Path) -> str | Path:
+    """The name, or that of the first part, of the same type."""
     try:
-        return first_shard(path)
+        return name if is_remote(name) else type(name)(first_shard(local_path(name)))
     except (GgufextError, OSError):
-        return path  # the command says what is wrong with it
+        return name  # the command says what is wrong with it
 
 
-path_argument = click.argument(
-    "path", metavar="FILE", type=click.Path(path_type=Path), callback=model_files
-)
-paths_argument = click.argument(
-    "paths",
+def _say_first_shard(name: str | Path, first: str | Path) -> None:
+    show_note(f"is a later part of a split model: taken as {Path(first).name}", name)
+
+
+path_argument = click.argument("path", metavar="FILE", type=LocalModel(), callback=model_files)
+name_argument = click.argument("name", metavar="FILE", type=ModelName(), callback=model_files)
+names_argument = click.argument(
+    "names",
     metavar="FILE...",
     nargs=-1,
     required=True,
-    type=click.Path(path_type=Path),
+    type=ModelName(),
     callback=model_files,
 )
 target_option = click.option(

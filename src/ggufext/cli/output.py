@@ -59,7 +59,7 @@ def show_error(error: GgufextError, *, as_json: bool) -> None:
         show_json(error_as_json(error))
 
 
-def show_warnings(warnings: Iterable[ModelWarning], path: Path) -> None:
+def show_warnings(warnings: Iterable[ModelWarning], path: Path | str) -> None:
     """Say each warning about a file in one line on standard error."""
     for warning in warnings:
         label = click.style("warning", fg="yellow", bold=True)
@@ -84,7 +84,7 @@ def show_table(columns: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
     Console(markup=False).print(table)
 
 
-def show_note(message: str, path: Path) -> None:
+def show_note(message: str, path: Path | str) -> None:
     """Say what was made of a path, in one line on standard error."""
     click.echo(f"note: {printable(str(path))}: {printable(message)}", err=True)
 

@@ -6,13 +6,14 @@ from typing import TYPE_CHECKING
 
 import click
 
+from ggufext.cli.models import found_model
 from ggufext.cli.options import (
     BYTES,
     METHOD,
     allow_lower_base_option,
     gamma_option,
     json_option,
-    path_argument,
+    name_argument,
     target_option,
     train_length_option,
 )
@@ -22,6 +23,7 @@ from ggufext.editing.inspection import facts_of
 from ggufext.errors import printable
 from ggufext.header.reading import read_header
 from ggufext.header.shards import later_shards
+from ggufext.locating.remote import RemoteModel
 from ggufext.planning.gamma import Verdict
 from ggufext.planning.kv_cache import cache_fits
 from ggufext.planning.methods import Method
@@ -38,7 +40,7 @@ if TYPE_CHECKING:
 
 
 @click.command(short_help="Show what could be written and what to expect.")
-@path_argument
+@name_argument
 @target_option
 @click.option("--method", type=METHOD, help="Plan this one; every method side by side without.")
 @gamma_option
@@ -48,7 +50,7 @@ if TYPE_CHECKING:
 @click.option("--force", is_flag=True, help="Plan a factor above 1024.")
 @json_option
 def plan(
-    path: Path,
+    name: str,
     target_length: int,
     method: str | None,
     gamma: float | None,
@@ -59,7 +61,9 @@ def plan(
     as_json: bool,
 ) -> None:
     """Show what an extension would write and what to expect of it; nothing is written."""
-    facts = facts_of(path, train_length=train_length)
+    model = found_model(name)
+    path = model.name if isinstance(model, RemoteModel) else model
+    facts = facts_of(model, train_length=train_length)
     if gamma is not None and method is None:
         raise click.UsageError("--gamma belongs to --method gamma")
     if method is None:
@@ -74,7 +78,7 @@ def plan(
             force=force,
         )
         plans = (one,)
-    fits = _fits(path, facts.layers, target_length, vram)
+    fits = _fits(model, facts.layers, target_length, vram)
     if as_json:
         shown = [
             plan_as_json(path, p) | ({"memory": jsonable(fits)} if fits else {}) for p in plans
@@ -91,14 +95,14 @@ def plan(
     show_warnings(dict.fromkeys(w for p in plans for w in p.warnings), path)
 
 
-def plan_as_json(path: Path, made: Plan) -> dict[str, object]:
+def plan_as_json(path: Path | str, made: Plan) -> dict[str, object]:
     """A plan as programs read it."""
     shown = jsonable(made)
     assert isinstance(shown, dict)
     return {"path": str(path), **shown}
 
 
-def plan_lines(path: Path, made: Plan) -> Iterator[str]:
+def plan_lines(path: Path | str, made: Plan) -> Iterator[str]:
     """A plan in a few lines of text."""
     yield _head(path, made)
     gamma, target = made.gamma, tokens(made.target_length)
@@ -132,7 +136,7 @@ def plan_lines(path: Path, made: Plan) -> Iterator[str]:
         yield f"    {edit.key}: {before} → {edit.after}"
 
 
-def _head(path: Path, made: Plan) -> str:
+def _head(path: Path | str, made: Plan) -> str:
     name = click.style(printable(str(path)), bold=True)
     length, source = tokens(made.train_length.value), printable(made.train_length.source, 80)
     return f"{name}: {printable(made.architecture, 64)}, trained on {length} tokens ({source})"
@@ -144,7 +148,7 @@ def _cache_sizes(made: Plan) -> str:
     return ", ".join(f"{name} {binary_size(n)}" for name, n in sizes.items() if n is not None)
 
 
-def _show_table(path: Path, plans: tuple[Plan, ...]) -> None:
+def _show_table(path: Path | str, plans: tuple[Plan, ...]) -> None:
     from rich.console import Console
     from rich.table import Table
 
@@ -179,11 +183,11 @@ def _show_table(path: Path, plans: tuple[Plan, ...]) -> None:
 
 
 def _fits(
-    path: Path, layers: tuple[LayerFacts, ...], target_length: int, vram: int | None
+    model: Path | RemoteModel, layers: tuple[LayerFacts, ...], target_length: int, vram: int | None
 ) -> tuple[CacheFit, ...]:
     if vram is None:
         return ()
-    first = read_header(path)
+    first = model.header if isinstance(model, RemoteModel) else read_header(model)
     shards = (first, *later_shards(first))
     weights = sum(header.data_end - header.data_offset for header in shards)
     return cache_fits(layers, target_length, weights=weights, memory=vram)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 from contextlib import contextmanager
-from functools import partial
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -16,7 +16,7 @@ from ggufext.cli.options import (
     follow_option,
     gamma_option,
     json_option,
-    paths_argument,
+    names_argument,
     target_option,
     train_length_option,
 )
@@ -26,6 +26,7 @@ from ggufext.cli.several import Work, handle_files
 from ggufext.editing.rewrite import rewrite as rewrite_file
 from ggufext.editing.strategies import Strategy
 from ggufext.errors import printable
+from ggufext.locating.names import local_path
 from ggufext.planning.methods import Method
 
 if TYPE_CHECKING:
@@ -33,12 +34,19 @@ if TYPE_CHECKING:
 
     from ggufext.editing.rewrite import Rewritten
 
-    #: A rewrite, and what --verify compared.
-    _Outcome = tuple[Rewritten, tuple[str, ...]]
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Outcome:
+    """A rewrite, what --verify compared, and the Modelfile for a copy of one of Ollama's."""
+
+    path: Path
+    done: Rewritten
+    checks: tuple[str, ...]
+    modelfile: str | None
 
 
 @click.command(short_help="Extend models in place.")
-@paths_argument
+@names_argument
 @target_option
 @click.option(
     "--method", type=METHOD, default=Method.GAMMA.value, show_default=True, help="How to extend."
@@ -72,7 +80,7 @@ if TYPE_CHECKING:
 )
 @json_option
 def rewrite(
-    paths: tuple[Path, ...],
+    names: tuple[str, ...],
     target_length: int,
     method: str,
     gamma: float | None,
@@ -92,10 +100,11 @@ def rewrite(
     Several files in one call are independent: one that fails is reported and does not stop the
     others.
     """
-    if output is not None and len(set(paths)) > 1:
+    if output is not None and len(set(names)) > 1:
         raise click.UsageError("--output takes one FILE")
 
-    def do(path: Path) -> _Outcome:
+    def do(name: str) -> _Outcome:
+        path = local_path(name)
         with copy_progress() as progress:
             done = rewrite_file(
                 path,
@@ -112,12 +121,17 @@ def rewrite(
                 force=force,
                 progress=progress,
             )
-        return done, _verified(done) if verify and not dry_run else ()
+        return _Outcome(
+            path=path,
+            done=done,
+            checks=_verified(done) if verify and not dry_run else (),
+            modelfile=_modelfile(name, path, done),
+        )
 
     work = Work(
         do=do,
-        as_json=_as_json,
-        show=partial(_show, dry_run=dry_run),
+        as_json=lambda _name, outcome: _as_json(outcome),
+        show=lambda _name, outcome: _show(outcome, dry_run=dry_run),
         columns=(
             "method",
             "length",
@@ -128,7 +142,7 @@ def rewrite(
         ),
         cells=_cells,
     )
-    handle_files(paths, work, as_json=as_json)
+    handle_files(names, work, as_json=as_json)
 
 
 def _verified(done: Rewritten) -> tuple[str, ...]:
@@ -138,7 +152,7 @@ def _verified(done: Rewritten) -> tuple[str, ...]:
 
 
 def _cells(outcome: _Outcome) -> tuple[str, ...]:
-    plan, receipt = outcome[0].plan, outcome[0].receipt
+    plan, receipt = outcome.done.plan, outcome.done.receipt
     return (
         plan.method.value,
         f"{tokens(plan.train_length.value)} → {tokens(plan.target_length)}",
@@ -149,8 +163,22 @@ def _cells(outcome: _Outcome) -> tuple[str, ...]:
     )
 
 
-def _as_json(path: Path, outcome: _Outcome) -> dict[str, object]:
-    done, checks = outcome
+def _modelfile(name: str, path: Path, done: Rewritten) -> str | None:
+    """What makes a model of a new file that was made from one of Ollama's."""
+    from ggufext.locating import ollama
+    from ggufext.locating.modelfile import modelfile
+
+    if not ollama.is_blob(path):
+        return None
+    return modelfile(
+        done.receipt.output,
+        context_length=done.plan.target_length,
+        model=ollama.find(name) if name.startswith(ollama.PREFIX) else None,
+    )
+
+
+def _as_json(outcome: _Outcome) -> dict[str, object]:
+    path, done, checks = outcome.path, outcome.done, outcome.checks
     receipt = done.receipt
     shown = plan_as_json(path, done.plan) | {
         "strategy": receipt.strategy.value if receipt.strategy else None,
@@ -160,11 +188,15 @@ def _as_json(path: Path, outcome: _Outcome) -> dict[str, object]:
         "seconds": receipt.seconds,
         "undo": receipt.undo,
     }
-    return shown | ({"verified": list(checks)} if checks else {})
+    if checks:
+        shown["verified"] = list(checks)
+    if outcome.modelfile:
+        shown["modelfile"] = outcome.modelfile
+    return shown
 
 
-def _show(path: Path, outcome: _Outcome, *, dry_run: bool) -> None:
-    done, checks = outcome
+def _show(outcome: _Outcome, *, dry_run: bool) -> None:
+    path, done, checks = outcome.path, outcome.done, outcome.checks
     receipt = done.receipt
     for line in plan_lines(path, done.plan):
         click.echo(line)
@@ -184,6 +216,11 @@ def _show(path: Path, outcome: _Outcome, *, dry_run: bool) -> None:
             click.echo(f"  undo with: {printable(receipt.undo)}")
     for check in checks:
         click.echo(f"  verified: {check}")
+    if outcome.modelfile:
+        click.echo(
+            "  for Ollama, save these lines as Modelfile and `ollama create NAME -f Modelfile`:"
+        )
+        click.echo(outcome.modelfile, nl=False)
     show_warnings(done.plan.warnings, path)
 
 

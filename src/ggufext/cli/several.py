@@ -13,7 +13,6 @@ from ggufext.errors import GgufextError, printable
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
-    from pathlib import Path
 
 Done = TypeVar("Done")
 
@@ -25,25 +24,25 @@ class Work(Generic[Done]):
     Attributes
     ----------
     do : callable
-        Takes a path; raises GgufextError or OSError.
+        Takes a name; raises GgufextError or OSError.
     as_json : callable
-        Takes path and result, gives what programs read.
+        Takes name and result, gives what programs read.
     show : callable
-        Takes path and result, prints them as text.
+        Takes name and result, prints them as text.
     columns : tuple of str
         Names of the columns behind that of the file in the table of several.
     cells : callable
         Takes a result, gives its cells; an error takes their place where there is none.
     """
 
-    do: Callable[[Path], Done]
-    as_json: Callable[[Path, Done], object]
-    show: Callable[[Path, Done], None]
+    do: Callable[[str], Done]
+    as_json: Callable[[str, Done], object]
+    show: Callable[[str, Done], None]
     columns: tuple[str, ...]
     cells: Callable[[Done], tuple[str, ...]]
 
 
-def handle_files(paths: tuple[Path, ...], work: Work[Done], *, as_json: bool) -> None:
+def handle_files(names: tuple[str, ...], work: Work[Done], *, as_json: bool) -> None:
     """Do the work on each file and show what came of it.
 
     The error of a single file is raised. Among several one that fails does not stop the others:
@@ -52,26 +51,26 @@ def handle_files(paths: tuple[Path, ...], work: Work[Done], *, as_json: bool) ->
 
     Parameters
     ----------
-    paths : tuple of Path
-        A file that is named twice, as every part of a split model names the first, counts once.
+    names : tuple of str
+        A model that is named twice, as every part of a split model names the first, counts once.
     """
-    paths = tuple(dict.fromkeys(paths))
-    if len(paths) == 1:
-        (path,) = paths
+    names = tuple(dict.fromkeys(names))
+    if len(names) == 1:
+        (name,) = names
         try:
-            done = work.do(path)
+            done = work.do(name)
         except OSError as error:
-            raise _named(error, path) from error
+            raise _named(error, name) from error
         if as_json:
-            show_json(work.as_json(path, done))
+            show_json(work.as_json(name, done))
         else:
-            work.show(path, done)
+            work.show(name, done)
         return
-    outcomes: dict[Path, Done | GgufextError] = {}
-    for path, outcome in _outcomes(paths, work):
-        outcomes[path] = outcome
+    outcomes: dict[str, Done | GgufextError] = {}
+    for name, outcome in _outcomes(names, work):
+        outcomes[name] = outcome
         if not as_json and not isinstance(outcome, GgufextError):
-            work.show(path, outcome)
+            work.show(name, outcome)
     _show_all(outcomes, work, as_json=as_json)
     failures = [outcome for outcome in outcomes.values() if isinstance(outcome, GgufextError)]
     for failure in failures:
@@ -87,45 +86,43 @@ _NOT_DONE = "not_done"
 
 
 def _outcomes(
-    paths: tuple[Path, ...], work: Work[Done]
-) -> Iterator[tuple[Path, Done | GgufextError]]:
+    names: tuple[str, ...], work: Work[Done]
+) -> Iterator[tuple[str, Done | GgufextError]]:
     interrupted = False
-    for path in paths:
+    for name in names:
         try:
             if interrupted:
                 raise KeyboardInterrupt
-            yield path, work.do(path)
+            yield name, work.do(name)
         except (GgufextError, OSError) as error:
-            yield path, _named(error, path)
+            yield name, _named(error, name)
         except KeyboardInterrupt:
             interrupted = True
-            yield path, GgufextError(code=_NOT_DONE, path=path, message="interrupted: not done")
+            yield name, GgufextError(code=_NOT_DONE, path=name, message="interrupted: not done")
 
 
-def _named(error: GgufextError | OSError, path: Path) -> GgufextError:
+def _named(error: GgufextError | OSError, name: str) -> GgufextError:
     """The error with the file it belongs to."""
     if isinstance(error, GgufextError):
-        error.path = error.path or path
+        error.path = error.path or name
         return error
-    return GgufextError(code="os_error", path=path, message=error.strerror or str(error))
+    return GgufextError(code="os_error", path=name, message=error.strerror or str(error))
 
 
-def _show_all(
-    outcomes: dict[Path, Done | GgufextError], work: Work[Done], *, as_json: bool
-) -> None:
+def _show_all(outcomes: dict[str, Done | GgufextError], work: Work[Done], *, as_json: bool) -> None:
     if as_json:
         show_json(
             {
                 "files": [
-                    {"path": path, **error_as_json(outcome)}
+                    {"path": name, **error_as_json(outcome)}
                     if isinstance(outcome, GgufextError)
-                    else work.as_json(path, outcome)
-                    for path, outcome in outcomes.items()
+                    else work.as_json(name, outcome)
+                    for name, outcome in outcomes.items()
                 ]
             }
         )
         return
-    rows = [(printable(str(path)), *_cells(outcome, work)) for path, outcome in outcomes.items()]
+    rows = [(printable(name), *_cells(outcome, work)) for name, outcome in outcomes.items()]
     show_table(("file", *work.columns), rows)
 
 

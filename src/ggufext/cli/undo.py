@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from ggufext.cli.options import follow_option, json_option, paths_argument
+from ggufext.cli.options import follow_option, json_option, names_argument
 from ggufext.cli.rewrite import copy_progress
 from ggufext.cli.several import Work, handle_files
 from ggufext.editing.recovery import State
@@ -14,8 +14,6 @@ from ggufext.editing.rewrite import undo as undo_file
 from ggufext.errors import printable
 
 if TYPE_CHECKING:
-    from pathlib import Path
-
     from ggufext.editing.rewrite import Undone
 
 _SENTENCES = {
@@ -25,32 +23,32 @@ _SENTENCES = {
 
 
 @click.command(short_help="Give the exact original bytes back.")
-@paths_argument
+@names_argument
 @follow_option
 @click.option("--check", is_flag=True, help="Only say whether an exact undo is possible.")
 @click.option("--force", is_flag=True, help="Undo although the file is in use.")
 @json_option
-def undo(paths: tuple[Path, ...], follow: bool, check: bool, force: bool, as_json: bool) -> None:
+def undo(names: tuple[str, ...], follow: bool, check: bool, force: bool, as_json: bool) -> None:
     """Give rewritten files their exact original bytes back.
 
     With --check nothing is written; the exit status is 1 where an exact undo is not possible.
     """
 
-    def do(path: Path) -> Undone:
+    def do(name: str) -> Undone:
         with copy_progress() as progress:
-            return undo_file(path, follow=follow, check=check, force=force, progress=progress)
+            return undo_file(name, follow=follow, check=check, force=force, progress=progress)
 
     work = Work(
         do=do,
-        as_json=lambda _path, done: done,
+        as_json=lambda _name, done: done,
         show=_show,
         columns=("state", "by", "original bytes"),
         cells=_cells,
     )
-    handle_files(paths, work, as_json=as_json)
+    handle_files(names, work, as_json=as_json)
 
 
-def _show(_path: Path, done: Undone) -> None:
+def _show(_name: str, done: Undone) -> None:
     by = done.strategy.value if done.strategy else "nothing"
     click.echo(f"{printable(str(done.path))}: {_SENTENCES[done.state]} {by}, {done.size:,} bytes")
 

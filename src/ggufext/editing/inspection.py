@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 from ggufext.editing import history, strategies
@@ -13,9 +12,15 @@ from ggufext.errors import GgufextError, JournalError, ModelWarning, PlanError
 from ggufext.header.architectures import architecture
 from ggufext.header.lint import lint
 from ggufext.header.model import TrainLength, architecture_name, model_facts, quantization
+from ggufext.locating.names import is_remote, local_path
+from ggufext.locating.remote import RemoteModel, read_remote
 from ggufext.planning.kv_cache import CacheType, KvCacheBytes, bytes_per_token
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+    from pathlib import Path
+
+    from ggufext.editing.history import History
     from ggufext.editing.opening import OpenModel
     from ggufext.header.architectures import Layout, Support
     from ggufext.header.header import Header
@@ -74,23 +79,25 @@ class Inspection:
 
     Attributes
     ----------
-    path : Path
-        Of a split model the first part.
+    path : Path or str
+        The file, of a split model the first part; or the address of a remote one.
     data_offset : int
         In the file at `path`.
     size, tensor_count : int
-        Of all files together.
+        Of all files together; of a remote split model only the one at `path`.
     train_length : TrainLength or None
         Context length that the file declares: of an extended file the target.
     kv_cache_bytes_per_token : KvCacheBytes or None
         What global layers hold, per token.
     shards : tuple of Shard
         The files of a split model, in order; empty for a model in one file.
+    likely_strategy : Strategy or None
+        None for a remote file.
     history : EditInFile or None
     warnings : tuple of ModelWarning
     """
 
-    path: Path
+    path: Path | str
     architecture: str
     support: Support
     train_length: TrainLength | None
@@ -103,53 +110,78 @@ class Inspection:
     key_count: int
     quantization: str | None
     kv_cache_bytes_per_token: KvCacheBytes | None
-    likely_strategy: strategies.Strategy
+    likely_strategy: strategies.Strategy | None
     shards: tuple[Shard, ...]
     history: EditInFile | None
     warnings: tuple[ModelWarning, ...]
 
 
-def inspect(path: Path | str, *, files: FileSystem | None = None) -> Inspection:
-    """Read a model file's header and say what it means; nothing is written.
+def inspect(model: Path | str | RemoteModel, *, files: FileSystem | None = None) -> Inspection:
+    """Read a model's header and say what it means; nothing is written.
 
     Parameters
     ----------
-    path : Path or str
+    model : Path, str or RemoteModel
+        A path, a name that `ggufext.locating.names` understands, or a remote header already read.
         A later part of a split model stands for the whole.
     files : FileSystem, optional
         The operations to use; for tests.
 
     Raises
     ------
-    HeaderError
+    HeaderError, LocationError
     """
+    if isinstance(model, str) and is_remote(model):
+        model = read_remote(model)
+    if isinstance(model, RemoteModel):
+        record, complaint = _found_record(model.header, model.front, history.in_file)
+        return _inspected(model.name, (model.header,), record, complaint, None)
     files = files or FileSystem()
-    with open_model(files, Path(path), writing=False) as model:
-        return _inspected(files, model)
+    with open_model(files, local_path(model), writing=False) as opened:
+        return _inspected(
+            opened.path,
+            (opened.header, *opened.later_shards()),
+            *_record(files, opened),
+            strategies.likely_strategy(opened.path),
+        )
 
 
 def facts_of(
-    path: Path | str, *, train_length: int | None = None, files: FileSystem | None = None
+    model: Path | str | RemoteModel,
+    *,
+    train_length: int | None = None,
+    files: FileSystem | None = None,
 ) -> ModelFacts:
-    """Facts that a plan for a file starts from: those of the original, before edits of ours.
+    """Facts that a plan for a model starts from: those of the original, before edits of ours.
 
     Parameters
     ----------
-    path : Path or str
+    model : Path, str or RemoteModel
+        As for `inspect`.
     train_length : int, optional
         The real training length in tokens, where the file says something else.
 
     Raises
     ------
-    HeaderError, PlanError
+    HeaderError, PlanError, LocationError
         See `ggufext.header.model.model_facts`.
     """
-    with open_model(files or FileSystem(), Path(path), writing=False) as model:
-        return model.facts(train_length=train_length)
+    if isinstance(model, str) and is_remote(model):
+        model = read_remote(model)
+    if isinstance(model, RemoteModel):
+        return model_facts(_original(model), train_length=train_length)
+    with open_model(files or FileSystem(), local_path(model), writing=False) as opened:
+        return opened.facts(train_length=train_length)
 
 
-def _inspected(files: FileSystem, model: OpenModel) -> Inspection:
-    header, later = model.header, model.later_shards()
+def _inspected(
+    path: Path | str,
+    shards: tuple[Header, ...],
+    record: EditInFile | None,
+    complaint: tuple[ModelWarning, ...],
+    likely_strategy: strategies.Strategy | None,
+) -> Inspection:
+    header, later = shards[0], shards[1:]
     name = architecture_name(header)
     facts: ModelFacts | None = None
     warnings: tuple[ModelWarning, ...]
@@ -158,12 +190,11 @@ def _inspected(files: FileSystem, model: OpenModel) -> Inspection:
         warnings = lint(header, facts, later_shards=later)
     except PlanError as error:
         warnings = (ModelWarning(error.code, error.message),)
-    record, complaint = _record(files, model)
     cache = None
     if facts is not None:
         cache = KvCacheBytes(*(bytes_per_token(facts.layers, kind) for kind in CacheType))
     return Inspection(
-        path=model.path,
+        path=path,
         architecture=name,
         support=architecture(name).support,
         train_length=TrainLength(facts.train_length, facts.train_length_source) if facts else None,
@@ -176,8 +207,8 @@ def _inspected(files: FileSystem, model: OpenModel) -> Inspection:
         key_count=header.key_count,
         quantization=quantization(header, *later),
         kv_cache_bytes_per_token=cache,
-        likely_strategy=strategies.likely_strategy(model.path),
-        shards=_shards((header, *later)) if later else (),
+        likely_strategy=likely_strategy,
+        shards=_shards(shards) if later else (),
         history=record,
         warnings=(*warnings, *complaint),
     )
@@ -199,20 +230,44 @@ def _rope(facts: ModelFacts) -> RopeInFile:
     )
 
 
+def _original(model: RemoteModel) -> Header:
+    """The header before an edit of ours; a record that belongs to another file counts as none."""
+    try:
+        record = history.in_file(model.header)
+        if record is not None:
+            return history.original_header(model.header, model.front, record)
+    except GgufextError:
+        pass
+    return model.header
+
+
 def _record(
     files: FileSystem, model: OpenModel
 ) -> tuple[EditInFile | None, tuple[ModelWarning, ...]]:
     """The edit that can be undone, and what is wrong with one that cannot."""
-    record = model.history
-    if record is not None:
-        edit = EditInFile(record.tool, record.time, record.method, record.target_length)
-        return edit, ()
+    if model.history is not None:
+        return _edit(model.history), ()
+    return _found_record(
+        model.header,
+        model.header_bytes,
+        lambda header: history.in_file(header) or history.beside(files, model.path),
+    )
+
+
+def _found_record(
+    header: Header, header_bytes: bytes, find: Callable[[Header], History | None]
+) -> tuple[EditInFile | None, tuple[ModelWarning, ...]]:
     try:
-        found = history.in_file(model.header) or history.beside(files, model.path)
-        if found is not None:
-            history.undo_patch(model.header, model.header_bytes, found)
+        found = find(header)
+        if found is None:
+            return None, ()
+        history.undo_patch(header, header_bytes, found)
     except JournalError as error:
         return None, (ModelWarning(error.code, error.message),)
     except GgufextError as error:
         return None, (ModelWarning("history_mismatch", error.message),)
-    return None, ()
+    return _edit(found), ()
+
+
+def _edit(record: History) -> EditInFile:
+    return EditInFile(record.tool, record.time, record.method, record.target_length)

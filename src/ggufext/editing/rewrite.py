@@ -20,6 +20,7 @@ from ggufext.errors import EditError, JournalError, PlanError
 from ggufext.header.architectures import Support
 from ggufext.header.reading import read_header
 from ggufext.header.shards import first_shard
+from ggufext.locating.names import local_path
 from ggufext.planning.gamma import Verdict
 from ggufext.planning.methods import Method
 from ggufext.planning.plan import plan
@@ -110,6 +111,7 @@ def rewrite(
     Parameters
     ----------
     path : Path or str
+        The file, or ``ollama:NAME`` with an `output`.
     target_length : int
         Context length wanted, tokens.
     method, gamma, allow_lower_base
@@ -139,7 +141,7 @@ def rewrite(
         Nothing was changed, or the message says how to recover.
     """
     files = files or FileSystem()
-    path = Path(path)
+    path = local_path(path)
     started = time.perf_counter()
     target = None if output is None else Path(output)
     if target is None:
@@ -206,7 +208,7 @@ def undo(
         ``history_mismatch``: the record belongs to another state of the file.
     """
     files = files or FileSystem()
-    path = guards.resolve(Path(path), follow=follow)
+    path = guards.resolve(local_path(path), follow=follow)
     with open_model(files, path, writing=not check, force=force) as model:
         record = history.in_file(model.header) or history.beside(files, path)
         if record is None:
@@ -243,7 +245,7 @@ def recover(
         ``damaged_journal``, ``foreign_journal``, ``unclear_state``; nothing was changed.
     """
     files = files or FileSystem()
-    path = guards.resolve(Path(path), follow=follow)
+    path = guards.resolve(local_path(path), follow=follow)
     remove_abandoned_copy(files, path)
     journal = journals.read(files, path)
     if journal is None:

@@ -1,0 +1,108 @@
+"""The model files of a folder and of the folders in it; a split set counts once."""
+
+from __future__ import annotations
+
+import os
+import re
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from ggufext.errors import LocationError
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator
+
+_SPLIT = re.compile(r"(?P<stem>.+)-(?P<part>\d{5})-of-(?P<parts>\d{5})\.gguf", re.IGNORECASE)
+
+
+@dataclass(frozen=True, slots=True)
+class ModelFiles:
+    """One model and its files.
+
+    Attributes
+    ----------
+    name : str
+        As its place calls it.
+    paths : tuple of Path
+        The file, or the parts of a split set that are here, in order.
+    parts : int
+        Parts that the set should have, 1 for a single file.
+    """
+
+    name: str
+    paths: tuple[Path, ...]
+    parts: int = 1
+
+    @property
+    def missing(self) -> tuple[int, ...]:
+        """Numbers of the parts that are not here, from 1."""
+        if self.parts == 1:
+            return ()
+        here = {part_of(path.name)[0] for path in self.paths}
+        return tuple(number for number in range(1, self.parts + 1) if number not in here)
+
+
+def models_in(folder: Path) -> tuple[ModelFiles, ...]:
+    """Every model under a folder, sorted by name.
+
+    Links to folders are followed once; a file that several names lead to is one model.
+
+    Raises
+    ------
+    LocationError
+        ``folder_unreadable`` for the folder itself; unreadable folders in it are left out.
+    """
+    try:
+        os.scandir(folder).close()
+    except OSError as error:
+        raise LocationError(
+            code="folder_unreadable", path=folder, message=error.strerror or str(error)
+        ) from error
+    return grouped((str(path.relative_to(folder)), path) for path in _files(folder))
+
+
+def grouped(named: Iterable[tuple[str, Path]]) -> tuple[ModelFiles, ...]:
+    """Files as models: parts of a split set together, the same file under two names once."""
+    models: dict[tuple[Path, int], list[tuple[str, Path]]] = {}
+    seen: set[tuple[int, int]] = set()
+    for name, path in sorted(named):
+        try:
+            status = path.stat()
+        except OSError:
+            identity = None  # a broken link: worth a row that says so
+        else:
+            identity = (status.st_dev, status.st_ino)
+        if identity in seen:
+            continue
+        if identity is not None:
+            seen.add(identity)
+        match = _SPLIT.fullmatch(path.name)
+        if match is None:
+            models[(path, 1)] = [(name, path)]
+        else:
+            parts = int(match["parts"])
+            models.setdefault((path.with_name(match["stem"]), parts), []).append((name, path))
+    return tuple(
+        ModelFiles(files[0][0], tuple(path for _, path in files), parts)
+        for (_, parts), files in models.items()
+    )
+
+
+def part_of(file_name: str) -> tuple[int, int]:
+    """Number of a file in its split set and parts of the set; (1, 1) for a single file."""
+    match = _SPLIT.fullmatch(file_name)
+    return (int(match["part"]), int(match["parts"])) if match else (1, 1)
+
+
+def _files(folder: Path) -> Iterator[Path]:
+    entered: set[tuple[int, int]] = set()
+    for place, folders, files in os.walk(folder, followlinks=True):
+        status = os.stat(place)  # noqa: PTH116 - thousands of folders
+        if (status.st_dev, status.st_ino) in entered:
+            folders.clear()
+            continue
+        entered.add((status.st_dev, status.st_ino))
+        for name in files:
+            if name.lower().endswith(".gguf"):
+                yield Path(place, name)
