@@ -10,7 +10,6 @@ import pytest
 from editing.disk import FailingDisk, RecordingDisk
 from ggufext.editing.inspection import inspect
 from ggufext.editing.rewrite import recover, rewrite, undo
-from ggufext.editing.shards import raised_tensor_count
 from ggufext.errors import EditError, HeaderError, PlanError
 from ggufext.header.reading import read_header
 from random_model import write_random_model
@@ -78,18 +77,6 @@ def test_factor_tensors_in_a_later_part_count(tmp_path: Path) -> None:
     with pytest.raises(PlanError, match=r"rope_freqs\.weight") as caught:
         rewrite(first, target_length=8192)
     assert caught.value.code == "cannot_combine"
-
-
-def test_the_tensor_count_of_a_set_is_raised_in_its_own_type(
-    llama: Path, parts: tuple[Path, ...]
-) -> None:
-    header = read_header(parts[0])
-    entry = header.keys["split.tensors.count"]
-    stored = parts[0].read_bytes()[entry.start : entry.end]
-    raised = raised_tensor_count(header, added=1)["split.tensors.count"]
-    assert raised[:-4] == stored[:-4]
-    assert int.from_bytes(raised[-4:], "little") == int.from_bytes(stored[-4:], "little") + 1
-    assert raised_tensor_count(read_header(llama), added=1) == {}
 
 
 def test_a_new_file_takes_the_other_parts_with_it(parts: tuple[Path, ...], tmp_path: Path) -> None:

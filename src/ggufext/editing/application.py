@@ -150,9 +150,8 @@ def apply_by_copy(
         ``no_space``, ``in_use``, ``changed_meanwhile``, ``not_verified``.
     """
     folder = target_path.parent
-    behind = len(patch.old_front)
-    border = shared_from(patch, share) if share else patch.size
-    guards.check_space(folder, border + patch.growth, target_path)
+    own = shared_from(patch, share) if share else patch.size
+    guards.check_space(folder, own + patch.growth, target_path)
     draft = target_path.with_name(target_path.name + COPY_SUFFIX)
     before = os.fstat(source)
     remove_abandoned_copy(files, target_path)
@@ -160,25 +159,7 @@ def apply_by_copy(
     try:
         descriptor = files.create(draft)
         files.lock(descriptor)
-        done = 0
-
-        def advance(size: int) -> None:
-            nonlocal done
-            done += size
-            progress(done, patch.size_after)
-
-        files.write(descriptor, 0, patch.new_front)
-        advance(len(patch.new_front))
-        files.copy_range(
-            source, behind, descriptor, behind + patch.growth, border - behind, advance
-        )
-        if border < patch.size:
-            files.share_range(
-                source, border, descriptor, border + patch.growth, patch.size - border
-            )
-            advance(patch.size - border)
-        for span in patch.spans:
-            files.write(descriptor, span.offset + patch.growth, span.new)
+        _write_patched(files, source, descriptor, patch, own, progress)
         files.sync(descriptor)
         if files.read(descriptor, 0, len(expected_header)) != expected_header:
             raise EditError(
@@ -207,6 +188,33 @@ def apply_by_copy(
         if descriptor is not None:
             files.close(descriptor)
     files.sync_folder(folder)
+
+
+def _write_patched(
+    files: FileSystem,
+    source: int,
+    target: int,
+    patch: Patch,
+    shared: int,
+    progress: Callable[[int, int], None],
+) -> None:
+    """Fill a new file with the patched one: from byte `shared` of the old on in its blocks."""
+    done = 0
+
+    def advance(size: int) -> None:
+        nonlocal done
+        done += size
+        progress(done, patch.size_after)
+
+    growth, behind = patch.growth, len(patch.old_front)
+    files.write(target, 0, patch.new_front)
+    advance(len(patch.new_front))
+    files.copy_range(source, behind, target, behind + growth, shared - behind, advance)
+    if shared < patch.size:
+        files.share_range(source, shared, target, shared + growth, patch.size - shared)
+        advance(patch.size - shared)
+    for span in patch.spans:
+        files.write(target, span.offset + growth, span.new)
 
 
 def shared_from(patch: Patch, block: int) -> int:

@@ -171,7 +171,7 @@ def facts_of(
     if isinstance(model, RemoteModel):
         return model_facts(_original(model), train_length=train_length)
     with open_model(files or FileSystem(), local_path(model), writing=False) as opened:
-        return opened.facts(train_length=train_length)
+        return opened.original_facts(train_length=train_length)
 
 
 def _inspected(
@@ -186,7 +186,7 @@ def _inspected(
     facts: ModelFacts | None = None
     warnings: tuple[ModelWarning, ...]
     try:
-        facts = model_facts(header, later_shards=later)
+        facts = model.facts()
         warnings = lint(header, facts, later_shards=later)
     except PlanError as error:
         warnings = (ModelWarning(error.code, error.message),)

@@ -57,14 +57,12 @@ class OpenModel:
         """Headers of a split model's other parts; see `ggufext.header.shards.later_shards`."""
         return later_shards(self.header)
 
-    def facts(self, *, train_length: int | None = None) -> ModelFacts:
-        """Facts that plans start from; see `ggufext.header.model.model_facts`.
+    def facts(self) -> ModelFacts:
+        """Facts of the model in the file as it is; raises as `model_facts` does."""
+        return model_facts(self.header, later_shards=self.later_shards())
 
-        Parameters
-        ----------
-        train_length : int, optional
-            The real training length in tokens, where the file says something else.
-        """
+    def original_facts(self, *, train_length: int | None = None) -> ModelFacts:
+        """Facts of the original model, before edits of ours; raises as `model_facts` does."""
         return model_facts(
             self.original, train_length=train_length, later_shards=self.later_shards()
         )

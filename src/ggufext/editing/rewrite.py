@@ -151,7 +151,7 @@ def rewrite(
         _check_output(path, target, force=force)
     writing = target is None and not dry_run
     with open_model(files, path, writing=writing, force=force) as model:
-        facts = model.facts(train_length=train_length)
+        facts = model.original_facts(train_length=train_length)
         made = plan(
             facts,
             target_length=target_length,

@@ -7,10 +7,9 @@ from typing import TYPE_CHECKING
 
 from ggufext.editing import strategies
 from ggufext.editing.application import apply_by_copy
-from ggufext.editing.patch import FIXED_SIZE, Patch, encode_entry
+from ggufext.editing.patch import FIXED_SIZE, Patch
 from ggufext.errors import EditError
-from ggufext.header.header import ValueType
-from ggufext.header.shards import TENSOR_COUNT_KEY, ShardName, shard_name
+from ggufext.header.shards import ShardName, shard_name
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping
@@ -18,35 +17,6 @@ if TYPE_CHECKING:
 
     from ggufext.editing.files import FileSystem
     from ggufext.header.header import Header
-
-
-def raised_tensor_count(header: Header, *, added: int) -> dict[str, bytes]:
-    """Entries to replace when tensors are appended to the first part of a split model.
-
-    llama.cpp refuses a set that does not hold the tensors that its first part counts.
-
-    Parameters
-    ----------
-    header : Header
-        Of the file as it is.
-    added : int
-        Tensors that come; those of an earlier edit that go are counted as negative.
-
-    Returns
-    -------
-    dict of str to bytes
-        The new entry by its key, of the same size as the old; empty for a model in one file.
-
-    Raises
-    ------
-    HeaderError
-        ``wrong_type``.
-    """
-    count = header.integer(TENSOR_COUNT_KEY, value_type=ValueType.INT32)
-    if count is None:
-        return {}
-    entry = encode_entry(TENSOR_COUNT_KEY, ValueType.INT32, count + added)
-    return {TENSOR_COUNT_KEY: entry}
 
 
 def beside_output(later: tuple[Header, ...], output: Path) -> tuple[Path, ...]:
