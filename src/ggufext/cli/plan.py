@@ -19,7 +19,6 @@ from ggufext.cli.options import (
 )
 from ggufext.cli.output import as_json as jsonable
 from ggufext.cli.output import binary_size, show_json, show_warnings, tokens
-from ggufext.editing.inspection import facts_of
 from ggufext.errors import printable
 from ggufext.header.reading import read_header
 from ggufext.header.shards import later_shards
@@ -61,6 +60,8 @@ def plan(
     as_json: bool,
 ) -> None:
     """Show what an extension would write and what to expect of it; nothing is written."""
+    from ggufext.editing.inspection import facts_of  # rewrite, which shows plans too, needs none
+
     model = found_model(name)
     path = model.name if isinstance(model, RemoteModel) else model
     facts = facts_of(model, train_length=train_length)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sys
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -31,6 +31,8 @@ from ggufext.planning.methods import Method
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
+
+    from rich.progress import Progress
 
     from ggufext.editing.rewrite import Rewritten
 
@@ -230,10 +232,24 @@ def copy_progress() -> Iterator[Callable[[int, int], None]]:
     if not sys.stderr.isatty():
         yield lambda _done, _total: None
         return
+    with ExitStack() as stack:
+        bars: list[Progress] = []
+
+        def report(done: int, total: int) -> None:
+            if not bars:
+                bars.append(stack.enter_context(_bar()))
+                bars[0].add_task("copying")
+            bars[0].update(bars[0].task_ids[0], completed=done, total=total)
+
+        yield report
+
+
+def _bar() -> Progress:
+    # Loading rich takes as long as an edit that copies nothing.
     from rich.console import Console
     from rich.progress import BarColumn, DownloadColumn, Progress, TimeRemainingColumn
 
-    bar = Progress(
+    return Progress(
         "{task.description}",
         BarColumn(),
         DownloadColumn(binary_units=True),
@@ -241,13 +257,3 @@ def copy_progress() -> Iterator[Callable[[int, int], None]]:
         console=Console(stderr=True),
         transient=True,
     )
-    task = bar.add_task("copying", total=None, visible=False)
-
-    def report(done: int, total: int) -> None:
-        bar.start()
-        bar.update(task, completed=done, total=total, visible=True)
-
-    try:
-        yield report
-    finally:
-        bar.stop()

@@ -19,6 +19,9 @@ if TYPE_CHECKING:
     from ggufext.editing.files import FileSystem
     from ggufext.editing.patch import Patch
 
+#: Bytes read at a time where a header is compared.
+_PIECE = 1024 * 1024
+
 #: A copy under way lies beside its target under this name.
 COPY_SUFFIX = ".ggufext-copy"
 
@@ -87,9 +90,8 @@ def _verify(
     files: FileSystem, descriptor: int, path: Path, journal: Journal, expected_header: bytes
 ) -> None:
     """Compare the file with what it has to be, the magic excepted."""
-    magic = len(POISONED_MAGIC)
-    found = files.read(descriptor, magic, len(expected_header) - magic)
-    same = found == expected_header[magic:] and files.size(descriptor) == journal.patch.size_after
+    same = files.size(descriptor) == journal.patch.size_after
+    same = same and _holds(files, descriptor, expected_header, start=len(POISONED_MAGIC))
     same = same and all(
         journals.fingerprint_at(files, descriptor, mark.offset + journal.patch.growth, mark.size)
         == mark.sha256
@@ -102,6 +104,16 @@ def _verify(
             message="what was read back is not what was written; the edit was taken back; the "
             "disk or its driver may be failing",
         )
+
+
+def _holds(files: FileSystem, descriptor: int, expected: bytes, *, start: int = 0) -> bool:
+    """Whether a file starts with these bytes, but for those before `start`."""
+    content = memoryview(expected)
+    return all(
+        files.read(descriptor, offset, len(content[offset : offset + _PIECE]))
+        == content[offset : offset + _PIECE]
+        for offset in range(start, len(content), _PIECE)
+    )
 
 
 def _take_back(
@@ -161,7 +173,7 @@ def apply_by_copy(
         files.lock(descriptor)
         _write_patched(files, source, descriptor, patch, own, progress)
         files.sync(descriptor)
-        if files.read(descriptor, 0, len(expected_header)) != expected_header:
+        if not _holds(files, descriptor, expected_header):
             raise EditError(
                 code="not_verified",
                 path=target_path,

@@ -186,7 +186,7 @@ def _inspected(
     facts: ModelFacts | None = None
     warnings: tuple[ModelWarning, ...]
     try:
-        facts = model.facts()
+        facts = model_facts(header, later_shards=later)
         warnings = lint(header, facts, later_shards=later)
     except PlanError as error:
         warnings = (ModelWarning(error.code, error.message),)
