@@ -47,7 +47,7 @@ def refusal(path: Path) -> HeaderError:
 def test_the_name_of_a_shard_is_understood() -> None:
     name = shard_name("some-model-00002-of-00010.gguf")
     assert name is not None
-    assert (name.prefix, name.number, name.count) == ("some-model", 2, 10)
+    assert (name.prefix, name.number, name.total) == ("some-model", 2, 10)
     assert str(name.numbered(1)) == "some-model-00001-of-00010.gguf"
 
 

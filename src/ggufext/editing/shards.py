@@ -37,7 +37,7 @@ def beside_output(later: tuple[Header, ...], output: Path) -> tuple[Path, ...]:
         return ()
     count = len(later) + 1
     name = shard_name(output.name)
-    if name is None or (name.number, name.count) != (1, count):
+    if name is None or (name.number, name.total) != (1, count):
         wanted = ShardName(name.prefix if name else output.stem, 1, count)
         raise EditError(
             code="output_name",

@@ -5,9 +5,8 @@ from __future__ import annotations
 import errno
 import os
 import sys
-from dataclasses import dataclass
 from enum import Enum
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -40,8 +39,7 @@ class Strategy(Enum):
     """A new file beside the old one, then renamed over it."""
 
 
-@dataclass(frozen=True, slots=True)
-class Place:
+class Place(NamedTuple):
     """What the file system allows for a file: bytes in whose multiples data can shift, or None.
 
     Attributes

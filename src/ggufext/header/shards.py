@@ -8,8 +8,7 @@ the name of the first (llama_split_path) and refuses a set that does not fit tog
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 from ggufext.errors import HeaderError
 from ggufext.header.header import ValueType
@@ -25,8 +24,7 @@ COUNT_KEY = "split.count"
 TENSOR_COUNT_KEY = "split.tensors.count"
 
 
-@dataclass(frozen=True, slots=True)
-class ShardName:
+class ShardName(NamedTuple):
     """The parts of a shard's file name.
 
     Attributes
@@ -34,19 +32,20 @@ class ShardName:
     prefix : str
     number : int
         From 1 on; the key in the file counts from 0 on.
-    count : int
+    total : int
+        Of parts.
     """
 
     prefix: str
     number: int
-    count: int
+    total: int
 
     def __str__(self) -> str:
-        return f"{self.prefix}-{self.number:05d}-of-{self.count:05d}.gguf"
+        return f"{self.prefix}-{self.number:05d}-of-{self.total:05d}.gguf"
 
     def numbered(self, number: int) -> ShardName:
         """The name of another part of the same set."""
-        return ShardName(self.prefix, number, self.count)
+        return ShardName(self.prefix, number, self.total)
 
 
 def shard_name(name: str) -> ShardName | None:
@@ -92,7 +91,7 @@ def later_shards(header: Header) -> tuple[Header, ...]:
     if count < 2 or header.path is None:
         return ()
     name = shard_name(header.path.name)
-    if name is None or (name.number, name.count) != (1, count):
+    if name is None or (name.number, name.total) != (1, count):
         prefix = name.prefix if name else header.path.stem
         raise _mismatch(
             header,
