@@ -108,12 +108,8 @@ def _verify(
 
 def _holds(files: FileSystem, descriptor: int, expected: bytes, *, start: int = 0) -> bool:
     """Whether a file starts with these bytes, but for those before `start`."""
-    content = memoryview(expected)
-    return all(
-        files.read(descriptor, offset, len(content[offset : offset + _PIECE]))
-        == content[offset : offset + _PIECE]
-        for offset in range(start, len(content), _PIECE)
-    )
+    pieces = ((at, expected[at : at + _PIECE]) for at in range(start, len(expected), _PIECE))
+    return all(files.read(descriptor, at, len(piece)) == piece for at, piece in pieces)
 
 
 def _take_back(
