@@ -41,7 +41,7 @@ def ran(url: str, *arguments: str | Path) -> subprocess.CompletedProcess[str]:
 def begun(url: str, kept: Path) -> subprocess.Popen[str]:
     """A long run that has answered a few questions."""
     running = subprocess.Popen(
-        [*PROGRAM, url, "--lengths", "256,1k", "--trials", "500", "--resume", str(kept)],
+        [*PROGRAM, url, "--lengths", "256,1k", "--trials", "50", "--resume", str(kept)],
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,
