@@ -69,7 +69,7 @@ def audit(
         prompts_hash="3f" * 32,
         versions={"ggufext": "0.1.0", "llama-cpp-python": "0.3.36"},
         settings={"trials": str(texts)},
-        memory_plan=MemoryPlan(842_000, 393_216, 24_000_000, 8 * 2**30, ()),
+        memory_plan=MemoryPlan(842_000, 393_216, 3_000_000, 64_000_000, 8 * 2**30, ()),
         threshold=0.8,
         train_length=256,
         conditions=conditions,

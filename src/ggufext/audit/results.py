@@ -136,13 +136,30 @@ class Comparison:
 
 @dataclass(frozen=True, slots=True)
 class MemoryPlan:
-    """What a run needs and has, bytes, and what was reduced to make it fit, in words."""
+    """What a run needs and has, bytes, and what was reduced to make it fit, in words.
+
+    Attributes
+    ----------
+    model, kv_cache, compute : int
+        Weights, cache at the longest length and compute buffers, as llama.cpp allocates them.
+    process : int
+        Python, llama.cpp's code and the vocabulary.
+    available : int
+        Free before the run, of this machine and its devices.
+    steps : tuple of str
+    """
 
     model: int
     kv_cache: int
     compute: int
+    process: int
     available: int
     steps: tuple[str, ...]
+
+    @property
+    def needed(self) -> int:
+        """All of it together."""
+        return self.model + self.kv_cache + self.compute + self.process
 
 
 @dataclass(frozen=True, slots=True)

@@ -99,9 +99,10 @@ def test_saved_tokens_are_claimed_only_where_some_were_saved() -> None:
 
 
 def test_memory_is_a_sum_and_then_every_reduction() -> None:
-    plan = MemoryPlan(2**30, 2**29, 2**28, 2**31, ("KV cache in q8_0",))
+    plan = MemoryPlan(2**30, 2**29, 2**28, 2**26, 2**31, ("KV cache in q8_0",))
     assert list(memory_lines(replace(audit(), memory_plan=plan))) == [
-        "memory 1.75 GiB of 2.00 GiB free: model 1.00 GiB, KV cache 512.0 MiB, compute 256.0 MiB",
+        "memory 1.81 GiB of 2.00 GiB free: model 1.00 GiB, KV cache 512.0 MiB, compute 256.0 MiB, "
+        "process 64.0 MiB",
         "KV cache in q8_0",
     ]
     assert list(memory_lines(replace(audit(), memory_plan=None))) == []

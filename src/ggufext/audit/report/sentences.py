@@ -165,11 +165,11 @@ def memory_lines(result: CheckResult) -> Iterator[str]:
     plan = result.memory_plan
     if plan is None:
         return
-    needed = plan.model + plan.kv_cache + plan.compute
     parts = (
-        f"model {_mib(plan.model)}, KV cache {_mib(plan.kv_cache)}, compute {_mib(plan.compute)}"
+        f"model {_mib(plan.model)}, KV cache {_mib(plan.kv_cache)}, compute {_mib(plan.compute)}, "
+        f"process {_mib(plan.process)}"
     )
-    yield f"memory {_mib(needed)} of {_mib(plan.available)} free: {parts}"
+    yield f"memory {_mib(plan.needed)} of {_mib(plan.available)} free: {parts}"
     yield from (printable(step) for step in plan.steps)
 
 
