@@ -20,7 +20,6 @@ def compute_bytes(
     *,
     n_ubatch: int = DEFAULT_UBATCH,
     flash_attention: bool = True,
-    outputs: int = 1,
 ) -> int:
     """Bytes of compute and output buffers for one sequence at a context length.
 
@@ -32,8 +31,6 @@ def compute_bytes(
         Tokens of a micro-batch, all of which may be asked for their logits.
     flash_attention : bool
         Whether scores are never written out.
-    outputs : int
-        Tokens of a batch whose logits are kept.
 
     Returns
     -------
@@ -54,4 +51,5 @@ def compute_bytes(
         scores = widths.heads * cells + 6 * widths.embedding
         attention = max(feed_forward, scores) + masks
     logits = widths.vocabulary + 2 * widths.embedding
-    return _FLOAT * (n_ubatch * max(logits, attention) + outputs * widths.vocabulary)
+    # The logits that are kept are those of one token.
+    return _FLOAT * (n_ubatch * max(logits, attention) + widths.vocabulary)
