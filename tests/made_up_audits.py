@@ -73,7 +73,7 @@ def audit(
         threshold=0.8,
         train_length=256,
         conditions=conditions,
-        comparisons=compare_all(trials, tuple(shares)),
+        comparisons=compare_all(trials, tuple(shares), mode=Mode.STANDARD),
         tokens_evaluated=41_000,
         tokens_naive=89_600,
         seconds=12.4,

@@ -123,14 +123,34 @@ class Condition:
     native_control: bool | None
 
 
+class ComparisonTest(Enum):
+    """How two conditions are compared on the prompts that both answered."""
+
+    MCNEMAR = "mcnemar"
+    """McNemar's exact test: every prompt counts for itself."""
+    PERMUTATION_OVER_TEXTS = "permutation_over_texts"
+    """Exact permutation test: the answers of a text count together."""
+
+
 @dataclass(frozen=True, slots=True)
 class Comparison:
-    """McNemar's exact test of two conditions on the prompts that both answered."""
+    """Test of two conditions on the prompts that both answered.
+
+    Attributes
+    ----------
+    a, b : str
+    only_a, only_b : int
+        Prompts that only one of the two answered.
+    test : ComparisonTest
+    p : float
+        Two-sided, in (0, 1].
+    """
 
     a: str
     b: str
     only_a: int
     only_b: int
+    test: ComparisonTest
     p: float
 
 

@@ -19,7 +19,14 @@ from ggufext.audit.report.sentences import (
     tokens_text,
     verdict_text,
 )
-from ggufext.audit.results import Cell, Comparison, LostInTheMiddle, MemoryPlan, Profile
+from ggufext.audit.results import (
+    Cell,
+    Comparison,
+    ComparisonTest,
+    LostInTheMiddle,
+    MemoryPlan,
+    Profile,
+)
 from made_up_audits import HOSTILE, audit, named
 
 
@@ -84,7 +91,7 @@ def test_the_middle_is_called_lost_only_where_the_interval_excludes_0(
 def test_a_comparison_names_the_better_one_only_below_5_percent(
     only_a: int, only_b: int, p: float, verdict: str
 ) -> None:
-    assert verdict_text(Comparison("a", "b", only_a, only_b, p)) == verdict
+    assert verdict_text(Comparison("a", "b", only_a, only_b, ComparisonTest.MCNEMAR, p)) == verdict
 
 
 def test_distances_name_the_tokens_they_hold() -> None:
