@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import os
 import socket
 import subprocess
 import sys
+import time
 from contextlib import contextmanager
 from dataclasses import dataclass
 from importlib.util import find_spec
 from pathlib import Path
+from shutil import which
 from typing import TYPE_CHECKING
 
 import pytest
@@ -64,3 +67,52 @@ def llama_cpp_python(*arguments: str, n_ctx: int = 512) -> Iterator[RunningServe
     finally:
         child.kill()
         child.wait()
+
+
+@contextmanager
+def llama_server(model: Path, *arguments: str, n_ctx: int = 512) -> Iterator[RunningServer]:
+    """llama.cpp's own server; GGUFEXT_LLAMA_SERVER names its program."""
+    program = os.environ.get("GGUFEXT_LLAMA_SERVER") or which("llama-server")
+    if program is None:
+        pytest.skip("needs llama-server: GGUFEXT_LLAMA_SERVER names the program")
+    port = free_port()
+    usual = ["-m", str(model), "-c", str(n_ctx), "-t", "1", "-tb", "1", "-np", "1"]
+    child = subprocess.Popen(
+        [program, *usual, "--port", str(port), *arguments],
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+    )
+    url = f"http://127.0.0.1:{port}"
+    try:
+        Connection(settings_for(url)).get("/health")
+        yield RunningServer(url, child)
+    finally:
+        child.kill()
+        child.wait()
+
+
+@contextmanager
+def rpc_worker() -> Iterator[tuple[str, subprocess.Popen[bytes]]]:
+    """Address and process of llama.cpp's RPC worker; GGUFEXT_RPC_SERVER names its program."""
+    program = os.environ.get("GGUFEXT_RPC_SERVER") or which("ggml-rpc-server")
+    if program is None:
+        pytest.skip("needs llama.cpp's RPC worker: GGUFEXT_RPC_SERVER names the program")
+    port = free_port()
+    child = subprocess.Popen(
+        [program, "-H", "127.0.0.1", "-p", str(port), "-t", "1"],
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+    )
+    try:
+        deadline = time.monotonic() + 30
+        while not _listens(port) and time.monotonic() < deadline:
+            os.sched_yield()
+        yield f"127.0.0.1:{port}", child
+    finally:
+        child.kill()
+        child.wait()
+
+
+def _listens(port: int) -> bool:
+    with socket.socket() as probe:
+        return probe.connect_ex(("127.0.0.1", port)) == 0

@@ -83,7 +83,7 @@ def test_nothing_is_coloured_in_a_pipe(llama: Path) -> None:
 
 
 def test_plan_tells_what_fits_into_a_memory(llama: Path) -> None:
-    done = result("plan", llama, "--target", "8k", "--method", "gamma", "--vram", "2m")
+    done = result("plan", llama, "--target", "8k", "--method", "gamma", "--vram", "8m")
     fits = {fit["cache_type"]: fit for fit in done["memory"]}
     assert fits["f16"]["fits"] is False
     assert 0 < fits["f16"]["largest_context"] < fits["q4_0"]["largest_context"]

@@ -36,6 +36,7 @@ from ggufext.editing.inspection import facts_of
 from ggufext.errors import EngineError, ModelWarning, PlanError
 from ggufext.header.reading import read_header
 from ggufext.header.shards import later_shards
+from ggufext.header.widths import model_widths
 from ggufext.planning.kv_cache import CacheType
 
 if TYPE_CHECKING:
@@ -149,7 +150,11 @@ def _prepare(
     frame = _frame(header, engine, request.template)
     lead, trail = engine.frame(frame)
     check_keys(engine.pieces, path=header.path)
-    size = _model_size(header, facts, engine.vocabulary.n_vocab)
+    size = ModelSize(
+        tensors=sum(part.file_size for part in (header, *later_shards(header))),
+        widths=replace(model_widths(header), vocabulary=engine.vocabulary.n_vocab),
+        layers=facts.layers,
+    )
     budget = plan_memory(
         size,
         lengths=lengths,
@@ -171,7 +176,8 @@ def _prepare(
         lead=lead,
         trail=trail,
         chat=frame.chat,
-        split=budget.n_ubatch,
+        # Not the reduced one: memory must not change what is asked. It divides this.
+        split=micro_batch(lengths[0]),
     )
     sessions = tuple(
         Session(
@@ -282,23 +288,6 @@ def _frame(header: Header, engine: LlamaCpp, template: Template) -> Frame:
         return Frame()
     words = engine.vocabulary
     return frame_of(source, bos=words.bos, eos=words.eos, path=header.path)
-
-
-def _model_size(header: Header, facts: ModelFacts, n_vocab: int) -> ModelSize:
-    def largest(suffix: str) -> int:
-        key = f"{facts.architecture}.{suffix}"
-        value = header.value(key) if key in header.keys else 0
-        values = value if isinstance(value, tuple) else (value,)
-        return max((each for each in values if isinstance(each, int)), default=0)
-
-    return ModelSize(
-        tensors=sum(part.file_size for part in (header, *later_shards(header))),
-        vocabulary=n_vocab,
-        embedding=largest("embedding_length"),
-        feed_forward=largest("feed_forward_length"),
-        heads=largest("attention.head_count"),
-        layers=facts.layers,
-    )
 
 
 def _audit(path: Path, condition: Condition) -> str:

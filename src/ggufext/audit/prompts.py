@@ -11,6 +11,7 @@ import hashlib
 import math
 import random
 from bisect import bisect_left, bisect_right
+from copy import copy
 from dataclasses import dataclass
 from itertools import accumulate
 from typing import TYPE_CHECKING
@@ -138,9 +139,22 @@ class _Filler:
         while wanted >= 0 or not self._pool:
             texts = [wording.sentence(rng) for _ in range(_SPARE_SENTENCES + wanted // 8)]
             block = list(zip(texts, counts(texts), strict=True))
+            if any(count < 1 for _, count in block):
+                raise EngineError(
+                    code="tokenizer_failed",
+                    message="the tokenizer gives some sentences no tokens at all, so no prompt of "
+                    "a known length can be made; this model cannot be audited in words",
+                )
             self._pool += block
             wanted -= sum(count for _, count in block)
         self.longest = max(count for _, count in self._pool)
+
+    def turned(self, by: int) -> _Filler:
+        """The same sentences, beginning with another one."""
+        other = copy(self)
+        by %= len(self._pool)
+        other._pool = self._pool[by:] + self._pool[:by]
+        return other
 
     def exactly(self, tokens: int) -> list[tuple[str, int]]:
         """Sentences of exactly `tokens` tokens together, or a few less where none fit."""
@@ -197,6 +211,8 @@ def _standard(plan: PromptPlan, text: int, counts: Counts) -> list[Question]:
     for length in plan.lengths:
         needed = fixed + max(key_tokens)
         _require_room(length, length - needed, needed, filler)
+    # Tokenizing is what making prompts costs: the cells of a text share what ends them.
+    spare = _Filler(_rng(plan, "tail", text), 0, counts)
     sentences = [sentence for sentence, _ in filler.all()]
     starts = list(accumulate((count for _, count in filler.all()), initial=0))
 
@@ -204,8 +220,8 @@ def _standard(plan: PromptPlan, text: int, counts: Counts) -> list[Question]:
     for (length, bin_), key, line, size in zip(cells, keys, key_lines, key_tokens, strict=True):
         room = length - fixed - size
         shared = max(0, bisect_right(starts, room) - 1 - _TAIL_SENTENCES)
-        spare = _Filler(_rng(plan, "tail", text, length, bin_), 0, counts)
-        tail = spare.exactly(room - starts[shared])
+        turn = _rng(plan, "tail", text, length, bin_).randrange(_SPARE_SENTENCES)
+        tail = spare.turned(turn).exactly(room - starts[shared])
         depth = plan.depths[bin_].at(_rng(plan, "depth", text, length, bin_).random())
         body = (*sentences[:shared], *(sentence for sentence, _ in tail))
         ends = (*starts[:shared], *accumulate((n for _, n in tail), initial=starts[shared]))

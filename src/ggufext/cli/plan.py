@@ -22,9 +22,10 @@ from ggufext.cli.output import binary_size, show_json, show_warnings, tokens
 from ggufext.errors import printable
 from ggufext.header.reading import read_header
 from ggufext.header.shards import later_shards
+from ggufext.header.widths import model_widths
 from ggufext.locating.remote import RemoteModel
+from ggufext.planning.fit import cache_fits
 from ggufext.planning.gamma import Verdict
-from ggufext.planning.kv_cache import cache_fits
 from ggufext.planning.methods import Method
 from ggufext.planning.plan import plan as plan_facts
 from ggufext.planning.plan import plan_all_methods
@@ -34,7 +35,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from ggufext.header.model import LayerFacts
-    from ggufext.planning.kv_cache import CacheFit
+    from ggufext.planning.fit import CacheFit
     from ggufext.planning.plan import Plan
 
 
@@ -45,7 +46,9 @@ if TYPE_CHECKING:
 @gamma_option
 @train_length_option
 @allow_lower_base_option
-@click.option("--vram", type=BYTES, help="Memory that must hold weights and KV cache: 12g.")
+@click.option(
+    "--vram", type=BYTES, help="Memory that must hold weights, KV cache and compute buffers: 12g."
+)
 @click.option("--force", is_flag=True, help="Plan a factor above 1024.")
 @json_option
 def plan(
@@ -191,13 +194,15 @@ def _fits(
     first = model.header if isinstance(model, RemoteModel) else read_header(model)
     shards = (first, *later_shards(first))
     weights = sum(header.data_end - header.data_offset for header in shards)
-    return cache_fits(layers, target_length, weights=weights, memory=vram)
+    return cache_fits(
+        layers, target_length, widths=model_widths(first), weights=weights, memory=vram
+    )
 
 
 def _fit_line(fit: CacheFit, target_length: int) -> str:
     state = "fits" if fit.fits else "does not fit"
     return (
         f"  {fit.cache_type} KV cache {binary_size(fit.bytes)} at {tokens(target_length)} tokens: "
-        f"{state} beside the weights; longest context {tokens(fit.largest_context)} tokens "
-        "(compute buffers come on top)"
+        f"{state} with the weights and {binary_size(fit.compute_bytes)} to compute; longest "
+        f"context {tokens(fit.largest_context)} tokens"
     )

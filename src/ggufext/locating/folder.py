@@ -75,7 +75,7 @@ def grouped(named: Iterable[tuple[str, Path]]) -> tuple[ModelFiles, ...]:
             seen.add(identity)
         shard = shard_name(path.name)
         whole = path if shard is None else path.with_name(shard.prefix)
-        parts = 1 if shard is None else shard.count
+        parts = 1 if shard is None else shard.total
         models.setdefault((whole, parts), []).append((name, path))
     return tuple(
         ModelFiles(files[0][0], tuple(path for _, path in files), parts)

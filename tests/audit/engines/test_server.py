@@ -1,9 +1,7 @@
 from __future__ import annotations
 
-import json
 import socket
 import threading
-from contextlib import contextmanager
 from dataclasses import replace
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import TYPE_CHECKING, Any
@@ -18,68 +16,17 @@ from ggufext.audit.passkey_file import LocalSettings, check_file
 from ggufext.audit.passkey_server import check_server
 from ggufext.audit.results import Mode
 from ggufext.errors import EngineError, PlanError
+from made_up_servers import Reply, chatting, completion, serving
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Iterator
     from pathlib import Path
 
 REQUEST = PasskeyRequest(lengths=(128, 256), depths=3, trials=1)
 
-#: What a server answers to a path: status and JSON, or bytes as they are.
-Reply = tuple[int, "dict[str, Any] | bytes"]
-
 
 def check(url: str, request: PasskeyRequest = REQUEST) -> PasskeyRun:
     return check_server(ServerSettings(url=url, retries=0), request, lambda _: None)
-
-
-@contextmanager
-def serving(respond: Callable[[str, dict[str, Any]], Reply]) -> Iterator[str]:
-    """A real HTTP server on loopback that answers as a function says."""
-
-    class Handler(BaseHTTPRequestHandler):
-        def do_GET(self) -> None:
-            self._answer({})
-
-        def do_POST(self) -> None:
-            self._answer(json.loads(self.rfile.read(int(self.headers["Content-Length"]))))
-
-        def _answer(self, body: dict[str, Any]) -> None:
-            status, reply = respond(self.path, body)
-            data = reply if isinstance(reply, bytes) else json.dumps(reply).encode()
-            self.send_response(status)
-            self.send_header("Content-Length", str(len(data)))
-            self.end_headers()
-            self.wfile.write(data)
-
-        def log_message(self, format: str, *arguments: object) -> None:  # noqa: A002
-            pass
-
-    server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-    thread = threading.Thread(target=server.serve_forever)
-    thread.start()
-    try:
-        yield f"http://127.0.0.1:{server.server_port}"
-    finally:
-        server.shutdown()
-        thread.join()
-        server.server_close()
-
-
-def completion(
-    *, seen: Callable[[int], int | None] = lambda sent: sent, text: str = " 12345"
-) -> Callable[[str, dict[str, Any]], Reply]:
-    """A server like llama-server that takes a character for a token."""
-
-    def respond(path: str, body: dict[str, Any]) -> Reply:
-        if path == "/tokenize":
-            return 200, {"tokens": list(range(len(body["content"])))}
-        if path == "/v1/completions":
-            usage = {"prompt_tokens": seen(len(body["prompt"])), "completion_tokens": 6}
-            return 200, {"choices": [{"text": text}], "usage": usage}
-        return 404, {}
-
-    return respond
 
 
 CHARACTERS = PasskeyRequest(lengths=(1000, 2000), depths=2, trials=1)
@@ -175,23 +122,6 @@ def test_chat_model_that_is_asked_in_plain_text_is_named() -> None:
         settings = ServerSettings(url=url, model="Some-7B-Instruct", retries=0)
         run = check_server(settings, CHARACTERS, lambda _: None)
     assert "chat_model_in_plain_text" in [warning.code for warning in run.warnings]
-
-
-def chatting(
-    *, around: int = 40, message: dict[str, Any] | None = None
-) -> Callable[[str, dict[str, Any]], Reply]:
-    """A chat server whose template adds tokens, a character each."""
-    whole = completion()
-
-    def respond(path: str, body: dict[str, Any]) -> Reply:
-        if path != "/v1/chat/completions":
-            return whole(path, body)
-        (question,) = body["messages"]
-        usage = {"prompt_tokens": len(question["content"]) + around, "completion_tokens": 6}
-        said = message or {"content": "It is 12345."}
-        return 200, {"choices": [{"message": said}], "usage": usage}
-
-    return respond
 
 
 CHAT = replace(CHARACTERS, template=Template.CHAT)

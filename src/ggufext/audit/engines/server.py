@@ -33,6 +33,9 @@ _SAMPLE = (
 #: How models that were trained to chat are named.
 _CHAT_NAME = re.compile(r"(?i)(?<![a-z])(instruct|chat|it|assistant|thinking)(?![a-z])")
 
+#: What llama-server shows where a model brings no chat template (common/chat.cpp).
+_FALLBACK_TEMPLATE = "{%- for message in messages -%}\n  {{- '<|im_start|>' + message.role"
+
 
 class Server:
     """A model behind a server; see `ggufext.audit.engines.Engine`.
@@ -67,7 +70,7 @@ class Server:
             self._estimate()
         if chat:
             self._measure_template()
-        elif properties.get("chat_template") or _CHAT_NAME.search(self.model):
+        elif _brings_template(properties) or _CHAT_NAME.search(self.model):
             self._note(
                 "chat_model_in_plain_text",
                 "the model looks like one that chats and is asked in plain text: it may do better "
@@ -273,6 +276,12 @@ class Server:
             f"asked through the server's chat template, which adds {self.around} tokens to a short "
             "prompt: what it adds, how the answer begins and the exact length are the server's",
         )
+
+
+def _brings_template(properties: dict[str, Any]) -> bool:
+    """Whether llama-server shows a template of the model's, not the one it falls back on."""
+    template = properties.get("chat_template")
+    return isinstance(template, str) and not template.startswith(_FALLBACK_TEMPLATE)
 
 
 def _said(message: dict[str, Any]) -> str | None:
