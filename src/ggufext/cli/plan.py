@@ -9,6 +9,7 @@ import click
 from ggufext.cli.options import (
     BYTES,
     METHOD,
+    Engines,
     allow_lower_base_option,
     gamma_option,
     json_option,
@@ -20,7 +21,9 @@ from ggufext.cli.output import as_json as jsonable
 from ggufext.cli.output import binary_size, show_json, show_warnings, tokens
 from ggufext.editing.inspection import facts_of
 from ggufext.errors import printable
+from ggufext.header.hf_config import config_file, read_config
 from ggufext.header.reading import read_header
+from ggufext.planning.emit import Engine, emit
 from ggufext.planning.gamma import Verdict
 from ggufext.planning.kv_cache import cache_fits
 from ggufext.planning.methods import Method
@@ -32,6 +35,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from ggufext.header.model import LayerFacts
+    from ggufext.planning.emit import Emission
     from ggufext.planning.kv_cache import CacheFit
     from ggufext.planning.plan import Plan
 
@@ -43,6 +47,13 @@ if TYPE_CHECKING:
 @gamma_option
 @train_length_option
 @allow_lower_base_option
+@click.option(
+    "--emit",
+    "engines",
+    type=Engines(),
+    metavar="ENGINE,...",
+    help="Print the plan for hf, vllm, llama.cpp, ollama, koboldcpp, lmstudio.",
+)
 @click.option("--vram", type=BYTES, help="Memory that must hold weights and KV cache: 12g.")
 @click.option("--force", is_flag=True, help="Plan a factor above 1024.")
 @json_option
@@ -53,12 +64,18 @@ def plan(
     gamma: float | None,
     train_length: int | None,
     allow_lower_base: bool,
+    engines: tuple[Engine, ...] | None,
     vram: int | None,
     force: bool,
     as_json: bool,
 ) -> None:
-    """Show what an extension would write and what to expect of it; nothing is written."""
-    facts = facts_of(path, train_length=train_length)
+    """Show what an extension would write and what to expect of it; nothing is written.
+
+    FILE is a GGUF file, or a Hugging Face config.json or the folder that holds one.
+    """
+    config_path = config_file(path)
+    config = read_config(config_path, train_length=train_length) if config_path else None
+    facts = config.facts if config else facts_of(path, train_length=train_length)
     if gamma is not None and method is None:
         raise click.UsageError("--gamma belongs to --method gamma")
     if method is None:
@@ -73,10 +90,22 @@ def plan(
             force=force,
         )
         plans = (one,)
+    if vram is not None and config is not None:
+        raise click.UsageError("--vram needs the weights of a GGUF file; this is a configuration")
+    if engines is None:
+        engines = (Engine.HF,) if config and method else ()
+    model = str(path.parent if config and path.is_file() else path)
+    emitted = {
+        made.method: tuple(
+            emit(made, facts, engine, model=model, config=config) for engine in engines
+        )
+        for made in plans
+    }
     fits = _fits(path, facts.layers, target_length, vram)
     if as_json:
         shown = [
-            plan_as_json(path, p) | ({"memory": jsonable(fits)} if fits else {}) for p in plans
+            plan_as_json(path, p, emitted[p.method]) | ({"memory": jsonable(fits)} if fits else {})
+            for p in plans
         ]
         show_json(shown[0] if method else {"plans": shown})
         return
@@ -87,14 +116,32 @@ def plan(
             click.echo(line)
     for fit in fits:
         click.echo(_fit_line(fit, target_length))
-    show_warnings(dict.fromkeys(w for p in plans for w in p.warnings), path)
+    for made in plans:
+        for emission in emitted[made.method]:
+            show_emission(made.method, emission)
+    warnings = [w for p in plans for w in p.warnings] + list(config.warnings if config else ())
+    show_warnings(dict.fromkeys(warnings), path)
 
 
-def plan_as_json(path: Path, made: Plan) -> dict[str, object]:
-    """A plan as programs read it."""
+def plan_as_json(path: Path, made: Plan, emitted: tuple[Emission, ...] = ()) -> dict[str, object]:
+    """A plan as programs read it, with what it is for other engines."""
     shown = jsonable(made)
     assert isinstance(shown, dict)
-    return {"path": str(path), **shown}
+    return {"path": str(path), **shown, "emit": jsonable(emitted)}
+
+
+def show_emission(method: Method, emission: Emission) -> None:
+    """A plan for one engine: its blocks on standard output, unchanged."""
+    engine = emission.engine.value
+    for block in emission.blocks:
+        click.echo(f"\n# {engine}, {method.value}: {block.title}")
+        click.echo(block.text)
+    if emission.not_expressible is not None:
+        click.echo(
+            f"\n# {engine}, {method.value}: not expressible there: {emission.not_expressible}"
+        )
+    for note in emission.notes:
+        click.echo(f"# note: {note}")
 
 
 def plan_lines(path: Path, made: Plan) -> Iterator[str]:

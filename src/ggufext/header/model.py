@@ -123,7 +123,8 @@ class ModelFacts:
         Whether the file has a rope.scaling.factor or rope.scale_linear key.
     layers : tuple of LayerFacts
     metadata : tuple of (str, Value or None)
-        The keys that a plan may edit, with today's values (None: absent).
+        The keys that a plan may edit, with today's values (None: absent). Empty for facts that
+        do not come from a GGUF file.
     """
 
     architecture: str
