@@ -13,10 +13,12 @@ __version__ = "0.1.0"
 
 if TYPE_CHECKING:
     from ggufext.api import (
+        Engine,
         LocalSettings,
         Method,
         PasskeyRequest,
         check,
+        emit,
         inspect,
         model_facts,
         plan,
@@ -28,11 +30,13 @@ if TYPE_CHECKING:
     )
 
 __all__ = [
+    "Engine",
     "LocalSettings",
     "Method",
     "PasskeyRequest",
     "__version__",
     "check",
+    "emit",
     "inspect",
     "model_facts",
     "plan",

@@ -12,8 +12,11 @@ from ggufext.audit.summary import result_of
 from ggufext.editing.inspection import Inspection, facts_of, inspect
 from ggufext.editing.rewrite import Receipt, Rewritten, Undone, recover, rewrite, undo
 from ggufext.header.header import Header
+from ggufext.header.hf_config import config_file, read_config
 from ggufext.header.model import ModelFacts, model_facts
 from ggufext.header.reading import read_header
+from ggufext.planning.emit import Emission, Engine
+from ggufext.planning.emit import emit as emit_plan
 from ggufext.planning.methods import Method
 from ggufext.planning.plan import Plan, plan_all_methods
 from ggufext.planning.plan import plan as plan_facts
@@ -26,6 +29,8 @@ if TYPE_CHECKING:
 
 __all__ = [
     "CheckResult",
+    "Emission",
+    "Engine",
     "Header",
     "Inspection",
     "LocalSettings",
@@ -37,6 +42,7 @@ __all__ = [
     "Rewritten",
     "Undone",
     "check",
+    "emit",
     "inspect",
     "model_facts",
     "plan",
@@ -63,7 +69,8 @@ def plan(
     Parameters
     ----------
     model : Path, str or ModelFacts
-        A file that was extended before is planned from its original facts.
+        A GGUF file, a Hugging Face config.json or its folder; a file that was extended before is
+        planned from its original facts.
     train_length : int, optional
         The real training length in tokens, where a file says something else.
     target_length, method, gamma, allow_lower_base, force
@@ -73,7 +80,7 @@ def plan(
     ------
     HeaderError, PlanError
     """
-    facts = model if isinstance(model, ModelFacts) else facts_of(model, train_length=train_length)
+    facts = model if isinstance(model, ModelFacts) else _facts(Path(model), train_length)
     return plan_facts(
         facts,
         target_length=target_length,
@@ -82,6 +89,34 @@ def plan(
         allow_lower_base=allow_lower_base,
         force=force,
     )
+
+
+def _facts(path: Path, train_length: int | None) -> ModelFacts:
+    config = config_file(path)
+    if config is not None:
+        return read_config(config, train_length=train_length).facts
+    return facts_of(path, train_length=train_length)
+
+
+def emit(model: Path | str, made: Plan, engine: Engine) -> Emission:
+    """Say a plan in the words of another engine; nothing is written.
+
+    Parameters
+    ----------
+    model : Path or str
+        The GGUF file or config.json that the plan was made for.
+    made : Plan
+    engine : Engine
+
+    Raises
+    ------
+    HeaderError, PlanError
+    """
+    path = Path(model)
+    found = config_file(path)
+    config = None if found is None else read_config(found)
+    facts = facts_of(path) if config is None else config.facts
+    return emit_plan(made, facts, engine, model=str(path), config=config)
 
 
 def check(

@@ -142,6 +142,7 @@ def test_llama_server_is_told_a_training_length_that_does_not_cap_it() -> None:
         "--ctx-size": "32768",
         "--rope-scaling": "none",
         "--rope-freq-base": "2000000",
+        "--yarn-orig-ctx": "8192",
         "--override-kv": "llama.context_length=int:32768",
     }
 

@@ -18,6 +18,7 @@ from ggufext.editing.recovery import State
 from ggufext.editing.strategies import Strategy
 from ggufext.errors import EditError, JournalError, PlanError
 from ggufext.header.architectures import Support
+from ggufext.header.hf_config import config_file
 from ggufext.header.model import model_facts
 from ggufext.header.reading import read_header
 from ggufext.planning.gamma import Verdict
@@ -141,6 +142,7 @@ def rewrite(
     path = Path(path)
     started = time.perf_counter()
     target = None if output is None else Path(output)
+    _refuse_config(path)
     if target is None:
         path = guards.resolve(path, follow=follow)
     else:
@@ -271,6 +273,17 @@ def _check_plan(made: Plan, path: Path, support: Support, *, force: bool) -> Non
             field="general.architecture",
             message=f"is {made.architecture}; what llama.cpp does with its RoPE keys was not "
             "verified by experiment; `ggufext plan` shows what would be written, --force writes it",
+        )
+
+
+def _refuse_config(path: Path) -> None:
+    config = config_file(path)
+    if config is not None and config.exists():
+        raise PlanError(
+            code="config_not_rewritten",
+            path=path,
+            message="is a Hugging Face configuration, which rewrite does not edit; `ggufext plan` "
+            "with --emit hf prints the entries to put into it",
         )
 
 

@@ -186,12 +186,24 @@ def _llama_cpp(made: Plan, facts: ModelFacts, model: str) -> Emission:
         flags += ["--rope-scaling", form.value, "--rope-scale", number(made.freq_scale_factor)]
     if made.freq_base.after != made.freq_base.before:
         flags += ["--rope-freq-base", number(made.freq_base.after)]
-    if form is Form.YARN:
-        original = rope_parameters.original_length(made, facts)
-        flags += ["--yarn-orig-ctx", str(original), "--yarn-ext-factor", "1"]
-    overrides = [_override(edit) for edit in made.edits if not _has_flag(edit.key, facts)]
+    # Without it llama.cpp takes context_length, which the override below raises.
+    flags += ["--yarn-orig-ctx", str(rope_parameters.original_length(made, facts))]
+    flags += ["--yarn-ext-factor", "1"] if form is Form.YARN else []
+    whole = form is not Form.YARN or _length_after_yarn_flags(made, facts) == made.target_length
+    overrides = [_override(e) for e in made.edits if not (whole and _has_flag(e.key, facts))]
     flags += ["--override-kv", ",".join(overrides)] if overrides else []
     return Emission(Engine.LLAMA_CPP, (Block(_UNTOUCHED, " ".join(flags)), rewritten), None, notes)
+
+
+def _length_after_yarn_flags(made: Plan, facts: ModelFacts) -> int:
+    """Training length that llama.cpp computes when flags scale otherwise than the file.
+
+    Rounding may lose a token, to which the server would cap; overrides of the file's keys avoid it.
+
+    Source: llama-context.cpp, llama_init_from_model.
+    """
+    scale = _float32(1.0 / _float32(made.freq_scale_factor))
+    return int(_float32(rope_parameters.original_length(made, facts) / scale))
 
 
 def _has_flag(key: str, facts: ModelFacts) -> bool:
