@@ -232,6 +232,21 @@ def test_a_name_with_control_characters_stands_in_no_command(engine: Engine) -> 
     assert all("\x1b" not in block.text and "b.gguf" not in block.text for block in found.blocks)
 
 
+def test_an_architecture_that_no_command_line_can_hold_is_refused() -> None:
+    of = facts(train_length=4096, freq_base=1e4, architecture="evil\x1b[31m")
+    found = emission(Engine.LLAMA_CPP, of=of)
+    assert "control characters" in str(found.not_expressible)
+    assert all("\x1b" not in block.text for block in found.blocks)
+
+
+def test_nothing_of_a_file_runs_in_a_shell() -> None:
+    of = facts(train_length=4096, freq_base=1e4, architecture="a;$(touch b)")
+    for engine in Engine:
+        for block in emission(engine, of=of, model="c;$(touch d) 'e").blocks:
+            words = shlex.split(block.text) if "--" in block.text else []
+            assert not {"b)", ";$(touch", "d)"} & set(words)
+
+
 @given(st.floats(min_value=2.0**-100, max_value=2.0**100, width=32))
 def test_numbers_are_read_back_as_the_same_32_bit_value(value: float) -> None:
     text = number(value)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
 import click
@@ -20,7 +21,7 @@ from ggufext.cli.options import (
 from ggufext.cli.output import as_json as jsonable
 from ggufext.cli.output import binary_size, show_json, show_warnings, tokens
 from ggufext.editing.inspection import facts_of
-from ggufext.errors import printable
+from ggufext.errors import PlanError, printable
 from ggufext.header.hf_config import config_file, read_config
 from ggufext.header.reading import read_header
 from ggufext.planning.emit import Engine, emit
@@ -78,18 +79,19 @@ def plan(
     facts = config.facts if config else facts_of(path, train_length=train_length)
     if gamma is not None and method is None:
         raise click.UsageError("--gamma belongs to --method gamma")
-    if method is None:
-        plans = plan_all_methods(facts, target_length=target_length, force=force)
-    else:
-        one = plan_facts(
-            facts,
-            target_length=target_length,
-            method=Method(method),
-            gamma=gamma,
-            allow_lower_base=allow_lower_base,
-            force=force,
-        )
-        plans = (one,)
+    with naming(path):
+        if method is None:
+            plans = plan_all_methods(facts, target_length=target_length, force=force)
+        else:
+            one = plan_facts(
+                facts,
+                target_length=target_length,
+                method=Method(method),
+                gamma=gamma,
+                allow_lower_base=allow_lower_base,
+                force=force,
+            )
+            plans = (one,)
     if vram is not None and config is not None:
         raise click.UsageError("--vram needs the weights of a GGUF file; this is a configuration")
     if engines is None:
@@ -121,6 +123,16 @@ def plan(
             show_emission(made.method, emission)
     warnings = [w for p in plans for w in p.warnings] + list(config.warnings if config else ())
     show_warnings(dict.fromkeys(warnings), path)
+
+
+@contextmanager
+def naming(path: Path) -> Iterator[None]:
+    """Name the file in a refusal: planning knows no files."""
+    try:
+        yield
+    except PlanError as error:
+        error.path = error.path or path
+        raise
 
 
 def plan_as_json(path: Path, made: Plan, emitted: tuple[Emission, ...] = ()) -> dict[str, object]:
@@ -175,7 +187,8 @@ def plan_lines(path: Path, made: Plan) -> Iterator[str]:
     yield f"  expectation: {made.verdict.value} (derived, not measured)"
     for edit in made.edits:
         before = "absent" if edit.before is None else edit.before
-        yield f"    {edit.key}: {before} → {edit.after}"
+        after = printable(str(edit.after), 80)
+        yield f"    {printable(edit.key, 100)}: {printable(str(before), 80)} → {after}"
 
 
 def _head(path: Path, made: Plan) -> str:

@@ -176,6 +176,9 @@ def _llama_cpp(made: Plan, facts: ModelFacts, model: str) -> Emission:
     )
     notes = ("--ctx-size counts the tokens of all slots: --parallel 1 gives one the whole context",)
     form = rope_parameters.form_of(made, facts)
+    if not facts.architecture.isprintable():
+        reason = "the architecture's name has control characters, which no command line can hold"
+        return Emission(Engine.LLAMA_CPP, (rewritten,), reason, notes)
     if form is Form.FACTORS:
         reason = "its flags have no factors of single pairs, which are tensors: rewrite the file"
         return Emission(Engine.LLAMA_CPP, (rewritten,), reason, notes)
@@ -191,7 +194,7 @@ def _llama_cpp(made: Plan, facts: ModelFacts, model: str) -> Emission:
     flags += ["--yarn-ext-factor", "1"] if form is Form.YARN else []
     whole = form is not Form.YARN or _length_after_yarn_flags(made, facts) == made.target_length
     overrides = [_override(e) for e in made.edits if not (whole and _has_flag(e.key, facts))]
-    flags += ["--override-kv", ",".join(overrides)] if overrides else []
+    flags += ["--override-kv", shlex.quote(",".join(overrides))] if overrides else []
     return Emission(Engine.LLAMA_CPP, (Block(_UNTOUCHED, " ".join(flags)), rewritten), None, notes)
 
 
