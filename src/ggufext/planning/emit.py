@@ -39,6 +39,9 @@ _OLLAMA_ENGINE = frozenset(
     }
 )
 
+#: No architecture of llama.cpp has a longer name.
+_LONGEST_NAME = 64
+
 _CONFIG_OF_GGUF = (
     "for the configuration this file was converted from; where that has a text_config, the entries "
     "go into it"
@@ -176,8 +179,8 @@ def _llama_cpp(made: Plan, facts: ModelFacts, model: str) -> Emission:
     )
     notes = ("--ctx-size counts the tokens of all slots: --parallel 1 gives one the whole context",)
     form = rope_parameters.form_of(made, facts)
-    if not facts.architecture.isprintable():
-        reason = "the architecture's name has control characters, which no command line can hold"
+    if not facts.architecture.isprintable() or len(facts.architecture) > _LONGEST_NAME:
+        reason = "the architecture's name is too long or has control characters for a command line"
         return Emission(Engine.LLAMA_CPP, (rewritten,), reason, notes)
     if form is Form.FACTORS:
         reason = "its flags have no factors of single pairs, which are tensors: rewrite the file"
