@@ -144,16 +144,14 @@ def plan_as_json(path: Path, made: Plan, emitted: tuple[Emission, ...] = ()) -> 
 
 def show_emission(method: Method, emission: Emission) -> None:
     """A plan for one engine: its blocks on standard output, unchanged."""
-    engine = emission.engine.value
+    head = f"\n# {emission.engine.value}, {method.value}"
     for block in emission.blocks:
-        click.echo(f"\n# {engine}, {method.value}: {block.title}")
+        click.echo(f"{head}: {block.title}")
         click.echo(block.text)
     if emission.not_expressible is not None:
-        click.echo(
-            f"\n# {engine}, {method.value}: not expressible there: {emission.not_expressible}"
-        )
+        click.echo(f"{head}: not expressible there: {printable(emission.not_expressible)}")
     for note in emission.notes:
-        click.echo(f"# note: {note}")
+        click.echo(f"# note: {printable(note)}")
 
 
 def plan_lines(path: Path, made: Plan) -> Iterator[str]:

@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from enum import Enum
 from typing import TYPE_CHECKING
 
+from ggufext.errors import printable
 from ggufext.header.architectures import Layout
 from ggufext.planning import methods
 
@@ -192,7 +193,7 @@ def _local_parameters(facts: ModelFacts, config: HfConfig | None) -> Entries | s
         return None
     if facts.architecture not in _PARAMETERS_PER_LAYER_TYPE or len(unmoved) > 1:
         return (
-            f"Transformers rotates every layer of {facts.architecture} with the same parameters, "
+            f"Transformers rotates every layer of {printable(facts.architecture, 64)} with the same parameters, "
             "and this plan leaves some layers as they are"
         )
     return {"rope_type": Form.DEFAULT.value, "rope_theta": unmoved.pop()}
