@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 import click
 
+from ggufext.cli.emission import config_of, emissions, show_emissions
 from ggufext.cli.options import (
     BYTES,
     METHOD,
@@ -22,9 +23,8 @@ from ggufext.cli.output import as_json as jsonable
 from ggufext.cli.output import binary_size, show_json, show_warnings, tokens
 from ggufext.editing.inspection import facts_of
 from ggufext.errors import PlanError, printable
-from ggufext.header.hf_config import config_file, read_config
 from ggufext.header.reading import read_header
-from ggufext.planning.emit import Engine, emit
+from ggufext.planning.emit import Engine
 from ggufext.planning.gamma import Verdict
 from ggufext.planning.kv_cache import cache_fits
 from ggufext.planning.methods import Method
@@ -74,8 +74,7 @@ def plan(
 
     FILE is a GGUF file, or a Hugging Face config.json or the folder that holds one.
     """
-    config_path = config_file(path)
-    config = read_config(config_path, train_length=train_length) if config_path else None
+    config = config_of(path, train_length=train_length)
     facts = config.facts if config else facts_of(path, train_length=train_length)
     if gamma is not None and method is None:
         raise click.UsageError("--gamma belongs to --method gamma")
@@ -96,13 +95,7 @@ def plan(
         raise click.UsageError("--vram needs the weights of a GGUF file; this is a configuration")
     if engines is None:
         engines = (Engine.HF,) if config and method else ()
-    model = str(path.parent if config and path.is_file() else path)
-    emitted = {
-        made.method: tuple(
-            emit(made, facts, engine, model=model, config=config) for engine in engines
-        )
-        for made in plans
-    }
+    emitted = emissions(path, plans, facts, engines, config=config)
     fits = _fits(path, facts.layers, target_length, vram)
     if as_json:
         shown = [
@@ -118,9 +111,7 @@ def plan(
             click.echo(line)
     for fit in fits:
         click.echo(_fit_line(fit, target_length))
-    for made in plans:
-        for emission in emitted[made.method]:
-            show_emission(made.method, emission)
+    show_emissions(emitted)
     warnings = [w for p in plans for w in p.warnings] + list(config.warnings if config else ())
     show_warnings(dict.fromkeys(warnings), path)
 
@@ -140,18 +131,6 @@ def plan_as_json(path: Path, made: Plan, emitted: tuple[Emission, ...] = ()) -> 
     shown = jsonable(made)
     assert isinstance(shown, dict)
     return {"path": str(path), **shown, "emit": jsonable(emitted)}
-
-
-def show_emission(method: Method, emission: Emission) -> None:
-    """A plan for one engine: its blocks on standard output, unchanged."""
-    head = f"\n# {emission.engine.value}, {method.value}"
-    for block in emission.blocks:
-        click.echo(f"{head}: {block.title}")
-        click.echo(block.text)
-    if emission.not_expressible is not None:
-        click.echo(f"{head}: not expressible there: {printable(emission.not_expressible)}")
-    for note in emission.notes:
-        click.echo(f"# note: {printable(note)}")
 
 
 def plan_lines(path: Path, made: Plan) -> Iterator[str]:

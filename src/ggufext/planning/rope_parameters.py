@@ -192,9 +192,10 @@ def _local_parameters(facts: ModelFacts, config: HfConfig | None) -> Entries | s
     if not unmoved:
         return None
     if facts.architecture not in _PARAMETERS_PER_LAYER_TYPE or len(unmoved) > 1:
+        name = printable(facts.architecture, 64)
         return (
-            f"Transformers rotates every layer of {printable(facts.architecture, 64)} with the same parameters, "
-            "and this plan leaves some layers as they are"
+            f"Transformers rotates every layer of {name} with the same parameters, and this plan "
+            "leaves some layers as they are"
         )
     return {"rope_type": Form.DEFAULT.value, "rope_theta": unmoved.pop()}
 
