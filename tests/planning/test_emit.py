@@ -21,6 +21,7 @@ from ggufext.planning.plan import Plan, plan
 from planning.facts import LLAMA_2, LLAMA_3, facts
 
 TARGET = 32768
+METHODS = (Method.GAMMA, Method.NTK, Method.YARN, Method.LINEAR)
 GGUF_ENGINES = (Engine.LLAMA_CPP, Engine.OLLAMA, Engine.KOBOLDCPP, Engine.LMSTUDIO)
 
 
@@ -74,7 +75,7 @@ def test_yarn_names_the_original_length_for_transformers() -> None:
 
 
 def test_vllm_gets_the_length_where_no_factor_tells_it() -> None:
-    for method in Method:
+    for method in METHODS:
         command = options(emission(Engine.VLLM, method).blocks[0].text)
         overrides = json.loads(command["--hf-overrides"])
         assert command["--max-model-len"] == str(TARGET)

@@ -11,7 +11,7 @@ from ggufext.planning.emit import Engine, emit
 from ggufext.planning.methods import Method
 from ggufext.planning.plan import Plan, plan
 from planning.facts import LLAMA_2, LLAMA_3, facts
-from planning.test_emit import factors_of_single_pairs, with_local_layers
+from planning.test_emit import METHODS, factors_of_single_pairs, with_local_layers
 
 if TYPE_CHECKING:
     from ggufext.header.model import ModelFacts
@@ -50,7 +50,7 @@ def assert_same_rotation(rotary: Any, made: Plan, layer_type: str | None = None)
 
 
 @pytest.mark.parametrize("of", [LLAMA_2, LLAMA_3, ODD], ids=["llama2", "llama3", "odd"])
-@pytest.mark.parametrize("method", list(Method), ids=lambda m: m.value)
+@pytest.mark.parametrize("method", METHODS, ids=lambda m: m.value)
 @pytest.mark.parametrize("target", [20_000, 32_768])
 def test_transformers_computes_the_plan(of: ModelFacts, method: Method, target: int) -> None:
     from transformers.models.llama.modeling_llama import LlamaRotaryEmbedding
@@ -70,7 +70,7 @@ def test_transformers_computes_factors_of_single_pairs() -> None:
 
 
 @pytest.mark.skipif(not CURRENT, reason="Transformers 4 keeps two rotary modules in gemma3")
-@pytest.mark.parametrize("method", list(Method), ids=lambda m: m.value)
+@pytest.mark.parametrize("method", METHODS, ids=lambda m: m.value)
 def test_transformers_leaves_local_layers_alone(method: Method) -> None:
     from transformers.models.gemma3.modeling_gemma3 import Gemma3RotaryEmbedding
 
