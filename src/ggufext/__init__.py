@@ -13,11 +13,13 @@ __version__ = "0.1.0"
 
 if TYPE_CHECKING:
     from ggufext.api import (
+        Engine,
         LocalSettings,
         Method,
         PasskeyRequest,
         ServerSettings,
         check,
+        emit,
         inspect,
         model_facts,
         plan,
@@ -29,12 +31,14 @@ if TYPE_CHECKING:
     )
 
 __all__ = [
+    "Engine",
     "LocalSettings",
     "Method",
     "PasskeyRequest",
     "ServerSettings",
     "__version__",
     "check",
+    "emit",
     "inspect",
     "model_facts",
     "plan",

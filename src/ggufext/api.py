@@ -13,9 +13,12 @@ from ggufext.audit.summary import result_of
 from ggufext.editing.inspection import Inspection, facts_of, inspect
 from ggufext.editing.rewrite import Receipt, Rewritten, Undone, recover, rewrite, undo
 from ggufext.header.header import Header
+from ggufext.header.hf_config import config_file, read_config
 from ggufext.header.model import ModelFacts, model_facts
 from ggufext.header.reading import read_header
-from ggufext.locating.names import local_path
+from ggufext.locating.names import is_remote, local_path
+from ggufext.planning.emit import Emission, Engine
+from ggufext.planning.emit import emit as emit_plan
 from ggufext.planning.methods import Method
 from ggufext.planning.plan import Plan, plan_all_methods
 from ggufext.planning.plan import plan as plan_facts
@@ -29,6 +32,8 @@ if TYPE_CHECKING:
 
 __all__ = [
     "CheckResult",
+    "Emission",
+    "Engine",
     "Header",
     "Inspection",
     "LocalSettings",
@@ -41,6 +46,7 @@ __all__ = [
     "ServerSettings",
     "Undone",
     "check",
+    "emit",
     "inspect",
     "model_facts",
     "plan",
@@ -67,7 +73,8 @@ def plan(
     Parameters
     ----------
     model : Path, str or ModelFacts
-        A file that was extended before is planned from its original facts.
+        A GGUF file, a Hugging Face config.json or its folder; a file that was extended before is
+        planned from its original facts.
     train_length : int, optional
         The real training length in tokens, where a file says something else.
     target_length, method, gamma, allow_lower_base, force
@@ -77,7 +84,7 @@ def plan(
     ------
     HeaderError, PlanError
     """
-    facts = model if isinstance(model, ModelFacts) else facts_of(model, train_length=train_length)
+    facts = model if isinstance(model, ModelFacts) else _facts(model, train_length)
     return plan_facts(
         facts,
         target_length=target_length,
@@ -86,6 +93,37 @@ def plan(
         allow_lower_base=allow_lower_base,
         force=force,
     )
+
+
+def _facts(model: Path | str, train_length: int | None) -> ModelFacts:
+    config = _config_file(model)
+    if config is not None:
+        return read_config(config, train_length=train_length).facts
+    return facts_of(model, train_length=train_length)
+
+
+def _config_file(model: Path | str) -> Path | None:
+    return None if is_remote(model) else config_file(local_path(model))
+
+
+def emit(model: Path | str, made: Plan, engine: Engine) -> Emission:
+    """Say a plan in the words of another engine; nothing is written.
+
+    Parameters
+    ----------
+    model : Path or str
+        The GGUF file or config.json that the plan was made for.
+    made : Plan
+    engine : Engine
+
+    Raises
+    ------
+    HeaderError, PlanError
+    """
+    found = _config_file(model)
+    config = None if found is None else read_config(found)
+    facts = facts_of(model) if config is None else config.facts
+    return emit_plan(made, facts, engine, model=str(model), config=config)
 
 
 def check(

@@ -34,6 +34,7 @@ from ggufext.audit.rope_nodes import ContextSettings, observe
 from ggufext.audit.templates import frame_of
 from ggufext.editing.inspection import facts_of
 from ggufext.errors import EngineError, ModelWarning, PlanError
+from ggufext.header.model import architecture_name
 from ggufext.header.reading import read_header
 from ggufext.header.shards import later_shards
 from ggufext.header.widths import model_widths
@@ -261,7 +262,7 @@ def _contexts(condition: Condition, lengths: tuple[int, ...]) -> list[tuple[int,
 
 
 def _refuse_embedding_model(header: Header) -> None:
-    name = header.value("general.architecture")
+    name = architecture_name(header)
     pooling = header.keys.get(f"{name}.pooling_type")
     pooled = pooling is not None and header.value(pooling.key) != 0
     causal = header.keys.get(f"{name}.attention.causal")

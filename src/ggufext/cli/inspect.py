@@ -114,7 +114,8 @@ def _lines(found: Inspection) -> Iterator[str]:
     )
     if found.train_length is not None:
         yield row(
-            "context length", f"{tokens(found.train_length.value)} ({found.train_length.source})"
+            "context length",
+            f"{tokens(found.train_length.value)} ({printable(found.train_length.source, 80)})",
         )
     if found.rope is not None:
         scaling = found.rope.scaling

@@ -12,6 +12,7 @@ from ggufext.cli.output import show_note
 from ggufext.errors import GgufextError
 from ggufext.header.shards import first_shard
 from ggufext.locating.names import is_name
+from ggufext.planning.emit import Engine
 from ggufext.planning.methods import Method
 
 _MULTIPLES = {"": 1, "k": 2**10, "m": 2**20, "g": 2**30, "t": 2**40}
@@ -40,6 +41,23 @@ class Size(click.ParamType["int"]):
                 ctx,
             )
         return int(match[1]) * _MULTIPLES[match[2].lower()]
+
+
+class Engines(click.ParamType["tuple[Engine, ...]"]):
+    """Names of engines, separated by commas."""
+
+    name = "engines"
+
+    def convert(
+        self, value: object, param: click.Parameter | None, ctx: click.Context | None
+    ) -> tuple[Engine, ...]:
+        """Engines in the order given, each once."""
+        names = dict.fromkeys(part.strip() for part in str(value).split(","))
+        known = {engine.value: engine for engine in Engine}
+        for name in names:
+            if name not in known:
+                self.fail(f"{name!r} is no engine: {', '.join(known)}", param, ctx)
+        return tuple(known[name] for name in names)
 
 
 TOKENS = Size("tokens", "km")

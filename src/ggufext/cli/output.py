@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import re
 import sys
 from enum import Enum
 from pathlib import Path
@@ -17,6 +18,10 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
 
     from ggufext.errors import GgufextError, ModelWarning
+
+
+#: Characters that may have to be escaped: nearly all text is none of them.
+_NOT_PRINTABLE = re.compile(r"[^\x20-\x7e]")
 
 
 def as_json(value: object) -> object:
@@ -36,8 +41,17 @@ def as_json(value: object) -> object:
 
 
 def show_json(value: object) -> None:
-    """Print one JSON document on standard output."""
-    click.echo(json.dumps(as_json(value), indent=2, ensure_ascii=False))
+    """Print one JSON document on standard output; only what a terminal can show stays unescaped."""
+    text = json.dumps(as_json(value), indent=2, ensure_ascii=False)
+    click.echo(_NOT_PRINTABLE.sub(_json_escape, text) if not text.isprintable() else text)
+
+
+def _json_escape(found: re.Match[str]) -> str:
+    character = found[0]
+    # Lines of the document itself end here; those inside strings are escaped already.
+    if character.isprintable() or character == "\n":
+        return character
+    return json.dumps(character)[1:-1]
 
 
 def error_as_json(error: GgufextError) -> Mapping[str, object]:

@@ -18,6 +18,7 @@ from ggufext.editing.recovery import State
 from ggufext.editing.strategies import Strategy
 from ggufext.errors import EditError, JournalError, PlanError
 from ggufext.header.architectures import Support
+from ggufext.header.hf_config import config_file
 from ggufext.header.reading import read_header
 from ggufext.header.shards import first_shard
 from ggufext.locating.names import local_path
@@ -144,6 +145,7 @@ def rewrite(
     path = local_path(path)
     started = time.perf_counter()
     target = None if output is None else Path(output)
+    _refuse_config(path)
     if target is None:
         path = guards.resolve(path, follow=follow)
     else:
@@ -293,6 +295,17 @@ def _copies_of_parts(model: OpenModel, output: Path, *, force: bool) -> dict[Pat
             _check_output(part.path, target, force=force)
             copies[part.path] = target
     return copies
+
+
+def _refuse_config(path: Path) -> None:
+    config = config_file(path)
+    if config is not None and config.exists():
+        raise PlanError(
+            code="config_not_rewritten",
+            path=path,
+            message="is a Hugging Face configuration, which rewrite does not edit; `ggufext plan` "
+            "with --emit hf prints the entries to put into it",
+        )
 
 
 def _check_output(path: Path, output: Path, *, force: bool) -> None:
