@@ -8,13 +8,13 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from ggufext.planning.emit import Engine, emit
-from ggufext.planning.methods import Method
 from ggufext.planning.plan import Plan, plan
 from planning.facts import LLAMA_2, LLAMA_3, facts
 from planning.test_emit import METHODS, factors_of_single_pairs, with_local_layers
 
 if TYPE_CHECKING:
     from ggufext.header.model import ModelFacts
+    from ggufext.planning.methods import Method
 
 pytest.importorskip("torch", reason="needs torch: pip install torch")
 transformers = pytest.importorskip(
