@@ -130,10 +130,18 @@ def test_positions_in_sections_need_the_configuration() -> None:
     assert "config.json" in str(emission(Engine.HF, of=of).not_expressible)
 
 
-def test_phi3_takes_no_yarn_in_transformers() -> None:
+def test_phi3_takes_yarn_as_factors_in_transformers() -> None:
     of = facts(train_length=4096, freq_base=1e4, architecture="phi3")
-    assert "phi3" in str(emission(Engine.HF, Method.YARN, of=of).not_expressible)
-    assert emission(Engine.HF, Method.NTK, of=of).blocks
+    found = emission(Engine.HF, Method.YARN, of=of)
+    assert len(found.blocks) == 1
+    assert "Transformers 4" in found.notes[-1]
+    rotation = entries(found)["rope_parameters"]
+    assert rotation["rope_type"] == "longrope"
+    assert rotation["short_factor"] == rotation["long_factor"]
+    assert rotation["long_factor"][-1] == pytest.approx(8.0)
+    assert emission(Engine.VLLM, Method.YARN, of=of).not_expressible
+    plain = entries(emission(Engine.HF, Method.NTK, of=of))["rope_parameters"]
+    assert plain["rope_type"] == "default"
 
 
 def test_llama_server_is_told_a_training_length_that_does_not_cap_it() -> None:

@@ -140,11 +140,14 @@ def _hf(made: Plan, facts: ModelFacts, config: HfConfig | None) -> Emission:
     found = rope_parameters.of_plan(made, facts, config)
     if isinstance(found, str):
         return Emission(Engine.HF, (), found)
-    blocks = (
-        _entries("config.json of Transformers 5: entries to replace", found, found.rope),
-        _entries("config.json of Transformers 4: entries to replace", found, found.older_rope),
-    )
-    return Emission(Engine.HF, blocks, notes=() if config else (_CONFIG_OF_GGUF,))
+    blocks = [_entries("config.json of Transformers 5: entries to replace", found, found.rope)]
+    notes = () if config else (_CONFIG_OF_GGUF,)
+    if found.older_rope is None:
+        notes = (*notes, "not expressible in Transformers 4, which computes an attention factor")
+    else:
+        older = "config.json of Transformers 4: entries to replace"
+        blocks.append(_entries(older, found, found.older_rope))
+    return Emission(Engine.HF, tuple(blocks), notes=notes)
 
 
 def _entries(title: str, found: ConfigEntries, rope: Entries) -> Block:

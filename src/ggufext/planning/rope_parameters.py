@@ -32,7 +32,8 @@ _TOLERANCE = 1e-6
 #: Architectures whose local layers have parameters of their own in Transformers.
 _PARAMETERS_PER_LAYER_TYPE = frozenset({"gemma3", "gemma3n"})
 
-#: Architectures that Transformers rotates with plain or LongRoPE frequencies only.
+#: Architectures whose classes in Transformers take plain or LongRoPE frequencies only: any others
+#: are spelled as factors.
 _LONGROPE_ONLY = frozenset({"phi3", "phimoe"})
 
 
@@ -55,8 +56,8 @@ class ConfigEntries:
     form : Form
     rope : dict
         What Transformers 5 rotates by.
-    older_rope : dict
-        The same for Transformers 4.
+    older_rope : dict or None
+        The same for Transformers 4; None where a class of its computes something else.
     length : dict
         What declares the new length.
     section : str or None
@@ -65,7 +66,7 @@ class ConfigEntries:
 
     form: Form
     rope: Entries
-    older_rope: Entries
+    older_rope: Entries | None
     length: Entries
     section: str | None
 
@@ -113,11 +114,9 @@ def of_plan(made: Plan, facts: ModelFacts, config: HfConfig | None) -> ConfigEnt
         be inferred.
     """
     form = form_of(made, facts)
-    if facts.architecture in _LONGROPE_ONLY and form in {Form.LINEAR, Form.YARN}:
-        return (
-            f"Transformers rotates {facts.architecture} with plain or longrope frequencies only; "
-            "choose gamma or ntk"
-        )
+    own_attention = facts.architecture in _LONGROPE_ONLY and form is not Form.DEFAULT
+    if own_attention:
+        form = Form.FACTORS
     if config is None and facts.layout is Layout.SECTIONS:
         return (
             "its positions come in sections, whose sizes only config.json spells as Transformers "
@@ -132,7 +131,8 @@ def of_plan(made: Plan, facts: ModelFacts, config: HfConfig | None) -> ConfigEnt
     return ConfigEntries(
         form=form,
         rope={"rope_parameters": parameters if local is None else per_type},
-        older_rope=_older(parameters, local),
+        # There these classes take no attention factor but compute it from the lengths.
+        older_rope=None if own_attention else _older(parameters, local),
         length={"max_position_embeddings": made.target_length},
         section=None if config is None else config.section,
     )
