@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import click
@@ -23,7 +24,6 @@ from ggufext.errors import printable
 from ggufext.header.reading import read_header
 from ggufext.header.shards import later_shards
 from ggufext.header.widths import model_widths
-from ggufext.locating.remote import RemoteModel
 from ggufext.planning.fit import cache_fits
 from ggufext.planning.gamma import Verdict
 from ggufext.planning.methods import Method
@@ -32,9 +32,9 @@ from ggufext.planning.plan import plan_all_methods
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
-    from pathlib import Path
 
     from ggufext.header.model import LayerFacts
+    from ggufext.locating.remote import RemoteModel
     from ggufext.planning.fit import CacheFit
     from ggufext.planning.plan import Plan
 
@@ -66,7 +66,7 @@ def plan(
     from ggufext.editing.inspection import facts_of  # rewrite, which shows plans too, needs none
 
     model = found_model(path)
-    path = model.name if isinstance(model, RemoteModel) else model
+    path = model if isinstance(model, Path) else model.name
     facts = facts_of(model, train_length=train_length)
     if gamma is not None and method is None:
         raise click.UsageError("--gamma belongs to --method gamma")
@@ -191,7 +191,7 @@ def _fits(
 ) -> tuple[CacheFit, ...]:
     if vram is None:
         return ()
-    first = model.header if isinstance(model, RemoteModel) else read_header(model)
+    first = read_header(model) if isinstance(model, Path) else model.header
     shards = (first, *later_shards(first))
     weights = sum(header.data_end - header.data_offset for header in shards)
     return cache_fits(
