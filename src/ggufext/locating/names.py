@@ -19,7 +19,7 @@ def is_remote(name: Path | str) -> bool:
 
 def is_name(text: str) -> bool:
     """Whether a text is no path but a name that has to be looked up."""
-    return text.startswith(ollama.PREFIX) or is_remote(text)
+    return text.startswith(OLLAMA_PREFIX) or is_remote(text)
 
 
 def local_path(name: Path | str) -> Path:
