@@ -11,7 +11,6 @@ import click
 
 from ggufext.cli.output import binary_size
 from ggufext.locating.names import is_remote, local_path
-from ggufext.locating.remote import read_remote
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -28,6 +27,8 @@ def found_model(name: Path | str) -> Path | RemoteModel:
     """
     if isinstance(name, Path) or not is_remote(name):
         return local_path(name)
+    from ggufext.locating.remote import read_remote  # few names need it
+
     with _progress() as progress:
         return read_remote(name, progress=progress)
 

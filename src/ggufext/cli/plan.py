@@ -27,7 +27,6 @@ from ggufext.errors import PlanError, printable
 from ggufext.header.reading import read_header
 from ggufext.header.shards import later_shards
 from ggufext.header.widths import model_widths
-from ggufext.locating.remote import RemoteModel
 from ggufext.planning.emit import Engine
 from ggufext.planning.fit import cache_fits
 from ggufext.planning.gamma import Verdict
@@ -39,6 +38,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from ggufext.header.model import LayerFacts
+    from ggufext.locating.remote import RemoteModel
     from ggufext.planning.emit import Emission
     from ggufext.planning.fit import CacheFit
     from ggufext.planning.plan import Plan
@@ -82,7 +82,7 @@ def plan(
     from ggufext.editing.inspection import facts_of  # rewrite, which shows plans too, needs none
 
     model = found_model(path)
-    path = model.name if isinstance(model, RemoteModel) else model
+    path = model if isinstance(model, Path) else model.name
     config = config_of(model, train_length=train_length) if isinstance(model, Path) else None
     facts = config.facts if config else facts_of(model, train_length=train_length)
     if gamma is not None and method is None:
@@ -230,7 +230,7 @@ def _fits(
 ) -> tuple[CacheFit, ...]:
     if vram is None:
         return ()
-    first = model.header if isinstance(model, RemoteModel) else read_header(model)
+    first = read_header(model) if isinstance(model, Path) else model.header
     shards = (first, *later_shards(first))
     weights = sum(header.data_end - header.data_offset for header in shards)
     return cache_fits(

@@ -26,6 +26,7 @@ from ggufext.cli.several import Work, handle_files
 from ggufext.editing.rewrite import rewrite as rewrite_file
 from ggufext.editing.strategies import Strategy
 from ggufext.errors import printable
+from ggufext.locating.names import OLLAMA_PREFIX
 from ggufext.planning.methods import Method
 
 if TYPE_CHECKING:
@@ -172,10 +173,12 @@ def _as_json(path: Path | str, outcome: _Outcome) -> dict[str, object]:
 
 def _modelfile(path: Path | str, done: Rewritten) -> str | None:
     """What makes a model of a new file that was made from one of Ollama's."""
+    if done.receipt.output == path:
+        return None
     from ggufext.locating import ollama
     from ggufext.locating.modelfile import modelfile
 
-    named = isinstance(path, str) and path.startswith(ollama.PREFIX)
+    named = isinstance(path, str) and path.startswith(OLLAMA_PREFIX)
     if not done.receipt.output.exists() or not (named or ollama.is_blob(Path(path))):
         return None
     return modelfile(

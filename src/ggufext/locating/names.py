@@ -5,7 +5,9 @@ from __future__ import annotations
 from pathlib import Path
 
 from ggufext.errors import LocationError
-from ggufext.locating import ollama
+
+#: What the name of one of Ollama's models begins with.
+OLLAMA_PREFIX = "ollama:"
 
 _REMOTE = ("http://", "https://", "hf://")
 
@@ -17,7 +19,7 @@ def is_remote(name: Path | str) -> bool:
 
 def is_name(text: str) -> bool:
     """Whether a text is no path but a name that has to be looked up."""
-    return text.startswith(ollama.PREFIX) or is_remote(text)
+    return text.startswith(OLLAMA_PREFIX) or is_remote(text)
 
 
 def local_path(name: Path | str) -> Path:
@@ -42,7 +44,11 @@ def local_path(name: Path | str) -> Path:
             message="lies on another machine: download it first; inspect, plan and diff read the "
             "header of a remote file",
         )
-    return ollama.find(name).blob if name.startswith(ollama.PREFIX) else Path(name)
+    if not name.startswith(OLLAMA_PREFIX):
+        return Path(name)
+    from ggufext.locating import ollama  # few names need it
+
+    return ollama.find(name).blob
 
 
 def shown(name: str) -> str:

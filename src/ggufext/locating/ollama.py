@@ -10,12 +10,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from ggufext.errors import LocationError
+from ggufext.locating.names import OLLAMA_PREFIX
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
-
-#: What a name begins with on the command line.
-PREFIX = "ollama:"
 
 _DEFAULT_HOST, _DEFAULT_NAMESPACE, _DEFAULT_TAG = "registry.ollama.ai", "library", "latest"
 
@@ -71,7 +69,7 @@ class OllamaName:
         if not _HOST.fullmatch(name.host) or not all(_PART.fullmatch(part) for part in parts):
             raise LocationError(
                 code="ollama_name",
-                path=PREFIX + text,
+                path=OLLAMA_PREFIX + text,
                 message="is no name of an Ollama model; expected ollama:NAME or ollama:NAME:TAG as "
                 "`ollama list` shows them",
             )
@@ -141,7 +139,7 @@ def find(text: str) -> OllamaModel:
         ``ollama_name``, ``ollama_missing`` (no folder, no such name, or no file behind it),
         ``ollama_manifest`` (it cannot be understood or names no GGUF file).
     """
-    name = OllamaName.parse(text.removeprefix(PREFIX))
+    name = OllamaName.parse(text.removeprefix(OLLAMA_PREFIX))
     here = folders()
     for folder in here:
         manifest = folder / "manifests" / name.host / name.namespace / name.model / name.tag

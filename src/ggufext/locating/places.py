@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 from ggufext.locating import ollama
 from ggufext.locating.folder import ModelFiles, grouped, models_in
+from ggufext.locating.names import OLLAMA_PREFIX
 from ggufext.locating.survey import SurveyedModel, survey
 
 if TYPE_CHECKING:
@@ -81,7 +82,7 @@ def huggingface_cache() -> Path:
 def _of_ollama(folder: Path) -> tuple[ModelFiles, ...]:
     # Two names may share a blob: each is a model that people run.
     return tuple(
-        ModelFiles(f"{ollama.PREFIX}{model.name}", (model.blob,)) for model in ollama.models(folder)
+        ModelFiles(f"{OLLAMA_PREFIX}{model.name}", (model.blob,)) for model in ollama.models(folder)
     )
 
 
