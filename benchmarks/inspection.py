@@ -75,8 +75,8 @@ def print_folder(models: int, repetitions: int) -> None:
             llama_cpp.append(measured([sys.executable, __file__, "--llama-cpp", str(folder)])[0])
         one, _ = measured([sys.executable, "-c", GGUF_PY, str(next(folder.iterdir()))])
     mine, theirs = statistics.median(ours), statistics.median(llama_cpp)
-    print("\n| models | ggufext inspect | peak memory | llama.cpp reads all | ratio | gguf-py opens one"
-          " | ratio to one of ours |\n|---|---|---|---|---|---|---|")  # fmt: skip
+    print("\n| models | ggufext inspect | peak memory | llama.cpp reads all | ratio "
+          "| gguf-py opens one | its ratio |\n|---|---|---|---|---|---|---|")  # fmt: skip
     print(f"| {models} | {mine:.2f} s ({min(ours):.2f} to {max(ours):.2f}) | "
           f"{max(peaks) / 2**20:.0f} MiB | {theirs:.1f} s | {theirs / mine:.1f} | {one:.1f} s | "
           f"{one * models / mine:.0f} |")  # fmt: skip

@@ -41,6 +41,7 @@ def answered(home: Path, *arguments: object) -> Any:
 
 def test_inspect_and_plan_read_the_blob_of_a_name(blob: Path, tmp_path: Path) -> None:
     assert answered(tmp_path, "inspect", "ollama:tiny")["path"] == str(blob)
+    assert run(tmp_path, "inspect", "ollama:tiny").stdout.startswith(f"ollama:tiny ({blob})\n")
     plans = answered(tmp_path, "plan", "ollama:tiny", "--target", "8k")["plans"]
     assert {plan["path"] for plan in plans} == {str(blob)}
 
@@ -53,6 +54,11 @@ def test_a_blob_is_not_edited_in_place(
     error = answered(tmp_path, command[0], "ollama:tiny", *command[1:])["error"]
     assert error["code"] == "ollama_blob"
     assert blob.read_bytes() == before
+
+
+def test_check_looks_names_up_like_the_others(blob: Path, tmp_path: Path) -> None:
+    error = answered(tmp_path, "check", "ollama:absent")["error"]
+    assert error["code"] == "ollama_missing"
 
 
 def test_rewrite_to_a_new_file_prints_a_modelfile(blob: Path, tmp_path: Path) -> None:
