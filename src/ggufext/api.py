@@ -1,4 +1,4 @@
-"""The public functions, in the order of the work: read, plan, rewrite, undo, recover, check."""
+"""The public functions: read, plan, rewrite, undo, recover, diff, check."""
 
 from __future__ import annotations
 
@@ -12,10 +12,12 @@ from ggufext.audit.results import CheckResult
 from ggufext.audit.summary import result_of
 from ggufext.editing.inspection import Inspection, facts_of, inspect
 from ggufext.editing.rewrite import Receipt, Rewritten, Undone, recover, rewrite, undo
+from ggufext.header.difference import HeaderDifference, difference
 from ggufext.header.header import Header
 from ggufext.header.model import ModelFacts, model_facts
 from ggufext.header.reading import read_header
-from ggufext.locating.names import local_path
+from ggufext.locating.names import is_remote, local_path
+from ggufext.locating.remote import read_remote
 from ggufext.planning.methods import Method
 from ggufext.planning.plan import Plan, plan_all_methods
 from ggufext.planning.plan import plan as plan_facts
@@ -30,6 +32,7 @@ if TYPE_CHECKING:
 __all__ = [
     "CheckResult",
     "Header",
+    "HeaderDifference",
     "Inspection",
     "LocalSettings",
     "Method",
@@ -41,6 +44,7 @@ __all__ = [
     "ServerSettings",
     "Undone",
     "check",
+    "diff",
     "inspect",
     "model_facts",
     "plan",
@@ -86,6 +90,29 @@ def plan(
         allow_lower_base=allow_lower_base,
         force=force,
     )
+
+
+def diff(before: Path | str | Header, after: Path | str | Header) -> HeaderDifference:
+    """Compare two headers: keys with their values, tensors with types and shapes.
+
+    Parameters
+    ----------
+    before, after : Path, str or Header
+        A path, a name that `ggufext.locating.names` understands, or a header already read.
+
+    Raises
+    ------
+    HeaderError, LocationError
+    """
+    return difference(_header(before), _header(after))
+
+
+def _header(model: Path | str | Header) -> Header:
+    if isinstance(model, Header):
+        return model
+    if isinstance(model, str) and is_remote(model):
+        return read_remote(model).header
+    return read_header(local_path(model))
 
 
 def check(

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
+import pty
+import re
 import subprocess
 import sys
 from typing import TYPE_CHECKING, Any
@@ -11,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from ollama_folder import add_model
+from range_server import ranged, serving
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -140,3 +144,44 @@ def test_an_empty_folder_is_no_error(tmp_path: Path) -> None:
     done = run(tmp_path, "inspect", tmp_path)
     assert done.returncode == 0
     assert "0 models" in done.stdout
+
+
+def shown_on_terminal(home: Path, *arguments: object) -> str:
+    """What a terminal of 80 columns gets to show."""
+    terminal, inner = pty.openpty()
+    with subprocess.Popen(
+        [sys.executable, "-m", "ggufext", *map(str, arguments)],
+        stdin=inner,
+        stdout=inner,
+        stderr=inner,
+        env={**os.environ, "HOME": str(home), "COLUMNS": "80", "TERM": "xterm", "NO_PROXY": "*"},
+    ):
+        os.close(inner)
+        shown = b""
+        with contextlib.suppress(OSError):  # EIO: the other end is closed
+            while part := os.read(terminal, 4096):
+                shown += part
+    os.close(terminal)
+    return shown.decode()
+
+
+def test_a_table_on_a_terminal_fits_and_leaves_out_empty_columns(
+    llama: Path, tmp_path: Path
+) -> None:
+    llama.rename(tmp_path / f"{'long-name-' * 10}.gguf")
+    lines = shown_on_terminal(tmp_path, "inspect", tmp_path).splitlines()[1:]
+    plain = [re.sub(r"\x1b\[[0-9;]*m", "", line) for line in lines]
+    assert plain[0].split() == ["name", "architecture", "weights", "size", "context", "support"]
+    assert max(map(len, plain)) <= 80
+    assert "".join(line.split()[0] for line in plain[1:]) == f"{'long-name-' * 10}.gguf"
+
+
+def test_a_terminal_sees_how_far_a_remote_header_is_read(llama: Path, tmp_path: Path) -> None:
+    pytest.importorskip("aiohttp", reason="needs ggufext[remote]")
+    with serving() as server:
+        server.answers["/m.gguf"] = ranged(llama.read_bytes())
+        shown = shown_on_terminal(tmp_path, "inspect", f"{server.address}/m.gguf")
+    before, _, after = shown.partition("reading the header: ")
+    assert before.strip() == ""
+    assert "llama" in after
+    assert "reading" not in after.rpartition("\r")[2]
