@@ -117,7 +117,7 @@ MODEL_FIELDS = {
 def test_a_folder_is_one_table(llama: Path, tmp_path: Path) -> None:
     (tmp_path / "broken.gguf").write_bytes(b"GGUF")
     found = answered(tmp_path, "inspect", tmp_path)
-    assert set(found) == {"where", "path", "models"}
+    assert set(found) == {"where", "path", "models", "problem"}
     assert [set(model) for model in found["models"]] == [MODEL_FIELDS] * 2
     lines = run(tmp_path, "inspect", tmp_path).stdout.splitlines()
     assert [line.split()[0] for line in lines[1:]] == ["name", "broken.gguf", "model.gguf"]

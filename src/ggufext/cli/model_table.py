@@ -33,7 +33,8 @@ _RIGHT = frozenset({"size", "context"})
 
 def show_place(place: ModelPlace) -> None:
     """Print the models of a place, a line each."""
-    heading = f"{_PLACES[place.where]}{printable(str(place.path))}: {_sum(place.models)}"
+    found = printable(place.problem.message) if place.problem else _sum(place.models)
+    heading = f"{_PLACES[place.where]}{printable(str(place.path))}: {found}"
     click.echo(click.style(heading, bold=True))
     rows = [_cells(model) for model in place.models]
     if rows and sys.stdout.isatty():
