@@ -1,4 +1,4 @@
-"""The public functions, in the order of the work: read, plan, rewrite, undo, recover, check."""
+"""The public functions: read, plan, rewrite, undo, recover, diff, check."""
 
 from __future__ import annotations
 
@@ -12,11 +12,13 @@ from ggufext.audit.results import CheckResult
 from ggufext.audit.summary import result_of
 from ggufext.editing.inspection import Inspection, facts_of, inspect
 from ggufext.editing.rewrite import Receipt, Rewritten, Undone, recover, rewrite, undo
+from ggufext.header.difference import HeaderDifference, difference
 from ggufext.header.header import Header
 from ggufext.header.hf_config import config_file, read_config
 from ggufext.header.model import ModelFacts, model_facts
 from ggufext.header.reading import read_header
 from ggufext.locating.names import is_remote, local_path
+from ggufext.locating.remote import read_remote
 from ggufext.planning.emit import Emission, Engine
 from ggufext.planning.emit import emit as emit_plan
 from ggufext.planning.methods import Method
@@ -35,6 +37,7 @@ __all__ = [
     "Emission",
     "Engine",
     "Header",
+    "HeaderDifference",
     "Inspection",
     "LocalSettings",
     "Method",
@@ -46,6 +49,7 @@ __all__ = [
     "ServerSettings",
     "Undone",
     "check",
+    "diff",
     "emit",
     "inspect",
     "model_facts",
@@ -124,6 +128,29 @@ def emit(model: Path | str, made: Plan, engine: Engine) -> Emission:
     config = None if found is None else read_config(found)
     facts = facts_of(model) if config is None else config.facts
     return emit_plan(made, facts, engine, model=str(model), config=config)
+
+
+def diff(before: Path | str | Header, after: Path | str | Header) -> HeaderDifference:
+    """Compare two headers: keys with their values, tensors with types and shapes.
+
+    Parameters
+    ----------
+    before, after : Path, str or Header
+        A path, a name that `ggufext.locating.names` understands, or a header already read.
+
+    Raises
+    ------
+    HeaderError, LocationError
+    """
+    return difference(_header(before), _header(after))
+
+
+def _header(model: Path | str | Header) -> Header:
+    if isinstance(model, Header):
+        return model
+    if isinstance(model, str) and is_remote(model):
+        return read_remote(model).header
+    return read_header(local_path(model))
 
 
 def check(

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
+import pty
+import re
 import subprocess
 import sys
 from typing import TYPE_CHECKING, Any
@@ -11,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from ollama_folder import add_model
+from range_server import ranged, serving
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -41,6 +45,7 @@ def answered(home: Path, *arguments: object) -> Any:
 
 def test_inspect_and_plan_read_the_blob_of_a_name(blob: Path, tmp_path: Path) -> None:
     assert answered(tmp_path, "inspect", "ollama:tiny")["path"] == str(blob)
+    assert run(tmp_path, "inspect", "ollama:tiny").stdout.startswith(f"ollama:tiny ({blob})\n")
     plans = answered(tmp_path, "plan", "ollama:tiny", "--target", "8k")["plans"]
     assert {plan["path"] for plan in plans} == {str(blob)}
 
@@ -53,6 +58,11 @@ def test_a_blob_is_not_edited_in_place(
     error = answered(tmp_path, command[0], "ollama:tiny", *command[1:])["error"]
     assert error["code"] == "ollama_blob"
     assert blob.read_bytes() == before
+
+
+def test_check_looks_names_up_like_the_others(blob: Path, tmp_path: Path) -> None:
+    error = answered(tmp_path, "check", "ollama:absent")["error"]
+    assert error["code"] == "ollama_missing"
 
 
 def test_rewrite_to_a_new_file_prints_a_modelfile(blob: Path, tmp_path: Path) -> None:
@@ -107,7 +117,7 @@ MODEL_FIELDS = {
 def test_a_folder_is_one_table(llama: Path, tmp_path: Path) -> None:
     (tmp_path / "broken.gguf").write_bytes(b"GGUF")
     found = answered(tmp_path, "inspect", tmp_path)
-    assert set(found) == {"where", "path", "models"}
+    assert set(found) == {"where", "path", "models", "problem"}
     assert [set(model) for model in found["models"]] == [MODEL_FIELDS] * 2
     lines = run(tmp_path, "inspect", tmp_path).stdout.splitlines()
     assert [line.split()[0] for line in lines[1:]] == ["name", "broken.gguf", "model.gguf"]
@@ -134,3 +144,44 @@ def test_an_empty_folder_is_no_error(tmp_path: Path) -> None:
     done = run(tmp_path, "inspect", tmp_path)
     assert done.returncode == 0
     assert "0 models" in done.stdout
+
+
+def shown_on_terminal(home: Path, *arguments: object) -> str:
+    """What a terminal of 80 columns gets to show."""
+    terminal, inner = pty.openpty()
+    with subprocess.Popen(
+        [sys.executable, "-m", "ggufext", *map(str, arguments)],
+        stdin=inner,
+        stdout=inner,
+        stderr=inner,
+        env={**os.environ, "HOME": str(home), "COLUMNS": "80", "TERM": "xterm", "NO_PROXY": "*"},
+    ):
+        os.close(inner)
+        shown = b""
+        with contextlib.suppress(OSError):  # EIO: the other end is closed
+            while part := os.read(terminal, 4096):
+                shown += part
+    os.close(terminal)
+    return shown.decode()
+
+
+def test_a_table_on_a_terminal_fits_and_leaves_out_empty_columns(
+    llama: Path, tmp_path: Path
+) -> None:
+    llama.rename(tmp_path / f"{'long-name-' * 10}.gguf")
+    lines = shown_on_terminal(tmp_path, "inspect", tmp_path).splitlines()[1:]
+    plain = [re.sub(r"\x1b\[[0-9;]*m", "", line) for line in lines]
+    assert plain[0].split() == ["name", "architecture", "weights", "size", "context", "support"]
+    assert max(map(len, plain)) <= 80
+    assert "".join(line.split()[0] for line in plain[1:]) == f"{'long-name-' * 10}.gguf"
+
+
+def test_a_terminal_sees_how_far_a_remote_header_is_read(llama: Path, tmp_path: Path) -> None:
+    pytest.importorskip("aiohttp", reason="needs ggufext[remote]")
+    with serving() as server:
+        server.answers["/m.gguf"] = ranged(llama.read_bytes())
+        shown = shown_on_terminal(tmp_path, "inspect", f"{server.address}/m.gguf")
+    before, _, after = shown.partition("reading the header: ")
+    assert before.strip() == ""
+    assert "llama" in after
+    assert "reading" not in after.rpartition("\r")[2]

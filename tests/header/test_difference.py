@@ -7,12 +7,14 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+import ggufext
 from gguf_bytes import F32, F64, FLOAT32, I32, U32, U64, Array, Tensor, gguf_bytes
 from ggufext.header.difference import HeaderDifference, difference
 from ggufext.header.reading import parse_header
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
+    from pathlib import Path
 
     from ggufext.header.difference import KeyDifference
     from ggufext.header.header import Header
@@ -132,3 +134,10 @@ def test_shown_values_are_json_where_they_are_not_shortened() -> None:
     found = key_difference('a "quoted" text', "é")
     assert found.before is not None
     assert json.loads(found.before.text) == 'a "quoted" text'
+
+
+def test_paths_and_headers_are_compared_alike(tmp_path: Path) -> None:
+    (tmp_path / "a.gguf").write_bytes(gguf_bytes({"n": 1}))
+    found = ggufext.diff(tmp_path / "a.gguf", header({"n": 2}))
+    assert [key.key for key in found.keys] == ["n"]
+    assert ggufext.diff(str(tmp_path / "a.gguf"), tmp_path / "a.gguf").is_empty

@@ -48,12 +48,12 @@ def redirect(to: str) -> Any:
     return lambda _request: Reply(302, {"Location": to, "Content-Length": "0"})
 
 
-def list_files(hub: RangeServer, *names: str, revision: str = "main") -> None:
-    listed = json.dumps(
-        [{"type": "file", "path": name, "size": 1, "oid": "0" * 40} for name in names]
-    ).encode()
+def list_files(hub: RangeServer, *names: str, revision: str = "") -> None:
+    files = [{"rfilename": name} for name in names]
+    listed = json.dumps({"id": "owner/repo", "siblings": files}).encode()
     headers = {"Content-Length": str(len(listed)), "Content-Type": "application/json"}
-    hub.answers[f"/api/models/owner/repo/tree/{revision}"] = lambda _r: Reply(200, headers, listed)
+    path = "/api/models/owner/repo" + (f"/revision/{revision}" if revision else "")
+    hub.answers[path] = lambda _request: Reply(200, headers, listed)
 
 
 def run(hub: RangeServer, tmp_path: Path, *arguments: str, **variables: str) -> Any:
@@ -61,6 +61,7 @@ def run(hub: RangeServer, tmp_path: Path, *arguments: str, **variables: str) -> 
         **{name: value for name, value in os.environ.items() if not name.startswith("HF_")},
         "HF_ENDPOINT": hub.address,
         "HF_HOME": str(tmp_path),
+        "NO_PROXY": "*",
         **variables,
     }
     done = subprocess.run(
@@ -135,11 +136,17 @@ def test_a_name_that_leads_nowhere_is_refused(
 def test_a_gated_repository_is_refused_with_what_to_do(hub: RangeServer, tmp_path: Path) -> None:
     gated = Reply(403, {"Content-Length": "0", "X-Error-Code": "GatedRepo"})
     hub.answers["/owner/repo/resolve/main/m.gguf"] = lambda _request: gated
-    hub.answers["/api/models/owner/repo/tree/main"] = lambda _request: gated
+    hub.answers["/api/models/owner/repo"] = lambda _request: gated
     for name in ("hf://owner/repo/m.gguf", "hf://owner/repo"):
         error = run(hub, tmp_path, "inspect", name)["error"]
         assert error["code"] == "remote_refused"
         assert "HF_TOKEN" in error["message"]
+
+
+def test_a_hub_that_is_away_is_given_up_at_once(hub: RangeServer, tmp_path: Path) -> None:
+    closed = "http://127.0.0.1:9"
+    error = run(hub, tmp_path, "inspect", "hf://owner/repo", HF_ENDPOINT=closed)["error"]
+    assert error["code"] == "remote_unreachable"
 
 
 def test_offline_means_offline(hub: RangeServer, tmp_path: Path) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from typing import TYPE_CHECKING
 
 import pytest
@@ -115,6 +116,26 @@ def test_revisions_with_the_same_file_are_one_model_and_with_another_two(home: P
     assert len(found()["huggingface_cache"]) == 1
     in_hub_cache(cache, revision="3" * 40, content=MODEL + b" ")
     assert len(found()["huggingface_cache"]) == 2
+
+
+def test_a_place_that_cannot_be_read_says_so_and_hides_no_other(
+    home: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    put(home / ".cache/llama.cpp/b.gguf")
+    put(home / ".lmstudio/models/a.gguf")
+    scandir = os.scandir
+
+    def refusing(path: Path) -> object:
+        if path == home / ".lmstudio/models":
+            raise PermissionError(13, "Permission denied")
+        return scandir(path)
+
+    monkeypatch.setattr(os, "scandir", refusing)
+    studio, llama_cpp = places.known_places()
+    assert (studio.where, studio.models) == ("lm_studio", ())
+    assert studio.problem is not None
+    assert studio.problem.code == "folder_unreadable"
+    assert [model.name for model in llama_cpp.models] == ["b.gguf"]
 
 
 def test_a_folder_of_ollama_is_listed_by_its_names(tmp_path: Path) -> None:

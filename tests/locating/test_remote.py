@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from gguf_bytes import U32, Tensor, gguf_bytes
+from gguf_bytes import U16, U32, Tensor, gguf_bytes
 from ggufext.editing.inspection import facts_of, inspect
 from ggufext.editing.rewrite import rewrite
 from ggufext.errors import GgufextError, LocationError
@@ -43,7 +43,8 @@ LARGE = gguf_bytes(
 
 
 @pytest.fixture
-def server() -> Iterator[RangeServer]:
+def server(monkeypatch: pytest.MonkeyPatch) -> Iterator[RangeServer]:
+    monkeypatch.setenv("NO_PROXY", "*")
     with serving() as running:
         yield running
 
@@ -306,6 +307,28 @@ def test_a_remote_model_is_not_edited(name: str) -> None:
     with pytest.raises(LocationError, match="download") as caught:
         rewrite(name, target_length=8192)
     assert caught.value.code == "remote_model"
+
+
+def test_progress_is_told_in_bytes_up_to_the_end_of_the_header(server: RangeServer) -> None:
+    told: list[int] = []
+    server.answers["/m.gguf"] = ranged(LARGE)
+    remote = read_remote(f"{server.address}/m.gguf", progress=told.append)
+    assert told == sorted(told)
+    assert len(remote.front) <= told[-1] <= len(LARGE)
+
+
+def test_without_the_extra_its_name_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("importlib.util.find_spec", lambda _name: None)
+    for name in ("https://host/m.gguf", "hf://owner/repo/m.gguf"):
+        with pytest.raises(LocationError, match=r"ggufext\[remote\]") as caught:
+            read_remote(name)
+        assert caught.value.code == "remote_extra_missing"
+
+
+def test_a_part_of_a_split_model_says_that_it_is_one(server: RangeServer) -> None:
+    first = gguf_bytes(KEYS | {"split.no": U16(0), "split.count": U16(3)})
+    found = inspect(read(server, ranged(first)))
+    assert "parts_not_read" in [warning.code for warning in found.warnings]
 
 
 def test_a_path_stays_a_path(tmp_path: Path) -> None:

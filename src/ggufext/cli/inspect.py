@@ -74,10 +74,12 @@ def _show_known_places(*, as_json: bool) -> None:
         )
 
 
-def _show(_path: Path | str, found: Inspection | ModelPlace) -> None:
+def _show(path: Path | str, found: Inspection | ModelPlace) -> None:
     if isinstance(found, ModelPlace):
         show_place(found)
         return
+    name = f"{path} ({found.path})" if str(path) != str(found.path) else str(path)
+    click.echo(click.style(printable(name), bold=True))
     for line in _lines(found):
         click.echo(line)
     show_warnings(found.warnings, found.path)
@@ -98,8 +100,6 @@ def _cells(found: Inspection | ModelPlace) -> tuple[str, ...]:
 
 
 def _lines(found: Inspection) -> Iterator[str]:
-    yield click.style(printable(str(found.path)), bold=True)
-
     def row(name: str, value: str) -> str:
         return f"  {name:<18} {value}"
 

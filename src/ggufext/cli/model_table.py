@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from typing import TYPE_CHECKING
 
 import click
@@ -11,6 +12,7 @@ from ggufext.errors import printable
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
+    from typing import Literal
 
     from ggufext.locating.places import ModelPlace
     from ggufext.locating.survey import SurveyedModel
@@ -24,23 +26,37 @@ _PLACES = {
 }
 
 _COLUMNS = (
-    "name",
-    "architecture",
-    "weights",
-    "size",
-    "train length",
-    "scaling",
-    "support",
-    "problem",
-)
+    "name", "architecture", "weights", "size", "context", "scaling", "support", "problem",
+)  # fmt: skip
+_RIGHT = frozenset({"size", "context"})
 
 
 def show_place(place: ModelPlace) -> None:
     """Print the models of a place, a line each."""
-    heading = f"{_PLACES[place.where]}{printable(str(place.path))}: {_sum(place.models)}"
+    found = printable(place.problem.message) if place.problem else _sum(place.models)
+    heading = f"{_PLACES[place.where]}{printable(str(place.path))}: {found}"
     click.echo(click.style(heading, bold=True))
-    if place.models:
-        show_table(_COLUMNS, [_cells(model) for model in place.models])
+    rows = [_cells(model) for model in place.models]
+    if rows and sys.stdout.isatty():
+        _draw(rows)
+    elif rows:
+        show_table(_COLUMNS, rows)
+
+
+def _draw(rows: Sequence[tuple[str, ...]]) -> None:
+    """Print the table on a terminal: without empty columns, long names on several lines."""
+    from rich.console import Console
+    from rich.table import Table
+
+    used = [i for i in range(len(_COLUMNS)) if any(row[i] for row in rows)]
+    table = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0))
+    for i in used:
+        justify: Literal["left", "right"] = "right" if _COLUMNS[i] in _RIGHT else "left"
+        is_name = _COLUMNS[i] == "name"
+        table.add_column(_COLUMNS[i], justify=justify, no_wrap=not is_name, overflow="fold")
+    for row in rows:
+        table.add_row(*(row[i] for i in used))
+    Console(markup=False, emoji=False, highlight=False).print(table)
 
 
 def _cells(model: SurveyedModel) -> tuple[str, ...]:

@@ -14,6 +14,9 @@ _NAME = re.compile(
     re.IGNORECASE,
 )
 
+#: Seconds without an answer after which the hub is given up.
+_PATIENCE = 30.0
+
 #: File names shown where one has to be chosen.
 _SHOWN_FILES = 8
 
@@ -107,7 +110,10 @@ def _files(name: str, repository: str, revision: str | None) -> list[str]:
     from huggingface_hub.errors import HfHubHTTPError, HFValidationError
 
     try:
-        return list(HfApi(library_name="ggufext").list_repo_files(repository, revision=revision))
+        # This request is not repeated for a minute when the hub is away, as a listing would be.
+        api = HfApi(library_name="ggufext")
+        about = api.model_info(repository, revision=revision, timeout=_PATIENCE)
+        return [file.rfilename for file in about.siblings or ()]
     except HFValidationError as error:
         raise LocationError(code="remote_name", path=name, message=str(error)) from error
     except HfHubHTTPError as error:

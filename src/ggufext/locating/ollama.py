@@ -154,7 +154,10 @@ def find(text: str) -> OllamaModel:
                 )
             return model
     known = sorted(str(model.name) for folder in here for model in models(folder))
-    if not here:
+    service = _SERVICE_FOLDER.parents[1]
+    if not here and service.is_dir() and not os.access(service, os.R_OK | os.X_OK):
+        why = f"the models of the Ollama service lie in {service}, which is not readable for you"
+    elif not here:
         why = "Ollama keeps no models here; where they lie elsewhere, say so with OLLAMA_MODELS"
     elif known:
         more = f" and {len(known) - _SHOWN_NAMES} more" if len(known) > _SHOWN_NAMES else ""

@@ -7,13 +7,14 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from ggufext.errors import LocationError, ModelWarning
 from ggufext.locating import ollama
 from ggufext.locating.folder import ModelFiles, grouped, models_in
 from ggufext.locating.names import OLLAMA_PREFIX
 from ggufext.locating.survey import SurveyedModel, survey
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,18 +28,20 @@ class ModelPlace:
         ``"llama_cpp_cache"``.
     path : Path
     models : tuple of SurveyedModel
+    problem : ModelWarning or None
+        Why the place could not be read.
     """
 
     where: str
     path: Path
     models: tuple[SurveyedModel, ...]
+    problem: ModelWarning | None = None
 
 
 def known_places() -> tuple[ModelPlace, ...]:
     """The places of this user and this machine that hold models, with their models."""
-    return tuple(
-        ModelPlace(where, path, survey(models)) for where, path, models in _candidates() if models
-    )
+    places = (_looked_into(*candidate) for candidate in _candidates())
+    return tuple(place for place in places if place.models or place.problem)
 
 
 def place_of(folder: Path) -> ModelPlace:
@@ -54,19 +57,28 @@ def place_of(folder: Path) -> ModelPlace:
     return ModelPlace("folder", folder, survey(models_in(folder)))
 
 
-def _candidates() -> Iterator[tuple[str, Path, tuple[ModelFiles, ...]]]:
+def _looked_into(
+    where: str, path: Path, models: Callable[[Path], tuple[ModelFiles, ...]]
+) -> ModelPlace:
+    """A place; one that cannot be read says so and keeps nobody from the others."""
+    try:
+        return ModelPlace(where, path, survey(models(path)))
+    except LocationError as error:
+        return ModelPlace(where, path, (), ModelWarning(error.code, error.message))
+    except OSError as error:
+        problem = ModelWarning("folder_unreadable", error.strerror or str(error))
+        return ModelPlace(where, path, (), problem)
+
+
+def _candidates() -> Iterator[tuple[str, Path, Callable[[Path], tuple[ModelFiles, ...]]]]:
     for folder in ollama.folders():
-        yield "ollama", folder, _of_ollama(folder)
-    cache = huggingface_cache()
-    if cache.is_dir():
-        yield "huggingface_cache", cache, _of_huggingface(cache)
+        yield "ollama", folder, _of_ollama
+    yield "huggingface_cache", huggingface_cache(), _of_huggingface
     home = Path(_expanded("~"))
     for folder in (home / ".lmstudio/models", home / ".cache/lm-studio/models"):
-        if folder.is_dir():
-            yield "lm_studio", folder, models_in(folder)
-    folder = Path(os.environ.get("LLAMA_CACHE") or _cache_home() / "llama.cpp")
-    if folder.is_dir():
-        yield "llama_cpp_cache", folder, models_in(folder)
+        yield "lm_studio", folder, _of_folder
+    chosen = os.environ.get("LLAMA_CACHE")
+    yield "llama_cpp_cache", Path(chosen) if chosen else _cache_home() / "llama.cpp", _of_folder
 
 
 def huggingface_cache() -> Path:
@@ -86,8 +98,14 @@ def _of_ollama(folder: Path) -> tuple[ModelFiles, ...]:
     )
 
 
+def _of_folder(folder: Path) -> tuple[ModelFiles, ...]:
+    return models_in(folder) if folder.is_dir() else ()
+
+
 def _of_huggingface(cache: Path) -> tuple[ModelFiles, ...]:
     """Models by owner/repository/file; of several revisions with the same file, one."""
+    if not cache.is_dir():
+        return ()
     from importlib.util import find_spec
 
     listed = _scanned(cache) if find_spec("huggingface_hub") is not None else _walked(cache)

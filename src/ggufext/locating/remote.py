@@ -135,7 +135,10 @@ class _RemoteFront:
         self.requests = 0
         limits = aiohttp.ClientTimeout(total=None, sock_connect=patience, sock_read=patience)
         self.files = HTTPFileSystem(
-            skip_instance_cache=True, use_listings_cache=False, client_kwargs={"timeout": limits}
+            skip_instance_cache=True,
+            use_listings_cache=False,
+            # Proxies and logins of the environment, as other programs use them.
+            client_kwargs={"timeout": limits, "trust_env": True},
         )
 
     def read(self) -> RemoteModel:
