@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import partial
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -41,6 +42,10 @@ class GgufextError(Exception):
         self.path = path
         self.field = field
         self.offset = offset
+
+    def __reduce__(self) -> tuple[partial[GgufextError], tuple[()]]:
+        # Errors of workers come back from other processes.
+        return partial(type(self), **self.__dict__), ()
 
     def __str__(self) -> str:
         place = printable(self.field) if self.field else ""

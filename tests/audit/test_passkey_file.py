@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from ggufext.api import rewrite
-from ggufext.audit import passkey_file
+from ggufext.audit import opening, passkey_file
 from ggufext.audit.conditions import conditions
 from ggufext.audit.engines.llama_cpp import LlamaCpp, Opened
 from ggufext.audit.memory import plan_memory
@@ -277,7 +277,7 @@ def test_a_small_model_runs_in_one_thread(
 def test_a_large_model_runs_on_every_processor(
     passkey_model: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(passkey_file, "_SMALL_MODEL", 0)
+    monkeypatch.setattr(opening, "_SMALL_MODEL", 0)
     processors = len(os.sched_getaffinity(0))
     assert threads_used(passkey_model, LocalSettings(), monkeypatch) == processors
 

@@ -17,10 +17,10 @@ from ggufext.audit.results import Mode, Trial
 from ggufext.errors import EngineError, ModelWarning, PlanError
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping, Sequence
+    from collections.abc import Callable, Iterator, Mapping, Sequence
     from pathlib import Path
 
-    from ggufext.audit.engines import Engine
+    from ggufext.audit.engines import Answer, Engine
     from ggufext.audit.prompts import Question
     from ggufext.audit.results import MemoryPlan
     from ggufext.errors import GgufextError
@@ -197,11 +197,14 @@ class PasskeyRun:
 
 @dataclass(frozen=True, slots=True)
 class Session:
-    """One condition in one context: lengths that share it, and how to open it."""
+    """One condition in one context: lengths that share it, and how it is asked.
+
+    `ask` gives every question with its answer, as they come.
+    """
 
     condition: str
     lengths: tuple[int, ...]
-    open: Callable[[], None]
+    ask: Callable[[Sequence[Question]], Iterator[tuple[Question, Answer]]]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -263,7 +266,7 @@ def measure(
         notify(RunNotes(asked, tokens, run.memory_plan, run.warnings, finished))
         try:
             for session in run.sessions:
-                _ask_all(run, session, questions, records, notify)
+                _ask_all(session, questions, records, notify)
             failure = _nothing_measured(run, records)
         except KeyboardInterrupt:
             stop = Stop.INTERRUPTED
@@ -283,7 +286,7 @@ def measure(
         mode=request.mode,
         seed=request.seed,
         train_length=run.train_length,
-        trials=tuple(record.trial for record in records.finished),
+        trials=_in_order(run, questions, records),
         prompts_hash=digest,
         tokens_evaluated=sum(record.evaluated for record in records.finished),
         tokens_naive=sum(record.naive for record in records.finished),
@@ -296,6 +299,14 @@ def measure(
         audited=run.audited,
         warnings=(*run.warnings, *run.engine.warnings(), *_mute(records), *ended),
     )
+
+
+def _in_order(run: Prepared, questions: Sequence[Question], records: Records) -> tuple[Trial, ...]:
+    """Trials in the order of their questions, in which a cluster need not answer."""
+    asked = [(s.condition, q) for s in run.sessions for q in questions if q.length in s.lengths]
+    place = {(name, q.text, q.length, q.depth): index for index, (name, q) in enumerate(asked)}
+    trials = [record.trial for record in records.finished]
+    return tuple(sorted(trials, key=lambda t: place[t.condition, t.text, t.length, t.depth]))
 
 
 def _nothing_measured(run: Prepared, records: Records) -> EngineError | None:
@@ -324,7 +335,6 @@ def _mute(records: Records) -> tuple[ModelWarning, ...]:
 
 
 def _ask_all(
-    run: Prepared,
     session: Session,
     questions: Sequence[Question],
     records: Records,
@@ -343,9 +353,7 @@ def _ask_all(
     ]
     if not waiting:
         return
-    session.open()
-    for question in waiting:
-        answer = run.engine.ask(question.parts, key=question.key, tokens=run.prompts.answer_tokens)
+    for question, answer in session.ask(waiting):
         judgement = judge(answer.text, question.key)
         trial = Trial(
             condition=session.condition,
@@ -358,6 +366,23 @@ def _ask_all(
         )
         records.append(Record(trial, answer.text, answer.evaluated, answer.naive))
         notify(trial)
+
+
+def ask_one_by_one(
+    engine: Engine, open_: Callable[[], object], tokens: int, questions: Sequence[Question]
+) -> Iterator[tuple[Question, Answer]]:
+    """Ask questions in their order, in which an engine reuses most.
+
+    Parameters
+    ----------
+    open_ : callable
+        Called before the first question.
+    tokens : int
+        Longest answer.
+    """
+    open_()
+    for question in questions:
+        yield question, engine.ask(question.parts, key=question.key, tokens=tokens)
 
 
 def _expected_tokens(questions: Sequence[Question], lengths: Sequence[int]) -> int:

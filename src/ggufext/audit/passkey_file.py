@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-import os
+from contextlib import ExitStack
 from dataclasses import dataclass, replace
 from functools import partial
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
+from ggufext.audit.cluster import Cluster
 from ggufext.audit.conditions import conditions
 from ggufext.audit.depths import depth_bins
 from ggufext.audit.engines import Frame
@@ -15,11 +16,11 @@ from ggufext.audit.expectation import differences
 from ggufext.audit.keys import check_keys
 from ggufext.audit.memory import (
     ModelSize,
-    context_cells,
     gpu_layers,
     micro_batch,
     plan_memory,
 )
+from ggufext.audit.opening import contexts, opening
 from ggufext.audit.passkey import (
     PasskeyRun,
     Prepared,
@@ -27,6 +28,7 @@ from ggufext.audit.passkey import (
     Session,
     Template,
     answer_tokens,
+    ask_one_by_one,
     measure,
 )
 from ggufext.audit.prompts import PromptPlan
@@ -53,11 +55,6 @@ if TYPE_CHECKING:
 
 _AUDIT_CONTEXT = 256
 
-#: Bytes of weights from which on a micro-batch is worth more than one thread.
-_SMALL_MODEL = 64 << 20
-
-_FLASH_ATTENTION = {None: -1, False: 0, True: 1}
-
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class LocalSettings:
@@ -75,6 +72,9 @@ class LocalSettings:
         None: llama.cpp decides.
     rpc : tuple of str
         Addresses ``host:port`` of llama.cpp RPC workers.
+    dask : str or None
+        Address of a dask scheduler, ``tcp://host:port``, whose workers see the file at the same
+        path: each text is asked on one of them.
     audit : bool
         Compare the ROPE node of every layer with what the condition means.
     """
@@ -84,6 +84,7 @@ class LocalSettings:
     cache_type: CacheType = CacheType.F16
     flash_attention: bool | None = None
     rpc: tuple[str, ...] = ()
+    dask: str | None = None
     audit: bool = False
 
 
@@ -129,18 +130,17 @@ def check_file(
         train_length=request.train_length,
     )
     audited = tuple(_audit(path, each) for each in chosen) if settings.audit else ()
-    engine = LlamaCpp(path, rpc=settings.rpc)
-    try:
-        prepared = _prepare(engine, header, facts, chosen, request, settings, lengths)
-        prepared = replace(prepared, audited=audited)
-    except BaseException:
-        engine.close()
-        raise
-    return measure(prepared, request, notify)
+    with ExitStack() as held:
+        engine = LlamaCpp(path, rpc=settings.rpc)
+        held.callback(engine.close)
+        cluster = held.enter_context(Cluster(settings.dask)) if settings.dask else None
+        prepared = _prepare(engine, cluster, header, facts, chosen, request, settings, lengths)
+        return measure(replace(prepared, audited=audited), request, notify)
 
 
 def _prepare(
     engine: LlamaCpp,
+    cluster: Cluster | None,
     header: Header,
     facts: ModelFacts,
     chosen: tuple[Condition, ...],
@@ -148,6 +148,8 @@ def _prepare(
     settings: LocalSettings,
     lengths: tuple[int, ...],
 ) -> Prepared:
+    assert header.path is not None
+    path = header.path.absolute()
     frame = _frame(header, engine, request.template)
     lead, trail = engine.frame(frame)
     check_keys(engine.pieces, path=header.path)
@@ -156,17 +158,18 @@ def _prepare(
         widths=replace(model_widths(header), vocabulary=engine.vocabulary.n_vocab),
         layers=facts.layers,
     )
+    place = cluster.smallest(path) if cluster else engine.hello
     budget = plan_memory(
         size,
         lengths=lengths,
         n_ubatch=micro_batch(lengths[0]),
         cache_type=settings.cache_type,
         flash_attention=settings.flash_attention is not False,
-        available=engine.hello.available + engine.hello.device_memory,
+        available=place.available + place.device_memory,
     )
     layers = settings.gpu_layers
     if layers is None:
-        layers = gpu_layers(size, budget, engine.hello.device_memory) if engine.hello.gpu else 0
+        layers = gpu_layers(size, budget, place.device_memory) if place.gpu else 0
     prompts = PromptPlan(
         mode=request.mode,
         lengths=budget.lengths,
@@ -180,14 +183,20 @@ def _prepare(
         # Not the reduced one: memory must not change what is asked. It divides this.
         split=micro_batch(lengths[0]),
     )
+
+    def session(condition: Condition, group: tuple[int, ...]) -> Session:
+        how = opening(condition, group, budget, settings, gpu_layers=layers)
+        if cluster is not None:
+            ask = partial(cluster.ask, path, frame, how, prompts.answer_tokens)
+        else:
+            open_ = partial(engine.open, **how)
+            ask = partial(ask_one_by_one, engine, open_, prompts.answer_tokens)
+        return Session(condition.name, group, ask)
+
     sessions = tuple(
-        Session(
-            condition.name,
-            group,
-            partial(_open, engine, condition, group, budget, settings, layers),
-        )
+        session(condition, group)
         for condition in chosen
-        for group in _contexts(condition, budget.lengths)
+        for group in contexts(condition, budget.lengths)
     )
     return Prepared(
         path=str(header.path),
@@ -210,55 +219,6 @@ def _prepare(
         audited=(),
         warnings=_warnings(chosen, settings, budget),
     )
-
-
-def _open(
-    engine: LlamaCpp,
-    condition: Condition,
-    lengths: tuple[int, ...],
-    budget: Budget,
-    settings: LocalSettings,
-    layers: int,
-) -> None:
-    cache = budget.cache_type.label
-    threads = settings.threads or _usual_threads(budget.plan.model)
-    parameters: dict[str, Any] = {
-        "n_ctx": context_cells(lengths[-1]),
-        "n_batch": budget.n_batch,
-        "n_ubatch": budget.n_ubatch,
-        "n_threads": threads,
-        "n_threads_batch": threads,
-        "type_k": cache,
-        "type_v": cache,
-        "flash_attn_type": _FLASH_ATTENTION[settings.flash_attention],
-        # Windows would forget cells that the next prompt reuses.
-        "swa_full": True,
-    }
-    engine.open(
-        settings=parameters,
-        kv_overrides=dict(condition.kv_overrides),
-        gpu_layers=layers,
-        self_extend=condition.self_extend,
-    )
-
-
-def _usual_threads(model: int) -> int:
-    """All processors, but one for a small model: its threads would wait more than they compute."""
-    if model < _SMALL_MODEL:
-        return 1
-    if hasattr(os, "sched_getaffinity"):
-        return len(os.sched_getaffinity(0))
-    return os.cpu_count() or 1
-
-
-def _contexts(condition: Condition, lengths: tuple[int, ...]) -> list[tuple[int, ...]]:
-    """Lengths that may share a context: longrope rotates short contexts otherwise than long."""
-    border = condition.short_context
-    if border is None:
-        return [lengths]
-    short = tuple(length for length in lengths if context_cells(length) <= border)
-    long = lengths[len(short) :]
-    return [group for group in (short, long) if group]
 
 
 def _refuse_embedding_model(header: Header) -> None:

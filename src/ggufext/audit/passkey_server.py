@@ -2,11 +2,20 @@
 
 from __future__ import annotations
 
+from functools import partial
 from typing import TYPE_CHECKING
 
 from ggufext.audit.depths import depth_bins
 from ggufext.audit.engines.server import Server
-from ggufext.audit.passkey import PasskeyRun, Prepared, Session, Template, answer_tokens, measure
+from ggufext.audit.passkey import (
+    PasskeyRun,
+    Prepared,
+    Session,
+    Template,
+    answer_tokens,
+    ask_one_by_one,
+    measure,
+)
 from ggufext.audit.prompts import PromptPlan
 from ggufext.errors import PlanError
 
@@ -63,12 +72,13 @@ def check_server(
         chat=chat,
         split=1,
     )
+    ask = partial(ask_one_by_one, server, lambda: None, prompts.answer_tokens)
     run = Prepared(
         path=server.address,
         engine_name=f"server ({server.model})",
         engine=server,
         prompts=prompts,
-        sessions=(Session("file", lengths, lambda: None),),
+        sessions=(Session("file", lengths, ask),),
         identity={"server": server.address, "model": server.model, "chat": chat},
         train_length=None,
         memory_plan=None,

@@ -26,7 +26,7 @@ _REQUIRED_BOUND_MISSED = 3
 _INTERRUPTED = 130
 
 #: Options that only one of the two engines understands.
-_OF_A_FILE = ("gpu_layers", "threads", "kv_type", "flash_attention", "rpc", "audit")
+_OF_A_FILE = ("gpu_layers", "threads", "kv_type", "flash_attention", "rpc", "dask", "audit")
 _OF_A_SERVER = ("model",)
 
 _FLASH_ATTENTION = {"auto": None, "on": True, "off": False}
@@ -206,6 +206,12 @@ class LayerCount(click.ParamType["int | None"]):
     help="llama.cpp RPC worker that holds a part of the model; repeatable. The link is not "
     "authenticated.",
 )
+@click.option(
+    "--dask",
+    metavar="ADDRESS",
+    help="Ask on the workers of a dask scheduler, which see FILE at the same path: "
+    "tcp://host:8786.",
+)
 @click.option("--audit", is_flag=True, help="Compare the rotation of every layer with the plan.")
 @click.option(
     "--seed", type=click.IntRange(0), default=0, show_default=True, help="Of prompts and keys."
@@ -244,6 +250,7 @@ def check(
     kv_type: str,
     flash_attention: str,
     rpc: tuple[str, ...],
+    dask: str | None,
     audit: bool,
     seed: int,
     records: Path | None,
@@ -267,6 +274,8 @@ def check(
         raise click.UsageError("give one of FILE and --server")
     path = None if path is None else local_path(path)
     _refuse_options(_OF_A_FILE if path is None else _OF_A_SERVER, "FILE" if server else "--server")
+    if dask and rpc:
+        raise click.UsageError("give one of --dask and --rpc")
     if require is not None:
         _refuse_unreachable(require, trials * (depths if isinstance(depths, int) else len(depths)))
     for report in reports:
@@ -297,6 +306,7 @@ def check(
                 cache_type=CacheType[kv_type.upper()],
                 flash_attention=_FLASH_ATTENTION[flash_attention],
                 rpc=rpc,
+                dask=dask,
                 audit=audit,
             )
             run = check_file(path, request, engine, notify)
