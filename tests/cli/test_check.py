@@ -15,6 +15,7 @@ import pytest
 from click.testing import CliRunner, Result
 
 from ggufext.audit import passkey_file, passkey_server
+from ggufext.audit.copies import CopyNeeded
 from ggufext.audit.depths import depth_bins
 from ggufext.audit.passkey import PasskeyRequest, PasskeyRun, RunNotes, Stop
 from ggufext.audit.results import Mode, Trial
@@ -42,6 +43,7 @@ class MadeUpEngine:
         self.audited: tuple[str, ...] = ()
         self.path = ""
         self.request = PasskeyRequest(lengths=(256,))
+        self.allows_copy: bool | None = None
         self.local: LocalSettings | None = None
         self.server: ServerSettings | None = None
 
@@ -51,7 +53,10 @@ class MadeUpEngine:
         request: PasskeyRequest,
         settings: LocalSettings,
         notify: Callable[[Trial | RunNotes], None],
+        *,
+        allow_copy: Callable[[CopyNeeded], bool],
     ) -> PasskeyRun:
+        self.allows_copy = allow_copy(CopyNeeded("planned:llama3", Path(), 1, 2))
         self.path, self.local = str(path), settings
         return self._run(request, notify)
 
@@ -207,6 +212,13 @@ def test_depths_are_a_number_of_bins_or_the_depths_themselves(
 @pytest.mark.parametrize("given", ["0", "101", "-5", "0.5,50", "101%", "5;6", "a", "", "0,,1"])
 def test_depths_that_are_none_are_usage_errors(engine: MadeUpEngine, given: str) -> None:
     assert ran(MODEL, f"--depths={given}").exit_code == 2
+
+
+def test_a_copy_is_made_without_a_terminal_only_with_yes(engine: MadeUpEngine) -> None:
+    ran(MODEL)
+    assert engine.allows_copy is False
+    ran(MODEL, "--yes")
+    assert engine.allows_copy is True
 
 
 def test_a_server_is_asked_instead_of_a_file(
