@@ -1,8 +1,7 @@
-"""The public functions, in the order of the work: read, plan, rewrite, undo, recover, check."""
+"""The public functions: read, plan, rewrite, undo, recover, diff, check."""
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 from ggufext.audit.engines.connection import ServerSettings
@@ -13,22 +12,32 @@ from ggufext.audit.results import CheckResult
 from ggufext.audit.summary import result_of
 from ggufext.editing.inspection import Inspection, facts_of, inspect
 from ggufext.editing.rewrite import Receipt, Rewritten, Undone, recover, rewrite, undo
+from ggufext.header.difference import HeaderDifference, difference
 from ggufext.header.header import Header
+from ggufext.header.hf_config import config_file, read_config
 from ggufext.header.model import ModelFacts, model_facts
 from ggufext.header.reading import read_header
+from ggufext.locating.names import is_remote, local_path
+from ggufext.locating.remote import read_remote
+from ggufext.planning.emit import Emission, Engine
+from ggufext.planning.emit import emit as emit_plan
 from ggufext.planning.methods import Method
 from ggufext.planning.plan import Plan, plan_all_methods
 from ggufext.planning.plan import plan as plan_facts
 
 if TYPE_CHECKING:
     from collections.abc import Callable
+    from pathlib import Path
 
     from ggufext.audit.passkey import RunNotes
     from ggufext.audit.results import Trial
 
 __all__ = [
     "CheckResult",
+    "Emission",
+    "Engine",
     "Header",
+    "HeaderDifference",
     "Inspection",
     "LocalSettings",
     "Method",
@@ -40,6 +49,8 @@ __all__ = [
     "ServerSettings",
     "Undone",
     "check",
+    "diff",
+    "emit",
     "inspect",
     "model_facts",
     "plan",
@@ -66,7 +77,8 @@ def plan(
     Parameters
     ----------
     model : Path, str or ModelFacts
-        A file that was extended before is planned from its original facts.
+        A GGUF file, a Hugging Face config.json or its folder; a file that was extended before is
+        planned from its original facts.
     train_length : int, optional
         The real training length in tokens, where a file says something else.
     target_length, method, gamma, allow_lower_base, force
@@ -76,7 +88,7 @@ def plan(
     ------
     HeaderError, PlanError
     """
-    facts = model if isinstance(model, ModelFacts) else facts_of(model, train_length=train_length)
+    facts = model if isinstance(model, ModelFacts) else _facts(model, train_length)
     return plan_facts(
         facts,
         target_length=target_length,
@@ -85,6 +97,60 @@ def plan(
         allow_lower_base=allow_lower_base,
         force=force,
     )
+
+
+def _facts(model: Path | str, train_length: int | None) -> ModelFacts:
+    config = _config_file(model)
+    if config is not None:
+        return read_config(config, train_length=train_length).facts
+    return facts_of(model, train_length=train_length)
+
+
+def _config_file(model: Path | str) -> Path | None:
+    return None if is_remote(model) else config_file(local_path(model))
+
+
+def emit(model: Path | str, made: Plan, engine: Engine) -> Emission:
+    """Say a plan in the words of another engine; nothing is written.
+
+    Parameters
+    ----------
+    model : Path or str
+        The GGUF file or config.json that the plan was made for.
+    made : Plan
+    engine : Engine
+
+    Raises
+    ------
+    HeaderError, PlanError
+    """
+    found = _config_file(model)
+    config = None if found is None else read_config(found)
+    facts = facts_of(model) if config is None else config.facts
+    return emit_plan(made, facts, engine, model=str(model), config=config)
+
+
+def diff(before: Path | str | Header, after: Path | str | Header) -> HeaderDifference:
+    """Compare two headers: keys with their values, tensors with types and shapes.
+
+    Parameters
+    ----------
+    before, after : Path, str or Header
+        A path, a name that `ggufext.locating.names` understands, or a header already read.
+
+    Raises
+    ------
+    HeaderError, LocationError
+    """
+    return difference(_header(before), _header(after))
+
+
+def _header(model: Path | str | Header) -> Header:
+    if isinstance(model, Header):
+        return model
+    if isinstance(model, str) and is_remote(model):
+        return read_remote(model).header
+    return read_header(local_path(model))
 
 
 def check(
@@ -133,5 +199,5 @@ def check(
         run = check_server(model, request, notify)
         return result_of(run, request, model, threshold=threshold)
     settings = settings or LocalSettings()
-    run = check_file(Path(model), request, settings, notify, allow_copy=lambda _: allow_copy)
+    run = check_file(local_path(model), request, settings, notify, allow_copy=lambda _: allow_copy)
     return result_of(run, request, settings, threshold=threshold)

@@ -19,8 +19,8 @@ class GgufextError(Exception):
         Stable name of the case, for programs (``"truncated"``, ``"in_use"`` …).
     message : str
         What was found, what was expected and what to do; no path, field or offset in it.
-    path : Path, optional
-        The file concerned.
+    path : Path or str, optional
+        The file concerned, or the name of a remote one.
     field : str, optional
         The metadata key or tensor concerned.
     offset : int, optional
@@ -32,7 +32,7 @@ class GgufextError(Exception):
         *,
         code: str,
         message: str,
-        path: Path | None = None,
+        path: Path | str | None = None,
         field: str | None = None,
         offset: int | None = None,
     ) -> None:
@@ -53,6 +53,10 @@ class GgufextError(Exception):
             place += f" at byte {self.offset:,}" if place else f"byte {self.offset:,}"
         parts = [printable(str(self.path)) if self.path else "", place, printable(self.message)]
         return ": ".join(part for part in parts if part)
+
+
+class LocationError(GgufextError):
+    """A name leads to no model here, or to one that cannot be reached or must not be changed."""
 
 
 class HeaderError(GgufextError):

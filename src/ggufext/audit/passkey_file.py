@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import re
 from contextlib import ExitStack
 from dataclasses import dataclass, replace
 from functools import partial
-from glob import escape
 from typing import TYPE_CHECKING
 
 from ggufext.audit.cluster import Cluster
@@ -39,7 +37,9 @@ from ggufext.audit.rope_nodes import ContextSettings, observe
 from ggufext.audit.templates import frame_of
 from ggufext.editing.inspection import facts_of
 from ggufext.errors import EngineError, ModelWarning, PlanError
+from ggufext.header.model import architecture_name
 from ggufext.header.reading import read_header
+from ggufext.header.shards import later_shards
 from ggufext.header.widths import model_widths
 from ggufext.planning.kv_cache import CacheType
 
@@ -56,8 +56,6 @@ if TYPE_CHECKING:
     from ggufext.header.model import ModelFacts
 
 _AUDIT_CONTEXT = 256
-
-_SHARD = re.compile(r"(?P<stem>.+)-\d{5}-of-(?P<count>\d{5})\.gguf")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -163,7 +161,7 @@ def _prepare(
     lead, trail = engine.frame(frame)
     check_keys(engine.pieces, path=header.path)
     size = ModelSize(
-        tensors=sum(shard.stat().st_size for shard in _shards(header)),
+        tensors=sum(part.file_size for part in (header, *later_shards(header))),
         widths=replace(model_widths(header), vocabulary=engine.vocabulary.n_vocab),
         layers=facts.layers,
     )
@@ -231,7 +229,7 @@ def _prepare(
 
 
 def _refuse_embedding_model(header: Header) -> None:
-    name = header.value("general.architecture")
+    name = architecture_name(header)
     pooling = header.keys.get(f"{name}.pooling_type")
     pooled = pooling is not None and header.value(pooling.key) != 0
     causal = header.keys.get(f"{name}.attention.causal")
@@ -258,16 +256,6 @@ def _frame(header: Header, engine: LlamaCpp, template: Template) -> Frame:
         return Frame()
     words = engine.vocabulary
     return frame_of(source, bos=words.bos, eos=words.eos, path=header.path)
-
-
-def _shards(header: Header) -> list[Path]:
-    """All files of a model, by llama.cpp's names for shards."""
-    path = header.path
-    assert path is not None
-    match = _SHARD.fullmatch(path.name)
-    if match is None:
-        return [path]
-    return sorted(path.parent.glob(f"{escape(match['stem'])}-*-of-{match['count']}.gguf"))
 
 
 def _audit(path: Path, condition: Condition) -> str:

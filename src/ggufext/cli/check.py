@@ -11,9 +11,10 @@ from typing import TYPE_CHECKING
 
 import click
 
-from ggufext.cli.options import TOKENS, json_option, train_length_option
+from ggufext.cli.options import TOKENS, ModelName, json_option, model_files, train_length_option
 from ggufext.cli.output import binary_size, show_error, show_json, tokens
 from ggufext.errors import printable
+from ggufext.locating.names import local_path
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -104,7 +105,13 @@ class LayerCount(click.ParamType["int | None"]):
 
 
 @click.command()
-@click.argument("path", metavar="[FILE]", required=False, type=click.Path(path_type=Path))
+@click.argument(
+    "path",
+    metavar="[FILE]",
+    required=False,
+    type=ModelName(),
+    callback=model_files,
+)
 @click.option(
     "--server",
     metavar="URL",
@@ -232,7 +239,7 @@ class LayerCount(click.ParamType["int | None"]):
 )
 @json_option
 def check(
-    path: Path | None,
+    path: Path | str | None,
     server: str | None,
     model: str | None,
     lengths: tuple[int, ...] | None,
@@ -272,6 +279,7 @@ def check(
 
     if (path is None) == (server is None):
         raise click.UsageError("give one of FILE and --server")
+    path = None if path is None else local_path(path)
     _refuse_options(_OF_A_FILE if path is None else _OF_A_SERVER, "FILE" if server else "--server")
     if dask and rpc:
         raise click.UsageError("give one of --dask and --rpc")

@@ -209,7 +209,8 @@ def plan(
 
     gammas = _gammas(facts, method, target_length, rotation.freq_base, gamma)
     judged = verdict(gammas.effective, factor)
-    edits = _edits(facts, method, rotation, target_length) if extends else ()
+    # Facts without keys come from a configuration, which has nothing of GGUF to edit.
+    edits = _edits(facts, method, rotation, target_length) if extends and facts.metadata else ()
     return Plan(
         architecture=facts.architecture,
         method=method,
@@ -430,7 +431,7 @@ def _warnings(
         )
     if judged is Verdict.NO_EXTENSION_NEEDED:
         return tuple(found)
-    if not edits:
+    if facts.metadata and not edits:
         warn("changes_nothing", "the file already holds these values: nothing would be written")
     warn("gamma_rule_not_validated", GAMMA_RULE_STATUS)
     if factor > FACTOR_NEEDS_FINETUNE:
