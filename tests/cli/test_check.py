@@ -176,6 +176,12 @@ def test_options_arrive_at_the_engine(engine: MadeUpEngine, tmp_path: Path) -> N
     assert (local.flash_attention, local.rpc, local.audit) == (True, ("127.0.0.1:50052",), True)
 
 
+def test_the_address_of_a_cluster_arrives_at_the_engine(engine: MadeUpEngine) -> None:
+    ran(MODEL, "--dask", "tcp://127.0.0.1:8786")
+    assert engine.local is not None
+    assert engine.local.dask == "tcp://127.0.0.1:8786"
+
+
 def test_devices_take_as_many_layers_as_fit_by_default(engine: MadeUpEngine) -> None:
     ran(MODEL)
     assert engine.local is not None
@@ -241,9 +247,11 @@ def test_a_server_is_asked_instead_of_a_file(
         ("--server", "http://127.0.0.1:8080"),
         ("--server", "http://127.0.0.1:8080", "--lengths", "512", "--audit"),
         ("--server", "http://127.0.0.1:8080", "--lengths", "512", "--kv-type", "f16"),
+        ("--server", "http://127.0.0.1:8080", "--lengths", "512", "--yes"),
         (MODEL, "--model", "m"),
+        (MODEL, "--dask", "tcp://127.0.0.1:8786", "--rpc", "127.0.0.1:50052"),
     ],
-    ids=["neither", "both", "no lengths", "audit", "kv-type", "model"],
+    ids=["neither", "both", "no lengths", "audit", "kv-type", "yes", "model", "dask and rpc"],
 )
 def test_options_that_do_not_go_together_are_usage_errors(
     engine: MadeUpEngine, arguments: tuple[str | Path, ...]
