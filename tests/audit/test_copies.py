@@ -8,13 +8,13 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from ggufext.audit import copies
 from ggufext.audit.conditions import Condition, RewrittenCopy
 from ggufext.audit.copies import CopyNeeded, refuse_copies, with_copies
-from ggufext.editing.files import FileSystem
-from ggufext.editing.inspection import facts_of
 from ggufext.errors import EngineError
 from ggufext.header.reading import read_header
 from ggufext.planning.methods import Method
+from split_model import split_model
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -23,14 +23,6 @@ PLAIN = Condition("file", (), None, (), None)  # type: ignore[call-arg,unused-ig
 COPIED = replace(
     PLAIN, name="planned:yarn", copy=RewrittenCopy(8192, Method.YARN, train_length=None)
 )
-
-
-class Cloning(FileSystem):
-    """A file system that shares blocks, as far as anyone can see."""
-
-    def clone(self, source: Path, target: Path) -> bool:
-        shutil.copy(source, target)
-        return True
 
 
 def test_a_copy_is_rewritten_and_gone_afterwards(llama: Path) -> None:
@@ -81,19 +73,26 @@ def test_a_copy_that_does_not_fit_is_refused_before_asking(
     assert refused.value.code == "no_space"
 
 
-def test_blocks_that_are_shared_cost_nothing_and_need_no_leave(llama: Path) -> None:
-    with with_copies(llama, (COPIED,), refuse_copies, files=Cloning()) as (copied,):
+def test_blocks_that_are_shared_need_no_leave(llama: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(copies, "share_block", lambda *_: 4096)
+    with with_copies(llama, (COPIED,), refuse_copies) as (copied,):
         assert copied.path is not None
-        assert facts_of(copied.path).layers == facts_of(llama).layers
         assert read_header(copied.path).value("llama.context_length") == 8192
 
 
-def test_a_file_system_that_shares_no_blocks_leaves_no_clone(llama: Path) -> None:
-    target = llama.parent / "clone.gguf"
-    if FileSystem().clone(llama, target):
-        assert target.read_bytes() == llama.read_bytes()
-    else:
-        assert not target.exists()
+def test_a_split_model_is_copied_with_all_its_parts(llama: Path) -> None:
+    first, *others = split_model(llama, llama.with_name("split"), parts=3)
+    heard: list[CopyNeeded] = []
+
+    def note(needed: CopyNeeded) -> bool:
+        heard.append(needed)
+        return True
+
+    with with_copies(first, (COPIED,), note) as (copied,):
+        assert copied.path is not None
+        beside = {part.name for part in copied.path.parent.iterdir()}
+    assert beside == {part.name for part in (first, *others)}
+    assert heard[0].size == sum(part.stat().st_size for part in (first, *others))
 
 
 def test_conditions_without_a_copy_touch_nothing(llama: Path) -> None:

@@ -8,7 +8,6 @@ from __future__ import annotations
 import shutil
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
-from glob import escape
 from os import W_OK, access
 from pathlib import Path
 from tempfile import TemporaryDirectory, gettempdir
@@ -16,8 +15,10 @@ from typing import TYPE_CHECKING
 
 from ggufext.editing.files import FileSystem
 from ggufext.editing.rewrite import rewrite
-from ggufext.editing.strategies import Strategy
+from ggufext.editing.strategies import share_block
 from ggufext.errors import EngineError
+from ggufext.header.reading import read_header
+from ggufext.header.shards import later_shards
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -103,19 +104,28 @@ def _copy(
     order = condition.copy
     assert order is not None
     folder.mkdir()
-    # llama.cpp finds the other shards of a split model by their names.
-    stem, split, _ = path.name.partition("-00001-of-")
-    for shard in path.parent.glob(f"{escape(stem + '-')}?????-of-*.gguf") if split else ():
-        if shard != path:
-            (folder / shard.name).symlink_to(shard)
+    if not _shares(files, path, folder):
+        _refuse_or_ask(path, condition, folder, allow)
+    # By the same name, so that llama.cpp finds the other parts of a split model.
     target = folder / path.name
-    if files.clone(path, target):
-        again = rewrite(target, **order.arguments, dry_run=True, files=files)
-        if again.receipt.strategy is not Strategy.COPY:
-            rewrite(target, **order.arguments, keep_history=False, files=files)
-            return target
-        target.unlink()
-    size, free = path.stat().st_size, shutil.disk_usage(folder).free
+    rewrite(path, **order.arguments, output=target, keep_history=False, files=files)
+    return target
+
+
+def _shares(files: FileSystem, path: Path, folder: Path) -> bool:
+    descriptor = files.open_for_reading(path)
+    try:
+        return share_block(files, descriptor, folder) is not None
+    finally:
+        files.close(descriptor)
+
+
+def _refuse_or_ask(
+    path: Path, condition: Condition, folder: Path, allow: Callable[[CopyNeeded], bool]
+) -> None:
+    header = read_header(path)
+    size = sum(part.file_size for part in (header, *later_shards(header)))
+    free = shutil.disk_usage(folder).free
     needed = CopyNeeded(condition.name, folder.parent.parent, size, free)
     if size > free:
         raise EngineError(
@@ -133,5 +143,3 @@ def _copy(
             f"from a file only: it needs a temporary copy of {size:,} bytes in {needed.folder}, "
             f"which has {free:,} free; --yes allows it",
         )
-    rewrite(path, **order.arguments, output=target, keep_history=False, files=files)
-    return target

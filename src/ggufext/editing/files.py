@@ -32,10 +32,6 @@ _CLONE_RANGE = 0x4020940D
 _COPY_CHUNK = 16 * 1024 * 1024
 
 
-#: FICLONE of linux/fs.h: _IOW(0x94, 9, int).
-_FICLONE = 0x40049409
-
-
 class SyncError(OSError):
     """The disk did not confirm what was written; asking again would prove nothing."""
 
@@ -193,26 +189,6 @@ class FileSystem:
             source_offset += len(data)
             target_offset += len(data)
             size -= len(data)
-
-    def clone(self, source: Path, target: Path) -> bool:
-        """Make a new file that shares its blocks with another until one is written; whether it can.
-
-        A file system that cannot leaves no target behind.
-        """
-        try:
-            import fcntl
-        except ImportError:  # not on Windows
-            return False
-        with source.open("rb") as old, target.open("xb") as new:
-            try:
-                fcntl.ioctl(new.fileno(), _FICLONE, old.fileno())
-            except OSError:
-                shared = False
-            else:
-                shared = True
-        if not shared:
-            target.unlink()
-        return shared
 
     def holes(self, descriptor: int) -> tuple[tuple[int, int], ...]:
         """(start, end) of each hole, in bytes; the file's end counts as no hole."""
