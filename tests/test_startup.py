@@ -29,6 +29,7 @@ def modules_after(statement: str) -> set[str]:
         "import ggufext.cli",
         "import ggufext.cli.inspect, ggufext.cli.plan, ggufext.cli.rewrite",
         "import ggufext.cli.undo, ggufext.cli.recover, ggufext.cli.doctor",
+        "import ggufext.cli.diff, ggufext.cli.completion, ggufext.locating.places",
         "import ggufext.header.model, ggufext.planning.plan, ggufext.editing.rewrite",
     ],
 )
