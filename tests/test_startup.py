@@ -51,7 +51,9 @@ def test_rewriting_loads_nothing_that_only_other_commands_or_names_need() -> Non
     loaded = modules_after("import ggufext.cli.rewrite")
     assert not loaded & {
         "ggufext.editing.inspection",
+        "ggufext.header.hf_config",
         "ggufext.header.lint",
         "ggufext.locating.ollama",
         "ggufext.locating.remote",
+        "ggufext.planning.emit",
     }
