@@ -13,7 +13,7 @@ import pytest
 from gguf_bytes import U16, U32, gguf_bytes
 from ggufext.editing import guards
 from ggufext.editing.rewrite import rewrite
-from ggufext.errors import EditError, GgufextError, HeaderError
+from ggufext.errors import EditError, GgufextError
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -93,9 +93,8 @@ def test_a_file_that_another_program_has_open_is_refused(llama: Path) -> None:
 
 
 def test_a_missing_file_says_so(tmp_path: Path) -> None:
-    with pytest.raises(HeaderError, match=r"absent\.gguf: the system says: No such file") as caught:
+    with pytest.raises(FileNotFoundError, match=r"absent\.gguf"):
         rewrite(tmp_path / "absent.gguf", target_length=8192)
-    assert caught.value.code == "unreadable"
 
 
 def test_a_later_part_of_a_split_model_names_the_first(tmp_path: Path) -> None:

@@ -11,7 +11,6 @@ from ggufext.editing import guards, history
 from ggufext.editing import journal as journals
 from ggufext.errors import EditError, GgufextError, HeaderError
 from ggufext.header.reading import parse_header, read_header_from
-from ggufext.header.source import check_regular
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -70,7 +69,6 @@ def open_model(
     HeaderError
         ``interrupted_edit`` and every fault of the header.
     """
-    check_regular(path)
     if writing:
         guards.check_writable(path)
     with exclusively(files, path, writing=writing, force=force) as (descriptor, exclusive):

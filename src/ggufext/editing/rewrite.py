@@ -21,7 +21,6 @@ from ggufext.header.architectures import Support
 from ggufext.header.hf_config import config_file
 from ggufext.header.model import model_facts
 from ggufext.header.reading import read_header
-from ggufext.header.source import check_regular
 from ggufext.planning.gamma import Verdict
 from ggufext.planning.methods import Method
 from ggufext.planning.plan import plan
@@ -144,7 +143,6 @@ def rewrite(
     started = time.perf_counter()
     target = None if output is None else Path(output)
     _refuse_config(path)
-    check_regular(path)
     if target is None:
         path = guards.resolve(path, follow=follow)
     else:
@@ -202,9 +200,7 @@ def undo(
         ``history_mismatch``: the record belongs to another state of the file.
     """
     files = files or FileSystem()
-    path = Path(path)
-    check_regular(path)
-    path = guards.resolve(path, follow=follow)
+    path = guards.resolve(Path(path), follow=follow)
     with open_model(files, path, writing=True, force=force) as model:
         record = history.in_file(model.header) or history.beside(files, path)
         if record is None:
@@ -241,9 +237,7 @@ def recover(
         ``damaged_journal``, ``foreign_journal``, ``unclear_state``; nothing was changed.
     """
     files = files or FileSystem()
-    path = Path(path)
-    check_regular(path)
-    path = guards.resolve(path, follow=follow)
+    path = guards.resolve(Path(path), follow=follow)
     remove_abandoned_copy(files, path)
     journal = journals.read(files, path)
     if journal is None:
