@@ -1,7 +1,8 @@
 """The operations on files that editing is made of: the only module that writes.
 
 Every call is complete or raises OSError: short reads and writes are continued, interrupted calls
-repeated. Opening what is no file raises HeaderError. Tests put a recording and interrupting double in the place of `FileSystem`.
+repeated. Opening what is no file raises HeaderError. Tests put a recording and interrupting double
+in the place of `FileSystem`.
 """
 
 from __future__ import annotations
