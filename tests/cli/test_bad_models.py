@@ -317,6 +317,8 @@ def test_what_is_no_file_is_named_and_never_waited_for(
     folder.mkdir()
     os.mkfifo(pipe)
     for path, found in ((folder, "a directory"), (pipe, "a pipe"), (absent, "No such file")):
+        if (command, path) == ("inspect", folder):
+            continue  # lists the models in it
         done = run(command, path, *COMMANDS.get(command, ()), "--json")
         assert done.status == 1
         assert json.loads(done.out)["error"]["code"] in {"not_gguf", "unreadable", "os_error"}
