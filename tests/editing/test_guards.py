@@ -12,7 +12,9 @@ import pytest
 
 from gguf_bytes import U16, U32, gguf_bytes
 from ggufext.editing import guards
+from ggufext.editing.files import FileSystem
 from ggufext.editing.rewrite import rewrite
+from ggufext.editing.strategies import Strategy
 from ggufext.errors import EditError, GgufextError
 
 if TYPE_CHECKING:
@@ -90,6 +92,42 @@ def test_a_file_that_another_program_has_open_is_refused(llama: Path) -> None:
         assert list(llama.parent.iterdir()) == [llama]
         other.communicate("")
     rewrite(llama, target_length=8192)
+
+
+class ReplacedWhileLocking(FileSystem):
+    """Something else puts a new file in the place of the one that was just opened."""
+
+    def __init__(self, path: Path, twin: Path) -> None:
+        self.path = path
+        self.twin = twin
+
+    def lock(self, descriptor: int) -> bool:
+        self.twin.replace(self.path)
+        return super().lock(descriptor)
+
+
+@pytest.fixture
+def twin(llama: Path) -> Path:
+    path = llama.with_name("twin")
+    path.write_bytes(llama.read_bytes())
+    return path
+
+
+def test_a_file_that_was_replaced_while_it_was_opened_is_left_alone(
+    llama: Path, twin: Path
+) -> None:
+    error = refusal(llama, files=ReplacedWhileLocking(llama, twin))
+    assert error.code == "changed_meanwhile"
+
+
+def test_a_file_that_is_replaced_during_a_copy_is_left_alone(llama: Path, twin: Path) -> None:
+    error = refusal(
+        llama,
+        strategy=Strategy.COPY,
+        progress=lambda done, total: twin.replace(llama) if done == total else None,
+    )
+    assert error.code == "changed_meanwhile"
+    assert list(llama.parent.iterdir()) == [llama]
 
 
 def test_a_missing_file_says_so(tmp_path: Path) -> None:
