@@ -50,6 +50,8 @@ def read_with_llama_cpp(path: Path) -> float:
     seconds = time.perf_counter() - start
     if context is None:
         sys.exit(f"llama.cpp refuses {path}")
+    ggml.gguf_free.argtypes = [ctypes.c_void_p]
+    ggml.gguf_free(context)
     return seconds
 
 
