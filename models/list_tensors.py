@@ -41,7 +41,11 @@ def required_tensors(llama: Llama, name: str, folder: Path) -> Shapes:
 
 def _asked(llama: Llama, name: str, folder: Path, *, guess_layers: bool) -> Shapes:
     shapes: Shapes = {}
-    waiting = list(DECIDED[name].optional)
+    waiting = [
+        tensor.replace("*", str(layer))
+        for tensor in DECIDED[name].optional
+        for layer in range(DECIDED[name].layers if "*" in tensor else 1)
+    ]
     while True:
         if (complaint := _complaint(llama, name, shapes, folder)) is None:
             if not waiting:

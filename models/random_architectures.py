@@ -94,7 +94,17 @@ class Key:
 
 
 #: Parts of the names of matrices that stay F32 in quantized files.
-NEVER_QUANTIZED = ("_norm.weight", "ffn_gate_inp", "conv", "altup", "laurel", "ssm_a", "ssm_d")
+NEVER_QUANTIZED = (
+    "_norm.weight",
+    ".bias",
+    "ffn_gate_inp",
+    "conv",
+    "altup",
+    "laurel",
+    "per_layer_model_proj",
+    "ssm_a",
+    "ssm_d",
+)
 
 
 @dataclass(frozen=True, slots=True)

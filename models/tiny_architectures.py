@@ -34,7 +34,7 @@ if TYPE_CHECKING:
     Value = bool | int | float | Sequence[bool] | Sequence[int]
 
 #: Heads of 32 values (a quantization block), embedding of two heads, fewest tokens of a vocabulary.
-GEOMETRY = replace(SMALL, embedding=64, kv_heads=1, feed_forward=64, vocabulary=288)
+GEOMETRY = replace(SMALL, embedding=64, heads=2, kv_heads=1, feed_forward=64, vocabulary=288)
 
 SHAPES = Path(__file__).with_suffix(".toml")
 
@@ -50,7 +50,7 @@ class Tiny:
     keys : mapping
         Metadata without the architecture's prefix, beside or instead of the common keys.
     optional : tuple of str
-        Tensors that the loader can do without, but not the graph.
+        Tensors that the loader can do without, but not the graph; ``*``: in every layer.
     """
 
     layers: int = 2
@@ -102,10 +102,15 @@ DELTA_NET: Mapping[str, Value] = {
     "ssm.group_count": 2,
     "full_attention_interval": 2,
 }
+#: Of the recurrent layer, the first of two.
+DELTA_TENSORS = ("blk.0.attn_qkv.weight", "blk.0.attn_gate.weight")
 ALTERNATING: Mapping[str, Value] = {
     **WINDOW,
     "attention.sliding_window_pattern": (True, False),
 }
+
+#: A norm over all query or key heads at once leaves no room for fewer KV heads.
+ALL_HEADS: Mapping[str, Value] = {"attention.head_count_kv": 2}
 
 PLAIN = Tiny()
 
@@ -113,7 +118,7 @@ DECIDED: Mapping[str, Tiny] = {
     "gemma": PLAIN,
     "mistral3": PLAIN,
     "phi2": PLAIN,
-    "phi3": PLAIN,
+    "phi3": Tiny(optional=("blk.*.attn_qkv.weight",)),
     "falcon": PLAIN,
     "stablelm": PLAIN,
     "starcoder2": PLAIN,
@@ -153,7 +158,7 @@ DECIDED: Mapping[str, Tiny] = {
         layers=6,
         keys={
             **WINDOW,
-            "attention.sliding_window_pattern": (True, True, True, True, True, False),
+            "attention.sliding_window_pattern": (True, False) * 3,
             "attention.key_length": 64,
             "attention.value_length": 64,
             "attention.key_length_swa": 32,
@@ -174,7 +179,7 @@ DECIDED: Mapping[str, Tiny] = {
     "qwen3vlmoe": Tiny(keys={**SECTIONS, **EXPERTS}),
     "qwen2moe": Tiny(keys=SHARED_EXPERT),
     "qwen3moe": Tiny(keys=EXPERTS),
-    "olmoe": Tiny(keys=EXPERTS),
+    "olmoe": Tiny(keys={**EXPERTS, **ALL_HEADS}),
     "phimoe": Tiny(keys=EXPERTS),
     "granitemoe": Tiny(keys={**EXPERTS, "logit_scale": 1.0}),
     "dbrx": Tiny(keys={**EXPERTS, "attention.clamp_kqv": 8.0}),
@@ -182,7 +187,9 @@ DECIDED: Mapping[str, Tiny] = {
     "grok": Tiny(keys=EXPERTS),
     "deepseek": Tiny(keys={**SHARED_EXPERT, **DENSE_FIRST, "expert_weights_scale": 1.0}),
     "bailingmoe": Tiny(keys={**SHARED_EXPERT, "expert_weights_scale": 1.0}),
-    "dots1": Tiny(keys={**SHARED_EXPERT, **DENSE_FIRST, "expert_weights_scale": 1.0}),
+    "dots1": Tiny(
+        keys={**SHARED_EXPERT, **DENSE_FIRST, **ALL_HEADS, "expert_weights_scale": 1.0}
+    ),
     "glm4moe": Tiny(keys={**SHARED_EXPERT, **DENSE_FIRST, "expert_weights_scale": 1.0}),
     "ernie4_5-moe": Tiny(keys={**SHARED_EXPERT, **DENSE_FIRST, "interleave_moe_layer_step": 1}),
     "hunyuan-moe": Tiny(keys=SHARED_EXPERT),
@@ -190,21 +197,22 @@ DECIDED: Mapping[str, Tiny] = {
     "gpt-oss": Tiny(keys={**WINDOW, **EXPERTS}),
     "llama4": Tiny(layers=4, keys={**EXPERTS, "interleave_moe_layer_step": 1}),
     # Every fourth layer does not rotate, unless there are four.
-    "smallthinker": Tiny(layers=5, keys={**WINDOW, **EXPERTS}),
+    "smallthinker": Tiny(layers=5, keys={**WINDOW, **EXPERTS, "expert_gating_func": 2}),
     "exaone-moe": Tiny(
         layers=4, keys={**WINDOW, **SHARED_EXPERT, **DENSE_FIRST, "expert_gating_func": 2}
     ),
     "cohere2moe": Tiny(
         layers=4, keys={**WINDOW, **SHARED_EXPERT, **DENSE_FIRST, "logit_scale": 1.0}
     ),
-    "laguna": Tiny(layers=4, keys={**WINDOW, **SHARED_EXPERT, **DENSE_FIRST}),
     "afmoe": Tiny(layers=4, keys={**WINDOW, **SHARED_EXPERT, **DENSE_FIRST}),
     "mellum": Tiny(layers=4, keys={**WINDOW, **EXPERTS}),
     "deepseek2": Tiny(keys={**LATENT, **SHARED_EXPERT, **DENSE_FIRST}),
-    "minicpm3": Tiny(keys=LOW_RANK),
-    "qwen3next": Tiny(layers=4, keys={**SHARED_EXPERT, **DELTA_NET}),
-    "qwen35": Tiny(layers=4, keys={**DELTA_NET, **SECTIONS}),
-    "qwen35moe": Tiny(layers=4, keys={**SHARED_EXPERT, **DELTA_NET, **SECTIONS}),
+    "minicpm3": Tiny(keys={**LOW_RANK, **ALL_HEADS}),
+    "qwen3next": Tiny(layers=2, keys={**SHARED_EXPERT, **DELTA_NET}, optional=DELTA_TENSORS),
+    "qwen35": Tiny(layers=2, keys={**DELTA_NET, **SECTIONS}, optional=DELTA_TENSORS),
+    "qwen35moe": Tiny(
+        layers=2, keys={**SHARED_EXPERT, **DELTA_NET, **SECTIONS}, optional=DELTA_TENSORS
+    ),
     "lfm2": Tiny(layers=3, keys={"shortconv.l_cache": 3, "attention.head_count_kv": (0, 1, 0)}),
     "lfm2moe": Tiny(
         layers=3,
@@ -222,9 +230,10 @@ DECIDED: Mapping[str, Tiny] = {
             "ssm.inner_size": 128,
             "attention.head_count_kv": (0, 1),
             "logit_scale": 1.0,
-        }
+        },
+        optional=("blk.0.ssm_conv1d.bias",),
     ),
-    "falcon-h1": Tiny(keys=STATE_SPACE),
+    "falcon-h1": Tiny(keys=STATE_SPACE, optional=("blk.*.ssm_conv1d.bias",)),
 }
 
 
