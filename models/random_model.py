@@ -288,8 +288,8 @@ class _Weights:
         """Bytes of the tensor `name`, in pieces."""
         shape = _shape(tensor, self._geometry)
         choice = np.random.default_rng([self._seed, zlib.crc32(name.encode())])
-        if len(shape) == 1:
-            yield _vector(tensor.role, shape[0], choice).data
+        if len(shape) == 1 or tensor.role is Role.DECAY:
+            yield _vector(tensor.role, math.prod(shape), choice).data
             return
         pool = self._pool(_deviation(tensor.role, shape[-1]), raw)
         _, block_bytes = GGML_QUANT_SIZES[raw]

@@ -59,7 +59,8 @@ class Tiny:
 
 
 COMMON: Mapping[str, Value] = {
-    "rope.freq_base": 10_000.0,
+    # Not 10,000, which local layers have by themselves.
+    "rope.freq_base": 50_000.0,
     "attention.layer_norm_rms_epsilon": 1e-5,
     "attention.layer_norm_epsilon": 1e-5,
 }
@@ -184,11 +185,10 @@ DECIDED: Mapping[str, Tiny] = {
     "granitemoe": Tiny(keys={**EXPERTS, "logit_scale": 1.0}),
     "dbrx": Tiny(keys={**EXPERTS, "attention.clamp_kqv": 8.0}),
     "arctic": Tiny(keys=EXPERTS),
-    "grok": Tiny(keys=EXPERTS),
     "deepseek": Tiny(keys={**SHARED_EXPERT, **DENSE_FIRST, "expert_weights_scale": 1.0}),
     "bailingmoe": Tiny(keys={**SHARED_EXPERT, "expert_weights_scale": 1.0}),
     "dots1": Tiny(
-        keys={**SHARED_EXPERT, **DENSE_FIRST, **ALL_HEADS, "expert_weights_scale": 1.0}
+        keys={**SHARED_EXPERT, **DENSE_FIRST, **ALL_HEADS, "expert_gating_func": 2}
     ),
     "glm4moe": Tiny(keys={**SHARED_EXPERT, **DENSE_FIRST, "expert_weights_scale": 1.0}),
     "ernie4_5-moe": Tiny(keys={**SHARED_EXPERT, **DENSE_FIRST, "interleave_moe_layer_step": 1}),

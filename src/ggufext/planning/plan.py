@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from ggufext.errors import ModelWarning, PlanError
-from ggufext.header.architectures import Support
+from ggufext.header.architectures import Layout, Support
 from ggufext.header.header import ValueType
 from ggufext.header.model import TrainLength
 from ggufext.planning import methods
@@ -21,6 +21,7 @@ from ggufext.planning.gamma import (
     verdict,
 )
 from ggufext.planning.kv_cache import CacheType, KvCacheBytes, kv_cache_bytes
+from ggufext.planning.local_layers import local_freq_base, moves_nothing
 from ggufext.planning.methods import Method, Rotation
 
 if TYPE_CHECKING:
@@ -186,12 +187,13 @@ def plan(
     allow_lower_base : bool
         Accept a `gamma` that lowers the base.
     force : bool
-        Accept a factor above 1024.
+        Accept a factor above 1024, and a method that changes sliding-window layers.
 
     Raises
     ------
     PlanError
-        ``target_absurd``, ``lowers_base``, ``gamma_out_of_range``, ``cannot_combine``.
+        ``target_absurd``, ``lowers_base``, ``gamma_out_of_range``, ``cannot_combine``,
+        ``local_layers_would_change``.
     """
     _check_target(facts, target_length, force=force)
     if gamma is not None and method is not Method.GAMMA:
@@ -201,15 +203,17 @@ def plan(
         )
     factor = target_length / facts.train_length
     extends = factor > 1.0
-    if extends:
+    swa_base: float | None = None
+    if extends and not moves_nothing(facts):
         _check_native_scaling(facts)
+        swa_base = local_freq_base(facts, method, force=force)
         rotation = _rotation(facts, method, factor, target_length, gamma, allow_lower_base)
     else:
         rotation = methods.rebased(facts.freq_base, facts.rotary_dim)
 
     gammas = _gammas(facts, method, target_length, rotation.freq_base, gamma)
     judged = verdict(gammas.effective, factor)
-    edits = _edits(facts, method, rotation, target_length) if extends else ()
+    edits = _edits(facts, method, rotation, target_length, swa_base) if extends else ()
     return Plan(
         architecture=facts.architecture,
         method=method,
@@ -237,6 +241,8 @@ def plan_all_methods(
 ) -> tuple[Plan, ...]:
     """A plan of every method that this model can take, in the order of `Method`.
 
+    One plan where no method changes anything but context_length.
+
     Raises
     ------
     PlanError
@@ -244,7 +250,7 @@ def plan_all_methods(
     """
     plans: list[Plan] = []
     refusals: list[PlanError] = []
-    for method in Method:
+    for method in [Method.GAMMA] if moves_nothing(facts) else Method:
         try:
             plans.append(plan(facts, target_length=target_length, method=method, force=force))
         except PlanError as error:
@@ -370,7 +376,11 @@ def _gammas(
 
 
 def _edits(
-    facts: ModelFacts, method: Method, rotation: Rotation, target_length: int
+    facts: ModelFacts,
+    method: Method,
+    rotation: Rotation,
+    target_length: int,
+    swa_base: float | None,
 ) -> tuple[MetadataEdit, ...]:
     today = dict(facts.metadata)
     prefix = f"{facts.architecture}."
@@ -382,8 +392,13 @@ def _edits(
             edits.append(MetadataEdit(prefix + suffix, kind, before, after))
 
     write("context_length", ValueType.UINT32, target_length)
-    if method in {Method.GAMMA, Method.NTK}:
-        write("rope.freq_base", ValueType.FLOAT32, rotation.freq_base)
+    if moves_nothing(facts):
+        pass
+    elif method in {Method.GAMMA, Method.NTK}:
+        in_file = _as_float32(rotation.freq_base / facts.freq_base_multiplier)
+        write("rope.freq_base", ValueType.FLOAT32, in_file)
+        if swa_base is not None:
+            write("rope.freq_base_swa", ValueType.FLOAT32, swa_base)
         write("rope.scaling.type", ValueType.STRING, "none")
         if facts.has_scaling_factor:
             # Type none does not switch a factor off for the local layers of every architecture.
@@ -432,6 +447,7 @@ def _warnings(
         return tuple(found)
     if not edits:
         warn("changes_nothing", "the file already holds these values: nothing would be written")
+    found.extend(_about_layers(facts, method))
     warn("gamma_rule_not_validated", GAMMA_RULE_STATUS)
     if factor > FACTOR_NEEDS_FINETUNE:
         warn(
@@ -452,6 +468,36 @@ def _warnings(
             "retrieval tends to fail at every length",
         )
     return tuple(found)
+
+
+def _about_layers(facts: ModelFacts, method: Method) -> list[ModelWarning]:
+    """What is special about the layers of this model."""
+    found: list[ModelWarning] = []
+    if moves_nothing(facts):
+        found.append(
+            ModelWarning(
+                "only_context_length",
+                "no layer that sees the whole context rotates: every method only raises "
+                "context_length",
+            )
+        )
+    elif facts.scales_attention and method in {Method.LINEAR, Method.YARN}:
+        found.append(
+            ModelWarning(
+                "attention_scaled",
+                f"llama.cpp multiplies every score of attention of {facts.architecture} by "
+                f"(1 + 0.1 ln factor)² with {method.value}, the parts that are not rotated too",
+            )
+        )
+    if facts.layout is Layout.SECTIONS:
+        found.append(
+            ModelWarning(
+                "vision_positions",
+                "positions of images are rotated by the same frequencies; what an extension does "
+                "to them is not measured here",
+            )
+        )
+    return found
 
 
 def _as_float32(value: float) -> float:
