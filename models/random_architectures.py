@@ -6,12 +6,14 @@ Sources: the loaders of llama.cpp (src/models/*.cpp), real files for the order o
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from enum import Enum
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
 from gguf import GGUFValueType
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
 
 U32, F32, STRING = GGUFValueType.UINT32, GGUFValueType.FLOAT32, GGUFValueType.STRING
 

@@ -337,9 +337,11 @@ def parse_size(text: str) -> int:
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
+    from tiny_architectures import TINY
+
     parser = argparse.ArgumentParser(description="Write a GGUF file with random weights.")
     parser.add_argument("path", type=Path)
-    parser.add_argument("--architecture", choices=sorted(ARCHITECTURES), default="llama")
+    parser.add_argument("--architecture", choices=sorted({*ARCHITECTURES, *TINY}), default="llama")
     parser.add_argument("--layers", type=int)
     parser.add_argument("--type", choices=sorted(FILE_TYPES), default="Q8_0")
     parser.add_argument("--size", type=parse_size, help="bytes of tensors: 512M, 4G …")

@@ -12,8 +12,6 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from gguf import GGUFValueType
-
 from random_architectures import (
     GEOMETRY_KEYS,
     SMALL,
@@ -150,9 +148,7 @@ DECIDED: Mapping[str, Tiny] = {
     "granite": Tiny(keys={"logit_scale": 1.0}),
     "baichuan": Tiny(layers=32),
     "smollm3": Tiny(layers=4),
-    "apertus": Tiny(
-        keys={f".xielu.{name}": 1.0 for name in ("alpha_n", "alpha_p", "beta", "eps")}
-    ),
+    "apertus": Tiny(keys={f".xielu.{name}": 1.0 for name in ("alpha_n", "alpha_p", "beta", "eps")}),
     "gemma2": Tiny(keys=WINDOW),
     "gemma3n": Tiny(layers=22, keys=WINDOW),
     "gemma4": Tiny(
@@ -187,9 +183,7 @@ DECIDED: Mapping[str, Tiny] = {
     "arctic": Tiny(keys=EXPERTS),
     "deepseek": Tiny(keys={**SHARED_EXPERT, **DENSE_FIRST, "expert_weights_scale": 1.0}),
     "bailingmoe": Tiny(keys={**SHARED_EXPERT, "expert_weights_scale": 1.0}),
-    "dots1": Tiny(
-        keys={**SHARED_EXPERT, **DENSE_FIRST, **ALL_HEADS, "expert_gating_func": 2}
-    ),
+    "dots1": Tiny(keys={**SHARED_EXPERT, **DENSE_FIRST, **ALL_HEADS, "expert_gating_func": 2}),
     "glm4moe": Tiny(keys={**SHARED_EXPERT, **DENSE_FIRST, "expert_weights_scale": 1.0}),
     "ernie4_5-moe": Tiny(keys={**SHARED_EXPERT, **DENSE_FIRST, "interleave_moe_layer_step": 1}),
     "hunyuan-moe": Tiny(keys=SHARED_EXPERT),

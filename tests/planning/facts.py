@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from ggufext.header.architectures import Layout, Support
-from ggufext.header.model import LayerFacts, ModelFacts, Scaling
+from ggufext.header.layers import LayerFacts
+from ggufext.header.model import ModelFacts, Scaling
 
 NO_SCALING = Scaling("linear", 1.0, None, 1.0, ())
 

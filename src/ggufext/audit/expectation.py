@@ -12,7 +12,8 @@ if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
     from ggufext.audit.rope_nodes import RopeNode
-    from ggufext.header.model import LayerFacts, ModelFacts
+    from ggufext.header.layers import LayerFacts
+    from ggufext.header.model import ModelFacts
     from ggufext.planning.plan import Plan
 
 

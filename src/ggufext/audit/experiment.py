@@ -246,4 +246,3 @@ def _cache_differences(seen: Observation, layers: Sequence[LayerFacts]) -> Itera
 
 def _last_logits(seen: Observation) -> bytes:
     return seen.logits[0][-4 * seen.n_vocab :]
-

@@ -93,7 +93,7 @@ class ProbeProcess:
                 f"import sys; sys.path[:] = {sys.path!r}; "
                 "from ggufext.audit.probe import main; main()"
             )
-            self._log = tempfile.TemporaryFile()
+            self._log = tempfile.TemporaryFile()  # noqa: SIM115 (lives as long as the child)
             self._child = subprocess.Popen(
                 [sys.executable, "-c", program],
                 stdin=subprocess.PIPE,

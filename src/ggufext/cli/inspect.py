@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from itertools import groupby
 from typing import TYPE_CHECKING
 
 import click
@@ -22,8 +23,10 @@ from ggufext.errors import GgufextError, printable
 from ggufext.header.architectures import Support
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterator, Sequence
     from pathlib import Path
+
+    from ggufext.editing.inspection import LayerInFile
 
 _SUPPORT = {
     Support.VERIFIED: "verified with llama.cpp",
@@ -34,8 +37,9 @@ _SUPPORT = {
 
 @click.command(short_help="Say what models are and what looks wrong.")
 @paths_argument
+@click.option("--layers", is_flag=True, help="Say of each layer how it rotates and what it holds.")
 @json_option
-def inspect(paths: tuple[Path, ...], as_json: bool) -> None:
+def inspect(paths: tuple[Path, ...], layers: bool, as_json: bool) -> None:
     """Say what models are, how they rotate, what they cost and what looks wrong.
 
     Nothing is written.
@@ -54,7 +58,7 @@ def inspect(paths: tuple[Path, ...], as_json: bool) -> None:
             continue
         results.append(inspection)
         if not as_json:
-            for line in _lines(inspection):
+            for line in _lines(inspection, layers=layers):
                 click.echo(line)
             show_warnings(inspection.warnings, path)
     if as_json:
@@ -63,7 +67,7 @@ def inspect(paths: tuple[Path, ...], as_json: bool) -> None:
         sys.exit(1)
 
 
-def _lines(found: Inspection) -> Iterator[str]:
+def _lines(found: Inspection, *, layers: bool) -> Iterator[str]:
     yield click.style(printable(str(found.path)), bold=True)
 
     def row(name: str, value: str) -> str:
@@ -96,6 +100,9 @@ def _lines(found: Inspection) -> Iterator[str]:
         sizes = {"f16": cache.f16, "q8_0": cache.q8_0, "q4_0": cache.q4_0}
         known = [f"{name} {size:,}" for name, size in sizes.items() if size is not None]
         yield row("KV cache", f"bytes a token: {', '.join(known)}")
+    if layers and found.layers is not None:
+        for name, what in _layers(found.layers):
+            yield row(name, what)
     yield row("editing", f"first edit by {found.likely_strategy.value}")
     if found.history is not None:
         yield row(
@@ -104,3 +111,26 @@ def _lines(found: Inspection) -> Iterator[str]:
             f"{printable(found.history.method, 20)} to {tokens(found.history.target_length)} "
             "tokens; `ggufext undo` gives the original back",
         )
+
+
+def _layers(layers: Sequence[LayerInFile]) -> Iterator[tuple[str, str]]:
+    """Neighbours that are alike in one row."""
+    for what, group in groupby(layers, key=_layer):
+        numbers = [layer.layer for layer in group]
+        name = f"layer {numbers[0]}"
+        if len(numbers) > 1:
+            name = f"layers {numbers[0]} to {numbers[-1]}"
+        yield name, what
+
+
+def _layer(layer: LayerInFile) -> str:
+    sees = "sees everything" if layer.window is None else f"sees {tokens(layer.window)} tokens"
+    if layer.rotates:
+        rotation = f"base {layer.freq_base:,.10g} in {layer.rotary_dim} dimensions"
+    else:
+        rotation = "no rotation"
+    held = "no KV cache of its own"
+    if layer.head_count_kv:
+        held = f"{layer.head_count_kv} KV heads of {layer.key_length} + {layer.value_length}"
+    moves = "moved by an extension" if layer.moves else "kept as trained"
+    return f"{sees}, {rotation}, {moves}; {held}"

@@ -31,7 +31,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
 
-    from ggufext.header.model import LayerFacts
+    from ggufext.header.layers import LayerFacts
     from ggufext.planning.kv_cache import CacheFit
     from ggufext.planning.plan import Plan
 

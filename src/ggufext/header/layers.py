@@ -206,9 +206,7 @@ def _attending(read: KeyReader, entry: Architecture, count: int) -> tuple[bool, 
     if entry.recurrent_interval is not None:
         flags = read.header.keys.get(f"{read.prefix}attention.recurrent_layers")
         if flags is not None and flags.type is ValueType.ARRAY:
-            values = read.header.array(
-                flags.key, ValueType.BOOL, ValueType.INT32, ValueType.UINT32
-            )
+            values = read.header.array(flags.key, ValueType.BOOL, ValueType.INT32, ValueType.UINT32)
             return tuple(not value for value in (values or ())[:count])
         interval = read.count("full_attention_interval") or entry.recurrent_interval
         return tuple((i + 1) % interval == 0 for i in range(count))
@@ -220,9 +218,7 @@ def _cached(read: KeyReader, entry: Architecture, count: int) -> tuple[bool, ...
     """Which layers hold keys and values of their own."""
     held = entry.cached_layers or count
     held -= read.count("attention.shared_kv_layers", at_least=0) or 0
-    return tuple(
-        attends and i < held for i, attends in enumerate(_attending(read, entry, count))
-    )
+    return tuple(attends and i < held for i, attends in enumerate(_attending(read, entry, count)))
 
 
 def _latent(read: KeyReader, entry: Architecture) -> bool:
