@@ -183,6 +183,11 @@ def architecture_names() -> tuple[str, ...]:
     return tuple(tomllib.loads(_text())["architectures"])
 
 
+def llama_cpp_version() -> str:
+    """The llama-cpp-python whose sources the table was read from."""
+    return str(tomllib.loads(_text())["llama_cpp"])
+
+
 def _entry(name: str) -> dict[str, Any] | None:
     """One table of the file: parsing all of them takes longer than reading a header."""
     heading = f"\n[architectures.{name}]\n"
