@@ -345,7 +345,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--layers", type=int)
     parser.add_argument("--type", choices=sorted(FILE_TYPES), default="Q8_0")
     parser.add_argument("--size", type=parse_size, help="bytes of tensors: 512M, 4G …")
-    parser.add_argument("--vocabulary", type=int, default=512)
+    parser.add_argument("--vocabulary", type=int, help="tokens, by default 512 or fewer")
     parser.add_argument("--context", type=int, default=2048)
     parser.add_argument("--seed", type=int, default=0)
     options = vars(parser.parse_args(arguments))

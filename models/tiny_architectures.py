@@ -29,6 +29,8 @@ else:
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
+    from random_architectures import Dimension
+
     Value = bool | int | float | Sequence[bool] | Sequence[int]
 
 #: Heads of 32 values (a quantization block), embedding of two heads, fewest tokens of a vocabulary.
@@ -246,11 +248,16 @@ def architecture(name: str, shapes: Mapping[str, Sequence[int]]) -> Architecture
         geometry=replace(GEOMETRY, layers=DECIDED[name].layers),
         keys=keys_of(name),
         tensors=tuple(
-            Tensor(tensor.replace("*", "{layer}"), tuple(shape), role(tensor))
+            Tensor(tensor.replace("*", "{layer}"), tuple(map(_extent, shape)), role(tensor))
             for tensor, shape in shapes.items()
         ),
         pre_tokenizer="llama-bpe",
     )
+
+
+def _extent(number: int) -> Dimension | int:
+    """The vocabulary's size is no other extent; tables of other vocabularies can be written."""
+    return "vocabulary" if number == GEOMETRY.vocabulary else number
 
 
 _ROLES = (

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 import pytest
 
 from gguf_bytes import F32, U32, Array, gguf_bytes
@@ -16,11 +18,14 @@ from ggufext.header.architectures import (
 from ggufext.header.model import ModelFacts, model_facts
 from ggufext.header.reading import parse_header
 
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
 BOOL = 7
 
 
-def facts(name: str, keys: dict[str, object] | None = None, *, layers: int = 8) -> ModelFacts:
-    common: dict[str, object] = {
+def facts(name: str, keys: Mapping[str, object] | None = None, *, layers: int = 8) -> ModelFacts:
+    model: dict[str, object] = {
         "context_length": U32(4096),
         "block_count": U32(layers),
         "embedding_length": U32(1024),
@@ -28,11 +33,9 @@ def facts(name: str, keys: dict[str, object] | None = None, *, layers: int = 8) 
         "attention.head_count_kv": U32(4),
         "rope.freq_base": F32(50_000.0),
     }
-    model = {f"{name}.{key}": value for key, value in (common | (keys or {})).items()}
-    data = gguf_bytes(
-        keys={"general.architecture": name, **{k: v for k, v in model.items() if v is not None}},
-        tensors=[],
-    )
+    model |= keys or {}
+    written = {f"{name}.{key}": value for key, value in model.items() if value is not None}
+    data = gguf_bytes(keys={"general.architecture": name, **written}, tensors=[])
     return model_facts(parse_header(data, file_size=len(data)))
 
 

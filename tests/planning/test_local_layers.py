@@ -22,7 +22,7 @@ BASE_METHODS, SCALING_METHODS = (Method.GAMMA, Method.NTK), (Method.YARN, Method
 
 
 def model(**local: bool) -> ModelFacts:
-    return replace(LLAMA_2, layers=(replace(LOCAL, **local), GLOBAL))  # type: ignore[arg-type]
+    return replace(LLAMA_2, layers=(replace(LOCAL, **local), GLOBAL))
 
 
 def edits(made: Plan) -> dict[str, object]:

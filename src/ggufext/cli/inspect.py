@@ -131,6 +131,7 @@ def _layer(layer: LayerInFile) -> str:
         rotation = "no rotation"
     held = "no KV cache of its own"
     if layer.head_count_kv:
-        held = f"{layer.head_count_kv} KV heads of {layer.key_length} + {layer.value_length}"
+        heads = "head" if layer.head_count_kv == 1 else "heads"
+        held = f"{layer.head_count_kv} KV {heads} of {layer.key_length} + {layer.value_length}"
     moves = "moved by an extension" if layer.moves else "kept as trained"
     return f"{sees}, {rotation}, {moves}; {held}"

@@ -67,5 +67,5 @@ def _way_out(facts: ModelFacts, refused: Method) -> str:
         layers = [layer for layer in facts.layers if _reached(layer, method)]
         can_be_kept = method in _CHANGES_BASE and all(each.freq_base_can_be_kept for each in layers)
         if method is not refused and (not layers or can_be_kept):
-            return f"; --method {method.value} changes none of them"
+            return f"; --method {method.value} leaves them alone"
     return ""

@@ -414,6 +414,8 @@ def _edits(
 def _out_of_distribution(
     facts: ModelFacts, rotation: Rotation, target_length: int
 ) -> OutOfDistribution:
+    if moves_nothing(facts):
+        return OutOfDistribution(0, 0.0)
     excesses = [
         after * target_length / (native * facts.train_length)
         for native, after in zip(facts.inv_freq, rotation.inv_freq, strict=True)
@@ -478,7 +480,7 @@ def _about_layers(facts: ModelFacts, method: Method) -> list[ModelWarning]:
             ModelWarning(
                 "only_context_length",
                 "no layer that sees the whole context rotates: every method only raises "
-                "context_length",
+                "context_length, and γ says nothing about this model",
             )
         )
     elif facts.scales_attention and method in {Method.LINEAR, Method.YARN}:
