@@ -143,6 +143,7 @@ def test_where_only_local_layers_rotate_no_method_touches_the_rotation(
         ("mellum", {"local_rotation": LocalRotation.GLOBAL}, "no local layer would change"),
         ("gemma3n", {"cached_layers": None}, "layer 20 has no KV cache"),
         ("deepseek2", {"latent_cache": False}, "KV cache takes"),
+        ("deepseek2", {"scales_attention": False}, "is scaled by 1.29648, expected 1"),
         ("qwen35", {"recurrent_interval": None}, "layer 0 does not rotate"),
         ("gemma4", {"rotary_dim_per_layer": False}, "rotates 64 dimensions, expected 32"),
     ],

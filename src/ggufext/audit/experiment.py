@@ -7,6 +7,7 @@ and the logits of llama.cpp, before a rewrite, after it, and after its undo.
 from __future__ import annotations
 
 import hashlib
+import math
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -188,11 +189,24 @@ class _Experiment:
         for number in _changed_layers(self._native.rope_nodes, changed.rope_nodes):
             if not layers[number].moves:
                 yield f"layer {number} was to keep its rotation"
+        yield from self._of_attention(made, changed)
         moves = any(layer.moves for layer in layers)
         if _last_logits(changed) == _last_logits(self._native) and moves:
             yield "the logits of the last token stay as they were"
         if changed.logits != self._native.logits and not moves:
             yield "logits change although no layer was to move"
+
+    def _of_attention(self, made: Plan, changed: Observation) -> Iterator[str]:
+        """Scores of attention: as before, or multiplied where the table says so."""
+        expected = 1.0
+        if self._facts.scales_attention and made.freq_scale_factor != 1.0:
+            expected = (1.0 + 0.1 * math.log(made.freq_scale_factor)) ** 2
+        scales = zip(self._native.attention_scales, changed.attention_scales, strict=True)
+        for number, (before, after) in enumerate(scales):
+            if not math.isclose(after, expected * before, rel_tol=1e-5):
+                yield f"attention {number} is scaled by {after / before:g}, expected {expected:g}"
+        if not changed.attention_scales:
+            yield "no attention was seen"
 
     def _of_refusal(self, method: Method, refusal: PlanError, target: int) -> Iterator[str]:
         """A refusal for the sake of local layers is right where forcing it changes them."""

@@ -39,6 +39,7 @@ class _GraphReader:
     def __init__(self, ggml: Ggml) -> None:
         self.nodes: dict[tuple[int, str], RopeNode] = {}
         self.caches: dict[tuple[int, str], CacheTensor] = {}
+        self.attention_scales: dict[bytes, float] = {}
         self.failure: Exception | None = None
         self._ggml = ggml
         self._verified = False
@@ -56,8 +57,12 @@ class _GraphReader:
         if not self._verified:
             self._ggml.verify(tensor)
             self._verified = True
-        if self._ggml.op_name(tensor) == "ROPE":
+        operation = self._ggml.op_name(tensor)
+        if operation == "ROPE":
             self._read_rope(tensor)
+        if operation == "FLASH_ATTN_EXT" or tensor.name.startswith(b"kq_soft_max"):
+            (scale,) = struct.unpack("f", struct.pack("i", tensor.op_params[0]))
+            self.attention_scales[tensor.name] = scale
         if tensor.view_src:
             self._read_cache(tensor.view_src.contents)
 
@@ -189,6 +194,7 @@ def run(llama: Llama, request: dict[str, Any]) -> dict[str, Any]:
         "n_ctx": engine.n_ctx,
         "n_vocab": engine.n_vocab,
         "nodes": [asdict(graph.nodes[key]) for key in sorted(graph.nodes, key=_layer_and_q_first)],
+        "attention_scales": list(graph.attention_scales.values()),
         "cache_tensors": [asdict(graph.caches[key]) for key in sorted(graph.caches)],
         "logits": [base64.b64encode(each).decode() for each in logits],
     }

@@ -155,6 +155,8 @@ class Observation:
     n_vocab : int
     rope_nodes : tuple of RopeNode
         By layer, q before k; empty for a model that does not rotate.
+    attention_scales : tuple of float
+        What the products of queries and keys are multiplied by, layer after layer.
     cache_tensors : tuple of CacheTensor
     log : tuple of str
         Lines of llama.cpp.
@@ -166,6 +168,7 @@ class Observation:
     n_ctx: int
     n_vocab: int
     rope_nodes: tuple[RopeNode, ...]
+    attention_scales: tuple[float, ...]
     cache_tensors: tuple[CacheTensor, ...]
     log: tuple[str, ...]
     logits: tuple[bytes, ...]
@@ -281,6 +284,7 @@ def observe(
         n_ctx=reply["n_ctx"],
         n_vocab=reply["n_vocab"],
         rope_nodes=tuple(_rope_node(fields) for fields in reply["nodes"]),
+        attention_scales=tuple(reply["attention_scales"]),
         cache_tensors=tuple(CacheTensor(**fields) for fields in reply["cache_tensors"]),
         log=log,
         logits=tuple(base64.b64decode(each) for each in reply["logits"]),

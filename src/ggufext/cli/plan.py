@@ -44,7 +44,11 @@ if TYPE_CHECKING:
 @train_length_option
 @allow_lower_base_option
 @click.option("--vram", type=BYTES, help="Memory that must hold weights and KV cache: 12g.")
-@click.option("--force", is_flag=True, help="Plan a factor above 1024.")
+@click.option(
+    "--force",
+    is_flag=True,
+    help="Plan a factor above 1024, and methods that change sliding-window layers.",
+)
 @json_option
 def plan(
     path: Path,
