@@ -11,6 +11,7 @@ import math
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from ggufext.audit.conditions import conditions
 from ggufext.audit.expectation import differences, of_facts, of_plan
 from ggufext.audit.rope_nodes import ContextSettings, RopeMode, observe
 from ggufext.editing.inspection import facts_of
@@ -171,6 +172,9 @@ class _Experiment:
         rewrite(self._path, target_length=target, method=method)
         changed = self._observe()
         found = list(self._effect(made, changed))
+        (native,) = conditions(self._path, ["native"], target_length=target)
+        if self._observe(dict(native.kv_overrides)).logits != self._native.logits:
+            found.append("the condition `native` of the rewritten file is not the original")
         undo(self._path)
         if self._sha256() != self._hash:
             found.append("undo did not give the original bytes back")
