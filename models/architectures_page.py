@@ -114,6 +114,10 @@ def caveats(entry: Architecture) -> str:
             entry.cached_layers,
             f"layers from {entry.cached_layers} on share the KV cache of earlier ones",
         ),
+        (
+            entry.shared_kv_layers,
+            "the last `attention.shared_kv_layers` layers share the KV cache of earlier ones",
+        ),
         (entry.recurrent_interval, "other layers are recurrent: no positions, no KV cache"),
         (
             entry.layout is Layout.SECTIONS,

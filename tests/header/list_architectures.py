@@ -80,6 +80,7 @@ FACTS: dict[str, dict[str, str | int | float | bool]] = {
         "local_rotation": "own_base",
         "local_freq_base": 10000.0,
         "rotary_dim_per_layer": True,
+        "shared_kv_layers": True,
     },
     "plamo3": {"local_rotation": "own_base", "local_freq_base": 10000.0, "local_pattern": 8},
     "mimo2": {"local_rotation": "own_base", "local_freq_base": 10000.0},

@@ -206,6 +206,39 @@ def test_layers_that_predict_further_tokens_do_not_count() -> None:
 
 
 @pytest.mark.parametrize(
+    ("name", "keys", "field"),
+    [
+        ("glm4moe", {"nextn_predict_layers": U32(8)}, "nextn_predict_layers"),
+        ("hunyuan-dense", {"rope.scaling.alpha": F32(1e30)}, "rope.scaling.alpha"),
+        (
+            "qwen35",
+            {"attention.recurrent_layers": Array(BOOL, [True])},
+            "attention.recurrent_layers",
+        ),
+        (
+            "gemma2",
+            {**WINDOW, "rope.dimension_count_swa": U32(15)},
+            "rope.dimension_count_swa",
+        ),
+        (
+            "gemma4",
+            {
+                **WINDOW,
+                "attention.sliding_window_pattern": Array(BOOL, [True, False] * 4),
+                "attention.key_length_swa": U32(64),
+            },
+            "attention.key_length_swa",
+        ),
+    ],
+)
+def test_nonsense_about_layers_is_named(name: str, keys: dict[str, object], field: str) -> None:
+    with pytest.raises(HeaderError) as caught:
+        facts(name, keys)
+    assert caught.value.code == "nonsense_value"
+    assert caught.value.field == f"{name}.{field}"
+
+
+@pytest.mark.parametrize(
     ("sections", "layout"),
     [
         (None, Layout.INTERLEAVED),

@@ -131,6 +131,8 @@ class Architecture:
         Local and global layers each have their own; else the first layer's holds for all.
     recurrent_interval : int or None
         Every n-th layer attends where the file does not say; the others are recurrent.
+    shared_kv_layers : bool
+        The last attention.shared_kv_layers layers use the KV cache of earlier ones.
     cached_layers : int or None
         Layers from this one on use the KV cache of earlier ones.
     """
@@ -160,6 +162,7 @@ class Architecture:
     dense_layers_rotate: bool = False
     rotary_dim_per_layer: bool = False
     recurrent_interval: int | None = None
+    shared_kv_layers: bool = False
     cached_layers: int | None = None
 
 

@@ -80,7 +80,7 @@ class KeyReader:
             self.nonsense(suffix, f"{layers} whole numbers, one a layer")
         return numbers
 
-    def per_pair(self, suffix: str) -> tuple[int, ...]:
+    def numbers(self, suffix: str) -> tuple[int, ...]:
         """Whole numbers of an array; empty when there is none."""
         values = self.header.array(self.prefix + suffix, ValueType.INT32, ValueType.UINT32)
         return tuple(int(value) for value in values or ())

@@ -98,6 +98,12 @@ def layer_facts(
         value=read.count("attention.value_length_swa") or sizes.value,
         rotary=read.count("rope.dimension_count_swa") or sizes.rotary,
     )
+    if any(local) and (local_sizes.rotary % 2 or local_sizes.rotary > local_sizes.key):
+        sources = ("rope.dimension_count_swa", "attention.key_length_swa")
+        read.nonsense(
+            next(suffix for suffix in sources if read.prefix + suffix in read.header.keys),
+            f"an even number of rotated dimensions, at most {local_sizes.key} a head",
+        )
     first = local_sizes if local and local[0] else sizes
     facts = []
     for layer in range(count):
@@ -207,7 +213,10 @@ def _attending(read: KeyReader, entry: Architecture, count: int) -> tuple[bool, 
         flags = read.header.keys.get(f"{read.prefix}attention.recurrent_layers")
         if flags is not None and flags.type is ValueType.ARRAY:
             values = read.header.array(flags.key, ValueType.BOOL, ValueType.INT32, ValueType.UINT32)
-            return tuple(not value for value in (values or ())[:count])
+            attends = tuple(not value for value in (values or ())[:count])
+            if len(attends) < count:
+                read.nonsense("attention.recurrent_layers", f"{count} values, one a layer")
+            return attends
         interval = read.count("full_attention_interval") or entry.recurrent_interval
         return tuple((i + 1) % interval == 0 for i in range(count))
     heads = read.per_layer("attention.head_count_kv", count)
@@ -217,7 +226,8 @@ def _attending(read: KeyReader, entry: Architecture, count: int) -> tuple[bool, 
 def _cached(read: KeyReader, entry: Architecture, count: int) -> tuple[bool, ...]:
     """Which layers hold keys and values of their own."""
     held = entry.cached_layers or count
-    held -= read.count("attention.shared_kv_layers", at_least=0) or 0
+    if entry.shared_kv_layers:
+        held -= read.count("attention.shared_kv_layers", at_least=0) or 0
     return tuple(attends and i < held for i, attends in enumerate(_attending(read, entry, count)))
 
 

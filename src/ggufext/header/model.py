@@ -32,6 +32,9 @@ _NOT_A_MODEL = {
 #: Largest rotary_dim and head size taken for real.
 _LARGEST_DIMENSION = 65_536
 
+#: Largest product of rope.scaling.alpha taken for real; llama.cpp computes with 32-bit floats.
+_LARGEST_ALPHA_MULTIPLIER = 1e15
+
 
 @dataclass(frozen=True, slots=True)
 class TrainLength:
@@ -149,7 +152,10 @@ def model_facts(header: Header, *, train_length: int | None = None) -> ModelFact
     context_length = read.required("context_length")
     # Layers that only predict further tokens (MTP) are no part of the usual graph.
     layer_count = read.required("block_count")
-    layer_count -= read.count("nextn_predict_layers", at_least=0) or 0
+    further = read.count("nextn_predict_layers", at_least=0) or 0
+    if further >= layer_count:
+        read.nonsense("nextn_predict_layers", f"fewer than the {layer_count} layers of the model")
+    layer_count -= further
     embedding = read.required("embedding_length")
     heads = read.per_layer("attention.head_count", layer_count)
     if heads is None:
@@ -315,12 +321,15 @@ def _freq_base_multiplier(read: KeyReader, entry: Architecture, head_dim: int) -
     alpha = read.factor("rope.scaling.alpha") if entry.base_grows_with_alpha else None
     if not alpha or head_dim <= 2:
         return 1.0
-    return math.pow(alpha, head_dim / (head_dim - 2))
+    multiplier = math.pow(alpha, head_dim / (head_dim - 2))
+    if multiplier > _LARGEST_ALPHA_MULTIPLIER:
+        read.nonsense("rope.scaling.alpha", "a number that leaves the base a 32-bit float")
+    return multiplier
 
 
 def _layout(read: KeyReader, entry: Architecture) -> Layout:
     if entry.sections_when_present:
-        sections = read.per_pair("rope.dimension_sections")
+        sections = read.numbers("rope.dimension_sections")
         # Two numbers above 0 switch them on (llama_hparams::use_mrope).
         if len(sections) > 1 and min(sections[:2]) > 0:
             return Layout.SECTIONS

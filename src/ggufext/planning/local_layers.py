@@ -1,10 +1,11 @@
-"""Sliding-window layers keep the rotation they were trained with, or the plan is refused."""
+"""Layers that an extension is not meant for: they keep their rotation, or it is refused."""
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from ggufext.errors import PlanError
+from ggufext.errors import ModelWarning, PlanError
+from ggufext.header.architectures import Layout
 from ggufext.planning.methods import Method
 
 if TYPE_CHECKING:
@@ -54,6 +55,36 @@ def local_freq_base(facts: ModelFacts, method: Method, *, force: bool) -> float 
         f"llama.cpp cannot keep them apart for {facts.architecture}{_way_out(facts, method)}; "
         "--force accepts it",
     )
+
+
+def peculiarities(facts: ModelFacts, method: Method) -> list[ModelWarning]:
+    """What is special about the layers of a model that is extended."""
+    found: list[ModelWarning] = []
+    if moves_nothing(facts):
+        found.append(
+            ModelWarning(
+                "only_context_length",
+                "no layer that sees the whole context rotates: every method only raises "
+                "context_length, and γ says nothing about this model",
+            )
+        )
+    elif facts.scales_attention and method in {Method.LINEAR, Method.YARN}:
+        found.append(
+            ModelWarning(
+                "attention_scaled",
+                f"llama.cpp multiplies every score of attention of {facts.architecture} by "
+                f"(1 + 0.1 ln factor)² with {method.value}, the parts that are not rotated too",
+            )
+        )
+    if facts.layout is Layout.SECTIONS:
+        found.append(
+            ModelWarning(
+                "vision_positions",
+                "positions of images are rotated by the same frequencies; what an extension does "
+                "to them is not measured here",
+            )
+        )
+    return found
 
 
 def _reached(layer: LayerFacts, method: Method) -> bool:

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from ggufext.errors import ModelWarning, PlanError
-from ggufext.header.architectures import Layout, Support
+from ggufext.header.architectures import Support
 from ggufext.header.header import ValueType
 from ggufext.header.model import TrainLength
 from ggufext.planning import methods
@@ -21,7 +21,7 @@ from ggufext.planning.gamma import (
     verdict,
 )
 from ggufext.planning.kv_cache import CacheType, KvCacheBytes, kv_cache_bytes
-from ggufext.planning.local_layers import local_freq_base, moves_nothing
+from ggufext.planning.local_layers import local_freq_base, moves_nothing, peculiarities
 from ggufext.planning.methods import Method, Rotation
 
 if TYPE_CHECKING:
@@ -449,7 +449,7 @@ def _warnings(
         return tuple(found)
     if not edits:
         warn("changes_nothing", "the file already holds these values: nothing would be written")
-    found.extend(_about_layers(facts, method))
+    found.extend(peculiarities(facts, method))
     warn("gamma_rule_not_validated", GAMMA_RULE_STATUS)
     if factor > FACTOR_NEEDS_FINETUNE:
         warn(
@@ -470,36 +470,6 @@ def _warnings(
             "retrieval tends to fail at every length",
         )
     return tuple(found)
-
-
-def _about_layers(facts: ModelFacts, method: Method) -> list[ModelWarning]:
-    """What is special about the layers of this model."""
-    found: list[ModelWarning] = []
-    if moves_nothing(facts):
-        found.append(
-            ModelWarning(
-                "only_context_length",
-                "no layer that sees the whole context rotates: every method only raises "
-                "context_length, and γ says nothing about this model",
-            )
-        )
-    elif facts.scales_attention and method in {Method.LINEAR, Method.YARN}:
-        found.append(
-            ModelWarning(
-                "attention_scaled",
-                f"llama.cpp multiplies every score of attention of {facts.architecture} by "
-                f"(1 + 0.1 ln factor)² with {method.value}, the parts that are not rotated too",
-            )
-        )
-    if facts.layout is Layout.SECTIONS:
-        found.append(
-            ModelWarning(
-                "vision_positions",
-                "positions of images are rotated by the same frequencies; what an extension does "
-                "to them is not measured here",
-            )
-        )
-    return found
 
 
 def _as_float32(value: float) -> float:
