@@ -13,10 +13,14 @@ __version__ = "0.1.0"
 
 if TYPE_CHECKING:
     from ggufext.api import (
+        Engine,
         LocalSettings,
         Method,
         PasskeyRequest,
+        ServerSettings,
         check,
+        diff,
+        emit,
         inspect,
         model_facts,
         plan,
@@ -28,11 +32,15 @@ if TYPE_CHECKING:
     )
 
 __all__ = [
+    "Engine",
     "LocalSettings",
     "Method",
     "PasskeyRequest",
+    "ServerSettings",
     "__version__",
     "check",
+    "diff",
+    "emit",
     "inspect",
     "model_facts",
     "plan",

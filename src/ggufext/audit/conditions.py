@@ -11,7 +11,7 @@ from ggufext.audit.expectation import Expected, of_facts, of_plan
 from ggufext.editing.files import FileSystem
 from ggufext.editing.opening import open_model
 from ggufext.errors import ModelWarning, PlanError
-from ggufext.header.model import DEFAULT_FREQ_BASE, model_facts
+from ggufext.header.model import DEFAULT_FREQ_BASE
 from ggufext.planning.methods import Method
 from ggufext.planning.plan import plan
 
@@ -77,8 +77,8 @@ def conditions(
     with open_model(FileSystem(), path, writing=False) as model:
         now, original = model.header, model.original
         edited = model.history is not None
-    found = model_facts(now)
-    facts = model_facts(original, train_length=train_length)
+        found = model.facts()
+        facts = model.original_facts(train_length=train_length)
 
     def resolve(name: str) -> Condition:
         if name == "file":

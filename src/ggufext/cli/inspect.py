@@ -2,29 +2,26 @@
 
 from __future__ import annotations
 
-import sys
+from functools import partial
 from itertools import groupby
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import click
 
-from ggufext.cli.options import json_option, paths_argument
-from ggufext.cli.output import (
-    binary_size,
-    error_as_json,
-    show_error,
-    show_json,
-    show_warnings,
-    tokens,
-)
+from ggufext.cli.model_table import show_place
+from ggufext.cli.models import found_model
+from ggufext.cli.options import ModelName, json_option, model_files
+from ggufext.cli.output import binary_size, show_json, show_warnings, tokens
+from ggufext.cli.several import Work, handle_files
 from ggufext.editing.inspection import Inspection
-from ggufext.editing.inspection import inspect as inspect_file
-from ggufext.errors import GgufextError, printable
+from ggufext.editing.inspection import inspect as inspect_model
+from ggufext.errors import printable
 from ggufext.header.architectures import Support
+from ggufext.locating.places import ModelPlace, known_places, place_of
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
-    from pathlib import Path
 
     from ggufext.editing.inspection import LayerInFile
 
@@ -36,52 +33,94 @@ _SUPPORT = {
 
 
 @click.command(short_help="Say what models are and what looks wrong.")
-@paths_argument
+@click.argument(
+    "paths", metavar="[FILE|FOLDER]...", nargs=-1, type=ModelName(), callback=model_files
+)
 @click.option("--layers", is_flag=True, help="Say of each layer how it rotates and what it holds.")
 @json_option
-def inspect(paths: tuple[Path, ...], layers: bool, as_json: bool) -> None:
+def inspect(paths: tuple[Path | str, ...], layers: bool, as_json: bool) -> None:
     """Say what models are, how they rotate, what they cost and what looks wrong.
 
-    Nothing is written.
+    A FILE may be a path, ollama:NAME, an address (https://…) or hf://owner/repo/file.gguf. Of a
+    FOLDER all models in it are listed; without a name, those of Ollama, the Hugging Face cache,
+    LM Studio and llama.cpp. Nothing is written.
     """
-    results: list[object] = []
-    failed = False
-    for path in paths:
-        try:
-            inspection = inspect_file(path)
-        except GgufextError as error:
-            failed = True
-            results.append({"path": path, **error_as_json(error)})
-            if len(paths) == 1:
-                raise
-            show_error(error, as_json=False)
-            continue
-        results.append(inspection)
-        if not as_json:
-            for line in _lines(inspection, layers=layers):
-                click.echo(line)
-            show_warnings(inspection.warnings, path)
+    if not paths:
+        _show_known_places(as_json=as_json)
+        return
+    work = Work(
+        do=_found,
+        as_json=lambda _path, found: found,
+        show=partial(_show, layers=layers),
+        columns=("architecture", "context", "base", "weights", "bytes", "first edit by"),
+        cells=_cells,
+    )
+    handle_files(paths, work, as_json=as_json)
+
+
+def _found(path: Path | str) -> Inspection | ModelPlace:
+    model = found_model(path)
+    if isinstance(model, Path) and model.is_dir():
+        return place_of(model)
+    return inspect_model(model)
+
+
+def _show_known_places(*, as_json: bool) -> None:
+    places = known_places()
     if as_json:
-        show_json(results[0] if len(paths) == 1 else {"files": results})
-    if failed:
-        sys.exit(1)
+        show_json({"places": places})
+        return
+    for place in places:
+        show_place(place)
+    if not places:
+        click.echo(
+            "no models of Ollama, the Hugging Face cache, LM Studio or llama.cpp here; name a "
+            "file or a folder"
+        )
+
+
+def _show(path: Path | str, found: Inspection | ModelPlace, *, layers: bool) -> None:
+    if isinstance(found, ModelPlace):
+        show_place(found)
+        return
+    name = f"{path} ({found.path})" if str(path) != str(found.path) else str(path)
+    click.echo(click.style(printable(name), bold=True))
+    for line in _lines(found, layers=layers):
+        click.echo(line)
+    show_warnings(found.warnings, found.path)
+
+
+def _cells(found: Inspection | ModelPlace) -> tuple[str, ...]:
+    if isinstance(found, ModelPlace):
+        size = sum(model.size for model in found.models)
+        return (f"{len(found.models):,} models", "", "", "", f"{size:,}", "")
+    return (
+        printable(found.architecture, 64),
+        tokens(found.train_length.value) if found.train_length else "",
+        f"{found.rope.freq_base:,.10g}" if found.rope else "",
+        found.quantization or "",
+        f"{found.size:,}",
+        found.likely_strategy.value if found.likely_strategy else "",
+    )
 
 
 def _lines(found: Inspection, *, layers: bool) -> Iterator[str]:
-    yield click.style(printable(str(found.path)), bold=True)
-
     def row(name: str, value: str) -> str:
         return f"  {name:<18} {value}"
 
     yield row("architecture", f"{printable(found.architecture, 64)} ({_SUPPORT[found.support]})")
+    if found.shards:
+        first, last = found.shards[0].path.name, found.shards[-1].path.name
+        yield row("parts", f"{len(found.shards)}: {printable(first)} to {printable(last)}")
     yield row(
-        "file",
+        "file" if not found.shards else "files",
         f"{binary_size(found.size)}, {found.tensor_count:,} tensors, {found.key_count:,} keys, "
         f"{found.quantization or 'no'} weights",
     )
     if found.train_length is not None:
         yield row(
-            "context length", f"{tokens(found.train_length.value)} ({found.train_length.source})"
+            "context length",
+            f"{tokens(found.train_length.value)} ({printable(found.train_length.source, 80)})",
         )
     if found.rope is not None:
         scaling = found.rope.scaling
@@ -103,7 +142,8 @@ def _lines(found: Inspection, *, layers: bool) -> Iterator[str]:
     if layers and found.layers is not None:
         for name, what in _layers(found.layers):
             yield row(name, what)
-    yield row("editing", f"first edit by {found.likely_strategy.value}")
+    if found.likely_strategy is not None:
+        yield row("editing", f"first edit by {found.likely_strategy.value}")
     if found.history is not None:
         yield row(
             "extended",

@@ -194,6 +194,17 @@ def undo_patch(header: Header, header_bytes: bytes, history: History) -> Patch:
     JournalError
         ``history_mismatch``: the record belongs to another file, or the file was changed since.
     """
+    return _undone(header, header_bytes, history)[0]
+
+
+def original_header(header: Header, header_bytes: bytes, history: History) -> Header:
+    """The header of the original file, for planning again; raises as `undo_patch` does."""
+    patch, restored = _undone(header, header_bytes, history)
+    return parse_header(restored, file_size=patch.size_after, path=header.path)
+
+
+def _undone(header: Header, header_bytes: bytes, history: History) -> tuple[Patch, bytes]:
+    """The patch of an undo, and the header's bytes after it."""
 
     def mismatch(what: str) -> JournalError:
         return JournalError(
@@ -221,13 +232,7 @@ def undo_patch(header: Header, header_bytes: bytes, history: History) -> Patch:
         or hashlib.sha256(restored).hexdigest() != history.header_sha256
     ):
         raise mismatch("the header was changed since")
-    return patch
-
-
-def original_header(header: Header, header_bytes: bytes, history: History) -> Header:
-    """The header of the original file, for planning again; raises as `undo_patch` does."""
-    patch = undo_patch(header, header_bytes, history)
-    return parse_header(patch.applied(header_bytes), file_size=patch.size_after, path=header.path)
+    return patch, restored
 
 
 def _text(value: object) -> str:

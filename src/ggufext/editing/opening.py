@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import os
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
@@ -10,7 +11,9 @@ from typing import TYPE_CHECKING
 from ggufext.editing import guards, history
 from ggufext.editing import journal as journals
 from ggufext.errors import EditError, GgufextError, HeaderError
+from ggufext.header.model import model_facts
 from ggufext.header.reading import parse_header, read_header_from
+from ggufext.header.shards import first_shard, later_shards
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -19,6 +22,7 @@ if TYPE_CHECKING:
     from ggufext.editing.files import FileSystem
     from ggufext.editing.history import History
     from ggufext.header.header import Header
+    from ggufext.header.model import ModelFacts
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,6 +32,7 @@ class OpenModel:
     Attributes
     ----------
     path : Path
+        Of a split model the first part.
     descriptor : int
     header : Header
     header_bytes : bytes
@@ -48,6 +53,20 @@ class OpenModel:
     original: Header
     exclusive: bool
 
+    def later_shards(self) -> tuple[Header, ...]:
+        """Headers of a split model's other parts; see `ggufext.header.shards.later_shards`."""
+        return later_shards(self.header)
+
+    def facts(self) -> ModelFacts:
+        """Facts of the model in the file as it is; raises as `model_facts` does."""
+        return model_facts(self.header, later_shards=self.later_shards())
+
+    def original_facts(self, *, train_length: int | None = None) -> ModelFacts:
+        """Facts of the original model, before edits of ours; raises as `model_facts` does."""
+        return model_facts(
+            self.original, train_length=train_length, later_shards=self.later_shards()
+        )
+
 
 @contextmanager
 def open_model(
@@ -57,6 +76,8 @@ def open_model(
 
     Parameters
     ----------
+    path : Path
+        A later part of a split model stands for the first.
     writing : bool
         Lock the file and take a lease; nobody else may have it open.
     force : bool
@@ -69,6 +90,7 @@ def open_model(
     HeaderError
         ``interrupted_edit`` and every fault of the header.
     """
+    path = first_shard(path)
     if writing:
         guards.check_writable(path)
     with exclusively(files, path, writing=writing, force=force) as (descriptor, exclusive):
@@ -121,7 +143,7 @@ def exclusively(
     Raises
     ------
     EditError
-        ``in_use``.
+        ``in_use``, ``changed_meanwhile``.
     """
     if not writing:
         descriptor = files.open_for_reading(path)
@@ -137,6 +159,12 @@ def exclusively(
                 code="in_use",
                 path=path,
                 message="is being edited by another run of ggufext; wait for it",
+            )
+        if not os.path.samestat(os.fstat(descriptor), path.stat()):
+            raise EditError(
+                code="changed_meanwhile",
+                path=path,
+                message="was replaced by another file while it was opened; try again",
             )
         with files.lease(descriptor) as refusal:
             if refusal == errno.EAGAIN and not force:

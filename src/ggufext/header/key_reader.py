@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from typing import TYPE_CHECKING, NoReturn
 
-from ggufext.errors import HeaderError
+from ggufext.errors import HeaderError, printable
 from ggufext.header.header import ValueType
 
 if TYPE_CHECKING:
@@ -27,7 +27,7 @@ class KeyReader:
             field=key,
             offset=self.header.keys[key].start,
             path=self.header.path,
-            message=f"is {self.header.value(key)!r}; expected {expected}; "
+            message=f"is {printable(repr(self.header.value(key)), 80)}; expected {expected}; "
             "convert the model again, or correct the key with gguf-set-metadata",
         )
 

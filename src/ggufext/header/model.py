@@ -29,11 +29,22 @@ _NOT_A_MODEL = {
     "vocab": "a vocabulary",
 }
 
+#: Keys that only such files have, where they are too old to have general.type or have it not.
+_KEYS_OF_OTHERS = {
+    "adapter.type": _NOT_A_MODEL["adapter"],
+    "imatrix.chunk_count": _NOT_A_MODEL["imatrix"],
+    "controlvector.model_hint": "a control vector; extend the model it steers",
+    "controlvector.layer_count": "a control vector; extend the model it steers",
+}
+
 #: Largest rotary_dim and head size taken for real.
 _LARGEST_DIMENSION = 65_536
 
 #: Largest product of rope.scaling.alpha taken for real; llama.cpp computes with 32-bit floats.
 _LARGEST_ALPHA_MULTIPLIER = 1e15
+
+#: llama.cpp holds no more layers (LLAMA_MAX_LAYERS, llama-hparams.h).
+_MOST_LAYERS = 512
 
 
 @dataclass(frozen=True, slots=True)
@@ -103,7 +114,8 @@ class ModelFacts:
         Whether the file has a rope.scaling.factor or rope.scale_linear key.
     layers : tuple of LayerFacts
     metadata : tuple of (str, Value or None)
-        The keys that a plan may edit, with today's values (None: absent).
+        The keys that a plan may edit, with today's values (None: absent). Empty for facts that
+        do not come from a GGUF file.
     freq_base_multiplier : float
         What llama.cpp multiplies rope.freq_base by: `freq_base` is the product.
     scales_attention : bool
@@ -127,7 +139,9 @@ class ModelFacts:
     scales_attention: bool = False
 
 
-def model_facts(header: Header, *, train_length: int | None = None) -> ModelFacts:
+def model_facts(
+    header: Header, *, train_length: int | None = None, later_shards: tuple[Header, ...] = ()
+) -> ModelFacts:
     """Facts of the model that a header describes.
 
     Parameters
@@ -136,6 +150,8 @@ def model_facts(header: Header, *, train_length: int | None = None) -> ModelFact
         The header as converted, without an extension of ours.
     train_length : int, optional
         The real training length in tokens, where context_length is known to say something else.
+    later_shards : tuple of Header
+        Of a split model's other parts (`ggufext.header.shards.later_shards`), which hold tensors.
 
     Raises
     ------
@@ -152,6 +168,8 @@ def model_facts(header: Header, *, train_length: int | None = None) -> ModelFact
     context_length = read.required("context_length")
     # Layers that only predict further tokens (MTP) are no part of the usual graph.
     layer_count = read.required("block_count")
+    if layer_count > _MOST_LAYERS:
+        read.nonsense("block_count", f"at most {_MOST_LAYERS} layers, as in llama.cpp")
     further = read.count("nextn_predict_layers", at_least=0) or 0
     if further >= layer_count:
         read.nonsense("nextn_predict_layers", f"fewer than the {layer_count} layers of the model")
@@ -163,14 +181,19 @@ def model_facts(header: Header, *, train_length: int | None = None) -> ModelFact
     if max(heads) == 0:
         read.nonsense("attention.head_count", "at least one head")
     _refuse_without_rotation(read, entry, layer_count)
+    if max(heads) > embedding:
+        read.nonsense("attention.head_count", f"at most embedding_length, which is {embedding}")
     sizes = _head_sizes(read, default=embedding // max(heads))
     multiplier = _freq_base_multiplier(read, entry, sizes.key)
     freq_base = multiplier * (read.positive("rope.freq_base", above=1.0) or DEFAULT_FREQ_BASE)
+    heads_kv = read.per_layer("attention.head_count_kv", layer_count) or heads
+    if max(heads_kv) > max(heads):
+        read.nonsense("attention.head_count_kv", f"at most the {max(heads)} heads of queries")
     layers = layer_facts(
         read,
         entry,
         freq_base=freq_base,
-        heads_kv=read.per_layer("attention.head_count_kv", layer_count) or heads,
+        heads_kv=heads_kv,
         sizes=sizes,
     )
     # That of the layers that an extension moves; where it moves none, of any that rotates.
@@ -178,7 +201,7 @@ def model_facts(header: Header, *, train_length: int | None = None) -> ModelFact
         layer for layer in layers if layer.rotates
     ]
     rotary_dim = (rotating[0].rotary_dim if rotating else None) or sizes.rotary
-    scaling = _scaling(read)
+    scaling = _scaling(read, (header, *later_shards))
     return ModelFacts(
         architecture=name,
         support=entry.support,
@@ -220,10 +243,13 @@ def architecture_name(header: Header) -> str:
     ------
     HeaderError
         ``missing_key`` or ``wrong_type``.
+    PlanError
+        ``not_a_language_model`` for files that have none because they hold no model.
     """
     key = "general.architecture"
     name = header.string(key)
     if not name:
+        _refuse_other_files(header)
         raise HeaderError(
             code="missing_key",
             field=key,
@@ -233,26 +259,40 @@ def architecture_name(header: Header) -> str:
     return name
 
 
-def quantization(header: Header) -> str | None:
-    """The tensor type that holds most of the file's weights, ``"Q4_K"`` for example."""
+def quantization(*shards: Header) -> str | None:
+    """The tensor type that holds most of a model's weights, ``"Q4_K"`` for example.
+
+    Parameters
+    ----------
+    *shards : Header
+        Of every file of the model.
+    """
     sizes: dict[str, int] = {}
-    for tensor in header.tensors:
+    for tensor in (tensor for shard in shards for tensor in shard.tensors):
         sizes[tensor.type] = sizes.get(tensor.type, 0) + tensor.size
     return max(sizes, key=lambda name: sizes[name]) if sizes else None
+
+
+def _refuse_other_files(header: Header) -> None:
+    found = _NOT_A_MODEL.get(header.string("general.type") or "")
+    field = "general.type"
+    if found is None:
+        field = next((key for key in _KEYS_OF_OTHERS if key in header.keys), "")
+        found = _KEYS_OF_OTHERS.get(field)
+    if found is not None:
+        raise PlanError(
+            code="not_a_language_model",
+            field=field,
+            path=header.path,
+            message=f"this file is {found}",
+        )
 
 
 def _refuse_what_cannot_be_extended(header: Header, entry: Architecture) -> None:
     def refuse(code: str, message: str) -> NoReturn:
         raise PlanError(code=code, field="general.architecture", path=header.path, message=message)
 
-    general_type = header.string("general.type")
-    if general_type in _NOT_A_MODEL:
-        raise PlanError(
-            code="not_a_language_model",
-            field="general.type",
-            path=header.path,
-            message=f"this file is {_NOT_A_MODEL[general_type]}",
-        )
+    _refuse_other_files(header)
     if entry.kind == "draft":
         refuse(
             "not_a_language_model",
@@ -262,8 +302,8 @@ def _refuse_what_cannot_be_extended(header: Header, entry: Architecture) -> None
         kind = entry.kind.replace("_", "-")
         refuse(
             "not_a_language_model",
-            f"{entry.name} is an architecture of {kind} models, which generate no text; there is "
-            "no context to extend that this program could judge",
+            f"{entry.name} is an architecture of {kind} models; this program extends models that "
+            "continue a text, and could not judge others",
         )
     if entry.positions is Positions.LEARNED:
         refuse(
@@ -313,7 +353,8 @@ def _head_sizes(read: KeyReader, *, default: int) -> HeadSizes:
     if rotary % 2 or not 2 <= rotary <= min(key, _LARGEST_DIMENSION):
         sources = ("rope.dimension_count", "attention.key_length", "embedding_length")
         source = next(suffix for suffix in sources if read.prefix + suffix in read.header.keys)
-        read.nonsense(source, f"an even number of rotated dimensions, at most {key} a head")
+        most = min(key, _LARGEST_DIMENSION)
+        read.nonsense(source, f"an even number of rotated dimensions, at most {most} a head")
     return HeadSizes(key, read.count("attention.value_length") or default, rotary)
 
 
@@ -336,14 +377,14 @@ def _layout(read: KeyReader, entry: Architecture) -> Layout:
     return entry.layout
 
 
-def _scaling(read: KeyReader) -> Scaling:
+def _scaling(read: KeyReader, shards: tuple[Header, ...]) -> Scaling:
     kind = read.header.string(f"{read.prefix}rope.scaling.type")
     if kind is not None and kind not in {"none", "linear", "yarn", "longrope"}:
         read.nonsense("rope.scaling.type", "none, linear, yarn or longrope")
     factor = read.factor("rope.scaling.factor")
     if factor is None:
         factor = read.factor("rope.scale_linear")
-    names = {tensor.name for tensor in read.header.tensors}
+    names = {tensor.name for shard in shards for tensor in shard.tensors}
     return Scaling(
         # llama.cpp takes an absent type for linear and an absent or zero factor for 1.
         type="linear" if kind is None else kind,

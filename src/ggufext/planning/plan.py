@@ -213,7 +213,9 @@ def plan(
 
     gammas = _gammas(facts, method, target_length, rotation.freq_base, gamma)
     judged = verdict(gammas.effective, factor)
-    edits = _edits(facts, method, rotation, target_length, swa_base) if extends else ()
+    # Facts without keys come from a configuration, which has nothing of GGUF to edit.
+    written = extends and bool(facts.metadata)
+    edits = _edits(facts, method, rotation, target_length, swa_base) if written else ()
     return Plan(
         architecture=facts.architecture,
         method=method,
@@ -447,7 +449,7 @@ def _warnings(
         )
     if judged is Verdict.NO_EXTENSION_NEEDED:
         return tuple(found)
-    if not edits:
+    if facts.metadata and not edits:
         warn("changes_nothing", "the file already holds these values: nothing would be written")
     found.extend(peculiarities(facts, method))
     warn("gamma_rule_not_validated", GAMMA_RULE_STATUS)
