@@ -219,7 +219,7 @@ def _metadata(
     keys: dict[str, MetadataValue] = {
         "general.architecture": entry.name,
         "general.type": "model",
-        "general.name": "random weights",  # llama.cpp looks for some names (phi3, jina)
+        "general.name": f"random {entry.name}",
     }
     for key in entry.keys:
         value = key.value

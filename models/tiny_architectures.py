@@ -31,7 +31,7 @@ if TYPE_CHECKING:
 
     from random_architectures import Dimension
 
-    Value = bool | int | float | Sequence[bool] | Sequence[int]
+    Value = bool | int | float | str | Sequence[bool] | Sequence[int]
 
 #: Heads of 32 values (a quantization block), embedding of two heads, fewest tokens of a vocabulary.
 GEOMETRY = replace(SMALL, embedding=64, heads=2, kv_heads=1, feed_forward=64, vocabulary=288)
@@ -119,7 +119,11 @@ DECIDED: Mapping[str, Tiny] = {
     "gemma": PLAIN,
     "mistral3": PLAIN,
     "phi2": PLAIN,
-    "phi3": Tiny(optional=("blk.*.attn_qkv.weight",)),
+    "phi3": Tiny(
+        # llama.cpp looks for tokens of Phi-3 where the name says so.
+        keys={".general.name": "random weights"},
+        optional=("blk.*.attn_qkv.weight",),
+    ),
     "falcon": PLAIN,
     "stablelm": PLAIN,
     "starcoder2": PLAIN,

@@ -11,8 +11,7 @@ from ggufext.planning.methods import Method
 if TYPE_CHECKING:
     from ggufext.header.layers import LayerFacts
     from ggufext.header.model import ModelFacts
-
-_CHANGES_BASE = {Method.GAMMA, Method.NTK}
+    from ggufext.planning.methods import Rotation
 
 
 def moves_nothing(facts: ModelFacts) -> bool:
@@ -20,13 +19,14 @@ def moves_nothing(facts: ModelFacts) -> bool:
     return not any(layer.moves for layer in facts.layers)
 
 
-def local_freq_base(facts: ModelFacts, method: Method, *, force: bool) -> float | None:
+def local_freq_base(facts: ModelFacts, rotation: Rotation, *, force: bool) -> float | None:
     """Value of rope.freq_base_swa that keeps the local layers as they were trained.
 
     Parameters
     ----------
     facts : ModelFacts
-    method : Method
+    rotation : Rotation
+        Of the layers that the extension is meant for.
     force : bool
         Accept that local layers change.
 
@@ -40,20 +40,33 @@ def local_freq_base(facts: ModelFacts, method: Method, *, force: bool) -> float 
     PlanError
         ``local_layers_would_change``.
     """
-    reached = tuple(layer for layer in facts.layers if _reached(layer, method))
-    if not reached:
+    local = tuple(layer for layer in facts.layers if layer.rotates and not layer.moves)
+    scaled = tuple(layer for layer in local if layer.follows_scaling)
+    based = tuple(layer for layer in local if layer.follows_freq_base)
+    base_can_be_kept = all(layer.freq_base_can_be_kept for layer in based)
+    today = 1.0 if facts.scaling.type == "none" else facts.scaling.factor
+    if rotation.freq_scale_factor != today and scaled and not force:
+        way_out = "gamma" if base_can_be_kept else None
+        raise _refusal(facts, scaled, "rope.scaling.factor", way_out)
+    if rotation.freq_base == facts.freq_base or not based:
         return None
-    if method in _CHANGES_BASE and all(layer.freq_base_can_be_kept for layer in reached):
-        return reached[0].freq_base
+    if base_can_be_kept:
+        return based[0].freq_base
     if force:
         return None
-    raise PlanError(
+    raise _refusal(facts, based, "rope.freq_base", None if scaled else "yarn")
+
+
+def _refusal(
+    facts: ModelFacts, layers: tuple[LayerFacts, ...], key: str, way_out: str | None
+) -> PlanError:
+    instead = f"; --method {way_out} leaves them alone" if way_out else ""
+    return PlanError(
         code="local_layers_would_change",
-        field=f"{facts.architecture}.attention.sliding_window",
-        message=f"{method.value} would change the rotation of {len(reached)} of "
-        f"{len(facts.layers)} layers that see {reached[0].window:,} tokens and need no extension; "
-        f"llama.cpp cannot keep them apart for {facts.architecture}{_way_out(facts, method)}; "
-        "--force accepts it",
+        field=f"{facts.architecture}.{key}",
+        message=f"would change the rotation of {len(layers)} of {len(facts.layers)} layers too, "
+        f"which see {layers[0].window:,} tokens and need no extension; llama.cpp cannot keep "
+        f"them apart for {facts.architecture}{instead}; --force accepts it",
     )
 
 
@@ -85,18 +98,3 @@ def peculiarities(facts: ModelFacts, method: Method) -> list[ModelWarning]:
             )
         )
     return found
-
-
-def _reached(layer: LayerFacts, method: Method) -> bool:
-    if layer.moves or not layer.rotates:
-        return False
-    return layer.follows_freq_base if method in _CHANGES_BASE else layer.follows_scaling
-
-
-def _way_out(facts: ModelFacts, refused: Method) -> str:
-    for method in Method:
-        layers = [layer for layer in facts.layers if _reached(layer, method)]
-        can_be_kept = method in _CHANGES_BASE and all(each.freq_base_can_be_kept for each in layers)
-        if method is not refused and (not layers or can_be_kept):
-            return f"; --method {method.value} leaves them alone"
-    return ""

@@ -206,8 +206,8 @@ def plan(
     swa_base: float | None = None
     if extends and not moves_nothing(facts):
         _check_native_scaling(facts)
-        swa_base = local_freq_base(facts, method, force=force)
         rotation = _rotation(facts, method, factor, target_length, gamma, allow_lower_base)
+        swa_base = local_freq_base(facts, rotation, force=force)
     else:
         rotation = methods.rebased(facts.freq_base, facts.rotary_dim)
 
