@@ -267,6 +267,8 @@ def hostile_files() -> dict[str, bytes]:
             llama | {"general.architecture": b"ll\xffama"}, WEIGHTS
         ),
         "tensor names": gguf_bytes(llama, [Tensor(EVIL, (32,))]),
+        "tensor type": gguf_bytes(llama, [Tensor(EVIL, (32,), number=99)]),
+        "tensor shape": gguf_bytes(llama, [Tensor(EVIL, (32, 0))]),
         "key names": gguf_bytes([*llama.items(), (EVIL + "k" * 60_000, "v")], WEIGHTS),
         "repeated key": gguf_bytes([*llama.items(), (EVIL, "v"), (EVIL, "v")], WEIGHTS),
         "scaling type": gguf_bytes(keys("llama", rope__scaling__type=EVIL + "y" * 1_000_000)),

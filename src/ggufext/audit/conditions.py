@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from ggufext.audit.engines import SelfExtend
 from ggufext.audit.expectation import Expected, of_facts, of_plan
@@ -28,6 +28,24 @@ Override = bool | int | float | str
 
 
 @dataclass(frozen=True, slots=True)
+class RewrittenCopy:
+    """How to rewrite a copy of the file for a condition that metadata alone cannot give."""
+
+    target_length: int
+    method: Method
+    train_length: int | None
+
+    @property
+    def arguments(self) -> dict[str, Any]:
+        """For `ggufext.editing.rewrite.rewrite`."""
+        return {
+            "target_length": self.target_length,
+            "method": self.method,
+            "train_length": self.train_length,
+        }
+
+
+@dataclass(frozen=True, slots=True)
 class Condition:
     """One way of running the file.
 
@@ -43,6 +61,10 @@ class Condition:
     short_context : int or None
         Up to this context, tokens, a longrope file uses other factors than above it.
     warnings : tuple of ModelWarning
+    copy : RewrittenCopy or None
+        The copy that stands in for the file, to be made first.
+    path : Path or None
+        Where it is; None: the file itself.
     """
 
     name: str
@@ -51,6 +73,8 @@ class Condition:
     expected: tuple[Expected, ...] | None
     short_context: int | None
     warnings: tuple[ModelWarning, ...] = ()
+    copy: RewrittenCopy | None = None
+    path: Path | None = None
 
 
 def conditions(

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 from ggufext.audit.cluster import Cluster
 from ggufext.audit.conditions import conditions
+from ggufext.audit.copies import refuse_copies, with_copies
 from ggufext.audit.depths import depth_bins
 from ggufext.audit.engines import Frame
 from ggufext.audit.engines.llama_cpp import LlamaCpp
@@ -47,6 +48,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from ggufext.audit.conditions import Condition
+    from ggufext.audit.copies import CopyNeeded
     from ggufext.audit.memory import Budget
     from ggufext.audit.passkey import PasskeyRequest
     from ggufext.audit.results import Trial
@@ -93,6 +95,8 @@ def check_file(
     request: PasskeyRequest,
     settings: LocalSettings,
     notify: Callable[[Trial | RunNotes], None],
+    *,
+    allow_copy: Callable[[CopyNeeded], bool] = refuse_copies,
 ) -> PasskeyRun:
     """Audit a model file.
 
@@ -104,6 +108,8 @@ def check_file(
     settings : LocalSettings
     notify : callable
         Hears `RunNotes` before the first question and every `Trial` as it is measured.
+    allow_copy : callable
+        Asked before a temporary copy is made for a condition that needs one.
 
     Returns
     -------
@@ -129,8 +135,9 @@ def check_file(
         target_length=request.target_length or lengths[-1],
         train_length=request.train_length,
     )
-    audited = tuple(_audit(path, each) for each in chosen) if settings.audit else ()
     with ExitStack() as held:
+        chosen = held.enter_context(with_copies(path, chosen, allow_copy))
+        audited = tuple(_audit(path, each) for each in chosen) if settings.audit else ()
         engine = LlamaCpp(path, rpc=settings.rpc)
         held.callback(engine.close)
         cluster = held.enter_context(Cluster(settings.dask)) if settings.dask else None
@@ -262,7 +269,7 @@ def _audit(path: Path, condition: Condition) -> str:
     if condition.expected is None:
         return f"{condition.name}: the file scales with its own factors, which are not compared"
     seen = observe(
-        path,
+        condition.path or path,
         tokens=(0,),
         settings=ContextSettings(n_ctx=_AUDIT_CONTEXT),
         kv_overrides=dict(condition.kv_overrides),
