@@ -8,9 +8,12 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 from enum import Enum
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
 from gguf import GGUFValueType
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
 
 U32, F32, STRING = GGUFValueType.UINT32, GGUFValueType.FLOAT32, GGUFValueType.STRING
 
@@ -51,9 +54,9 @@ class Geometry:
         """Values of all key (or value) heads of a token."""
         return self.kv_heads * self.head_dim
 
-    def size(self, dimension: Dimension) -> int:
-        """Look a dimension up by its name."""
-        value = getattr(self, dimension)
+    def size(self, dimension: Dimension | int) -> int:
+        """Look a dimension up by its name; a number stands for itself."""
+        value = dimension if isinstance(dimension, int) else getattr(self, dimension)
         assert isinstance(value, int)
         return value
 
@@ -67,15 +70,43 @@ class Role(Enum):
     NORM = "norm"
     ATTENTION_NORM = "attention norm"
     BIAS = "bias"
+    DECAY = "decay"
 
 
 @dataclass(frozen=True, slots=True)
 class Key:
-    """One metadata key without its architecture prefix: a constant or a dimension."""
+    """One metadata key: a constant or a dimension.
+
+    Attributes
+    ----------
+    name : str
+        Without the architecture's prefix; a leading dot marks a name that takes none.
+    type : GGUFValueType or None
+        None: the usual type of such a value.
+    value : scalar, sequence or Dimension
+    """
 
     name: str
-    type: GGUFValueType
-    value: float | str | Dimension
+    type: GGUFValueType | None
+    value: float | str | Dimension | Sequence[bool] | Sequence[int]
+
+    def full_name(self, architecture: str) -> str:
+        """The key as it stands in a file."""
+        return self.name[1:] if self.name.startswith(".") else f"{architecture}.{self.name}"
+
+
+#: Parts of the names of matrices that stay F32 in quantized files.
+NEVER_QUANTIZED = (
+    "_norm.weight",
+    ".bias",
+    "ffn_gate_inp",
+    "conv",
+    "altup",
+    "laurel",
+    "per_layer_model_proj",
+    "ssm_a",
+    "ssm_d",
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,13 +114,18 @@ class Tensor:
     """One tensor, or one per layer where the name contains ``{layer}``; ggml order of the shape."""
 
     name: str
-    shape: tuple[Dimension, ...]
+    shape: tuple[Dimension | int, ...]
     role: Role
 
     @property
     def per_layer(self) -> bool:
         """Whether every layer has one."""
         return "{layer}" in self.name
+
+    @property
+    def always_f32(self) -> bool:
+        """Whether no quantization touches it: vectors, and what llama-quantize leaves out."""
+        return len(self.shape) == 1 or any(part in self.name for part in NEVER_QUANTIZED)
 
 
 @dataclass(frozen=True, slots=True)

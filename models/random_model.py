@@ -62,12 +62,12 @@ ATTENTION_GAIN = 2**0.5
 
 def write_random_model(
     path: Path,
-    architecture: str = "llama",
+    architecture: str | Architecture = "llama",
     *,
     layers: int | None = None,
     type: str = "Q8_0",  # noqa: A002 (the name of the option and of the field in GGUF)
     size: int | None = None,
-    vocabulary: int = 512,
+    vocabulary: int | None = None,
     context: int = 2048,
     seed: int = 0,
     metadata: Mapping[str, MetadataValue] | None = None,
@@ -80,16 +80,16 @@ def write_random_model(
     ----------
     path : Path
         File to write; replaced when it exists.
-    architecture : str
-        A name of `random_architectures.ARCHITECTURES`.
+    architecture : str or Architecture
+        A name of `random_architectures.ARCHITECTURES` or `tiny_architectures.TINY`.
     layers : int, optional
         Blocks; by default the smallest number that shows every kind of layer.
     type : str
         Type of the matrices, a key of `FILE_TYPES`; vectors are F32.
     size : int, optional
         Wanted size of the tensors in bytes; chooses width and layers, met within half a layer.
-    vocabulary : int
-        Tokens, ≥ 259.
+    vocabulary : int, optional
+        Tokens, ≥ 259; as the architecture's table says by default.
     context : int
         Training length, tokens.
     seed : int
@@ -106,7 +106,8 @@ def write_random_model(
     Path
         `path`.
     """
-    entry = ARCHITECTURES[architecture]
+    entry = _entry(architecture)
+    vocabulary = vocabulary or entry.geometry.vocabulary
     geometry = geometry_for(entry, type=type, size=size, layers=layers, vocabulary=vocabulary)
     geometry = replace(geometry, context=context)
     keys = _metadata(entry, geometry, type, seed, metadata or {})
@@ -114,7 +115,7 @@ def write_random_model(
         (name, tensor, _type_of(tensor, type)) for name, tensor in _expand(entry.tensors, geometry)
     ]
     extra = {name: np.ascontiguousarray(t, dtype=np.float32) for name, t in (tensors or {}).items()}
-    writer = GGUFWriter(path, architecture)
+    writer = GGUFWriter(path, entry.name)
     # The writer has put the architecture in by itself; `metadata` may change it or leave it out.
     writer.kv_data[0].clear()
     for key, value in (*keys.items(), *(trailing_metadata or {}).items()):
@@ -139,6 +140,16 @@ def write_random_model(
             file.write(values.data)
         _pad(file, writer.data_alignment)
     return path
+
+
+def _entry(architecture: str | Architecture) -> Architecture:
+    if isinstance(architecture, Architecture):
+        return architecture
+    if architecture in ARCHITECTURES:
+        return ARCHITECTURES[architecture]
+    from tiny_architectures import TINY
+
+    return TINY[architecture]
 
 
 def geometry_for(
@@ -169,7 +180,7 @@ def _tensor_bytes(architecture: Architecture, geometry: Geometry, type_: str) ->
 
 
 def _type_of(tensor: Tensor, type_: str) -> GGMLQuantizationType:
-    return GGMLQuantizationType[type_ if len(tensor.shape) > 1 else "F32"]
+    return GGMLQuantizationType["F32" if tensor.always_f32 else type_]
 
 
 def _shape(tensor: Tensor, geometry: Geometry) -> tuple[int, ...]:
@@ -214,7 +225,8 @@ def _metadata(
         value = key.value
         if isinstance(value, str) and hasattr(geometry, value):
             value = geometry.size(value)  # type: ignore[arg-type]  # hasattr says it is a Dimension
-        keys[f"{entry.name}.{key.name}"] = Typed(value, key.type)
+        name = key.full_name(entry.name)
+        keys[name] = value if key.type is None else Typed(value, key.type)
     tokenizer = _tokenizer(entry, geometry, seed)
     keys |= {key: value for key, value in changes.items() if key not in tokenizer}
     keys |= tokenizer | {key: value for key, value in changes.items() if key in tokenizer}
@@ -276,8 +288,8 @@ class _Weights:
         """Bytes of the tensor `name`, in pieces."""
         shape = _shape(tensor, self._geometry)
         choice = np.random.default_rng([self._seed, zlib.crc32(name.encode())])
-        if len(shape) == 1:
-            yield _vector(tensor.role, shape[0], choice).data
+        if len(shape) == 1 or tensor.role is Role.DECAY:
+            yield _vector(tensor.role, math.prod(shape), choice).data
             return
         pool = self._pool(_deviation(tensor.role, shape[-1]), raw)
         _, block_bytes = GGML_QUANT_SIZES[raw]
@@ -312,6 +324,8 @@ def _vector(role: Role, length: int, choice: np.random.Generator) -> npt.NDArray
     noise = choice.standard_normal(length, dtype=np.float32) * np.float32(0.1)
     if role is Role.BIAS:
         return noise
+    if role is Role.DECAY:
+        return -1 - noise
     return noise + np.float32(ATTENTION_GAIN if role is Role.ATTENTION_NORM else 1.0)
 
 
@@ -323,13 +337,15 @@ def parse_size(text: str) -> int:
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
+    from tiny_architectures import TINY
+
     parser = argparse.ArgumentParser(description="Write a GGUF file with random weights.")
     parser.add_argument("path", type=Path)
-    parser.add_argument("--architecture", choices=sorted(ARCHITECTURES), default="llama")
+    parser.add_argument("--architecture", choices=sorted({*ARCHITECTURES, *TINY}), default="llama")
     parser.add_argument("--layers", type=int)
     parser.add_argument("--type", choices=sorted(FILE_TYPES), default="Q8_0")
     parser.add_argument("--size", type=parse_size, help="bytes of tensors: 512M, 4G …")
-    parser.add_argument("--vocabulary", type=int, default=512)
+    parser.add_argument("--vocabulary", type=int, help="tokens, by default 512 or fewer")
     parser.add_argument("--context", type=int, default=2048)
     parser.add_argument("--seed", type=int, default=0)
     options = vars(parser.parse_args(arguments))

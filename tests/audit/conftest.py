@@ -4,17 +4,21 @@ from __future__ import annotations
 
 import importlib.util
 import shutil
+from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
 
+from ggufext.audit.experiment import try_architecture
+from ggufext.audit.probe_process import ProbeProcess
 from ggufext.audit.rope_nodes import ContextSettings, Observation, observe
 from random_model import MetadataValue, write_random_model
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
+    from collections.abc import Callable, Iterator, Mapping
 
+    from ggufext.audit.experiment import Trial
     from ggufext.audit.rope_nodes import Override
 
 #: Enough tokens to reach beyond every window and to tell two rotations apart.
@@ -60,6 +64,26 @@ def run_model(tmp_path_factory: pytest.TempPathFactory) -> Callable[..., Observa
             )
             path.unlink()
         return seen[request]
+
+    return run
+
+
+@pytest.fixture(scope="session")
+def probe() -> Iterator[ProbeProcess]:
+    """One process that runs many small models."""
+    with ProbeProcess() as process:
+        yield process
+
+
+@pytest.fixture(scope="session")
+def trial(probe: ProbeProcess, tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], Trial]:
+    """Every method tried on the smallest model of an architecture, once."""
+    folder = tmp_path_factory.mktemp("tiny models")
+
+    @cache
+    def run(name: str) -> Trial:
+        path = write_random_model(folder / f"{name}.gguf", name)
+        return try_architecture(path, process=probe)
 
     return run
 

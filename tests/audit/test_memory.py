@@ -6,7 +6,7 @@ import pytest
 
 from ggufext.audit.memory import Budget, ModelSize, gpu_layers, micro_batch, plan_memory
 from ggufext.errors import EngineError
-from ggufext.header.model import LayerFacts
+from ggufext.header.layers import LayerFacts
 from ggufext.header.widths import Widths
 from ggufext.planning.kv_cache import CacheType
 

@@ -12,6 +12,7 @@ import pytest
 from gguf_bytes import U32, gguf_bytes
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
     from pathlib import Path
 
 
@@ -31,7 +32,7 @@ def result(*arguments: object) -> Any:
 
 
 INSPECT_FIELDS = {
-    "path", "architecture", "support", "train_length", "rope", "head_dim", "alignment",
+    "path", "architecture", "support", "train_length", "rope", "layers", "head_dim", "alignment",
     "data_offset", "size", "tensor_count", "key_count", "quantization",
     "kv_cache_bytes_per_token", "likely_strategy", "shards", "history", "warnings",
 }  # fmt: skip
@@ -48,6 +49,32 @@ def test_inspect_json_has_the_documented_fields(llama: Path) -> None:
     assert found["train_length"] == {"value": 2048, "source": "llama.context_length"}
     assert found["rope"]["scaling"]["factor"] == 1.0
     assert set(found["kv_cache_bytes_per_token"]) == {"f16", "q8_0", "q4_0"}
+
+
+def test_inspect_tells_each_layer(random_models: Callable[[str], Path]) -> None:
+    path = random_models("gemma3")
+    layers = result("inspect", path)["layers"]
+    assert [layer["window"] for layer in layers] == [16] * 5 + [None]
+    assert [layer["moves"] for layer in layers] == [False] * 5 + [True]
+    told = run("inspect", path, "--layers").stdout
+    assert "layers 0 to 4" in told
+    assert "sees 16 tokens, base 10,000 in 64 dimensions, kept as trained" in told
+    assert "layer 5" in told
+    assert "layer 5" not in run("inspect", path).stdout
+
+
+def test_inspect_tells_layers_without_rotation_and_cache(
+    random_models: Callable[[str], Path],
+) -> None:
+    recurrent, attending = result("inspect", random_models("qwen3next"))["layers"]
+    assert (recurrent["rotates"], recurrent["freq_base"], recurrent["head_count_kv"]) == (
+        False,
+        None,
+        0,
+    )
+    assert attending["rotates"]
+    told = run("inspect", random_models("qwen3next"), "--layers").stdout
+    assert "no rotation, kept as trained; no KV cache of its own" in told
 
 
 def test_plan_json_has_the_documented_fields(llama: Path) -> None:

@@ -14,8 +14,12 @@ import sys
 from dataclasses import dataclass, field
 from pathlib import Path
 
-#: Architectures whose every claim is tried on a model: tests/audit/test_rope_nodes.py.
-VERIFIED = ("llama", "qwen2", "qwen3", "gemma3")
+sys.path.append(str(Path(__file__).parents[2] / "models"))
+from random_architectures import ARCHITECTURES
+from tiny_architectures import TINY
+
+#: Architectures whose every claim is tried on a model: tests/audit/test_experiment.py.
+VERIFIED = ARCHITECTURES.keys() | TINY.keys()
 
 LAYOUTS = {
     "NONE": "none",
@@ -51,11 +55,101 @@ POSITIONS = {"bert": "learned", "jina-bert-v2": "none"}
 
 #: Facts of single architectures beside layout and positions.
 FACTS: dict[str, dict[str, str | int | float | bool]] = {
-    "gemma3": {"local_layers": "own_base", "local_freq_base": 10000.0, "local_pattern": 6},
     # baichuan.cpp rotates only what it takes for the 7B model by this number of layers.
     "baichuan": {"rotates_with_block_count": 32},
     # cogvlm.cpp rotates with ggml's plain function: base 10000, no scaling.
     "cogvlm": {"reads_rope_keys": False},
+    "granite": {"rope_switch": True},
+    "granitehybrid": {"rope_switch": True},
+    "graniteswitch": {"rope_switch": True},
+    "hunyuan-dense": {"base_grows_with_alpha": True},
+    "hunyuan_vl": {"base_grows_with_alpha": True},
+    "deepseek2": {"scales_attention": True, "latent_cache": True},
+    "deepseek32": {"scales_attention": True, "latent_cache": True},
+    "glm-dsa": {"scales_attention": True, "latent_cache": True},
+    "mistral4": {"scales_attention": True, "latent_cache": True},
+    "gemma2": {"local_rotation": "copied", "local_pattern": 2, "local_window": 4096},
+    "gemma3": {"local_rotation": "own_base", "local_freq_base": 10000.0, "local_pattern": 6},
+    "gemma3n": {
+        "local_rotation": "own_base",
+        "local_freq_base": 10000.0,
+        "local_pattern": 5,
+        "cached_layers": 20,
+    },
+    "gemma4": {
+        "local_rotation": "own_base",
+        "local_freq_base": 10000.0,
+        "rotary_dim_per_layer": True,
+        "shared_kv_layers": True,
+    },
+    "plamo3": {"local_rotation": "own_base", "local_freq_base": 10000.0, "local_pattern": 8},
+    "mimo2": {"local_rotation": "own_base", "local_freq_base": 10000.0},
+    "gpt-oss": {"local_rotation": "copied", "local_pattern": 2},
+    "spark2_5": {"local_rotation": "copied"},
+    "afmoe": {"local_rotation": "copied", "local_pattern": 4, "unrotated": "every_fourth"},
+    "llama4": {
+        "local_rotation": "copied",
+        "local_pattern": 4,
+        "local_window": 8192,
+        "fixed_window": 8192,
+        "unrotated": "every_fourth",
+    },
+    "smallthinker": {
+        "local_rotation": "copied",
+        "local_pattern": 4,
+        "first_is_global": True,
+        "fixed_window": 4096,
+        "unrotated": "every_fourth_beside_local",
+    },
+    "maple": {
+        "local_rotation": "copied",
+        "rotary_dim_per_layer": True,
+        "unrotated": "global_beside_local",
+    },
+    "muse-glimmer": {
+        "local_rotation": "copied_base",
+        "local_pattern": 4,
+        "unrotated": "global_beside_local",
+    },
+    "laguna": {
+        "local_rotation": "copied_base",
+        "local_pattern": 4,
+        "first_is_global": True,
+        "rotary_dim_per_layer": True,
+    },
+    "olmo2": {"local_rotation": "plain", "local_pattern": 4},
+    "mellum": {"local_rotation": "plain", "local_pattern": 4},
+    "cohere2": {
+        "local_rotation": "global",
+        "local_pattern": 4,
+        "unrotated": "global_beside_local",
+    },
+    "cohere2moe": {
+        "local_rotation": "global",
+        "local_pattern": 4,
+        "first_is_global": True,
+        "unrotated": "global_beside_local",
+        "dense_layers_rotate": True,
+    },
+    "exaone4": {
+        "local_rotation": "global",
+        "local_pattern": 4,
+        "local_window": 4096,
+        "local_block_count": 64,
+        "unrotated": "global_beside_local",
+    },
+    "exaone-moe": {
+        "local_rotation": "global",
+        "local_pattern": 4,
+        "unrotated": "global_beside_local",
+    },
+    "granite_swa": {"local_rotation": "global", "rope_pattern": True},
+    "lfm2": {"local_rotation": "global", "local_where_attention": True},
+    "lfm2moe": {"local_rotation": "global", "local_where_attention": True},
+    "smollm3": {"unrotated": "every_fourth"},
+    "qwen3next": {"recurrent_interval": 4},
+    "qwen35": {"recurrent_interval": 4},
+    "qwen35moe": {"recurrent_interval": 4},
 }
 
 _ROTATES = re.compile(r"\bggml_rope(?:_ext|_multi)?\(")
@@ -156,12 +250,7 @@ def toml(source: Source, version: str) -> str:
         "# layout     which values llama_model_rope_type pairs: interleaved, half, sections, none",
         "# positions  rope, learned (their number is context_length), none (also ALiBi, relative)",
         "# kind       language_model when absent",
-        "# sections_when_present    layout is sections when rope.dimension_sections says so",
-        "# rotates_with_block_count the only number of layers with which the model rotates",
-        "# reads_rope_keys          false: whatever the file says, base 10000 and no scaling",
-        "# local_layers, local_freq_base, local_pattern   sliding-window layers: own_base rotate",
-        "#            with local_freq_base unless rope.freq_base_swa is written; every",
-        "#            local_pattern-th layer is global unless the file says otherwise",
+        "# The other fields are those of ggufext.header.architectures.Architecture.",
         "",
         f'llama_cpp = "{version}"',
     ]

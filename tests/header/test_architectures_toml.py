@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import dataclasses
 import importlib.util
 import os
 import sys
+import typing
 from pathlib import Path
 
 import pytest
@@ -15,31 +17,38 @@ else:
     import tomli as tomllib
 
 import ggufext.header
+import random_architectures
+from ggufext.header.architectures import Architecture, architecture
+from tiny_architectures import TINY
 
 LIST = tomllib.loads(
     Path(ggufext.header.__file__).with_name("architectures.toml").read_text(encoding="utf-8")
 )
 ARCHITECTURES = LIST["architectures"]
 
-SCHEMA: dict[str, set[object]] = {
-    "support": {"verified", "read", "unknown"},
-    "layout": {"interleaved", "half", "sections", "none"},
-    "positions": {"rope", "learned", "none"},
-    "kind": {"embedding", "draft", "diffusion", "encoder_decoder", "audio", "vision"},
-    "sections_when_present": {True},
-    "reads_rope_keys": {False},
-    "rotates_with_block_count": {32},
-    "local_layers": {"own_base"},
-    "local_freq_base": {10_000.0},
-    "local_pattern": {6},
-}
+FIELDS = {field.name: field for field in dataclasses.fields(Architecture)}
 
 
 @pytest.mark.parametrize("name", ARCHITECTURES)
-def test_entry_fits_the_schema(name: str) -> None:
+def test_entry_has_known_fields_and_repeats_no_default(name: str) -> None:
     entry = ARCHITECTURES[name]
-    assert {"support", "layout", "positions"} <= entry.keys() <= SCHEMA.keys()
-    assert all(value in SCHEMA[key] for key, value in entry.items())
+    assert {"support", "layout", "positions"} <= entry.keys() <= FIELDS.keys()
+    assert [key for key, value in entry.items() if FIELDS[key].default == value] == []
+
+
+@pytest.mark.parametrize("name", ARCHITECTURES)
+def test_entry_becomes_an_architecture(name: str) -> None:
+    read = architecture(name)
+    for field in FIELDS.values():
+        allowed = typing.get_type_hints(Architecture)[field.name]
+        assert isinstance(getattr(read, field.name), allowed)
+
+
+@pytest.mark.parametrize("name", ARCHITECTURES)
+def test_every_fact_about_local_layers_says_what_they_rotate_with(name: str) -> None:
+    about_local = {"local_pattern", "local_window", "fixed_window", "first_is_global"}
+    entry = ARCHITECTURES[name]
+    assert "local_rotation" in entry or not about_local & entry.keys()
 
 
 @pytest.mark.parametrize("name", [n for n, e in ARCHITECTURES.items() if e["positions"] == "rope"])
@@ -49,7 +58,7 @@ def test_what_rotates_has_a_layout(name: str) -> None:
 
 def test_verified_are_those_that_the_tests_run() -> None:
     verified = {name for name, entry in ARCHITECTURES.items() if entry["support"] == "verified"}
-    assert verified == {"llama", "qwen2", "qwen3", "gemma3"}
+    assert verified == random_architectures.ARCHITECTURES.keys() | TINY.keys()
 
 
 def test_every_name_is_known_to_the_installed_llama_cpp() -> None:

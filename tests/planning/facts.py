@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from ggufext.header.architectures import Layout, Support
-from ggufext.header.model import LayerFacts, ModelFacts, Scaling
+from ggufext.header.layers import LayerFacts
+from ggufext.header.model import ModelFacts, Scaling
 
 NO_SCALING = Scaling("linear", 1.0, None, 1.0, ())
 
@@ -45,6 +46,7 @@ def facts(
         metadata=(
             (f"{architecture}.context_length", train_length),
             (f"{architecture}.rope.freq_base", freq_base),
+            (f"{architecture}.rope.freq_base_swa", None),
             (f"{architecture}.rope.scaling.type", None),
             (f"{architecture}.rope.scaling.factor", 1.0 if has_scaling_factor else None),
             (f"{architecture}.rope.scaling.original_context_length", None),

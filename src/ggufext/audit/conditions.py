@@ -191,12 +191,15 @@ def _undoing(now: Header, original: Header, facts: ModelFacts) -> tuple[tuple[st
 
 def _meaning_of_absence(key: str, facts: ModelFacts) -> Override | None:
     """What llama.cpp takes where a key is absent."""
+    local = [layer.freq_base for layer in facts.layers if layer.window is not None]
     meanings: dict[str, Override] = {
         "rope.freq_base": DEFAULT_FREQ_BASE,
         "rope.scaling.type": "linear",
         "rope.scaling.factor": 1.0,
         "rope.scaling.original_context_length": facts.train_length,
     }
+    if local:
+        meanings["rope.freq_base_swa"] = local[0]
     return meanings.get(key.removeprefix(f"{facts.architecture}."))
 
 

@@ -12,7 +12,8 @@ if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
     from ggufext.audit.rope_nodes import RopeNode
-    from ggufext.header.model import LayerFacts, ModelFacts
+    from ggufext.header.layers import LayerFacts
+    from ggufext.header.model import ModelFacts
     from ggufext.planning.plan import Plan
 
 
@@ -37,9 +38,11 @@ class Expected:
 
 def of_plan(plan: Plan, layer: LayerFacts) -> Expected:
     """What a plan means for a layer of the original file."""
-    scale = 1.0 / plan.freq_scale_factor if layer.moves else 1.0
+    kept = any(edit.key.endswith(".rope.freq_base_swa") for edit in plan.edits)
+    follows = layer.moves or (layer.follows_freq_base and not kept)
+    scale = 1.0 / plan.freq_scale_factor if layer.follows_scaling or layer.moves else 1.0
     return Expected(
-        freq_base=plan.freq_base.after if layer.moves else layer.freq_base,
+        freq_base=plan.freq_base.after if follows else layer.freq_base,
         freq_scale=scale,
         yarn=plan.method is Method.YARN and scale != 1.0,
         original_length=plan.train_length.value,
@@ -49,7 +52,7 @@ def of_plan(plan: Plan, layer: LayerFacts) -> Expected:
 def of_facts(facts: ModelFacts, layer: LayerFacts) -> Expected:
     """What a file's own keys mean for a layer."""
     scaling = facts.scaling
-    scaled = scaling.type != "none" and layer.moves
+    scaled = scaling.type != "none" and (layer.moves or layer.follows_scaling)
     scale = 1.0 / scaling.factor if scaled else 1.0
     return Expected(
         freq_base=layer.freq_base,

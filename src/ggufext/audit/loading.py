@@ -97,6 +97,7 @@ class Llama:
         # Repacked weights crash on processors with AMX when GCC 12 built llama.cpp for them.
         parameters.use_extra_bufts = False
         parameters.kv_overrides = self._overrides(kv_overrides)
+        self._log.errors.clear()
         model = self.api.llama_model_load_from_file(os.fsencode(path), parameters)
         if not model:
             raise RefusalError("model_not_loaded", self.errors())
@@ -130,6 +131,7 @@ class Llama:
         parameters.n_threads = parameters.n_threads_batch = 1
         for name, value in settings.items():
             setattr(parameters, name, self._number(name, value))
+        self._log.errors.clear()
         context = self.api.llama_init_from_model(model, parameters)
         if not context:
             raise RefusalError("context_not_created", self.errors())
@@ -146,7 +148,7 @@ class Llama:
         return number
 
     def errors(self) -> str:
-        """What llama.cpp's log complained about."""
+        """What llama.cpp's log complained about while it made the last model or context."""
         return "; ".join(self._log.errors) or "llama.cpp gives no reason"
 
 

@@ -14,7 +14,7 @@ from ggufext.planning.kv_cache import CacheType, kv_cache_bytes
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from ggufext.header.model import LayerFacts
+    from ggufext.header.layers import LayerFacts
     from ggufext.header.widths import Widths
 
 _CELLS = 256

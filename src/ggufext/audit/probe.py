@@ -1,7 +1,8 @@
-"""The child process that runs a model once and tells what llama.cpp did.
+"""The child process that runs models and tells what llama.cpp did.
 
-A failed assertion of llama.cpp ends the process it happens in, so it happens here: one JSON
-request on standard input, one JSON reply on standard output, llama.cpp's log on standard error.
+A failed assertion of llama.cpp ends the process it happens in, so it happens here: a JSON request
+a line on standard input, a JSON reply a line on standard output, llama.cpp's log on standard
+error.
 """
 
 from __future__ import annotations
@@ -27,7 +28,8 @@ if TYPE_CHECKING:
 
 _FLOAT_BYTES = 4
 
-_ROPE_NODE = re.compile(r"(?P<tensor>[qk])(?:cur|_pe|_rope)?\w*-(?P<layer>\d+)", re.IGNORECASE)
+_ROPE_NODE = re.compile(r"(?!qkv)(?P<tensor>[qk])\w*-(?P<layer>\d+)", re.IGNORECASE)
+_WEIGHT = re.compile(r"blk\.(?P<layer>\d+)\.attn_(?P<tensor>[qk])(?:_a|_b|_a_mqa)?\.weight")
 _CACHE_TENSOR = re.compile(r"cache_(?P<tensor>[kv])_l(?P<layer>\d+)")
 
 
@@ -37,6 +39,7 @@ class _GraphReader:
     def __init__(self, ggml: Ggml) -> None:
         self.nodes: dict[tuple[int, str], RopeNode] = {}
         self.caches: dict[tuple[int, str], CacheTensor] = {}
+        self.attention_scales: dict[bytes, float] = {}
         self.failure: Exception | None = None
         self._ggml = ggml
         self._verified = False
@@ -54,14 +57,18 @@ class _GraphReader:
         if not self._verified:
             self._ggml.verify(tensor)
             self._verified = True
-        if self._ggml.op_name(tensor) == "ROPE":
+        operation = self._ggml.op_name(tensor)
+        if operation == "ROPE":
             self._read_rope(tensor)
+        if operation == "FLASH_ATTN_EXT" or tensor.name.startswith(b"kq_soft_max"):
+            (scale,) = struct.unpack("f", struct.pack("i", tensor.op_params[0]))
+            self.attention_scales[tensor.name] = scale
         if tensor.view_src:
             self._read_cache(tensor.view_src.contents)
 
     def _read_rope(self, tensor: Tensor) -> None:
         name = tensor.name.decode()
-        match = _ROPE_NODE.fullmatch(name)
+        match = _rotated(tensor)
         _, n_dims, mode, _, n_ctx_orig = tensor.op_params[:5]
         if match is None or mode not in set(RopeMode):
             raise RefusalError(
@@ -105,6 +112,20 @@ class _GraphReader:
                 size=self._ggml.nbytes(tensor),
             )
             self.caches[cache.layer, cache.tensor] = cache
+
+
+def _rotated(tensor: Tensor) -> re.Match[str] | None:
+    """Layer and q or k by the node's name, or by what was computed before it.
+
+    Some graphs name the values before or after the rotation only; at the far end stands the
+    weight.
+    """
+    while True:
+        name = tensor.name.decode()
+        match = _ROPE_NODE.match(name) or _WEIGHT.fullmatch(name)
+        if match or not tensor.src[0]:
+            return match
+        tensor = tensor.src[0].contents
 
 
 class _Engine:
@@ -152,11 +173,19 @@ class _Engine:
         llama.llama_batch_free(batch)
         return logits
 
+    def close(self) -> None:
+        """Give the memory back."""
+        self._llama.llama_free(self._context)
+        self._llama.llama_model_free(self._model)
 
-def run(request: dict[str, Any]) -> dict[str, Any]:
+
+def run(llama: Llama, request: dict[str, Any]) -> dict[str, Any]:
     """Load the model, decode the tokens from every start, and describe what happened."""
-    engine = _Engine(Llama(), request)
-    logits = [engine.decode(request["tokens"], start) for start in request["starts"]]
+    engine = _Engine(llama, request)
+    try:
+        logits = [engine.decode(request["tokens"], start) for start in request["starts"]]
+    finally:
+        engine.close()
     graph = engine.graph
     if graph.failure is not None:
         raise graph.failure
@@ -165,6 +194,7 @@ def run(request: dict[str, Any]) -> dict[str, Any]:
         "n_ctx": engine.n_ctx,
         "n_vocab": engine.n_vocab,
         "nodes": [asdict(graph.nodes[key]) for key in sorted(graph.nodes, key=_layer_and_q_first)],
+        "attention_scales": list(graph.attention_scales.values()),
         "cache_tensors": [asdict(graph.caches[key]) for key in sorted(graph.caches)],
         "logits": [base64.b64encode(each).decode() for each in logits],
     }
@@ -176,16 +206,19 @@ def _layer_and_q_first(key: tuple[int, str]) -> tuple[int, int]:
 
 
 def main() -> NoReturn:
-    """Answer the request on standard input."""
+    """Answer the requests on standard input until it ends."""
     forbid_core_dump()
     reply_stream = private_output()
-    try:
-        reply = run(json.load(sys.stdin))
-    except RefusalError as error:
-        reply = {"error": {"code": error.code, "message": error.message}}
-    except LayoutError as error:
-        reply = {"error": {"code": "engine_unknown", "message": str(error)}}
-    reply_stream.write(json.dumps(reply).encode())
-    reply_stream.flush()
+    llama: Llama | None = None
+    for line in sys.stdin:
+        try:
+            llama = llama or Llama()
+            reply = run(llama, json.loads(line))
+        except RefusalError as error:
+            reply = {"error": {"code": error.code, "message": error.message}}
+        except LayoutError as error:
+            reply = {"error": {"code": "engine_unknown", "message": str(error)}}
+        reply_stream.write(json.dumps(reply).encode() + b"\n")
+        reply_stream.flush()
     # The interpreter's end would run llama.cpp's destructors; nothing is left to tidy up.
     os._exit(0)

@@ -7,17 +7,12 @@ llama.cpp ends the process it happens in.
 from __future__ import annotations
 
 import base64
-import json
-import os
 import re
-import signal
-import subprocess
-import sys
 from dataclasses import asdict, dataclass
 from enum import IntEnum
 from typing import TYPE_CHECKING, Any, Literal
 
-from ggufext.errors import EngineError
+from ggufext.audit.probe_process import ProbeProcess
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -28,11 +23,6 @@ if TYPE_CHECKING:
 
 #: Value of a metadata key that stands in for the file's.
 Override = bool | int | float | str
-
-_LAST_LINES = 3
-
-#: Where the sources lay on the machine that compiled llama.cpp: noise before ``src/…``.
-_BUILD_FOLDER = re.compile(r"\S*/vendor/llama\.cpp/")
 
 _CACHE_LINE = re.compile(
     r"size = +[\d.]+ MiB \( *(?P<cells>\d+) cells, +(?P<layers>\d+) layers, +\d+/(?P<streams>\d+)"
@@ -165,6 +155,8 @@ class Observation:
     n_vocab : int
     rope_nodes : tuple of RopeNode
         By layer, q before k; empty for a model that does not rotate.
+    attention_scales : tuple of float
+        What the products of queries and keys are multiplied by, layer after layer.
     cache_tensors : tuple of CacheTensor
     log : tuple of str
         Lines of llama.cpp.
@@ -176,6 +168,7 @@ class Observation:
     n_ctx: int
     n_vocab: int
     rope_nodes: tuple[RopeNode, ...]
+    attention_scales: tuple[float, ...]
     cache_tensors: tuple[CacheTensor, ...]
     log: tuple[str, ...]
     logits: tuple[bytes, ...]
@@ -244,6 +237,7 @@ def observe(
     starts: Sequence[int] = (0,),
     settings: ContextSettings | None = None,
     kv_overrides: Mapping[str, Override] | None = None,
+    process: ProbeProcess | None = None,
 ) -> Observation:
     """Run a model on fixed tokens and tell everything it did.
 
@@ -260,6 +254,8 @@ def observe(
         layers with caches as long as the global ones, unlike llama.cpp's own programs).
     kv_overrides : mapping, optional
         Metadata values that stand in for the file's, by key.
+    process : ProbeProcess, optional
+        The child to ask, where there are many questions; one of its own when absent.
 
     Raises
     ------
@@ -271,21 +267,24 @@ def observe(
         this module can read.
     """
     chosen = asdict(settings or ContextSettings())
-    reply, log = _ask(
-        path,
-        {
-            "path": str(path),
-            "tokens": list(tokens),
-            "starts": list(starts),
-            "settings": {name: value for name, value in chosen.items() if value is not None},
-            "kv_overrides": dict(kv_overrides or {}),
-        },
-    )
+    request = {
+        "path": str(path),
+        "tokens": list(tokens),
+        "starts": list(starts),
+        "settings": {name: value for name, value in chosen.items() if value is not None},
+        "kv_overrides": dict(kv_overrides or {}),
+    }
+    if process is None:
+        with ProbeProcess() as own:
+            reply, log = own.ask(path, request)
+    else:
+        reply, log = process.ask(path, request)
     return Observation(
         n_ctx_train=reply["n_ctx_train"],
         n_ctx=reply["n_ctx"],
         n_vocab=reply["n_vocab"],
         rope_nodes=tuple(_rope_node(fields) for fields in reply["nodes"]),
+        attention_scales=tuple(reply["attention_scales"]),
         cache_tensors=tuple(CacheTensor(**fields) for fields in reply["cache_tensors"]),
         log=log,
         logits=tuple(base64.b64decode(each) for each in reply["logits"]),
@@ -301,39 +300,3 @@ def _rope_node(fields: dict[str, Any]) -> RopeNode:
             "factors": None if factors is None else tuple(factors),
         }
     )
-
-
-def _ask(path: Path, request: dict[str, Any]) -> tuple[dict[str, Any], tuple[str, ...]]:
-    """Run the child on one request; its reply and the lines of the log."""
-    # The child imports what this process would import, whatever started this process.
-    program = (
-        f"import sys; sys.path[:] = {sys.path!r}; from ggufext.audit.probe import main; main()"
-    )
-    child = subprocess.run(
-        [sys.executable, "-c", program],
-        input=json.dumps(request).encode(),
-        capture_output=True,
-        check=False,
-        env=os.environ | {"GGML_NO_BACKTRACE": "1"},
-    )
-    log = tuple(child.stderr.decode(errors="replace").splitlines())
-    if child.returncode:
-        raise EngineError(code="engine_died", path=path, message=_death(child.returncode, log))
-    reply: dict[str, Any] = json.loads(child.stdout)
-    if error := reply.get("error"):
-        raise EngineError(code=error["code"], path=path, message=error["message"])
-    return reply, log
-
-
-def _death(status: int, log: Sequence[str]) -> str:
-    how = f"ended with status {status}" if status > 0 else f"was ended by {_signal(-status)}"
-    lines = [_BUILD_FOLDER.sub("", line).strip() for line in log if line.strip()]
-    last = " | ".join(lines[: -_LAST_LINES - 1 : -1])
-    return f"llama.cpp's process {how}; its log, last line first: {last or 'empty'}"
-
-
-def _signal(number: int) -> str:
-    try:
-        return signal.Signals(number).name
-    except ValueError:
-        return f"signal {number}"

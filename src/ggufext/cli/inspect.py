@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from functools import partial
+from itertools import groupby
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -20,7 +22,9 @@ from ggufext.locating.names import shown
 from ggufext.locating.places import ModelPlace, known_places, place_of
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterator, Sequence
+
+    from ggufext.editing.inspection import LayerInFile
 
 _SUPPORT = {
     Support.VERIFIED: "verified with llama.cpp",
@@ -33,8 +37,9 @@ _SUPPORT = {
 @click.argument(
     "paths", metavar="[FILE|FOLDER]...", nargs=-1, type=ModelName(), callback=model_files
 )
+@click.option("--layers", is_flag=True, help="Say of each layer how it rotates and what it holds.")
 @json_option
-def inspect(paths: tuple[Path | str, ...], as_json: bool) -> None:
+def inspect(paths: tuple[Path | str, ...], layers: bool, as_json: bool) -> None:
     """Say what models are, how they rotate, what they cost and what looks wrong.
 
     A FILE may be a path, ollama:NAME, an address (https://…) or hf://owner/repo/file.gguf. Of a
@@ -47,7 +52,7 @@ def inspect(paths: tuple[Path | str, ...], as_json: bool) -> None:
     work = Work(
         do=_found,
         as_json=lambda _path, found: found,
-        show=_show,
+        show=partial(_show, layers=layers),
         columns=("architecture", "context", "base", "weights", "bytes", "first edit by"),
         cells=_cells,
     )
@@ -75,7 +80,7 @@ def _show_known_places(*, as_json: bool) -> None:
         )
 
 
-def _show(path: Path | str, found: Inspection | ModelPlace) -> None:
+def _show(path: Path | str, found: Inspection | ModelPlace, *, layers: bool) -> None:
     if isinstance(found, ModelPlace):
         show_place(found)
         return
@@ -83,7 +88,7 @@ def _show(path: Path | str, found: Inspection | ModelPlace) -> None:
     if name != str(found.path):
         name = f"{name} ({found.path})"
     click.echo(click.style(printable(name), bold=True))
-    for line in _lines(found):
+    for line in _lines(found, layers=layers):
         click.echo(line)
     show_warnings(found.warnings, found.path)
 
@@ -102,7 +107,7 @@ def _cells(found: Inspection | ModelPlace) -> tuple[str, ...]:
     )
 
 
-def _lines(found: Inspection) -> Iterator[str]:
+def _lines(found: Inspection, *, layers: bool) -> Iterator[str]:
     def row(name: str, value: str) -> str:
         return f"  {name:<18} {value}"
 
@@ -137,6 +142,9 @@ def _lines(found: Inspection) -> Iterator[str]:
         sizes = {"f16": cache.f16, "q8_0": cache.q8_0, "q4_0": cache.q4_0}
         known = [f"{name} {size:,}" for name, size in sizes.items() if size is not None]
         yield row("KV cache", f"bytes a token: {', '.join(known)}")
+    if layers and found.layers is not None:
+        for name, what in _layers(found.layers):
+            yield row(name, what)
     if found.likely_strategy is not None:
         yield row("editing", f"first edit by {found.likely_strategy.value}")
     if found.history is not None:
@@ -146,3 +154,27 @@ def _lines(found: Inspection) -> Iterator[str]:
             f"{printable(found.history.method, 20)} to {tokens(found.history.target_length)} "
             "tokens; `ggufext undo` gives the original back",
         )
+
+
+def _layers(layers: Sequence[LayerInFile]) -> Iterator[tuple[str, str]]:
+    """Neighbours that are alike in one row."""
+    for what, group in groupby(layers, key=_layer):
+        numbers = [layer.layer for layer in group]
+        name = f"layer {numbers[0]}"
+        if len(numbers) > 1:
+            name = f"layers {numbers[0]} to {numbers[-1]}"
+        yield name, what
+
+
+def _layer(layer: LayerInFile) -> str:
+    sees = "sees everything" if layer.window is None else f"sees {tokens(layer.window)} tokens"
+    if layer.rotates:
+        rotation = f"base {layer.freq_base:,.10g} in {layer.rotary_dim} dimensions"
+    else:
+        rotation = "no rotation"
+    held = "no KV cache of its own"
+    if layer.head_count_kv:
+        heads = "head" if layer.head_count_kv == 1 else "heads"
+        held = f"{layer.head_count_kv} KV {heads} of {layer.key_length} + {layer.value_length}"
+    moves = "moved by an extension" if layer.moves else "kept as trained"
+    return f"{sees}, {rotation}, {moves}; {held}"

@@ -39,7 +39,7 @@ from ggufext.planning.plan import plan_all_methods
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from ggufext.header.model import LayerFacts
+    from ggufext.header.layers import LayerFacts
     from ggufext.locating.remote import RemoteModel
     from ggufext.planning.fit import CacheFit
     from ggufext.planning.plan import Plan
@@ -62,7 +62,11 @@ if TYPE_CHECKING:
 @click.option(
     "--vram", type=BYTES, help="Memory that must hold weights, KV cache and compute buffers: 12g."
 )
-@click.option("--force", is_flag=True, help="Plan a factor above 1024.")
+@click.option(
+    "--force",
+    is_flag=True,
+    help="Plan a factor above 1024, and methods that change sliding-window layers.",
+)
 @json_option
 def plan(
     path: Path | str,

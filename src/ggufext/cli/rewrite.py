@@ -70,8 +70,8 @@ if TYPE_CHECKING:
 @click.option(
     "--force",
     is_flag=True,
-    help="Accept an unverified architecture, a factor above 1024, a file in use, an existing "
-    "output.",
+    help="Accept an unverified architecture, a factor above 1024, a method that changes "
+    "sliding-window layers, a file in use, an existing output.",
 )
 @json_option
 def rewrite(

@@ -49,6 +49,39 @@ class RopeInFile:
 
 
 @dataclass(frozen=True, slots=True)
+class LayerInFile:
+    """One layer as llama.cpp runs it.
+
+    Attributes
+    ----------
+    layer : int
+        From 0.
+    window : int or None
+        Tokens that a sliding-window (local) layer sees; None for a global one.
+    rotates : bool
+    freq_base : float or None
+        RoPE base; None where the layer does not rotate.
+    rotary_dim : int or None
+        Rotated dimensions of a head; None where the layer does not rotate.
+    moves : bool
+        Whether an extension is meant for it.
+    head_count_kv, key_length, value_length : int
+        What it holds in the KV cache for a token; no heads: nothing, as of a recurrent layer or
+        one that shares the cache of another.
+    """
+
+    layer: int
+    window: int | None
+    rotates: bool
+    freq_base: float | None
+    rotary_dim: int | None
+    moves: bool
+    head_count_kv: int
+    key_length: int
+    value_length: int
+
+
+@dataclass(frozen=True, slots=True)
 class EditInFile:
     """An edit of ours that the file carries; undo is exact while it fits the file."""
 
@@ -104,6 +137,7 @@ class Inspection:
     support: Support
     train_length: TrainLength | None
     rope: RopeInFile | None
+    layers: tuple[LayerInFile, ...] | None
     head_dim: int | None
     alignment: int
     data_offset: int
@@ -205,6 +239,7 @@ def _inspected(
         support=architecture(name).support,
         train_length=TrainLength(facts.train_length, facts.train_length_source) if facts else None,
         rope=_rope(facts) if facts else None,
+        layers=_layers(facts) if facts else None,
         head_dim=facts.head_dim if facts else None,
         alignment=header.alignment,
         data_offset=header.data_offset,
@@ -233,6 +268,23 @@ def _rope(facts: ModelFacts) -> RopeInFile:
         rotary_dim=facts.rotary_dim,
         freq_base=facts.freq_base,
         scaling=ScalingInFile(scaling.type, scaling.factor, scaling.original_context_length),
+    )
+
+
+def _layers(facts: ModelFacts) -> tuple[LayerInFile, ...]:
+    return tuple(
+        LayerInFile(
+            layer=number,
+            window=layer.window,
+            rotates=layer.rotates,
+            freq_base=layer.freq_base if layer.rotates else None,
+            rotary_dim=(layer.rotary_dim or facts.rotary_dim) if layer.rotates else None,
+            moves=layer.moves,
+            head_count_kv=layer.head_count_kv,
+            key_length=layer.key_length,
+            value_length=layer.value_length,
+        )
+        for number, layer in enumerate(facts.layers)
     )
 
 

@@ -129,7 +129,8 @@ def rewrite(
     dry_run : bool
         Write nothing; the receipt tells what would be written.
     force : bool
-        Accept an unverified architecture, an absurd factor and a file that is in use.
+        Accept an unverified architecture, an absurd factor, a method that changes sliding-window
+        layers, and a file that is in use.
     progress : callable
         Called during a copy with bytes done and bytes in all.
     files : FileSystem, optional

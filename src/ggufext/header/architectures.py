@@ -8,11 +8,15 @@ from dataclasses import dataclass
 from enum import Enum
 from functools import cache
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 if sys.version_info >= (3, 11):
     import tomllib
 else:
     import tomli as tomllib
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
 
 
 class Support(Enum):
@@ -49,6 +53,32 @@ class Positions(Enum):
     UNKNOWN = "unknown"
 
 
+class LocalRotation(Enum):
+    """What sliding-window (local) layers rotate with."""
+
+    OWN_BASE = "own_base"
+    """A base of their own, unless the file has rope.freq_base_swa; never scaled."""
+    COPIED = "copied"
+    """The file's freq_base, unless it has rope.freq_base_swa; the file's scaling."""
+    COPIED_BASE = "copied_base"
+    """The file's freq_base, unless it has rope.freq_base_swa; never scaled."""
+    PLAIN = "plain"
+    """rope.freq_base, always; never scaled."""
+    GLOBAL = "global"
+    """Base and scaling of the global layers, always."""
+
+
+class Unrotated(Enum):
+    """Which layers of an architecture do not rotate."""
+
+    GLOBAL_BESIDE_LOCAL = "global_beside_local"
+    """Global layers, in a model that has local ones."""
+    EVERY_FOURTH = "every_fourth"
+    """Layers 3, 7, 11 …"""
+    EVERY_FOURTH_BESIDE_LOCAL = "every_fourth_beside_local"
+    """Layers 0, 4, 8 …, in a model that has local ones and not exactly four layers."""
+
+
 @dataclass(frozen=True, slots=True)
 class Architecture:
     """One entry of the table.
@@ -62,11 +92,49 @@ class Architecture:
     positions : Positions
     kind : str
         ``"language_model"``, or what the file is instead.
+    sections_when_present : bool
+        Layout is SECTIONS where rope.dimension_sections says so.
+    reads_rope_keys : bool
+        False: base 10,000 and no scaling, whatever the file says.
+    rotates_with_block_count : int or None
+        The only number of layers with which the model rotates.
+    rope_switch : bool
+        rope.scaling.finetuned false switches the rotation off.
+    base_grows_with_alpha : bool
+        rope.scaling.alpha multiplies the base by alpha^(d/(d-2)).
+    scales_attention : bool
+        Scaling multiplies all scores of attention, not those of the rotated part alone.
+    latent_cache : bool
+        With attention.key_length_mla the cache holds keys only, values are part of them.
+    local_rotation : LocalRotation or None
+        None: the architecture has no sliding windows.
     local_freq_base : float or None
-        RoPE base of sliding-window layers where it does not follow rope.freq_base.
+        Base of local layers with `LocalRotation.OWN_BASE`.
     local_pattern : int or None
-        Where sliding windows exist and the file has no pattern of its own: every n-th layer is
-        global, the others local.
+        Every n-th layer is global where the file has no pattern; None: it must have one.
+    first_is_global : bool
+        A period of layers begins with the global one; it ends with it otherwise.
+    local_window : int or None
+        Tokens, where the file does not say.
+    fixed_window : int or None
+        Tokens, whatever number above 0 the file says.
+    local_block_count : int or None
+        The only number of layers with which there are local ones.
+    local_where_attention : bool
+        Every layer that attends is local.
+    unrotated : Unrotated or None
+    rope_pattern : bool
+        attention.rope_pattern says which layers rotate.
+    dense_layers_rotate : bool
+        The leading dense layers rotate even where they are global.
+    rotary_dim_per_layer : bool
+        Local and global layers each have their own; else the first layer's holds for all.
+    recurrent_interval : int or None
+        Every n-th layer attends where the file does not say; the others are recurrent.
+    shared_kv_layers : bool
+        The last attention.shared_kv_layers layers use the KV cache of earlier ones.
+    cached_layers : int or None
+        Layers from this one on use the KV cache of earlier ones.
     """
 
     name: str
@@ -74,8 +142,38 @@ class Architecture:
     layout: Layout
     positions: Positions
     kind: str = "language_model"
+    sections_when_present: bool = False
+    reads_rope_keys: bool = True
+    rotates_with_block_count: int | None = None
+    rope_switch: bool = False
+    base_grows_with_alpha: bool = False
+    scales_attention: bool = False
+    latent_cache: bool = False
+    local_rotation: LocalRotation | None = None
     local_freq_base: float | None = None
     local_pattern: int | None = None
+    first_is_global: bool = False
+    local_window: int | None = None
+    fixed_window: int | None = None
+    local_block_count: int | None = None
+    local_where_attention: bool = False
+    unrotated: Unrotated | None = None
+    rope_pattern: bool = False
+    dense_layers_rotate: bool = False
+    rotary_dim_per_layer: bool = False
+    recurrent_interval: int | None = None
+    shared_kv_layers: bool = False
+    cached_layers: int | None = None
+
+
+#: How the text of a field becomes its value, where it is no plain number or truth value.
+_FIELDS: dict[str, Callable[[str], Enum]] = {
+    "support": Support,
+    "layout": Layout,
+    "positions": Positions,
+    "local_rotation": LocalRotation,
+    "unrotated": Unrotated,
+}
 
 
 @cache
@@ -88,7 +186,12 @@ def architecture_names() -> tuple[str, ...]:
     return tuple(tomllib.loads(_text())["architectures"])
 
 
-def _entry(name: str) -> dict[str, object] | None:
+def llama_cpp_version() -> str:
+    """The llama-cpp-python whose sources the table was read from."""
+    return str(tomllib.loads(_text())["llama_cpp"])
+
+
+def _entry(name: str) -> dict[str, Any] | None:
     """One table of the file: parsing all of them takes longer than reading a header."""
     heading = f"\n[architectures.{name}]\n"
     if not re.fullmatch(r"[\w-]+", name) or heading not in _text():
@@ -101,13 +204,9 @@ def architecture(name: str) -> Architecture:
     entry = _entry(name)
     if entry is None:
         return Architecture(name, Support.UNKNOWN, Layout.NONE, Positions.UNKNOWN)
-    base, pattern = entry.get("local_freq_base"), entry.get("local_pattern")
-    return Architecture(
-        name=name,
-        support=Support(entry["support"]),
-        layout=Layout(entry["layout"]),
-        positions=Positions(entry["positions"]),
-        kind=str(entry.get("kind", "language_model")),
-        local_freq_base=base if isinstance(base, float) else None,
-        local_pattern=pattern if isinstance(pattern, int) else None,
-    )
+    return Architecture(name=name, **{key: _value(key, value) for key, value in entry.items()})
+
+
+def _value(key: str, value: Any) -> Any:
+    kind = _FIELDS.get(key)
+    return value if kind is None else kind(value)

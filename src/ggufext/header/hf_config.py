@@ -11,7 +11,8 @@ from ggufext.errors import HeaderError, ModelWarning, PlanError, printable
 from ggufext.header.architectures import Layout, Support
 from ggufext.header.hf_layers import LocalLayers, local_layers
 from ggufext.header.hf_reader import ConfigReader, parsed
-from ggufext.header.model import LayerFacts, ModelFacts, Scaling
+from ggufext.header.layers import LayerFacts
+from ggufext.header.model import ModelFacts, Scaling
 
 if TYPE_CHECKING:
     from collections.abc import Mapping

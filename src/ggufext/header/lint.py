@@ -18,7 +18,16 @@ _READ_ONLY_BY = {
     "rope.scaling.yarn_attn_factor": frozenset({"grok"}),
     "rope.scaling.yarn_beta_fast": frozenset({"grok", "mistral3"}),
     "rope.scaling.yarn_beta_slow": frozenset({"grok", "mistral3"}),
+    "rope.scaling.yarn_log_multiplier": frozenset(
+        {"mistral3", "deepseek2", "deepseek32", "mistral4"}
+    ),
+    "rope.scaling.alpha": frozenset({"hunyuan-dense", "hunyuan_vl"}),
 }
+
+
+def unread_suffixes(architecture: str) -> tuple[str, ...]:
+    """Keys, without prefix, that converters write and llama.cpp does not read here."""
+    return tuple(key for key, readers in _READ_ONLY_BY.items() if architecture not in readers)
 
 
 def lint(
@@ -50,8 +59,8 @@ def _unread_keys(header: Header, facts: ModelFacts) -> list[ModelWarning]:
             f"{facts.architecture}.{suffix} is present, but llama.cpp "
             f"does not read it for {facts.architecture}: it changes nothing",
         )
-        for suffix, readers in _READ_ONLY_BY.items()
-        if f"{facts.architecture}.{suffix}" in header.keys and facts.architecture not in readers
+        for suffix in unread_suffixes(facts.architecture)
+        if f"{facts.architecture}.{suffix}" in header.keys
     ]
 
 

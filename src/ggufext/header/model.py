@@ -6,9 +6,10 @@ import math
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, NoReturn
 
-from ggufext.errors import HeaderError, PlanError, printable
+from ggufext.errors import HeaderError, PlanError
 from ggufext.header.architectures import Layout, Positions, Support, architecture
-from ggufext.header.header import ValueType
+from ggufext.header.key_reader import KeyReader
+from ggufext.header.layers import HeadSizes, LayerFacts, layer_facts
 
 if TYPE_CHECKING:
     from ggufext.header.architectures import Architecture
@@ -38,6 +39,9 @@ _KEYS_OF_OTHERS = {
 
 #: Largest rotary_dim and head size taken for real.
 _LARGEST_DIMENSION = 65_536
+
+#: Largest product of rope.scaling.alpha taken for real; llama.cpp computes with 32-bit floats.
+_LARGEST_ALPHA_MULTIPLIER = 1e15
 
 #: llama.cpp holds no more layers (LLAMA_MAX_LAYERS, llama-hparams.h).
 _MOST_LAYERS = 512
@@ -83,30 +87,6 @@ class Scaling:
 
 
 @dataclass(frozen=True, slots=True)
-class LayerFacts:
-    """One layer's part in positions and in the KV cache.
-
-    Attributes
-    ----------
-    window : int or None
-        Tokens that a sliding-window (local) layer sees; None for a global layer.
-    freq_base : float
-        RoPE base that this layer rotates with.
-    moves : bool
-        Whether a new rope.freq_base or scaling reaches this layer.
-    head_count_kv, key_length, value_length : int
-        KV heads, and elements per head of a key and of a value.
-    """
-
-    window: int | None
-    freq_base: float
-    moves: bool
-    head_count_kv: int
-    key_length: int
-    value_length: int
-
-
-@dataclass(frozen=True, slots=True)
 class ModelFacts:
     """What planning needs to know of a model. Pure values; nothing refers to the file.
 
@@ -136,6 +116,10 @@ class ModelFacts:
     metadata : tuple of (str, Value or None)
         The keys that a plan may edit, with today's values (None: absent). Empty for facts that
         do not come from a GGUF file.
+    freq_base_multiplier : float
+        What llama.cpp multiplies rope.freq_base by: `freq_base` is the product.
+    scales_attention : bool
+        Linear and yarn scaling multiply all scores of attention (MLA).
     """
 
     architecture: str
@@ -151,69 +135,8 @@ class ModelFacts:
     has_scaling_factor: bool
     layers: tuple[LayerFacts, ...]
     metadata: tuple[tuple[str, Value | None], ...]
-
-
-class _Reader:
-    """Checked values of one architecture's keys."""
-
-    def __init__(self, header: Header, prefix: str) -> None:
-        self.header = header
-        self.prefix = prefix
-
-    def nonsense(self, suffix: str, expected: str) -> NoReturn:
-        key = self.prefix + suffix
-        raise HeaderError(
-            code="nonsense_value",
-            field=key,
-            offset=self.header.keys[key].start,
-            path=self.header.path,
-            message=f"is {printable(repr(self.header.value(key)), 80)}; expected {expected}; "
-            "convert the model again, or correct the key with gguf-set-metadata",
-        )
-
-    def count(self, suffix: str, *, at_least: int = 1) -> int | None:
-        value = self.header.integer(self.prefix + suffix)
-        if value is not None and value < at_least:
-            self.nonsense(suffix, f"{at_least} or more")
-        return value
-
-    def required(self, suffix: str) -> int:
-        value = self.count(suffix)
-        if value is None:
-            self.missing(suffix)
-        return value
-
-    def missing(self, suffix: str) -> NoReturn:
-        raise HeaderError(
-            code="missing_key",
-            field=self.prefix + suffix,
-            path=self.header.path,
-            message="is not in the file; llama.cpp needs it; convert the model again",
-        )
-
-    def positive(self, suffix: str, *, above: float = 0.0) -> float | None:
-        value = self.header.number(self.prefix + suffix)
-        if value is not None and not (math.isfinite(value) and value > above):
-            self.nonsense(suffix, f"a finite number above {above:g}")
-        return value
-
-    def factor(self, suffix: str) -> float | None:
-        value = self.header.number(self.prefix + suffix)
-        if value is not None and not (math.isfinite(value) and value >= 0.0):
-            self.nonsense(suffix, "a finite number, 0 or more")
-        return value
-
-    def per_layer(self, suffix: str, layers: int) -> tuple[int, ...] | None:
-        """One number a layer, from an array or from one number for all."""
-        entry = self.header.keys.get(self.prefix + suffix)
-        if entry is None or entry.type is not ValueType.ARRAY:
-            value = self.count(suffix, at_least=0)
-            return None if value is None else (value,) * layers
-        values = self.header.array(entry.key, ValueType.INT32, ValueType.UINT32) or ()
-        numbers = tuple(int(v) for v in values[:layers])
-        if len(numbers) < layers or min(numbers) < 0:
-            self.nonsense(suffix, f"{layers} whole numbers, one a layer")
-        return numbers
+    freq_base_multiplier: float = 1.0
+    scales_attention: bool = False
 
 
 def model_facts(
@@ -241,51 +164,53 @@ def model_facts(
     entry = architecture(name)
     _refuse_what_cannot_be_extended(header, entry)
 
-    read = _Reader(header, f"{name}.")
+    read = KeyReader(header, f"{name}.")
     context_length = read.required("context_length")
+    # Layers that only predict further tokens (MTP) are no part of the usual graph.
     layer_count = read.required("block_count")
     if layer_count > _MOST_LAYERS:
         read.nonsense("block_count", f"at most {_MOST_LAYERS} layers, as in llama.cpp")
+    further = read.count("nextn_predict_layers", at_least=0) or 0
+    if further >= layer_count:
+        read.nonsense("nextn_predict_layers", f"fewer than the {layer_count} layers of the model")
+    layer_count -= further
     embedding = read.required("embedding_length")
     heads = read.per_layer("attention.head_count", layer_count)
     if heads is None:
         read.missing("attention.head_count")
     if max(heads) == 0:
         read.nonsense("attention.head_count", "at least one head")
-    default_head_dim = embedding // max(heads)
-    if default_head_dim == 0:
+    _refuse_without_rotation(read, entry, layer_count)
+    if max(heads) > embedding:
         read.nonsense("attention.head_count", f"at most embedding_length, which is {embedding}")
-    head_dim = read.count("attention.key_length") or default_head_dim
-    value_dim = read.count("attention.value_length") or default_head_dim
-    rotary_dim = read.count("rope.dimension_count") or head_dim
-    if rotary_dim % 2 or not 2 <= rotary_dim <= min(head_dim, _LARGEST_DIMENSION):
-        sources = ("rope.dimension_count", "attention.key_length", "embedding_length")
-        source = next(suffix for suffix in sources if f"{name}.{suffix}" in header.keys)
-        most = min(head_dim, _LARGEST_DIMENSION)
-        read.nonsense(source, f"an even number of rotated dimensions, at most {most} a head")
-    freq_base = read.positive("rope.freq_base", above=1.0) or DEFAULT_FREQ_BASE
-
+    sizes = _head_sizes(read, default=embedding // max(heads))
+    multiplier = _freq_base_multiplier(read, entry, sizes.key)
+    freq_base = multiplier * (read.positive("rope.freq_base", above=1.0) or DEFAULT_FREQ_BASE)
     heads_kv = read.per_layer("attention.head_count_kv", layer_count) or heads
     if max(heads_kv) > max(heads):
         read.nonsense("attention.head_count_kv", f"at most the {max(heads)} heads of queries")
-    layers = _layers(
+    layers = layer_facts(
         read,
         entry,
         freq_base=freq_base,
         heads_kv=heads_kv,
-        key_length=head_dim,
-        value_length=value_dim,
+        sizes=sizes,
     )
+    # That of the layers that an extension moves; where it moves none, of any that rotates.
+    rotating = [layer for layer in layers if layer.moves] or [
+        layer for layer in layers if layer.rotates
+    ]
+    rotary_dim = (rotating[0].rotary_dim if rotating else None) or sizes.rotary
     scaling = _scaling(read, (header, *later_shards))
     return ModelFacts(
         architecture=name,
         support=entry.support,
-        layout=entry.layout,
+        layout=_layout(read, entry),
         train_length=train_length or context_length,
         train_length_source="--train-length" if train_length else f"{name}.context_length",
         freq_base=freq_base,
         rotary_dim=rotary_dim,
-        head_dim=head_dim,
+        head_dim=read.count("attention.key_length_mla") or sizes.key,
         inv_freq=tuple(freq_base ** (-2.0 * i / rotary_dim) for i in range(rotary_dim // 2)),
         scaling=scaling,
         has_scaling_factor=any(
@@ -300,11 +225,14 @@ def model_facts(
             for key in (
                 "context_length",
                 "rope.freq_base",
+                "rope.freq_base_swa",
                 "rope.scaling.type",
                 "rope.scaling.factor",
                 "rope.scaling.original_context_length",
             )
         ),
+        freq_base_multiplier=multiplier,
+        scales_attention=entry.scales_attention,
     )
 
 
@@ -387,7 +315,69 @@ def _refuse_what_cannot_be_extended(header: Header, entry: Architecture) -> None
         refuse("no_rope", f"{entry.name} does not rotate queries and keys: nothing to extend")
 
 
-def _scaling(read: _Reader, shards: tuple[Header, ...]) -> Scaling:
+def _refuse_without_rotation(read: KeyReader, entry: Architecture, layer_count: int) -> None:
+    """Refuse models that do not rotate although others of their architecture do."""
+
+    def refuse(code: str, field: str, message: str) -> NoReturn:
+        raise PlanError(
+            code=code, field=read.prefix + field, path=read.header.path, message=message
+        )
+
+    only = entry.rotates_with_block_count
+    if only is not None and layer_count != only:
+        refuse(
+            "no_rope",
+            "block_count",
+            f"llama.cpp rotates {entry.name} models with {only} layers only; this one has "
+            f"{layer_count}: nothing to extend",
+        )
+    switch = "rope.scaling.finetuned"
+    if entry.rope_switch and read.header.boolean(read.prefix + switch) is False:
+        refuse(
+            "no_rope",
+            switch,
+            f"is false, which switches the rotation of {entry.name} off: nothing to extend",
+        )
+    if not entry.reads_rope_keys:
+        refuse(
+            "rope_keys_not_read",
+            "rope.freq_base",
+            f"llama.cpp rotates {entry.name} with base 10,000 and no scaling, whatever the file "
+            "says; only context_length could be raised (gguf-set-metadata does)",
+        )
+
+
+def _head_sizes(read: KeyReader, *, default: int) -> HeadSizes:
+    key = read.count("attention.key_length") or default
+    rotary = read.count("rope.dimension_count") or key
+    if rotary % 2 or not 2 <= rotary <= min(key, _LARGEST_DIMENSION):
+        sources = ("rope.dimension_count", "attention.key_length", "embedding_length")
+        source = next(suffix for suffix in sources if read.prefix + suffix in read.header.keys)
+        most = min(key, _LARGEST_DIMENSION)
+        read.nonsense(source, f"an even number of rotated dimensions, at most {most} a head")
+    return HeadSizes(key, read.count("attention.value_length") or default, rotary)
+
+
+def _freq_base_multiplier(read: KeyReader, entry: Architecture, head_dim: int) -> float:
+    alpha = read.factor("rope.scaling.alpha") if entry.base_grows_with_alpha else None
+    if not alpha or head_dim <= 2:
+        return 1.0
+    multiplier = math.pow(alpha, head_dim / (head_dim - 2))
+    if multiplier > _LARGEST_ALPHA_MULTIPLIER:
+        read.nonsense("rope.scaling.alpha", "a number that leaves the base a 32-bit float")
+    return multiplier
+
+
+def _layout(read: KeyReader, entry: Architecture) -> Layout:
+    if entry.sections_when_present:
+        sections = read.numbers("rope.dimension_sections")
+        # Two numbers above 0 switch them on (llama_hparams::use_mrope).
+        if len(sections) > 1 and min(sections[:2]) > 0:
+            return Layout.SECTIONS
+    return entry.layout
+
+
+def _scaling(read: KeyReader, shards: tuple[Header, ...]) -> Scaling:
     kind = read.header.string(f"{read.prefix}rope.scaling.type")
     if kind is not None and kind not in {"none", "linear", "yarn", "longrope"}:
         read.nonsense("rope.scaling.type", "none, linear, yarn or longrope")
@@ -403,46 +393,3 @@ def _scaling(read: _Reader, shards: tuple[Header, ...]) -> Scaling:
         attention_factor=read.positive("rope.scaling.attn_factor") or 1.0,
         factor_tensors=tuple(name for name in FACTOR_TENSORS if name in names),
     )
-
-
-def _layers(
-    read: _Reader,
-    entry: Architecture,
-    *,
-    freq_base: float,
-    heads_kv: tuple[int, ...],
-    key_length: int,
-    value_length: int,
-) -> tuple[LayerFacts, ...]:
-    window = read.count("attention.sliding_window", at_least=0) if entry.local_pattern else None
-    local: tuple[bool, ...] = (False,) * len(heads_kv)
-    if window and entry.local_pattern:
-        local = _local_layers(read, entry.local_pattern, len(heads_kv))
-    # The file's own base of local layers; where it has none, the architecture's.
-    local_base = read.positive("rope.freq_base_swa", above=1.0) if window else None
-    return tuple(
-        LayerFacts(
-            window=window if is_local else None,
-            freq_base=(local_base or entry.local_freq_base or freq_base) if is_local else freq_base,
-            moves=not is_local,
-            head_count_kv=kv,
-            key_length=key_length,
-            value_length=value_length,
-        )
-        for is_local, kv in zip(local, heads_kv, strict=True)
-    )
-
-
-def _local_layers(read: _Reader, default_pattern: int, layer_count: int) -> tuple[bool, ...]:
-    suffix = "attention.sliding_window_pattern"
-    entry = read.header.keys.get(read.prefix + suffix)
-    if entry is not None and entry.type is ValueType.ARRAY:
-        flags = read.header.array(entry.key, ValueType.BOOL, ValueType.INT32, ValueType.UINT32)
-        given = tuple(bool(is_local) for is_local in flags or ())[:layer_count]
-        # llama.cpp takes layers that a short array does not reach for global ones.
-        return given + (False,) * (layer_count - len(given))
-    period = read.count(suffix, at_least=0)
-    if period is None:
-        period = default_pattern
-    # A period of 0 means that every layer is local (llama_hparams::set_swa_pattern).
-    return tuple(period == 0 or i % period < period - 1 for i in range(layer_count))

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 from ggufext.planning.kv_cache import CELL_PADDING, DEFAULT_UBATCH
 
 if TYPE_CHECKING:
-    from ggufext.header.model import LayerFacts
+    from ggufext.header.layers import LayerFacts
     from ggufext.header.widths import Widths
 
 _FLOAT = 4

@@ -9,7 +9,7 @@ from ggufext.planning.compute import compute_bytes
 from ggufext.planning.kv_cache import CELL_PADDING, CacheType, kv_cache_bytes
 
 if TYPE_CHECKING:
-    from ggufext.header.model import LayerFacts
+    from ggufext.header.layers import LayerFacts
     from ggufext.header.widths import Widths
 
 #: llama.cpp counts positions in 32-bit integers.

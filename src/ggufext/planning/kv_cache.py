@@ -7,7 +7,7 @@ from enum import Enum
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from ggufext.header.model import LayerFacts
+    from ggufext.header.layers import LayerFacts
 
 #: llama.cpp rounds contexts and local caches up to this many cells (llama-kv-cache*.cpp).
 CELL_PADDING = 256

@@ -21,6 +21,7 @@ from ggufext.planning.gamma import (
     verdict,
 )
 from ggufext.planning.kv_cache import CacheType, KvCacheBytes, kv_cache_bytes
+from ggufext.planning.local_layers import local_freq_base, moves_nothing, peculiarities
 from ggufext.planning.methods import Method, Rotation
 
 if TYPE_CHECKING:
@@ -186,12 +187,13 @@ def plan(
     allow_lower_base : bool
         Accept a `gamma` that lowers the base.
     force : bool
-        Accept a factor above 1024.
+        Accept a factor above 1024, and a method that changes sliding-window layers.
 
     Raises
     ------
     PlanError
-        ``target_absurd``, ``lowers_base``, ``gamma_out_of_range``, ``cannot_combine``.
+        ``target_absurd``, ``lowers_base``, ``gamma_out_of_range``, ``cannot_combine``,
+        ``local_layers_would_change``.
     """
     _check_target(facts, target_length, force=force)
     if gamma is not None and method is not Method.GAMMA:
@@ -201,16 +203,19 @@ def plan(
         )
     factor = target_length / facts.train_length
     extends = factor > 1.0
-    if extends:
+    swa_base: float | None = None
+    if extends and not moves_nothing(facts):
         _check_native_scaling(facts)
         rotation = _rotation(facts, method, factor, target_length, gamma, allow_lower_base)
+        swa_base = local_freq_base(facts, rotation, force=force)
     else:
         rotation = methods.rebased(facts.freq_base, facts.rotary_dim)
 
     gammas = _gammas(facts, method, target_length, rotation.freq_base, gamma)
     judged = verdict(gammas.effective, factor)
     # Facts without keys come from a configuration, which has nothing of GGUF to edit.
-    edits = _edits(facts, method, rotation, target_length) if extends and facts.metadata else ()
+    written = extends and bool(facts.metadata)
+    edits = _edits(facts, method, rotation, target_length, swa_base) if written else ()
     return Plan(
         architecture=facts.architecture,
         method=method,
@@ -238,6 +243,8 @@ def plan_all_methods(
 ) -> tuple[Plan, ...]:
     """A plan of every method that this model can take, in the order of `Method`.
 
+    One plan where no method changes anything but context_length.
+
     Raises
     ------
     PlanError
@@ -245,7 +252,7 @@ def plan_all_methods(
     """
     plans: list[Plan] = []
     refusals: list[PlanError] = []
-    for method in Method:
+    for method in [Method.GAMMA] if moves_nothing(facts) else Method:
         try:
             plans.append(plan(facts, target_length=target_length, method=method, force=force))
         except PlanError as error:
@@ -371,7 +378,11 @@ def _gammas(
 
 
 def _edits(
-    facts: ModelFacts, method: Method, rotation: Rotation, target_length: int
+    facts: ModelFacts,
+    method: Method,
+    rotation: Rotation,
+    target_length: int,
+    swa_base: float | None,
 ) -> tuple[MetadataEdit, ...]:
     today = dict(facts.metadata)
     prefix = f"{facts.architecture}."
@@ -383,8 +394,13 @@ def _edits(
             edits.append(MetadataEdit(prefix + suffix, kind, before, after))
 
     write("context_length", ValueType.UINT32, target_length)
-    if method in {Method.GAMMA, Method.NTK}:
-        write("rope.freq_base", ValueType.FLOAT32, rotation.freq_base)
+    if moves_nothing(facts):
+        pass
+    elif method in {Method.GAMMA, Method.NTK}:
+        in_file = _as_float32(rotation.freq_base / facts.freq_base_multiplier)
+        write("rope.freq_base", ValueType.FLOAT32, in_file)
+        if swa_base is not None:
+            write("rope.freq_base_swa", ValueType.FLOAT32, swa_base)
         write("rope.scaling.type", ValueType.STRING, "none")
         if facts.has_scaling_factor:
             # Type none does not switch a factor off for the local layers of every architecture.
@@ -400,6 +416,8 @@ def _edits(
 def _out_of_distribution(
     facts: ModelFacts, rotation: Rotation, target_length: int
 ) -> OutOfDistribution:
+    if moves_nothing(facts):
+        return OutOfDistribution(0, 0.0)
     excesses = [
         after * target_length / (native * facts.train_length)
         for native, after in zip(facts.inv_freq, rotation.inv_freq, strict=True)
@@ -433,6 +451,7 @@ def _warnings(
         return tuple(found)
     if facts.metadata and not edits:
         warn("changes_nothing", "the file already holds these values: nothing would be written")
+    found.extend(peculiarities(facts, method))
     warn("gamma_rule_not_validated", GAMMA_RULE_STATUS)
     if factor > FACTOR_NEEDS_FINETUNE:
         warn(

@@ -192,7 +192,7 @@ def _local_parameters(facts: ModelFacts, config: HfConfig | None) -> Entries | s
     """Parameters of sliding-window layers; None where every layer takes the plan's."""
     if config is not None:
         return None if config.local is None else dict(config.local)
-    unmoved = {layer.freq_base for layer in facts.layers if not layer.moves}
+    unmoved = {layer.freq_base for layer in facts.layers if layer.rotates and not layer.moves}
     if not unmoved:
         return None
     if facts.architecture not in _PARAMETERS_PER_LAYER_TYPE or len(unmoved) > 1:
