@@ -58,6 +58,33 @@ FACTS: dict[str, dict[str, str | int | float | bool]] = {
     "cogvlm": {"reads_rope_keys": False},
 }
 
+#: Which frequency-factor tensors the loaders take and the graphs rotate with (src/models). Loaded
+#: and ignored, so in no list: falcon-h1, llada, pangu-embedded, refact, cogvlm. step35 rotates
+#: its local layers with another number of pairs than its factors have.
+FACTOR_TENSORS = {
+    "by_type": (
+        "llama",
+        "deci",
+        "minicpm",
+        "granite",
+        "granitemoe",
+        "granite_swa",
+        "apertus",
+        "mistral3",
+    ),
+    "long_short": ("phi3", "phimoe", "minicpm3"),
+    "rope_freqs": (
+        "llama4",
+        "arcee",
+        "exaone",
+        "exaone4",
+        "exaone-moe",
+        "granitehybrid",
+        "gemma4",
+        "nanbeige",
+    ),
+}
+
 _ROTATES = re.compile(r"\bggml_rope(?:_ext|_multi)?\(")
 
 
@@ -162,8 +189,13 @@ def toml(source: Source, version: str) -> str:
         "# local_layers, local_freq_base, local_pattern   sliding-window layers: own_base rotate",
         "#            with local_freq_base unless rope.freq_base_swa is written; every",
         "#            local_pattern-th layer is global unless the file says otherwise",
+        "# [factor_tensors]  by_type: rope_factors_long and _short with scaling type longrope, else",
+        "#            rope_freqs; long_short: those two whatever the type; rope_freqs: that one",
         "",
         f'llama_cpp = "{version}"',
+        "",
+        "[factor_tensors]",
+        *_factor_tensors(),
     ]
     for enumerator, name in source.names.items():
         loadable = enumerator in source.classes
@@ -181,6 +213,13 @@ def toml(source: Source, version: str) -> str:
         lines += ["", f"[architectures.{name}]"]
         lines += [f"{key} = {_value(value)}" for key, value in facts.items()]
     return "\n".join(lines) + "\n"
+
+
+def _factor_tensors() -> list[str]:
+    lines = []
+    for support, names in FACTOR_TENSORS.items():
+        lines += [f"{support} = [", *(f'  "{name}",' for name in names), "]"]
+    return lines
 
 
 def _value(value: str | float | bool) -> str:

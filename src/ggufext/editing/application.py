@@ -60,11 +60,12 @@ def apply_in_place(
     try:
         journals.write(files, journal, path)
         recovery.poison(files, descriptor, patch)
+        recovery.lengthen(files, descriptor, patch)
         if patch.growth > 0:
             files.insert_range(descriptor, 0, patch.growth)
         elif patch.growth < 0:
             files.collapse_range(descriptor, 0, -patch.growth)
-        recovery.write_front(files, descriptor, patch)
+        recovery.write_changes(files, descriptor, patch)
         _verify(files, descriptor, path, journal, expected_header)
         recovery.commit(files, descriptor, patch)
         journals.remove(files, path)
@@ -90,6 +91,7 @@ def _verify(
     magic = len(POISONED_MAGIC)
     found = files.read(descriptor, magic, len(expected_header) - magic)
     same = found == expected_header[magic:] and files.size(descriptor) == journal.patch.size_after
+    same = same and recovery.holds_data(files, descriptor, journal.patch)
     same = same and all(
         journals.fingerprint_at(files, descriptor, mark.offset + journal.patch.growth, mark.size)
         == mark.sha256
@@ -165,12 +167,16 @@ def apply_by_copy(
         advance(len(patch.new_front))
         behind = len(patch.old_front)
         files.copy_range(
-            source, behind, descriptor, behind + patch.growth, patch.size - behind, advance
+            source, behind, descriptor, behind + patch.growth, patch.tail_start - behind, advance
         )
         for span in patch.spans:
             files.write(descriptor, span.offset + patch.growth, span.new)
+        if patch.new_tail:
+            files.write(descriptor, patch.tail_start + patch.growth, patch.new_tail)
+            advance(len(patch.new_tail))
         files.sync(descriptor)
-        if files.read(descriptor, 0, len(expected_header)) != expected_header:
+        same = files.read(descriptor, 0, len(expected_header)) == expected_header
+        if not (same and recovery.holds_data(files, descriptor, patch)):
             raise EditError(
                 code="not_verified",
                 path=target_path,

@@ -12,7 +12,7 @@ from ggufext.editing.opening import open_model
 from ggufext.errors import GgufextError, JournalError, ModelWarning, PlanError
 from ggufext.header.architectures import architecture
 from ggufext.header.lint import lint
-from ggufext.header.model import TrainLength, architecture_name, model_facts, quantization
+from ggufext.header.model import TrainLength, architecture_name, quantization
 from ggufext.planning.kv_cache import CacheType, KvCacheBytes, bytes_per_token
 
 if TYPE_CHECKING:
@@ -118,7 +118,7 @@ def facts_of(
         See `ggufext.header.model.model_facts`.
     """
     with open_model(files or FileSystem(), Path(path), writing=False) as model:
-        return model_facts(model.original, train_length=train_length)
+        return model.original_facts(train_length=train_length)
 
 
 def _inspected(files: FileSystem, path: Path, model: OpenModel) -> Inspection:
@@ -127,7 +127,7 @@ def _inspected(files: FileSystem, path: Path, model: OpenModel) -> Inspection:
     facts: ModelFacts | None = None
     warnings: tuple[ModelWarning, ...]
     try:
-        facts = model_facts(header)
+        facts = model.facts()
         warnings = lint(header, facts)
     except PlanError as error:
         warnings = (ModelWarning(error.code, error.message),)
@@ -176,7 +176,7 @@ def _record(
     try:
         found = history.in_file(model.header) or history.beside(files, model.path)
         if found is not None:
-            history.undo_patch(model.header, model.header_bytes, found)
+            history.undo_patch(model.header, model.header_bytes, found, model.read)
     except JournalError as error:
         return None, (ModelWarning(error.code, error.message),)
     except GgufextError as error:

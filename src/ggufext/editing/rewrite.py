@@ -18,7 +18,6 @@ from ggufext.editing.recovery import State
 from ggufext.editing.strategies import Strategy
 from ggufext.errors import EditError, JournalError, PlanError
 from ggufext.header.architectures import Support
-from ggufext.header.model import model_facts
 from ggufext.header.reading import read_header
 from ggufext.planning.gamma import Verdict
 from ggufext.planning.methods import Method
@@ -28,6 +27,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from ggufext.editing.edit import ByteRange
+    from ggufext.planning.combining import Factors
     from ggufext.planning.plan import Plan
 
 
@@ -91,6 +91,9 @@ def rewrite(
     target_length: int,
     method: Method = Method.GAMMA,
     gamma: float | None = None,
+    freq_base: float | None = None,
+    factors: Factors | None = None,
+    keep_short: bool = False,
     train_length: int | None = None,
     allow_lower_base: bool = False,
     output: Path | str | None = None,
@@ -111,7 +114,7 @@ def rewrite(
     path : Path or str
     target_length : int
         Context length wanted, tokens.
-    method, gamma, allow_lower_base
+    method, gamma, freq_base, factors, keep_short, allow_lower_base
         See `ggufext.planning.plan.plan`.
     train_length : int, optional
         The real training length in tokens, where the file says something else.
@@ -147,12 +150,15 @@ def rewrite(
         _check_output(path, target, force=force)
     writing = target is None and not dry_run
     with open_model(files, path, writing=writing, force=force) as model:
-        facts = model_facts(model.original, train_length=train_length)
+        facts = model.original_facts(train_length=train_length)
         made = plan(
             facts,
             target_length=target_length,
             method=method,
             gamma=gamma,
+            freq_base=freq_base,
+            factors=factors,
+            keep_short=keep_short,
             allow_lower_base=allow_lower_base,
             force=force,
         )

@@ -49,6 +49,19 @@ class Positions(Enum):
     UNKNOWN = "unknown"
 
 
+class FactorSupport(Enum):
+    """Which frequency-factor tensors llama.cpp loads and rotates with."""
+
+    NONE = "none"
+    """None: a file that carries one does not load, or the graph ignores it."""
+    ROPE_FREQS = "rope_freqs"
+    """rope_freqs.weight."""
+    BY_TYPE = "by_type"
+    """rope_factors_long and _short.weight with scaling type longrope, else rope_freqs.weight."""
+    LONG_SHORT = "long_short"
+    """rope_factors_long and _short.weight, whatever the scaling type."""
+
+
 @dataclass(frozen=True, slots=True)
 class Architecture:
     """One entry of the table.
@@ -67,6 +80,7 @@ class Architecture:
     local_pattern : int or None
         Where sliding windows exist and the file has no pattern of its own: every n-th layer is
         global, the others local.
+    factor_support : FactorSupport
     """
 
     name: str
@@ -76,6 +90,7 @@ class Architecture:
     kind: str = "language_model"
     local_freq_base: float | None = None
     local_pattern: int | None = None
+    factor_support: FactorSupport = FactorSupport.NONE
 
 
 @cache
@@ -96,6 +111,20 @@ def _entry(name: str) -> dict[str, object] | None:
     return tomllib.loads(_text().partition(heading)[2].partition("\n[")[0])
 
 
+@cache
+def _factor_lists() -> dict[str, list[str]]:
+    heading = "\n[factor_tensors]\n"
+    lists = tomllib.loads(_text().partition(heading)[2].partition("\n[")[0])
+    return {support: list(names) for support, names in lists.items()}
+
+
+def _factor_support(name: str) -> FactorSupport:
+    for support, names in _factor_lists().items():
+        if name in names:
+            return FactorSupport(support)
+    return FactorSupport.NONE
+
+
 def architecture(name: str) -> Architecture:
     """Look an architecture up; one that is not in the table has support `Support.UNKNOWN`."""
     entry = _entry(name)
@@ -110,4 +139,5 @@ def architecture(name: str) -> Architecture:
         kind=str(entry.get("kind", "language_model")),
         local_freq_base=base if isinstance(base, float) else None,
         local_pattern=pattern if isinstance(pattern, int) else None,
+        factor_support=_factor_support(name),
     )

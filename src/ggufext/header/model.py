@@ -7,7 +7,14 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, NoReturn
 
 from ggufext.errors import HeaderError, PlanError
-from ggufext.header.architectures import Layout, Positions, Support, architecture
+from ggufext.header.architectures import (
+    FactorSupport,
+    Layout,
+    Positions,
+    Support,
+    architecture,
+)
+from ggufext.header.factors import factor_tensors
 from ggufext.header.header import ValueType
 
 if TYPE_CHECKING:
@@ -16,9 +23,6 @@ if TYPE_CHECKING:
 
 #: llama.cpp's rope.freq_base for files that do not say (llama-model.cpp).
 DEFAULT_FREQ_BASE = 10_000.0
-
-#: Tensors whose values divide the inverse frequencies.
-FACTOR_TENSORS = ("rope_freqs.weight", "rope_factors_long.weight", "rope_factors_short.weight")
 
 #: Values of general.type that are no language model, and what to say of them.
 _NOT_A_MODEL = {
@@ -124,6 +128,10 @@ class ModelFacts:
     layers : tuple of LayerFacts
     metadata : tuple of (str, Value or None)
         The keys that a plan may edit, with today's values (None: absent).
+    factors : tuple of (str, tuple of float)
+        Values of the file's frequency-factor tensors by name; empty where nobody read them.
+    factor_support : FactorSupport
+        Which of these tensors llama.cpp takes for the architecture.
     """
 
     architecture: str
@@ -139,6 +147,8 @@ class ModelFacts:
     has_scaling_factor: bool
     layers: tuple[LayerFacts, ...]
     metadata: tuple[tuple[str, Value | None], ...]
+    factors: tuple[tuple[str, tuple[float, ...]], ...] = ()
+    factor_support: FactorSupport = FactorSupport.NONE
 
 
 class _Reader:
@@ -204,7 +214,12 @@ class _Reader:
         return numbers
 
 
-def model_facts(header: Header, *, train_length: int | None = None) -> ModelFacts:
+def model_facts(
+    header: Header,
+    *,
+    train_length: int | None = None,
+    factors: tuple[tuple[str, tuple[float, ...]], ...] = (),
+) -> ModelFacts:
     """Facts of the model that a header describes.
 
     Parameters
@@ -213,6 +228,9 @@ def model_facts(header: Header, *, train_length: int | None = None) -> ModelFact
         The header as converted, without an extension of ours.
     train_length : int, optional
         The real training length in tokens, where context_length is known to say something else.
+    factors : tuple of (str, tuple of float)
+        Values of the frequency-factor tensors (`header.factors.read_factors`); a plan for a file
+        that has such tensors needs them.
 
     Raises
     ------
@@ -279,8 +297,11 @@ def model_facts(header: Header, *, train_length: int | None = None) -> ModelFact
                 "rope.scaling.type",
                 "rope.scaling.factor",
                 "rope.scaling.original_context_length",
+                "rope.scaling.attn_factor",
             )
         ),
+        factors=factors,
+        factor_support=entry.factor_support,
     )
 
 
@@ -353,14 +374,13 @@ def _scaling(read: _Reader) -> Scaling:
     factor = read.factor("rope.scaling.factor")
     if factor is None:
         factor = read.factor("rope.scale_linear")
-    names = {tensor.name for tensor in read.header.tensors}
     return Scaling(
         # llama.cpp takes an absent type for linear and an absent or zero factor for 1.
         type="linear" if kind is None else kind,
         factor=factor or 1.0,
         original_context_length=read.count("rope.scaling.original_context_length", at_least=0),
         attention_factor=read.positive("rope.scaling.attn_factor") or 1.0,
-        factor_tensors=tuple(name for name in FACTOR_TENSORS if name in names),
+        factor_tensors=tuple(tensor.name for tensor in factor_tensors(read.header)),
     )
 
 
