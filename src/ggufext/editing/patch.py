@@ -289,14 +289,17 @@ def whole_patch(
     count = header.key_count - gone + len(added)
     body, filler = b"".join((*front, *added)), b""
     size = FIXED_SIZE + len(body) + len(behind) + len(infos.encoded)
+    padding = header_bytes[header.infos_end :]
     if step is not None:
-        used, room = size + SMALLEST_PADDING, header.data_offset
+        # As much padding as before, so that an undo that only changes the front finds it.
+        used, room = size + SMALLEST_PADDING + len(padding), header.data_offset
         growth = 0 if used <= room else _rounded_up(used + _ROOM_FOR_LATER - room, step)
-        filler, count = padding_entry(room + growth - size), count + 1
+        filler, count = padding_entry(room + growth - size - len(padding)), count + 1
     fixed = _fixed(header_bytes, count, infos.count)
     new = fixed + body + filler + bytes(behind) + infos.encoded
     if infos.count:
-        new += bytes(-len(new) % header.alignment)
+        missing = -len(new) % header.alignment
+        new += padding if len(padding) == missing else bytes(missing)
     return Patch(size=header.file_size, old_front=header_bytes, new_front=new)
 
 
