@@ -13,10 +13,14 @@ __version__ = "0.1.0"
 
 if TYPE_CHECKING:
     from ggufext.api import (
+        Factors,
         LocalSettings,
         Method,
         PasskeyRequest,
+        Recipe,
         check,
+        decode_recipe,
+        dynamic,
         inspect,
         model_facts,
         plan,
@@ -24,15 +28,20 @@ if TYPE_CHECKING:
         read_header,
         recover,
         rewrite,
+        self_extend,
         undo,
     )
 
 __all__ = [
+    "Factors",
     "LocalSettings",
     "Method",
     "PasskeyRequest",
+    "Recipe",
     "__version__",
     "check",
+    "decode_recipe",
+    "dynamic",
     "inspect",
     "model_facts",
     "plan",
@@ -40,6 +49,7 @@ __all__ = [
     "read_header",
     "recover",
     "rewrite",
+    "self_extend",
     "undo",
 ]
 

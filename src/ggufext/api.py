@@ -14,9 +14,13 @@ from ggufext.editing.rewrite import Receipt, Rewritten, Undone, recover, rewrite
 from ggufext.header.header import Header
 from ggufext.header.model import ModelFacts, model_facts
 from ggufext.header.reading import read_header
+from ggufext.planning.combining import Factors
 from ggufext.planning.methods import Method
-from ggufext.planning.plan import Plan, plan_all_methods
 from ggufext.planning.plan import plan as plan_facts
+from ggufext.planning.plan import plan_all_methods
+from ggufext.planning.recipe import Recipe, decode_recipe
+from ggufext.planning.result import Plan
+from ggufext.planning.run_time import dynamic, self_extend
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -26,6 +30,7 @@ if TYPE_CHECKING:
 
 __all__ = [
     "CheckResult",
+    "Factors",
     "Header",
     "Inspection",
     "LocalSettings",
@@ -34,9 +39,12 @@ __all__ = [
     "PasskeyRequest",
     "Plan",
     "Receipt",
+    "Recipe",
     "Rewritten",
     "Undone",
     "check",
+    "decode_recipe",
+    "dynamic",
     "inspect",
     "model_facts",
     "plan",
@@ -44,6 +52,7 @@ __all__ = [
     "read_header",
     "recover",
     "rewrite",
+    "self_extend",
     "undo",
 ]
 
@@ -54,6 +63,9 @@ def plan(
     target_length: int,
     method: Method = Method.GAMMA,
     gamma: float | None = None,
+    freq_base: float | None = None,
+    factors: Factors | None = None,
+    keep_short: bool = False,
     train_length: int | None = None,
     allow_lower_base: bool = False,
     force: bool = False,
@@ -66,7 +78,7 @@ def plan(
         A file that was extended before is planned from its original facts.
     train_length : int, optional
         The real training length in tokens, where a file says something else.
-    target_length, method, gamma, allow_lower_base, force
+    target_length, method, gamma, freq_base, factors, keep_short, allow_lower_base, force
         See `ggufext.planning.plan.plan`.
 
     Raises
@@ -79,6 +91,9 @@ def plan(
         target_length=target_length,
         method=method,
         gamma=gamma,
+        freq_base=freq_base,
+        factors=factors,
+        keep_short=keep_short,
         allow_lower_base=allow_lower_base,
         force=force,
     )

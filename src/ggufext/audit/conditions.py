@@ -7,11 +7,11 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from ggufext.audit.engines import SelfExtend
-from ggufext.audit.expectation import Expected, of_facts, of_plan
+from ggufext.audit.expectation import SMALL_CONTEXT, Expected, of_facts, of_plan
 from ggufext.editing.files import FileSystem
 from ggufext.editing.opening import open_model
 from ggufext.errors import ModelWarning, PlanError
-from ggufext.header.model import DEFAULT_FREQ_BASE, model_facts
+from ggufext.header.model import DEFAULT_FREQ_BASE
 from ggufext.planning.methods import Method
 from ggufext.planning.plan import plan
 
@@ -38,8 +38,10 @@ class Condition:
     kv_overrides : tuple of (str, value)
         Metadata that stands in for the file's.
     self_extend : SelfExtend or None
-    expected : tuple of Expected or None
-        Rotation of each layer; None where the file scales in a way that is not compared.
+    expected : tuple of Expected
+        Rotation of each layer in a context of `expectation.SMALL_CONTEXT`.
+    expected_long : tuple of Expected or None
+        The same above `short_context`; None where it is no other.
     short_context : int or None
         Up to this context, tokens, a longrope file uses other factors than above it.
     warnings : tuple of ModelWarning
@@ -48,7 +50,8 @@ class Condition:
     name: str
     kv_overrides: tuple[tuple[str, Override], ...]
     self_extend: SelfExtend | None
-    expected: tuple[Expected, ...] | None
+    expected: tuple[Expected, ...]
+    expected_long: tuple[Expected, ...] | None
     short_context: int | None
     warnings: tuple[ModelWarning, ...] = ()
 
@@ -77,16 +80,16 @@ def conditions(
     with open_model(FileSystem(), path, writing=False) as model:
         now, original = model.header, model.original
         edited = model.history is not None
-    found = model_facts(now)
-    facts = model_facts(original, train_length=train_length)
+        found, facts = model.facts(), model.original_facts(train_length=train_length)
 
     def resolve(name: str) -> Condition:
         if name == "file":
             return _as_it_is(name, found, None)
         if name == "native":
-            return _native(name, now, original, facts, edited)
+            overrides = _undoing(now, original, found, facts)
+            return _native(name, facts, overrides, edited=edited)
         if name.startswith("planned:"):
-            overrides = _undoing(now, original, facts)
+            overrides = _undoing(now, original, found, facts)
             return _planned(name, facts, overrides, target_length)
         if match := _SELF_EXTEND.fullmatch(name):
             return _as_it_is(name, found, _self_extend(name, match))
@@ -101,14 +104,16 @@ def conditions(
 
 def _as_it_is(name: str, facts: ModelFacts, self_extend: SelfExtend | None) -> Condition:
     scaling = facts.scaling
-    known = scaling.attention_factor == 1.0 and not scaling.factor_tensors
     longrope = scaling.type == "longrope"
+    original = scaling.original_context_length or facts.train_length
+    is_long = original < SMALL_CONTEXT
     return Condition(
         name=name,
         kv_overrides=(),
         self_extend=self_extend,
-        expected=tuple(of_facts(facts, layer) for layer in facts.layers)
-        if known and not longrope
+        expected=tuple(of_facts(facts, layer, is_long=is_long) for layer in facts.layers),
+        expected_long=tuple(of_facts(facts, layer, is_long=True) for layer in facts.layers)
+        if longrope and not is_long
         else None,
         short_context=scaling.original_context_length if longrope else None,
     )
@@ -125,7 +130,13 @@ def _self_extend(name: str, match: re.Match[str]) -> SelfExtend:
     return SelfExtend(group=group, window=window)
 
 
-def _native(name: str, now: Header, original: Header, facts: ModelFacts, edited: bool) -> Condition:
+def _native(
+    name: str,
+    facts: ModelFacts,
+    undoing: tuple[tuple[str, Override], ...],
+    *,
+    edited: bool,
+) -> Condition:
     base = _as_it_is(name, facts, None)
     warnings: tuple[ModelWarning, ...] = ()
     if not edited:
@@ -137,16 +148,25 @@ def _native(name: str, now: Header, original: Header, facts: ModelFacts, edited:
         )
     return Condition(
         name=name,
-        kv_overrides=_undoing(now, original, facts),
+        kv_overrides=undoing,
         self_extend=None,
         expected=base.expected,
+        expected_long=base.expected_long,
         short_context=base.short_context,
         warnings=warnings,
     )
 
 
-def _undoing(now: Header, original: Header, facts: ModelFacts) -> tuple[tuple[str, Override], ...]:
+def _undoing(
+    now: Header, original: Header, found: ModelFacts, facts: ModelFacts
+) -> tuple[tuple[str, Override], ...]:
     """Metadata that makes an edited file behave like its original."""
+    if found.factors != facts.factors:
+        raise PlanError(
+            code="native_unknown",
+            message="the edit wrote factor tensors, which cannot be taken away from outside; undo "
+            "the edit on a copy and check that",
+        )
     overrides: list[tuple[str, Override]] = []
     for key, _ in facts.metadata:
         present = now.value(key) if key in now.keys else None
@@ -172,6 +192,7 @@ def _meaning_of_absence(key: str, facts: ModelFacts) -> Override | None:
         "rope.scaling.type": "linear",
         "rope.scaling.factor": 1.0,
         "rope.scaling.original_context_length": facts.train_length,
+        "rope.scaling.attn_factor": 1.0,
     }
     return meanings.get(key.removeprefix(f"{facts.architecture}."))
 
@@ -192,6 +213,12 @@ def _planned(
             f"{', '.join(method.value for method in Method)}",
         ) from None
     planned = plan(facts, target_length=target_length, method=method)
+    if planned.tensor_edits:
+        raise PlanError(
+            code="condition_needs_file",
+            message=f"condition {name!r} writes factor tensors, which cannot be given to llama.cpp "
+            "from outside; rewrite a copy (--output) and check that",
+        )
     overrides = dict(undoing)
     for edit in planned.edits:
         # Plans edit scalars; a list could not be given to llama.cpp from outside.
@@ -201,6 +228,10 @@ def _planned(
         name=name,
         kv_overrides=tuple(overrides.items()),
         self_extend=None,
-        expected=tuple(of_plan(planned, layer) for layer in facts.layers),
+        expected=tuple(
+            of_plan(planned, layer, is_long=planned.original_length < SMALL_CONTEXT)
+            for layer in facts.layers
+        ),
+        expected_long=None,
         short_context=None,
     )

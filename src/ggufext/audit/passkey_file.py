@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 from ggufext.audit.conditions import conditions
 from ggufext.audit.engines import Frame
 from ggufext.audit.engines.llama_cpp import LlamaCpp
-from ggufext.audit.expectation import differences
+from ggufext.audit.expectation import SMALL_CONTEXT, differences
 from ggufext.audit.keys import check_keys
 from ggufext.audit.memory import (
     ModelSize,
@@ -49,7 +49,6 @@ if TYPE_CHECKING:
     from ggufext.header.header import Header
     from ggufext.header.model import ModelFacts
 
-_AUDIT_CONTEXT = 256
 
 _SHARD = re.compile(r"(?P<stem>.+)-\d{5}-of-(?P<count>\d{5})\.gguf")
 
@@ -125,7 +124,9 @@ def check_file(
         target_length=request.target_length or lengths[-1],
         train_length=request.train_length,
     )
-    audited = tuple(_audit(path, each) for each in chosen) if settings.audit else ()
+    audited = (
+        tuple(_audit(path, each, facts.architecture) for each in chosen) if settings.audit else ()
+    )
     engine = LlamaCpp(path, rpc=settings.rpc)
     try:
         prepared = _prepare(engine, header, facts, chosen, request, settings, lengths)
@@ -302,7 +303,7 @@ def _shards(header: Header) -> list[Path]:
     return sorted(path.parent.glob(f"{escape(match['stem'])}-*-of-{match['count']}.gguf"))
 
 
-def _audit(path: Path, condition: Condition) -> str:
+def _audit(path: Path, condition: Condition, architecture: str) -> str:
     """Compare the ROPE nodes of a condition with what it means.
 
     Raises
@@ -310,21 +311,22 @@ def _audit(path: Path, condition: Condition) -> str:
     EngineError
         ``rope_mismatch``.
     """
-    if condition.expected is None:
-        return f"{condition.name}: the file scales with its own factors, which are not compared"
-    seen = observe(
-        path,
-        tokens=(0,),
-        settings=ContextSettings(n_ctx=_AUDIT_CONTEXT),
-        kv_overrides=dict(condition.kv_overrides),
-    )
-    for difference in differences(seen.rope_nodes, condition.expected):
-        raise EngineError(
-            code="rope_mismatch",
-            path=path,
-            message=f"{condition.name}: {difference}; what is measured would not be what was "
-            "planned",
-        )
+    overrides = dict(condition.kv_overrides)
+    contexts = [(SMALL_CONTEXT, condition.expected, overrides)]
+    if condition.expected_long is not None:
+        # Above the original length, without the cache that the real one needs.
+        key = f"{architecture}.rope.scaling.original_context_length"
+        shorter = {**overrides, key: SMALL_CONTEXT}
+        contexts.append((2 * SMALL_CONTEXT, condition.expected_long, shorter))
+    for n_ctx, expected, given in contexts:
+        seen = observe(path, tokens=(0,), settings=ContextSettings(n_ctx=n_ctx), kv_overrides=given)
+        for difference in differences(seen.rope_nodes, expected):
+            raise EngineError(
+                code="rope_mismatch",
+                path=path,
+                message=f"{condition.name}: {difference}; what is measured would not be what was "
+                "planned",
+            )
     rotating = len({node.layer for node in seen.rope_nodes})
     return (
         f"{condition.name}: llama.cpp rotates {rotating} of {len(condition.expected)} layers, all "

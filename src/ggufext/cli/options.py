@@ -8,6 +8,7 @@ from pathlib import Path
 import click
 
 from ggufext.planning.methods import Method
+from ggufext.planning.run_time import RunTimeMethod
 
 _MULTIPLES = {"": 1, "k": 2**10, "m": 2**20, "g": 2**30, "t": 2**40}
 
@@ -45,7 +46,10 @@ paths_argument = click.argument(
     "paths", metavar="FILE...", nargs=-1, required=True, type=click.Path(path_type=Path)
 )
 target_option = click.option(
-    "--target", "target_length", type=TOKENS, required=True, help="Context length wanted: 32k, 1m."
+    "--target",
+    "target_length",
+    type=TOKENS,
+    help="Context length wanted: 32k, 1m. Without it that of --from or --factors.",
 )
 gamma_option = click.option(
     "--gamma",
@@ -60,10 +64,29 @@ train_length_option = click.option(
 allow_lower_base_option = click.option(
     "--allow-lower-base", is_flag=True, help="Accept a --gamma that lowers the RoPE base."
 )
+factors_option = click.option(
+    "--factors",
+    "factors_path",
+    metavar="FILE",
+    type=click.Path(path_type=Path),
+    help="JSON with the factors that method longrope writes.",
+)
+from_option = click.option(
+    "--from",
+    "result_path",
+    metavar="FILE",
+    type=click.Path(path_type=Path),
+    help="Method, base or factors as a JSON result says (compare, tune).",
+)
+keep_short_option = click.option(
+    "--keep-short",
+    is_flag=True,
+    help="Write long factors: contexts up to the training length stay exactly as they are.",
+)
 follow_option = click.option(
     "--follow", is_flag=True, help="Edit the file that a symbolic link points to."
 )
 json_option = click.option("--json", "as_json", is_flag=True, help="Print the result as JSON.")
 
 
-METHOD = click.Choice([method.value for method in Method])
+METHOD = click.Choice([method.value for method in (*Method, *RunTimeMethod)])

@@ -6,26 +6,31 @@ from typing import TYPE_CHECKING
 
 import click
 
+from ggufext.cli.asked import asked
 from ggufext.cli.options import (
     BYTES,
     METHOD,
     allow_lower_base_option,
+    factors_option,
+    from_option,
     gamma_option,
     json_option,
+    keep_short_option,
     path_argument,
     target_option,
     train_length_option,
 )
 from ggufext.cli.output import as_json as jsonable
 from ggufext.cli.output import binary_size, show_json, show_warnings, tokens
+from ggufext.cli.run_time import show_run_time
 from ggufext.editing.inspection import facts_of
 from ggufext.errors import printable
 from ggufext.header.reading import read_header
 from ggufext.planning.gamma import Verdict
 from ggufext.planning.kv_cache import cache_fits
-from ggufext.planning.methods import Method
 from ggufext.planning.plan import plan as plan_facts
 from ggufext.planning.plan import plan_all_methods
+from ggufext.planning.run_time import RunTimeMethod
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -41,16 +46,22 @@ if TYPE_CHECKING:
 @target_option
 @click.option("--method", type=METHOD, help="Plan this one; every method side by side without.")
 @gamma_option
+@factors_option
+@from_option
+@keep_short_option
 @train_length_option
 @allow_lower_base_option
 @click.option("--vram", type=BYTES, help="Memory that must hold weights and KV cache: 12g.")
-@click.option("--force", is_flag=True, help="Plan a factor above 1024.")
+@click.option("--force", is_flag=True, help="Plan a factor above 1024, or a plan of another model.")
 @json_option
 def plan(
     path: Path,
-    target_length: int,
+    target_length: int | None,
     method: str | None,
     gamma: float | None,
+    factors_path: Path | None,
+    result_path: Path | None,
+    keep_short: bool,
     train_length: int | None,
     allow_lower_base: bool,
     vram: int | None,
@@ -58,35 +69,50 @@ def plan(
     as_json: bool,
 ) -> None:
     """Show what an extension would write and what to expect of it; nothing is written."""
-    facts = facts_of(path, train_length=train_length)
-    if gamma is not None and method is None:
+    request = asked(
+        method=method,
+        target_length=target_length,
+        gamma=gamma,
+        factors_path=factors_path,
+        result_path=result_path,
+        keep_short=keep_short,
+    )
+    if gamma is not None and request.method is None:
         raise click.UsageError("--gamma belongs to --method gamma")
-    if method is None:
-        plans = plan_all_methods(facts, target_length=target_length, force=force)
+    recipe, target = request.recipe, request.target_length
+    facts = facts_of(path, train_length=train_length, recipe=None if force else recipe)
+    if isinstance(request.method, RunTimeMethod):
+        show_run_time(path, facts, request.method, target, as_json=as_json)
+        return
+    if request.method is None:
+        plans = plan_all_methods(facts, target_length=target, keep_short=keep_short, force=force)
     else:
         one = plan_facts(
             facts,
-            target_length=target_length,
-            method=Method(method),
+            target_length=target,
+            method=request.method,
             gamma=gamma,
+            freq_base=recipe.freq_base if recipe else None,
+            factors=recipe.factors if recipe else None,
+            keep_short=keep_short,
             allow_lower_base=allow_lower_base,
             force=force,
         )
         plans = (one,)
-    fits = _fits(path, facts.layers, target_length, vram)
+    fits = _fits(path, facts.layers, target, vram)
     if as_json:
         shown = [
             plan_as_json(path, p) | ({"memory": jsonable(fits)} if fits else {}) for p in plans
         ]
-        show_json(shown[0] if method else {"plans": shown})
+        show_json(shown[0] if request.method else {"plans": shown})
         return
-    if method is None and plans[0].verdict is not Verdict.NO_EXTENSION_NEEDED:
+    if request.method is None and plans[0].verdict is not Verdict.NO_EXTENSION_NEEDED:
         _show_table(path, plans)
     else:
         for line in plan_lines(path, plans[0]):
             click.echo(line)
     for fit in fits:
-        click.echo(_fit_line(fit, target_length))
+        click.echo(_fit_line(fit, target))
     show_warnings(dict.fromkeys(w for p in plans for w in p.warnings), path)
 
 
@@ -107,9 +133,11 @@ def plan_lines(path: Path, made: Plan) -> Iterator[str]:
     yield f"  {made.method.value} to {target} tokens (factor {made.factor:g}), " + (
         f"base {made.freq_base.before:,.10g} → {made.freq_base.after:,.10g}"
         if made.freq_base.before != made.freq_base.after
-        else f"base stays {made.freq_base.before:,.10g}, frequencies by factor "
-        f"{made.freq_scale_factor:g}"
+        else f"base stays {made.freq_base.before:,.10g}, frequencies by "
+        + ("factor tensors" if made.tensor_edits else f"factor {made.freq_scale_factor:g}")
     )
+    if made.keep_short:
+        yield f"  contexts up to {tokens(made.original_length)} tokens stay as they are"
     yield (
         f"  γ {gamma.native:.3f} at training length; at {target} {gamma.unscaled:.3f} without "
         f"extension, {gamma.effective:.3f} with this plan"
@@ -129,6 +157,9 @@ def plan_lines(path: Path, made: Plan) -> Iterator[str]:
     for edit in made.edits:
         before = "absent" if edit.before is None else edit.before
         yield f"    {edit.key}: {before} → {edit.after}"
+    for tensor in made.tensor_edits:
+        after = f"{len(tensor.after)} factors, {tensor.after[0]:.4g} … {tensor.after[-1]:.4g}"
+        yield f"    {tensor.name}: {'new' if tensor.before is None else 'replaced'}, {after}"
 
 
 def _head(path: Path, made: Plan) -> str:

@@ -11,14 +11,17 @@ from ggufext.editing.files import FileSystem
 from ggufext.editing.opening import open_model
 from ggufext.errors import GgufextError, JournalError, ModelWarning, PlanError
 from ggufext.header.architectures import architecture
+from ggufext.header.identity import facts_hash
 from ggufext.header.lint import lint
 from ggufext.header.model import TrainLength, architecture_name, quantization
 from ggufext.planning.kv_cache import CacheType, KvCacheBytes, bytes_per_token
+from ggufext.planning.recipe import check_model
 
 if TYPE_CHECKING:
     from ggufext.editing.opening import OpenModel
     from ggufext.header.architectures import Layout, Support
     from ggufext.header.model import ModelFacts
+    from ggufext.planning.recipe import Recipe
 
 
 @dataclass(frozen=True, slots=True)
@@ -102,7 +105,11 @@ def inspect(path: Path | str, *, files: FileSystem | None = None) -> Inspection:
 
 
 def facts_of(
-    path: Path | str, *, train_length: int | None = None, files: FileSystem | None = None
+    path: Path | str,
+    *,
+    train_length: int | None = None,
+    recipe: Recipe | None = None,
+    files: FileSystem | None = None,
 ) -> ModelFacts:
     """Facts that a plan for a file starts from: those of the original, before edits of ours.
 
@@ -111,14 +118,19 @@ def facts_of(
     path : Path or str
     train_length : int, optional
         The real training length in tokens, where the file says something else.
+    recipe : Recipe, optional
+        Must have been made for this model.
 
     Raises
     ------
     HeaderError, PlanError
-        See `ggufext.header.model.model_facts`.
+        See `ggufext.header.model.model_facts`; ``other_model``.
     """
     with open_model(files or FileSystem(), Path(path), writing=False) as model:
-        return model.original_facts(train_length=train_length)
+        facts = model.original_facts(train_length=train_length)
+        if recipe is not None:
+            check_model(recipe, facts_hash(model.original, facts))
+        return facts
 
 
 def _inspected(files: FileSystem, path: Path, model: OpenModel) -> Inspection:

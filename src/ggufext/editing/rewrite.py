@@ -18,17 +18,19 @@ from ggufext.editing.recovery import State
 from ggufext.editing.strategies import Strategy
 from ggufext.errors import EditError, JournalError, PlanError
 from ggufext.header.architectures import Support
+from ggufext.header.identity import facts_hash
 from ggufext.header.reading import read_header
 from ggufext.planning.gamma import Verdict
 from ggufext.planning.methods import Method
 from ggufext.planning.plan import plan
+from ggufext.planning.recipe import check_model
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
     from ggufext.editing.edit import ByteRange
-    from ggufext.planning.combining import Factors
     from ggufext.planning.plan import Plan
+    from ggufext.planning.recipe import Recipe
 
 
 @dataclass(frozen=True, slots=True)
@@ -91,8 +93,7 @@ def rewrite(
     target_length: int,
     method: Method = Method.GAMMA,
     gamma: float | None = None,
-    freq_base: float | None = None,
-    factors: Factors | None = None,
+    recipe: Recipe | None = None,
     keep_short: bool = False,
     train_length: int | None = None,
     allow_lower_base: bool = False,
@@ -114,8 +115,11 @@ def rewrite(
     path : Path or str
     target_length : int
         Context length wanted, tokens.
-    method, gamma, freq_base, factors, keep_short, allow_lower_base
+    method, gamma, keep_short, allow_lower_base
         See `ggufext.planning.plan.plan`.
+    recipe : Recipe, optional
+        Base or factors to write, and the model they were made for; its method and target are the
+        caller's to pass on.
     train_length : int, optional
         The real training length in tokens, where the file says something else.
     output : Path or str, optional
@@ -129,7 +133,8 @@ def rewrite(
     dry_run : bool
         Write nothing; the receipt tells what would be written.
     force : bool
-        Accept an unverified architecture, an absurd factor and a file that is in use.
+        Accept an unverified architecture, an absurd factor, a recipe of another model and a file
+        that is in use.
     progress : callable
         Called during a copy with bytes done and bytes in all.
     files : FileSystem, optional
@@ -151,13 +156,15 @@ def rewrite(
     writing = target is None and not dry_run
     with open_model(files, path, writing=writing, force=force) as model:
         facts = model.original_facts(train_length=train_length)
+        if recipe is not None and not force:
+            check_model(recipe, facts_hash(model.original, facts))
         made = plan(
             facts,
             target_length=target_length,
             method=method,
             gamma=gamma,
-            freq_base=freq_base,
-            factors=factors,
+            freq_base=recipe.freq_base if recipe else None,
+            factors=recipe.factors if recipe else None,
             keep_short=keep_short,
             allow_lower_base=allow_lower_base,
             force=force,

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 from ggufext.errors import HeaderError
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Mapping
 
     from ggufext.header.header import Header, TensorInfo
 
@@ -91,6 +91,23 @@ def read_factors(
             )
         found.append((tensor.name, values))
     return tuple(found)
+
+
+def factors_in_effect(
+    values: Mapping[str, tuple[float, ...]], *, is_long: bool
+) -> tuple[float, ...] | None:
+    """The factors that llama.cpp uses (llama_model::get_rope_factors); None: none.
+
+    Parameters
+    ----------
+    values : mapping of str to tuple of float
+        Of the factor tensors, by name.
+    is_long : bool
+        Whether the context is above rope.scaling.original_context_length.
+    """
+    if ROPE_FREQS in values:
+        return values[ROPE_FREQS]
+    return values.get(ROPE_FACTORS_LONG if is_long else ROPE_FACTORS_SHORT)
 
 
 def encode_factors(values: tuple[float, ...]) -> bytes:

@@ -8,7 +8,12 @@ from typing import TYPE_CHECKING, NoReturn
 
 from ggufext.errors import PlanError
 from ggufext.header.architectures import FactorSupport
-from ggufext.header.factors import ROPE_FACTORS_LONG, ROPE_FACTORS_SHORT, ROPE_FREQS
+from ggufext.header.factors import (
+    ROPE_FACTORS_LONG,
+    ROPE_FACTORS_SHORT,
+    ROPE_FREQS,
+    factors_in_effect,
+)
 from ggufext.planning import methods
 
 if TYPE_CHECKING:
@@ -114,7 +119,7 @@ def _with_tensors(facts: ModelFacts, original: int | None) -> NativeScaling:
         )
     # Long factors act in contexts above the original length.
     is_long = facts.train_length > (original or facts.train_length)
-    chosen = values.get(ROPE_FACTORS_LONG if is_long else ROPE_FACTORS_SHORT)
+    chosen = factors_in_effect(values, is_long=is_long)
     inv_freq = facts.inv_freq if chosen is None else divided(facts.inv_freq, chosen)
     return NativeScaling(NativeKind.LONGROPE, inv_freq, scaling.attention_factor, original)
 

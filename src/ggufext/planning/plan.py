@@ -6,6 +6,7 @@ import math
 from typing import TYPE_CHECKING
 
 from ggufext.errors import PlanError
+from ggufext.header.factors import factors_in_effect
 from ggufext.header.model import TrainLength
 from ggufext.planning.cautions import GAMMA_RULE_STATUS, extension_warnings, support_warnings
 from ggufext.planning.combining import Combination, Factors, Form, Wish, combine
@@ -116,6 +117,7 @@ def plan(
     edits = metadata_edits(facts, made, target_length)
     tensors = tensor_edits(facts, made)
     gammas = _gammas(facts, native, wish, made)
+    values = dict(facts.factors) | dict(made.tensors)
     return Plan(
         architecture=facts.architecture,
         method=method,
@@ -143,13 +145,17 @@ def plan(
         original_length=made.original_length,
         scaling_type=made.form.value,
         attention_factor_written=made.attention_factor_written,
+        long_factors=factors_in_effect(values, is_long=True),
+        short_factors=factors_in_effect(values, is_long=False),
     )
 
 
 def plan_all_methods(
-    facts: ModelFacts, *, target_length: int, force: bool = False
+    facts: ModelFacts, *, target_length: int, keep_short: bool = False, force: bool = False
 ) -> tuple[Plan, ...]:
     """A plan of every method that this model can take, in the order of `Method`.
+
+    longrope is not among them: it needs factors from outside.
 
     Raises
     ------
@@ -159,8 +165,17 @@ def plan_all_methods(
     plans: list[Plan] = []
     refusals: list[PlanError] = []
     for method in Method:
+        if method is Method.LONGROPE:
+            continue
         try:
-            plans.append(plan(facts, target_length=target_length, method=method, force=force))
+            made = plan(
+                facts,
+                target_length=target_length,
+                method=method,
+                keep_short=keep_short,
+                force=force,
+            )
+            plans.append(made)
         except PlanError as error:
             refusals.append(error)
     if not plans:
@@ -236,6 +251,8 @@ def _without_extension(facts: ModelFacts, wish: Wish) -> Plan:
         original_length=facts.train_length,
         scaling_type=facts.scaling.type,
         attention_factor_written=facts.scaling.attention_factor,
+        long_factors=factors_in_effect(dict(facts.factors), is_long=True),
+        short_factors=factors_in_effect(dict(facts.factors), is_long=False),
     )
 
 

@@ -143,6 +143,9 @@ class Plan:
         What rope.scaling.type means under the plan.
     attention_factor_written : float
         rope.scaling.attn_factor under the plan.
+    long_factors, short_factors : tuple of float or None
+        What tensors divide the angles by in contexts above `original_length` and up to it; None:
+        nothing.
     """
 
     architecture: str
@@ -166,3 +169,5 @@ class Plan:
     original_length: int
     scaling_type: str
     attention_factor_written: float
+    long_factors: tuple[float, ...] | None
+    short_factors: tuple[float, ...] | None
