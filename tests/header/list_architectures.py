@@ -189,7 +189,7 @@ def toml(source: Source, version: str) -> str:
         "# local_layers, local_freq_base, local_pattern   sliding-window layers: own_base rotate",
         "#            with local_freq_base unless rope.freq_base_swa is written; every",
         "#            local_pattern-th layer is global unless the file says otherwise",
-        "# [factor_tensors]  by_type: rope_factors_long and _short with scaling type longrope, else",
+        "# [factor_tensors]  by_type: rope_factors_long and _short with type longrope, else",
         "#            rope_freqs; long_short: those two whatever the type; rope_freqs: that one",
         "",
         f'llama_cpp = "{version}"',

@@ -167,13 +167,11 @@ def apply_by_copy(
         advance(len(patch.new_front))
         behind = len(patch.old_front)
         files.copy_range(
-            source, behind, descriptor, behind + patch.growth, patch.tail_start - behind, advance
+            source, behind, descriptor, behind + patch.growth, patch.size - behind, advance
         )
         for span in patch.spans:
             files.write(descriptor, span.offset + patch.growth, span.new)
-        if patch.new_tail:
-            files.write(descriptor, patch.tail_start + patch.growth, patch.new_tail)
-            advance(len(patch.new_tail))
+        recovery.write_tail(files, descriptor, patch)
         files.sync(descriptor)
         same = files.read(descriptor, 0, len(expected_header)) == expected_header
         if not (same and recovery.holds_data(files, descriptor, patch)):

@@ -81,11 +81,16 @@ def write_changes(files: FileSystem, descriptor: int, patch: Patch) -> None:
     files.write(descriptor, magic, patch.new_front[magic:])
     for span in patch.spans:
         files.write(descriptor, span.offset + patch.growth, span.new)
-    if patch.old_tail or patch.new_tail:
-        files.write(descriptor, patch.tail_start + patch.growth, patch.new_tail)
-        if files.size(descriptor) > patch.size_after:
-            files.truncate(descriptor, patch.size_after)
+    write_tail(files, descriptor, patch)
     files.sync(descriptor)
+
+
+def write_tail(files: FileSystem, descriptor: int, patch: Patch) -> None:
+    """Give a file whose data has moved its new end."""
+    if patch.new_tail:
+        files.write(descriptor, patch.tail_start + patch.growth, patch.new_tail)
+    if files.size(descriptor) > patch.size_after:
+        files.truncate(descriptor, patch.size_after)
 
 
 def commit(files: FileSystem, descriptor: int, patch: Patch) -> None:

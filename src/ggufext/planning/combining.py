@@ -273,7 +273,8 @@ def _check_not_lower(facts: ModelFacts, wish: Wish, before: float, after: float)
 
 def _llama3(facts: ModelFacts, native: NativeScaling, wish: Wish) -> Combination:
     """llama3 factors, made again from the model's own where it has some."""
-    check_factor_support(facts, ROPE_FREQS)
+    if not wish.keep_short:
+        check_factor_support(facts, ROPE_FREQS)
     factor, original = wish.target_length / facts.train_length, facts.train_length
     if native.kind is NativeKind.ROPE_FREQS:
         found = methods.llama3_parameters(facts.inv_freq, dict(facts.factors)[ROPE_FREQS])

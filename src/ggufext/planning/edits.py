@@ -17,7 +17,12 @@ if TYPE_CHECKING:
 def metadata_edits(
     facts: ModelFacts, made: Combination, target_length: int
 ) -> tuple[MetadataEdit, ...]:
-    """Keys to write; those that hold the value already are left out."""
+    """Keys to write; those that hold the value already are left out.
+
+    Facts without keys do not come from a GGUF file, which leaves nothing to edit.
+    """
+    if not facts.metadata:
+        return ()
     today = dict(facts.metadata)
     prefix = f"{facts.architecture}."
     edits: list[MetadataEdit] = []

@@ -118,6 +118,7 @@ def plan(
     tensors = tensor_edits(facts, made)
     gammas = _gammas(facts, native, wish, made)
     values = dict(facts.factors) | dict(made.tensors)
+    changes = bool(edits or tensors or not facts.metadata)
     return Plan(
         architecture=facts.architecture,
         method=method,
@@ -138,7 +139,7 @@ def plan(
         edits=edits,
         warnings=(
             *support_warnings(facts),
-            *extension_warnings(facts, native, wish, made, changes=bool(edits or tensors)),
+            *extension_warnings(facts, native, wish, made, changes=changes),
         ),
         tensor_edits=tensors,
         keep_short=made.form is Form.LONG and (keep_short or native.kind is NativeKind.LONGROPE),
