@@ -26,7 +26,7 @@ from ggufext.planning.methods import (
 )
 from ggufext.planning.plan import plan
 from ggufext.planning.recipe import Recipe
-from random_model import write_random_model
+from random_model import MetadataValue, write_random_model
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -168,7 +168,7 @@ def phi_3_128k(tmp_path: Path) -> Path:
         ROPE_FACTORS_LONG: np.linspace(1, 6, 16, dtype=np.float32),
         ROPE_FACTORS_SHORT: np.linspace(1, 1.5, 16, dtype=np.float32),
     }
-    keys = {
+    keys: dict[str, MetadataValue] = {
         "phi3.rope.scaling.type": "longrope",
         "phi3.rope.scaling.original_context_length": 256,
         "phi3.rope.scaling.attn_factor": 1.19,

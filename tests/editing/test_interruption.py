@@ -33,9 +33,11 @@ if TYPE_CHECKING:
 MANY = 100
 
 
+Request = dict[str, Any] | None
+
 #: What a file holds before an operation, and what the operation is: the request of a rewrite, or
 #: None for undo.
-OPERATIONS: dict[str, tuple[dict[str, Any] | None, dict[str, Any] | None]] = {
+OPERATIONS: dict[str, tuple[Request, Request]] = {
     "insert": (None, {"method": Method.YARN}),
     "overwrite": ({"method": Method.YARN}, {"method": Method.GAMMA}),
     "undo": ({"method": Method.YARN}, None),
@@ -50,7 +52,7 @@ OPERATIONS: dict[str, tuple[dict[str, Any] | None, dict[str, Any] | None]] = {
 }
 
 #: With the model's own tensor of factors.
-OWN_TENSOR = {
+OWN_TENSOR: dict[str, tuple[Request, Request]] = {
     "overwrite a tensor": ({"method": Method.YARN}, {"method": Method.LLAMA3}),
     "undo an overwritten tensor": ({"method": Method.LLAMA3}, None),
 }

@@ -81,7 +81,7 @@ def test_a_factor_key_that_exists_is_neutralised_beside_factors() -> None:
         scaling=replace(MODEL.scaling, type="none", factor=2.0),
     )
     for request in ({"method": Method.LLAMA3}, {"keep_short": True}):
-        made = plan(stale, target_length=8192, **request)  # type: ignore[arg-type]
+        made = plan(stale, target_length=8192, **request)
         assert edits(made)["rope.scaling.factor"] == 1.0
 
 

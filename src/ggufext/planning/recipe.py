@@ -7,7 +7,6 @@ One schema for all of them: ``plan`` says what to write, ``model`` which model i
 from __future__ import annotations
 
 import json
-import math
 from dataclasses import dataclass
 from typing import NoReturn
 
@@ -17,6 +16,8 @@ from ggufext.planning.methods import Method
 
 #: Longest recipe taken for real, characters.
 LONGEST_RECIPE = 16 * 1024 * 1024
+
+_SMALLEST, _LARGEST = 1e-30, 1e30
 
 
 @dataclass(frozen=True, slots=True)
@@ -153,9 +154,10 @@ def _numbers(fields: dict[str, object], name: str) -> tuple[float, ...] | None:
 
 
 def _positive(value: object, name: str) -> float:
-    good = isinstance(value, (int, float)) and not isinstance(value, bool)
-    if not (good and math.isfinite(float(value)) and 0.0 < float(value) < 1e30):  # type: ignore[arg-type]
-        _bad(f"plan.{name}", f"holds {value!r}; expected finite numbers above 0")
+    is_number = isinstance(value, (int, float)) and not isinstance(value, bool)
+    # Within what 32 bits hold, with room for a division.
+    if not (is_number and _SMALLEST < value < _LARGEST):  # type: ignore[operator]
+        _bad(f"plan.{name}", f"holds {value!r:.40}; expected numbers above 0")
     assert isinstance(value, (int, float))
     return float(value)
 
