@@ -27,7 +27,10 @@ def test_factors_are_written_as_longrope(llama: Path, tmp_path: Path) -> None:
     assert done["method"] == "longrope"
     (tensor,) = done["tensor_edits"]
     assert tensor == {"name": "rope_factors_long.weight", "before": None, "after": LONG}
-    assert result("inspect", llama)["rope"]["scaling"]["type"] == "longrope"
+    scaling = result("inspect", llama)["rope"]["scaling"]
+    assert scaling["type"] == "longrope"
+    assert scaling["factor_tensors"] == ["rope_factors_long.weight"]
+    assert "scaling by rope_factors_long.weight" in run("inspect", llama).stdout
 
 
 def test_from_takes_method_and_target_of_a_result(llama: Path, tmp_path: Path) -> None:

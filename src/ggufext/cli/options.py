@@ -76,7 +76,7 @@ from_option = click.option(
     "result_path",
     metavar="FILE",
     type=click.Path(path_type=Path),
-    help="Method, base or factors as a JSON result says (compare, tune).",
+    help="Method, base or factors as a JSON result says (docs/methods.md).",
 )
 keep_short_option = click.option(
     "--keep-short",

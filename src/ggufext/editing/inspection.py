@@ -26,11 +26,12 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class ScalingInFile:
-    """RoPE scaling as it takes effect: type, factor and original length in tokens."""
+    """RoPE scaling as it takes effect: type, factor, original length in tokens, factor tensors."""
 
     type: str
     factor: float
     original_context_length: int | None
+    factor_tensors: tuple[str, ...]
 
 
 @dataclass(frozen=True, slots=True)
@@ -173,7 +174,12 @@ def _rope(facts: ModelFacts) -> RopeInFile:
         layout=facts.layout,
         rotary_dim=facts.rotary_dim,
         freq_base=facts.freq_base,
-        scaling=ScalingInFile(scaling.type, scaling.factor, scaling.original_context_length),
+        scaling=ScalingInFile(
+            type=scaling.type,
+            factor=scaling.factor,
+            original_context_length=scaling.original_context_length,
+            factor_tensors=scaling.factor_tensors,
+        ),
     )
 
 
