@@ -10,7 +10,7 @@ SOURCES := pyproject.toml CMakeLists.txt $(shell find src csrc -type f -not -nam
 # GCC 12 built it (docs/llama_cpp.md).
 export CMAKE_ARGS ?= -DGGML_NATIVE=OFF
 
-.PHONY: demo test lint fuzz bench clean
+.PHONY: demo test lint docs fuzz bench clean
 
 $(BIN)/python:
 	$(PYTHON) -m venv $(VENV)
@@ -30,11 +30,16 @@ demo: $(VENV)/.installed-check
 	$(BIN)/python models/demo.py
 
 lint: $(VENV)/.installed-dev
-	$(BIN)/ruff check src tests models benchmarks
-	$(BIN)/ruff format --check src tests models benchmarks
+	$(BIN)/ruff check src tests models benchmarks docs
+	$(BIN)/ruff format --check src tests models benchmarks docs
 	$(BIN)/clang-format --dry-run --Werror $(shell find csrc -name '*.?pp' -o -name '*.cu')
 	$(BIN)/mypy
 	$(BIN)/lint-imports --no-cache
+
+# The documentation as a site in build/site.
+docs: $(VENV)/.installed-dev
+	$(BIN)/python docs/write_commands.py
+	$(BIN)/mkdocs build --strict --quiet
 
 test: lint
 	$(BIN)/python -m pytest

@@ -21,6 +21,7 @@ from pathlib import Path
 from random import Random
 from typing import TYPE_CHECKING, Any
 
+from ggufext.audit.depths import depth_bins
 from ggufext.audit.engines.llama_cpp import LlamaCpp
 from ggufext.audit.memory import micro_batch
 from ggufext.audit.passkey import PasskeyRequest, answer_tokens
@@ -122,7 +123,7 @@ def build(model: Path, request: PasskeyRequest) -> tuple[tuple[Question, ...], f
     plan = PromptPlan(
         mode=request.mode,
         lengths=request.lengths,
-        depths=request.depths,
+        depths=depth_bins(request.depths),
         texts=request.trials,
         seed=request.seed,
         answer_tokens=answer_tokens(request, engine, chat=False),

@@ -7,7 +7,10 @@ import sys
 
 import pytest
 
-HEAVY = {"numpy", "rich", "gguf", "llama_cpp", "matplotlib", "jinja2", "ctypes.util", "asyncio"}
+HEAVY = {
+    "numpy", "rich", "gguf", "llama_cpp", "matplotlib", "jinja2", "ctypes.util", "asyncio",
+    "fsspec", "aiohttp", "huggingface_hub", "concurrent.futures",
+}  # fmt: skip
 
 
 def modules_after(statement: str) -> set[str]:
@@ -41,3 +44,13 @@ def test_importing_the_package_loads_none_of_its_stages() -> None:
 def test_editing_loads_nothing_of_the_audit() -> None:
     loaded = modules_after("import ggufext.cli.rewrite, ggufext.cli.plan, ggufext.cli.inspect")
     assert not [name for name in loaded if name.startswith("ggufext.audit")]
+
+
+def test_rewriting_loads_nothing_that_only_other_commands_or_names_need() -> None:
+    loaded = modules_after("import ggufext.cli.rewrite")
+    assert not loaded & {
+        "ggufext.editing.inspection",
+        "ggufext.header.lint",
+        "ggufext.locating.ollama",
+        "ggufext.locating.remote",
+    }

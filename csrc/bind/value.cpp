@@ -203,7 +203,7 @@ py::object decode(ByteReader* reader, int32_t value_type, std::optional<int32_t>
 py::object decode_value(const py::bytes& payload, int32_t value_type,
                         std::optional<int32_t> element_type, uint64_t count) {
   const std::string_view view = payload;
-  ByteReader reader(reinterpret_cast<const uint8_t*>(view.data()), view.size());
+  ByteReader reader(reinterpret_cast<const uint8_t*>(view.data()), view.size(), view.size());
   return decode(&reader, value_type, element_type, count);
 }
 

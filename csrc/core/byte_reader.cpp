@@ -10,8 +10,10 @@
 
 namespace ggufext {
 
-ByteReader::ByteReader(const uint8_t* data, size_t size)
-    : end_(size), window_(reinterpret_cast<const char*>(data)), window_size_(size) {}
+ByteReader::ByteReader(const uint8_t* data, size_t size, uint64_t file_size)
+    : end_(file_size),
+      window_(reinterpret_cast<const char*>(data)),
+      window_size_(static_cast<size_t>(std::min<uint64_t>(size, file_size))) {}
 
 ByteReader::ByteReader(int fd, uint64_t file_size)
     : fd_(fd), end_(file_size), buffer_(new char[kWindow]), window_(buffer_.get()) {}
@@ -26,6 +28,12 @@ Status ByteReader::peek(size_t size, std::string_view* window) {
 }
 
 Status ByteReader::refill(size_t size) {
+  if (fd_ < 0) {
+    return Status::error("front_too_short",
+                         "found the first " + grouped(window_size_) + " of " + grouped(end_) +
+                             " bytes, expected the whole header: read more of the file",
+                         {}, window_size_);
+  }
   const size_t wanted = static_cast<size_t>(std::min<uint64_t>(kWindow, remaining()));
   window_start_ = position_;
   window_size_ = 0;

@@ -10,13 +10,14 @@
 namespace ggufext {
 
 /// A position in bytes that lie in memory or behind a descriptor. A descriptor is read through
-/// one window of fixed size, so memory does not depend on what the bytes claim.
+/// one window of fixed size, so memory does not depend on what the bytes claim. Memory may hold
+/// the front of a file only; `remaining()` counts to the end of the file.
 class ByteReader {
  public:
   /// The most bytes that one `peek` may ask for.
   static constexpr size_t kWindow = size_t{1} << 16;
 
-  ByteReader(const uint8_t* data, size_t size);
+  ByteReader(const uint8_t* data, size_t size, uint64_t file_size);
   ByteReader(int fd, uint64_t file_size);
 
   uint64_t position() const { return position_; }

@@ -51,7 +51,7 @@ Status HeaderIndex::open(int fd, HeaderIndex* out) {
 }
 
 Status HeaderIndex::parse(const uint8_t* data, size_t size, uint64_t file_size, HeaderIndex* out) {
-  ByteReader reader(data, static_cast<size_t>(std::min<uint64_t>(size, file_size)));
+  ByteReader reader(data, size, file_size);
   return parse_header(&reader, file_size, out);
 }
 
@@ -85,9 +85,10 @@ Status HeaderParser::peek(uint64_t size, const char* what, std::string_view* byt
 
 Status HeaderParser::read_magic() {
   field_ = "magic";
-  const size_t size = static_cast<size_t>(std::min<uint64_t>(kForeignBytes, reader_.remaining()));
+  const size_t size = static_cast<size_t>(std::min<uint64_t>(kMagic.size(), reader_.remaining()));
   std::string_view start;
-  RETURN_IF_ERROR(peek(size, "the magic", &start));
+  RETURN_IF_ERROR(reader_.peek(size, &start));
+  start = start.substr(0, kForeignBytes);
   const std::string_view magic = start.substr(0, kMagic.size());
   if (magic == kPoisonedMagic) {
     return error("interrupted_edit",

@@ -65,7 +65,8 @@ class HeaderIndex {
   /// Reads through `fd` from byte 0; never maps the file, never reads tensor data.
   static Status open(int fd, HeaderIndex* out);
 
-  /// Reads a header from memory that is, or is to become, the start of a file of `file_size` bytes.
+  /// Reads a header from memory that is, or is to become, the start of a file of `file_size` bytes;
+  /// error `front_too_short` where the header goes on behind `size`.
   static Status parse(const uint8_t* data, size_t size, uint64_t file_size, HeaderIndex* out);
 
   uint32_t version() const { return version_; }

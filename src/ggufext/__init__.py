@@ -13,14 +13,18 @@ __version__ = "0.1.0"
 
 if TYPE_CHECKING:
     from ggufext.api import (
+        Engine,
         Factors,
         LocalSettings,
         Method,
         PasskeyRequest,
         Recipe,
+        ServerSettings,
         check,
         decode_recipe,
+        diff,
         dynamic,
+        emit,
         inspect,
         model_facts,
         plan,
@@ -33,15 +37,19 @@ if TYPE_CHECKING:
     )
 
 __all__ = [
+    "Engine",
     "Factors",
     "LocalSettings",
     "Method",
     "PasskeyRequest",
     "Recipe",
+    "ServerSettings",
     "__version__",
     "check",
     "decode_recipe",
+    "diff",
     "dynamic",
+    "emit",
     "inspect",
     "model_facts",
     "plan",

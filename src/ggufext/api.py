@@ -1,20 +1,27 @@
-"""The public functions, in the order of the work: read, plan, rewrite, undo, recover, check."""
+"""The public functions: read, plan, rewrite, undo, recover, diff, check."""
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import TYPE_CHECKING
 
+from ggufext.audit.engines.connection import ServerSettings
 from ggufext.audit.passkey import PasskeyRequest
 from ggufext.audit.passkey_file import LocalSettings, check_file
+from ggufext.audit.passkey_server import check_server
 from ggufext.audit.results import CheckResult
 from ggufext.audit.summary import result_of
 from ggufext.editing.inspection import Inspection, facts_of, inspect
 from ggufext.editing.rewrite import Receipt, Rewritten, Undone, recover, rewrite, undo
+from ggufext.header.difference import HeaderDifference, difference
 from ggufext.header.header import Header
+from ggufext.header.hf_config import config_file, read_config
 from ggufext.header.model import ModelFacts, model_facts
 from ggufext.header.reading import read_header
+from ggufext.locating.names import is_remote, local_path
+from ggufext.locating.remote import read_remote
 from ggufext.planning.combining import Factors
+from ggufext.planning.emit import Emission, Engine
+from ggufext.planning.emit import emit as emit_plan
 from ggufext.planning.methods import Method
 from ggufext.planning.plan import plan as plan_facts
 from ggufext.planning.plan import plan_all_methods
@@ -24,14 +31,18 @@ from ggufext.planning.run_time import dynamic, self_extend
 
 if TYPE_CHECKING:
     from collections.abc import Callable
+    from pathlib import Path
 
     from ggufext.audit.passkey import RunNotes
     from ggufext.audit.results import Trial
 
 __all__ = [
     "CheckResult",
+    "Emission",
+    "Engine",
     "Factors",
     "Header",
+    "HeaderDifference",
     "Inspection",
     "LocalSettings",
     "Method",
@@ -41,10 +52,13 @@ __all__ = [
     "Receipt",
     "Recipe",
     "Rewritten",
+    "ServerSettings",
     "Undone",
     "check",
     "decode_recipe",
+    "diff",
     "dynamic",
+    "emit",
     "inspect",
     "model_facts",
     "plan",
@@ -75,7 +89,8 @@ def plan(
     Parameters
     ----------
     model : Path, str or ModelFacts
-        A file that was extended before is planned from its original facts.
+        A GGUF file, a Hugging Face config.json or its folder; a file that was extended before is
+        planned from its original facts.
     train_length : int, optional
         The real training length in tokens, where a file says something else.
     target_length, method, gamma, freq_base, factors, keep_short, allow_lower_base, force
@@ -85,7 +100,7 @@ def plan(
     ------
     HeaderError, PlanError
     """
-    facts = model if isinstance(model, ModelFacts) else facts_of(model, train_length=train_length)
+    facts = model if isinstance(model, ModelFacts) else _facts(model, train_length)
     return plan_facts(
         facts,
         target_length=target_length,
@@ -99,23 +114,78 @@ def plan(
     )
 
 
+def _facts(model: Path | str, train_length: int | None) -> ModelFacts:
+    config = _config_file(model)
+    if config is not None:
+        return read_config(config, train_length=train_length).facts
+    return facts_of(model, train_length=train_length)
+
+
+def _config_file(model: Path | str) -> Path | None:
+    return None if is_remote(model) else config_file(local_path(model))
+
+
+def emit(model: Path | str, made: Plan, engine: Engine) -> Emission:
+    """Say a plan in the words of another engine; nothing is written.
+
+    Parameters
+    ----------
+    model : Path or str
+        The GGUF file or config.json that the plan was made for.
+    made : Plan
+    engine : Engine
+
+    Raises
+    ------
+    HeaderError, PlanError
+    """
+    found = _config_file(model)
+    config = None if found is None else read_config(found)
+    facts = facts_of(model) if config is None else config.facts
+    return emit_plan(made, facts, engine, model=str(model), config=config)
+
+
+def diff(before: Path | str | Header, after: Path | str | Header) -> HeaderDifference:
+    """Compare two headers: keys with their values, tensors with types and shapes.
+
+    Parameters
+    ----------
+    before, after : Path, str or Header
+        A path, a name that `ggufext.locating.names` understands, or a header already read.
+
+    Raises
+    ------
+    HeaderError, LocationError
+    """
+    return difference(_header(before), _header(after))
+
+
+def _header(model: Path | str | Header) -> Header:
+    if isinstance(model, Header):
+        return model
+    if isinstance(model, str) and is_remote(model):
+        return read_remote(model).header
+    return read_header(local_path(model))
+
+
 def check(
-    path: Path | str,
+    model: Path | str | ServerSettings,
     request: PasskeyRequest,
     *,
     settings: LocalSettings | None = None,
     threshold: float = 0.8,
     notify: Callable[[Trial | RunNotes], None] | None = None,
 ) -> CheckResult:
-    """Ask a model file for hidden keys at every length and depth; nothing is written to it.
+    """Ask a model for hidden keys at every length and depth; nothing is written to its file.
 
     Parameters
     ----------
-    path : Path or str
+    model : Path, str or ServerSettings
+        A file, or the address of an OpenAI-compatible server.
     request : PasskeyRequest
         What to ask: lengths, depths, trials, conditions.
     settings : LocalSettings, optional
-        How to run llama.cpp.
+        How to run llama.cpp on a file.
     threshold : float
         Accuracy that the effective length asks for, in (0, 1].
     notify : callable, optional
@@ -129,8 +199,17 @@ def check(
     Raises
     ------
     HeaderError, PlanError, EngineError
-        Before the first question; see `ggufext.audit.passkey_file.check_file`.
+        Before the first question; see `ggufext.audit.passkey_file.check_file` and
+        `ggufext.audit.passkey_server.check_server`.
+    ValueError
+        `settings` with a server: it runs the model in its own way.
     """
+    notify = notify or (lambda _event: None)
+    if isinstance(model, ServerSettings):
+        if settings is not None:
+            raise ValueError("settings are for a file: a server runs the model in its own way")
+        run = check_server(model, request, notify)
+        return result_of(run, request, model, threshold=threshold)
     settings = settings or LocalSettings()
-    run = check_file(Path(path), request, settings, notify or (lambda _event: None))
+    run = check_file(local_path(model), request, settings, notify)
     return result_of(run, request, settings, threshold=threshold)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import partial
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -18,8 +19,8 @@ class GgufextError(Exception):
         Stable name of the case, for programs (``"truncated"``, ``"in_use"`` …).
     message : str
         What was found, what was expected and what to do; no path, field or offset in it.
-    path : Path, optional
-        The file concerned.
+    path : Path or str, optional
+        The file concerned, or the name of a remote one.
     field : str, optional
         The metadata key or tensor concerned.
     offset : int, optional
@@ -31,7 +32,7 @@ class GgufextError(Exception):
         *,
         code: str,
         message: str,
-        path: Path | None = None,
+        path: Path | str | None = None,
         field: str | None = None,
         offset: int | None = None,
     ) -> None:
@@ -42,12 +43,20 @@ class GgufextError(Exception):
         self.field = field
         self.offset = offset
 
+    def __reduce__(self) -> tuple[partial[GgufextError], tuple[()]]:
+        # Errors of workers come back from other processes.
+        return partial(type(self), **self.__dict__), ()
+
     def __str__(self) -> str:
         place = printable(self.field) if self.field else ""
         if self.offset is not None:
             place += f" at byte {self.offset:,}" if place else f"byte {self.offset:,}"
         parts = [printable(str(self.path)) if self.path else "", place, printable(self.message)]
         return ": ".join(part for part in parts if part)
+
+
+class LocationError(GgufextError):
+    """A name leads to no model here, or to one that cannot be reached or must not be changed."""
 
 
 class HeaderError(GgufextError):

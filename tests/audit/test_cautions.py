@@ -5,7 +5,10 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
-from ggufext.audit.cautions import cautions
+import pytest
+
+from ggufext.audit.cautions import cautions, too_few_texts
+from ggufext.audit.results import Comparison, ComparisonTest
 from made_up_audits import audit
 
 if TYPE_CHECKING:
@@ -63,3 +66,11 @@ def test_a_model_that_says_more_than_the_key_is_named() -> None:
     found = cautions([replace(condition, lengths=talking)], train_length=256, complete=True)
     assert [warning.code for warning in found] == ["answers_talk"]
     assert "in 100 % of the answers" in found[0].message
+
+
+@pytest.mark.parametrize(("texts", "said"), [(5, True), (6, False)])
+def test_texts_too_few_to_show_any_difference_are_named(texts: int, said: bool) -> None:
+    over_texts = Comparison("a", "b", 9, 0, ComparisonTest.PERMUTATION_OVER_TEXTS, 0.06)
+    each_prompt = Comparison("a", "b", 9, 0, ComparisonTest.MCNEMAR, 0.004)
+    assert bool(too_few_texts([over_texts], texts)) is said
+    assert too_few_texts([each_prompt], texts) == ()

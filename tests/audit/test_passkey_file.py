@@ -11,11 +11,11 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from ggufext.api import rewrite
-from ggufext.audit import passkey_file
+from ggufext.audit import opening, passkey_file
 from ggufext.audit.conditions import conditions
 from ggufext.audit.engines.llama_cpp import LlamaCpp, Opened
 from ggufext.audit.memory import plan_memory
-from ggufext.audit.passkey import PasskeyRequest, PasskeyRun, RunNotes, Stop
+from ggufext.audit.passkey import PasskeyRequest, PasskeyRun, RunNotes, Stop, Template
 from ggufext.audit.passkey_file import LocalSettings, check_file
 from ggufext.audit.results import Mode, Trial
 from ggufext.errors import EngineError, PlanError
@@ -252,6 +252,40 @@ def test_model_that_fits_nowhere_is_refused_before_it_is_loaded(
     with pytest.raises(EngineError, match="1 MiB are free") as refused:
         check(passkey_model)
     assert refused.value.code == "out_of_memory"
+
+
+def threads_used(path: Path, settings: LocalSettings, monkeypatch: pytest.MonkeyPatch) -> int:
+    used = []
+
+    class Noted(LlamaCpp):
+        def open(self, **options: Any) -> Opened:
+            used.append(options["settings"]["n_threads"])
+            return super().open(**options)
+
+    monkeypatch.setattr(passkey_file, "LlamaCpp", Noted)
+    check(path, PasskeyRequest(lengths=(128,), depths=1, trials=1), settings)
+    (threads,) = used
+    return int(threads)
+
+
+def test_a_small_model_runs_in_one_thread(
+    passkey_model: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert threads_used(passkey_model, LocalSettings(), monkeypatch) == 1
+
+
+def test_a_large_model_runs_on_every_processor(
+    passkey_model: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(opening, "_SMALL_MODEL", 0)
+    processors = len(os.sched_getaffinity(0))
+    assert threads_used(passkey_model, LocalSettings(), monkeypatch) == processors
+
+
+def test_chat_is_refused_where_the_file_brings_no_template(passkey_model: Path) -> None:
+    with pytest.raises(PlanError, match="--template none") as refused:
+        check(passkey_model, replace(REQUEST, template=Template.CHAT))
+    assert refused.value.code == "no_chat_template"
 
 
 def test_embedding_model_is_refused_by_name(tmp_path: Path) -> None:

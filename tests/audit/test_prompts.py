@@ -10,6 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from ggufext.audit import wording
+from ggufext.audit.depths import depth_bins
 from ggufext.audit.prompts import PromptPlan, prompt_set, prompts_hash
 from ggufext.audit.results import Mode
 from ggufext.errors import EngineError
@@ -20,7 +21,7 @@ if TYPE_CHECKING:
 PLAN = PromptPlan(
     mode=Mode.STANDARD,
     lengths=(256, 512, 1024),
-    depths=5,
+    depths=depth_bins(5),
     texts=2,
     seed=0,
     answer_tokens=6,
@@ -75,7 +76,7 @@ def test_standard_prompt_and_answer_have_exactly_the_length() -> None:
 
 @given(seed=st.integers(0, 10**6), depths=st.integers(1, 12))
 def test_length_is_met_within_a_sentence_by_any_tokenizer(seed: int, depths: int) -> None:
-    plan = replace(PLAN, seed=seed, depths=depths, texts=1, lengths=(400,))
+    plan = replace(PLAN, seed=seed, depths=depth_bins(depths), texts=1, lengths=(400,))
     for question in prompt_set(plan, thirds):
         assert 0 <= question.length - question.tokens - plan.answer_tokens <= 8
 
@@ -84,11 +85,11 @@ def test_key_lies_in_its_depth_bin_up_to_half_a_sentence() -> None:
     plan = replace(PLAN, lengths=(2048,), texts=4)
     for question in prompt_set(plan, words):
         depth = 1 - question.distance / (question.distance + question.key_start - 11)
-        assert abs(depth - question.depth) < 0.5 / plan.depths + 0.01
+        assert abs(depth - question.depth) < 0.5 / 5 + 0.01
 
 
 def test_depth_is_jittered_within_the_bin() -> None:
-    plan = replace(PLAN, lengths=(2048,), texts=4, depths=2)
+    plan = replace(PLAN, lengths=(2048,), texts=4, depths=depth_bins(2))
     distances = {question.distance for question in prompt_set(plan, words)}
     assert len(distances) == 8
 
@@ -143,4 +144,32 @@ def test_length_without_room_for_the_prompt_is_refused_with_what_it_needs() -> N
 
 def test_sweep_refuses_more_keys_than_a_length_holds() -> None:
     with pytest.raises(EngineError, match="fewer depths"):
-        prompt_set(replace(SWEEP, lengths=(256,), depths=10), words)
+        prompt_set(replace(SWEEP, lengths=(256,), depths=depth_bins(10)), words)
+
+
+@pytest.mark.parametrize("plan", [PLAN, SWEEP], ids=["standard", "sweep"])
+def test_a_named_depth_is_met_within_half_a_sentence(plan: PromptPlan) -> None:
+    wanted = (0.0, 0.25, 0.5, 1.0)
+    named = replace(plan, lengths=(1024, 2048), depths=depth_bins(wanted), texts=3)
+    for question in prompt_set(named, words):
+        begin = plan.lead + words([question.parts[0]])[0]
+        before = question.key_start - begin
+        depth = before / (before + question.distance)
+        assert depth == pytest.approx(question.depth, abs=16 / question.length)
+    assert {question.depth for question in prompt_set(named, words)} == set(wanted)
+
+
+def test_keys_at_a_named_depth_do_not_depend_on_the_other_depths() -> None:
+    alone, among = (
+        [q for q in prompt_set(replace(PLAN, depths=depth_bins(depths)), words) if q.depth == 0.0]
+        for depths in ((0.0,), (0.0, 0.5))
+    )
+    assert alone == among
+
+
+def test_sweep_refuses_named_depths_that_crowd_a_length() -> None:
+    crowded = tuple(index / 1000 for index in range(60))
+    plan = replace(SWEEP, lengths=(1024, 4096), depths=depth_bins(crowded))
+    with pytest.raises(EngineError, match="fewer depths") as refused:
+        prompt_set(plan, words)
+    assert refused.value.code == "length_too_short"

@@ -15,6 +15,7 @@ from ggufext.errors import EditError
 from ggufext.planning.kv_cache import CacheType, kv_cache_bytes
 from ggufext.planning.methods import Method
 from ggufext.planning.plan import plan
+from split_model import split_model
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -63,6 +64,26 @@ def test_llama_cpp_reads_the_plan_from_the_file_as_from_overrides(
         moved = (before.freq_base, before.freq_scale) != (after.freq_base, after.freq_scale)
         assert moved == layers[after.layer].moves
     assert observe(model, tokens=TOKENS, settings=SETTINGS).logits == native.logits
+
+
+@pytest.mark.parametrize("metadata_first", [False, True])
+def test_llama_cpp_runs_a_split_model_before_and_after_as_it_runs_the_whole(
+    random_models: Callable[[str], Path], tmp_path: Path, metadata_first: bool
+) -> None:
+    whole = tmp_path / "whole.gguf"
+    whole.write_bytes(random_models("llama").read_bytes())
+    first, *_ = split_model(whole, tmp_path / "split", parts=3, metadata_first=metadata_first)
+    original = first.read_bytes()
+
+    def logits(path: Path) -> object:
+        return observe(path, tokens=TOKENS, settings=SETTINGS).logits
+
+    assert logits(first) == logits(whole)
+    for path in (whole, first):
+        rewrite(path, target_length=TARGET, method=Method.YARN)
+    assert logits(first) == logits(whole)
+    undo(first)
+    assert first.read_bytes() == original
 
 
 @every_architecture

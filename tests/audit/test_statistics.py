@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from itertools import product
 
 import numpy as np
 import pytest
@@ -17,6 +18,7 @@ from ggufext.audit.statistics import (
     mcnemar_exact,
     percentile_interval,
     resampled_accuracy,
+    sign_flip_exact,
     text_resamples,
     trials_needed,
     wider,
@@ -133,6 +135,43 @@ def test_mcnemar_counts_thousands_of_disagreements_without_overflow() -> None:
 def test_mcnemar_falls_as_the_disagreement_grows_more_one_sided(only_a: int, only_b: int) -> None:
     assume(only_a >= only_b)
     assert mcnemar_exact(only_a + 1, only_b) <= mcnemar_exact(only_a, only_b) + _ROUNDING
+
+
+def every_sign(differences: list[int]) -> float:
+    """The definition: all 2ⁿ exchanges, one by one."""
+    observed = abs(sum(differences))
+    sums = [
+        abs(sum(sign * each for sign, each in zip(signs, differences, strict=True)))
+        for signs in product((1, -1), repeat=len(differences))
+    ]
+    return sum(total >= observed for total in sums) / len(sums)
+
+
+@given(st.lists(st.integers(-12, 12), max_size=10))
+def test_sign_flip_equals_all_exchanges_counted_one_by_one(differences: list[int]) -> None:
+    assert sign_flip_exact(differences) == pytest.approx(every_sign(differences), rel=_ROUNDING)
+
+
+@given(st.integers(0, 200), st.integers(0, 200))
+def test_sign_flip_of_one_answer_a_text_is_mcnemars_test(only_a: int, only_b: int) -> None:
+    differences = [1] * only_a + [-1] * only_b
+    assert sign_flip_exact(differences) == pytest.approx(mcnemar_exact(only_a, only_b), rel=1e-9)
+
+
+def test_sign_flip_equals_scipys_permutation_test() -> None:
+    differences = [3, -1, 4, 0, 2, 5, -2, 6, 1]
+    theirs = stats.permutation_test(
+        (differences,), np.sum, permutation_type="samples", n_resamples=np.inf
+    )
+    assert sign_flip_exact(differences) == pytest.approx(theirs.pvalue, rel=_ROUNDING)
+
+
+def test_sign_flip_finds_nothing_where_no_text_differs() -> None:
+    assert sign_flip_exact([0, 0, 0]) == 1.0
+
+
+def test_sign_flip_of_a_thousand_texts_does_not_overflow() -> None:
+    assert 0 < sign_flip_exact([2] * 1100 + [-1] * 100) < 1e-100
 
 
 def test_resamples_draw_as_many_texts_as_there_are() -> None:

@@ -8,12 +8,12 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ggufext.audit.results import Condition, LengthAccuracy, Profile, Trial
+from ggufext.audit.results import ComparisonTest, Condition, LengthAccuracy, Mode, Profile, Trial
 from ggufext.audit.statistics import wilson_interval
 from ggufext.audit.summary import compare, compare_all, summarize
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable
+    from collections.abc import Callable, Iterable, Sequence
 
 LENGTHS = (256, 512, 1024)
 DEPTHS = (0.1, 0.3, 0.5, 0.7, 0.9)
@@ -199,7 +199,7 @@ def test_trials_of_other_conditions_are_left_out() -> None:
 def test_comparison_counts_prompts_that_only_one_condition_answered() -> None:
     a = trials(lambda text, length, _d: length == 256 or text < 2)
     b = trials(lambda _t, length, _d: length <= 512, condition="native")
-    found = compare(a + b, "file", "native")
+    found = compare(a + b, "file", "native", mode=Mode.STANDARD)
     # 512: b alone has 18 texts of 5 depths; 1,024: a alone has 2 texts of 5 depths
     assert (found.only_a, found.only_b) == (10, 90)
     assert found.p < 1e-9
@@ -208,19 +208,19 @@ def test_comparison_counts_prompts_that_only_one_condition_answered() -> None:
 def test_comparison_leaves_out_prompts_that_one_condition_was_not_asked() -> None:
     a = trials(lambda _t, _l, _d: True)
     b = trials(lambda _t, length, _d: None if length > 256 else False, condition="native")
-    assert compare(a + b, "file", "native").only_a == 100
+    assert compare(a + b, "file", "native", mode=Mode.STANDARD).only_a == 100
 
 
 def test_comparison_pairs_several_answers_of_one_text_in_their_order() -> None:
     def twice(condition: str, first: bool, second: bool) -> tuple[Trial, ...]:
         return tuple(Trial(condition, 0, 256, 0.5, 100, hit, hit) for hit in (first, second))
 
-    found = compare(twice("a", True, False) + twice("b", True, True), "a", "b")
+    found = compare(twice("a", True, False) + twice("b", True, True), "a", "b", mode=Mode.STANDARD)
     assert (found.only_a, found.only_b) == (0, 1)
 
 
 def test_all_pairs_are_compared_in_the_order_of_the_conditions() -> None:
-    pairs = compare_all((), ("file", "native", "planned:gamma"))
+    pairs = compare_all((), ("file", "native", "planned:gamma"), mode=Mode.STANDARD)
     assert [(p.a, p.b) for p in pairs] == [
         ("file", "native"),
         ("file", "planned:gamma"),
@@ -251,3 +251,26 @@ def test_keys_behind_another_number_count_for_the_substring_score_only() -> None
     length = summary(answers).lengths[0]
     assert (length.accuracy, length.substring) == (0.0, 0.75)
     assert summary(answers).lengths[1].substring is None
+
+
+def text_of_sweep(condition: str, text: int, hits: Sequence[bool]) -> list[Trial]:
+    """Answers of one text, a length each."""
+    return [
+        Trial(condition, text, 256 * (index + 1), 0.5, 128, hit, hit)
+        for index, hit in enumerate(hits)
+    ]
+
+
+def test_sweep_counts_the_answers_of_a_text_as_one() -> None:
+    # One text of ten differs, in twenty answers: much for McNemar, nothing over texts.
+    answers = [
+        trial
+        for text in range(10)
+        for name in ("a", "b")
+        for trial in text_of_sweep(name, text, [name == "a" or text > 0] * 20)
+    ]
+    found = compare(answers, "a", "b", mode=Mode.SWEEP)
+    assert (found.only_a, found.only_b) == (20, 0)
+    assert found.test is ComparisonTest.PERMUTATION_OVER_TEXTS
+    assert found.p == 1.0
+    assert compare(answers, "a", "b", mode=Mode.STANDARD).p < 1e-5

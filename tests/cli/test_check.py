@@ -15,6 +15,7 @@ import pytest
 from click.testing import CliRunner, Result
 
 from ggufext.audit import passkey_file, passkey_server
+from ggufext.audit.depths import depth_bins
 from ggufext.audit.passkey import PasskeyRequest, PasskeyRun, RunNotes, Stop
 from ggufext.audit.results import Mode, Trial
 from ggufext.cli.check import check
@@ -24,7 +25,7 @@ from ggufext.planning.kv_cache import CacheType
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from ggufext.audit.engines.server import ServerSettings
+    from ggufext.audit.engines.connection import ServerSettings
     from ggufext.audit.passkey_file import LocalSettings
 
 MODEL = Path(__file__).parents[2] / "models" / "passkey-Q8_0.gguf"
@@ -68,12 +69,12 @@ class MadeUpEngine:
     ) -> PasskeyRun:
         self.request = request
         trials = tuple(
-            Trial(name, text, length, (bin_ + 0.5) / request.depths, 100 + bin_, hit, hit)
+            Trial(name, text, length, bin_.depth, 100 + index, hit, hit)
             for name in request.conditions
             for text in range(request.trials)
             for length in request.lengths
             if length <= self.measured_up_to
-            for bin_ in range(request.depths)
+            for index, bin_ in enumerate(depth_bins(request.depths))
             for hit in [length <= self.right_up_to]
         )
         notify(RunNotes(len(trials), 100, None, ()))
@@ -181,10 +182,31 @@ def test_layers_that_are_no_number_are_usage_errors(engine: MadeUpEngine, layers
     assert ran(MODEL, f"--gpu-layers={layers}").exit_code == 2
 
 
-def test_a_small_model_runs_in_one_thread_by_default(engine: MadeUpEngine) -> None:
-    ran(MODEL)
-    assert engine.local is not None
-    assert engine.local.threads == 1
+@pytest.mark.parametrize(
+    ("given", "depths"),
+    [
+        ("1", 1),
+        ("100", 100),
+        ("0,25,50,75,100", (0.0, 0.25, 0.5, 0.75, 1.0)),
+        ("0.1,0.5", (0.1, 0.5)),
+        ("12.5, 50", (0.125, 0.5)),
+        ("50%", (0.5,)),
+        ("1%,0%", (0.0, 0.01)),
+        ("0,1", (0.0, 1.0)),
+    ],
+)
+def test_depths_are_a_number_of_bins_or_the_depths_themselves(
+    engine: MadeUpEngine, given: str, depths: object
+) -> None:
+    result = ran(MODEL, "--lengths", "512", "--depths", given, "--json")
+    assert engine.request.depths == depths
+    cells = json.loads(result.stdout)["conditions"][0]["cells"]
+    assert all(0 <= cell["depth"] <= 1 for cell in cells)
+
+
+@pytest.mark.parametrize("given", ["0", "101", "-5", "0.5,50", "101%", "5;6", "a", "", "0,,1"])
+def test_depths_that_are_none_are_usage_errors(engine: MadeUpEngine, given: str) -> None:
+    assert ran(MODEL, f"--depths={given}").exit_code == 2
 
 
 def test_a_server_is_asked_instead_of_a_file(

@@ -33,7 +33,7 @@ def result(*arguments: object) -> Any:
 INSPECT_FIELDS = {
     "path", "architecture", "support", "train_length", "rope", "head_dim", "alignment",
     "data_offset", "size", "tensor_count", "key_count", "quantization",
-    "kv_cache_bytes_per_token", "likely_strategy", "history", "warnings",
+    "kv_cache_bytes_per_token", "likely_strategy", "shards", "history", "warnings",
 }  # fmt: skip
 
 PLAN_FIELDS = {
@@ -85,7 +85,7 @@ def test_nothing_is_coloured_in_a_pipe(llama: Path) -> None:
 
 
 def test_plan_tells_what_fits_into_a_memory(llama: Path) -> None:
-    done = result("plan", llama, "--target", "8k", "--method", "gamma", "--vram", "2m")
+    done = result("plan", llama, "--target", "8k", "--method", "gamma", "--vram", "8m")
     fits = {fit["cache_type"]: fit for fit in done["memory"]}
     assert fits["f16"]["fits"] is False
     assert 0 < fits["f16"]["largest_context"] < fits["q4_0"]["largest_context"]
@@ -150,9 +150,11 @@ def test_no_traceback_reaches_a_user(
     path.write_bytes(content)
     for place in (path, tmp_path, tmp_path / "absent.gguf"):
         done = run(arguments[0], place, *arguments[1:])
-        assert done.returncode == 1
+        # A folder is listed by inspect, whatever is in it.
+        expected = 0 if (place, arguments[0]) == (tmp_path, "inspect") else 1
+        assert done.returncode == expected
         assert "Traceback" not in done.stderr
-        assert len(done.stderr.splitlines()) == 1
+        assert len(done.stderr.splitlines()) == expected
     assert path.read_bytes() == content
 
 

@@ -17,6 +17,7 @@ CHANGES = (
     "truncate",
     "insert_range",
     "collapse_range",
+    "share_range",
     "rename",
     "remove",
 )
@@ -55,6 +56,8 @@ class StoppingDisk(RecordingDisk):
             raise PowerFailure
         result = super()._do(name, *args)
         if len(self.done) == self.after:
+            if name == "create":
+                self.close(result)
             raise PowerFailure
         return result
 

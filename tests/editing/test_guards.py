@@ -97,13 +97,13 @@ def test_a_missing_file_says_so(tmp_path: Path) -> None:
         rewrite(tmp_path / "absent.gguf", target_length=8192)
 
 
-def test_a_later_part_of_a_split_model_names_the_first(tmp_path: Path) -> None:
-    path = tmp_path / "model-00002-of-00003.gguf"
+def test_a_later_part_whose_name_does_not_lead_to_the_first_is_refused(tmp_path: Path) -> None:
+    path = tmp_path / "renamed.gguf"
     keys = {"general.architecture": "llama", "split.no": U16(1), "split.count": U16(3)}
     path.write_bytes(gguf_bytes(keys=keys))
     error = refusal(path)
     assert error.code == "not_first_shard"
-    assert "model-00001-of-00003.gguf" in error.message
+    assert "NAME-00001-of-0000N.gguf" in error.message
 
 
 def test_a_full_disk_is_refused_in_bytes(llama: Path) -> None:

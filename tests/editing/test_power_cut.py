@@ -12,12 +12,12 @@ import fcntl
 import os
 import shutil
 import struct
-import subprocess
 import threading
 from typing import TYPE_CHECKING
 
 import pytest
 
+from editing.images import BLOCK, Image, mounted_image
 from ggufext.editing import journal as journals
 from ggufext.editing.files import FileSystem
 from ggufext.editing.rewrite import recover, rewrite, undo
@@ -36,33 +36,11 @@ SHUTDOWN = 0x8004587D
 FLUSHING_THE_LOG = struct.pack("I", 1)
 
 PUNCH_HOLE_KEEP_SIZE = 0x03
-BLOCK = 4096
 TRIALS = 12
-IMAGE_SIZE = 320 * 2**20
-MAKE = {
-    "ext4": ["mkfs.ext4", "-q", "-F", "-b", str(BLOCK)],
-    "xfs": ["mkfs.xfs", "-q", "-f", "-b", f"size={BLOCK}"],
-}
 
 
-class Image:
-    """A mounted loop image."""
-
-    def __init__(self, folder: Path, kind: str) -> None:
-        self.kind = kind
-        self.file = folder / f"{kind}.img"
-        self.mount_point = folder / kind
-        self.mount_point.mkdir()
-        with self.file.open("wb") as image:
-            image.truncate(IMAGE_SIZE)
-        subprocess.run([*MAKE[kind], str(self.file)], check=True)
-        self.mount()
-
-    def mount(self) -> None:
-        subprocess.run(["mount", "-o", "loop", self.file, self.mount_point], check=True)
-
-    def unmount(self) -> None:
-        subprocess.run(["umount", self.mount_point], check=True)
+class FragileImage(Image):
+    """An image whose power can be cut, and whose free space can be torn to pieces."""
 
     def cut_power(self) -> None:
         folder = os.open(self.mount_point, os.O_RDONLY)
@@ -90,20 +68,11 @@ class Image:
             os.fsync(file.fileno())
 
 
-@pytest.fixture(scope="module", params=sorted(MAKE))
+@pytest.fixture(scope="module", params=["ext4", "xfs without reflink"])
 def image(
     request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
-) -> Iterator[Image]:
-    kind = request.param
-    if os.geteuid() != 0:
-        pytest.skip("needs root to mount a loop image")
-    if shutil.which(MAKE[kind][0]) is None:
-        pytest.skip(f"needs {MAKE[kind][0]}")
-    folder = tmp_path_factory.mktemp("images")
-    try:
-        made = Image(folder, kind)
-    except subprocess.CalledProcessError as error:
-        pytest.skip(f"no loop image of {kind} here: {error}")
+) -> Iterator[FragileImage]:
+    made = mounted_image(tmp_path_factory.mktemp("images"), request.param, FragileImage)
     yield made
     made.unmount()
 
@@ -117,7 +86,7 @@ class FailingPower(FileSystem):
         Of the spins that an uncut move took; None: cut nothing, count the spins.
     """
 
-    def __init__(self, image: Image, spins: int = 0, share: float | None = None) -> None:
+    def __init__(self, image: FragileImage, spins: int = 0, share: float | None = None) -> None:
         self.image = image
         self.spins = spins
         self.share = share
@@ -158,7 +127,7 @@ class FailingPower(FileSystem):
 
 
 def test_a_power_cut_while_data_moves_leaves_a_recoverable_file(
-    image: Image, tmp_path: Path
+    image: FragileImage, tmp_path: Path
 ) -> None:
     source = write_random_model(tmp_path / "model.gguf", "llama", size=24 * 2**20)
     original = source.read_bytes()

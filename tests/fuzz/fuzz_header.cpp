@@ -140,6 +140,17 @@ bool same(const HeaderIndex& a, const HeaderIndex& b) {
   return a.data_end() == b.data_end();
 }
 
+/// Whether a front of the file is judged like the whole, or found too short. The message about a
+/// foreign file may say less.
+void check_front(const Bytes& data, const Status& whole_status, const HeaderIndex& whole) {
+  const Bytes front(data.begin(), data.begin() + static_cast<ptrdiff_t>(data.size() / 2));
+  HeaderIndex index;
+  const Status status = HeaderIndex::parse(front.data(), front.size(), data.size(), &index);
+  if (status.code() == "front_too_short") return;
+  require(status.code() == whole_status.code(), "a front is judged differently");
+  if (status.is_ok()) require(same(index, whole), "a front is indexed differently");
+}
+
 /// Reads the bytes from memory of exactly their size, and through a descriptor.
 std::string read(const Bytes& data, int fd) {
   current = &data;
@@ -156,6 +167,7 @@ std::string read(const Bytes& data, int fd) {
   const Status file_status = HeaderIndex::open(fd, &from_file);
 
   require(same(memory_status, file_status), "memory and file are judged differently");
+  check_front(data, memory_status, from_memory);
   if (!memory_status.is_ok()) return memory_status.code();
   check_promises(from_memory, data.size());
   require(same(from_memory, from_file), "memory and file are indexed differently");

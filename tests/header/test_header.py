@@ -93,6 +93,19 @@ def test_the_data_starts_at_the_alignment_that_the_file_names() -> None:
     assert (header.alignment, header.data_offset, header.data_end) == (4096, 4096, 4128)
 
 
+def test_a_front_is_a_header_or_too_short_and_nothing_else() -> None:
+    tensors = [Tensor("a", (32, 2), "Q8_0"), Tensor("b", (4,))]
+    data = gguf_bytes({"n": 1, "words": ["one", "two"], "numbers": [1, 2, 3], "s": "text"}, tensors)
+    whole = parse_header(data, file_size=len(data))
+    for size in range(len(data)):
+        if size >= whole.infos_end:
+            assert parse_header(data[:size], file_size=len(data)).tensors == whole.tensors
+        else:
+            with pytest.raises(HeaderError) as caught:
+                parse_header(data[:size], file_size=len(data))
+            assert caught.value.code == "front_too_short"
+
+
 def test_bytes_behind_the_data_are_no_error() -> None:
     data = gguf_bytes({}, [Tensor("t", (8,))])
     assert parse_header(data, file_size=len(data) + 1000).data_end == len(data)

@@ -5,10 +5,8 @@ from __future__ import annotations
 from dataclasses import replace
 
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
 
-from ggufext.planning.kv_cache import CacheType, bytes_per_token, cache_fits, kv_cache_bytes
+from ggufext.planning.kv_cache import CacheType, bytes_per_token, kv_cache_bytes
 from planning.facts import LLAMA_3
 
 GIB = 2**30
@@ -43,19 +41,3 @@ def test_heads_that_no_block_fits_cannot_be_quantized() -> None:
     odd = tuple(replace(layer, key_length=80) for layer in LLAMA_3.layers)
     assert kv_cache_bytes(odd, 8192, CacheType.Q8_0) is None
     assert kv_cache_bytes(odd, 8192, CacheType.F16) is not None
-
-
-@given(memory=st.integers(min_value=0, max_value=80 * GIB))
-def test_the_largest_context_fits_and_the_next_one_does_not(memory: int) -> None:
-    weights = 5 * GIB
-    for fit, kind in zip(
-        cache_fits(LLAMA_3.layers, 32768, weights=weights, memory=memory), CacheType, strict=True
-    ):
-        assert fit.fits == (weights + fit.bytes <= memory)
-        if fit.largest_context:
-            held = kv_cache_bytes(LLAMA_3.layers, fit.largest_context, kind)
-            assert held is not None
-            assert weights + held <= memory
-        more = kv_cache_bytes(LLAMA_3.layers, fit.largest_context + 256, kind)
-        assert more is not None
-        assert weights + more > memory

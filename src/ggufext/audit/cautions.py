@@ -4,15 +4,19 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from ggufext.audit.results import ComparisonTest
 from ggufext.errors import ModelWarning
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
-    from ggufext.audit.results import Condition
+    from ggufext.audit.results import Comparison, Condition
 
 #: Answers at a length below which an interval is too wide for a claim.
 _CLAIM = 20
+
+#: A p value below this is called a difference.
+_SIGNIFICANT = 0.05
 
 #: Share of answers that hold the key behind another number, from which on that is said.
 _TALKATIVE = 0.1
@@ -50,6 +54,27 @@ def cautions(
             )
         )
     return tuple(found)
+
+
+def too_few_texts(comparisons: Sequence[Comparison], texts: int) -> tuple[ModelWarning, ...]:
+    """Whether conditions are compared over so few texts that no difference can show.
+
+    Returns
+    -------
+    tuple of ModelWarning
+        ``few_texts`` or nothing.
+    """
+    smallest = 2.0 ** (1 - texts)
+    over_texts = any(c.test is ComparisonTest.PERMUTATION_OVER_TEXTS for c in comparisons)
+    if not over_texts or smallest < _SIGNIFICANT:
+        return ()
+    return (
+        ModelWarning(
+            "few_texts",
+            f"conditions are compared over {texts} texts, so p cannot fall below {smallest:.2g} "
+            "whatever they do: 6 texts are the fewest that can show a difference (--trials)",
+        ),
+    )
 
 
 def _native_control(

@@ -9,9 +9,13 @@ from dataclasses import dataclass
 from importlib.metadata import PackageNotFoundError, version
 from importlib.util import find_spec
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from ggufext.editing.files import FileSystem
-from ggufext.editing.strategies import file_system_type, insert_block
+from ggufext.editing.strategies import Place, file_system_type, place_of
+
+if TYPE_CHECKING:
+    from types import ModuleType
 
 #: Instruction sets that matter to llama.cpp or to the rotation kernels, as Linux names them.
 _CPU_FLAGS = ("avx2", "fma", "f16c", "avx512f", "avx512bw", "amx_tile", "asimd")
@@ -44,25 +48,60 @@ def examine(folder: Path) -> dict[str, Finding]:
         "ggufext": Finding(version("ggufext"), ok=True),
         "python": Finding(platform.python_version(), ok=True),
         "system": Finding(f"{platform.system()} {platform.release()}", ok=True),
-        "cpu": Finding(" ".join(flags) or "features not known here", ok=True),
+        "cpu": _cpu(flags),
+        "memory": _memory(),
         "rotation_kernels": _rotation_kernels(),
         "llama_cpp": _llama_cpp(),
         "amx": _amx(flags),
         "rpc": _rpc(),
         "gpu": _gpu(),
         "report": _package("matplotlib", "needed for PNG reports: pip install 'ggufext[report]'"),
+        "remote": _remote(),
         "folder": _folder(folder),
+        "free_space": _free_space(folder),
     }
 
 
+def _cpu(flags: tuple[str, ...]) -> Finding:
+    name = _first_value("/proc/cpuinfo", ("model name",)) or platform.machine()
+    features = " ".join(flags) or "features not known here"
+    return Finding(f"{name}, {_usable_cores()} cores usable: {features}", ok=True)
+
+
+def _usable_cores() -> int:
+    if hasattr(os, "sched_getaffinity"):
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1
+
+
 def _cpu_flags() -> tuple[str, ...]:
-    try:
-        text = Path("/proc/cpuinfo").read_text(encoding="utf-8", errors="replace")
-    except OSError:
-        return ()
-    lines = (line for line in text.splitlines() if line.startswith(("flags", "Features")))
-    present = set(next(lines, "").partition(":")[2].split())
+    present = set(_first_value("/proc/cpuinfo", ("flags", "Features")).split())
     return tuple(flag for flag in _CPU_FLAGS if flag in present)
+
+
+def _memory() -> Finding:
+    sizes = [
+        _first_value("/proc/meminfo", (name,)).removesuffix(" kB")
+        for name in ("MemAvailable", "MemTotal")
+    ]
+    if not all(size.isdecimal() for size in sizes):
+        return Finding("not known here", ok=True)
+    available, total = (int(size) * 1024 for size in sizes)
+    return Finding(f"{_gib(available)} of {_gib(total)} GiB available", ok=True)
+
+
+def _gib(size: int) -> str:
+    return f"{size / 2**30:.1f}"
+
+
+def _first_value(path: str, names: tuple[str, ...]) -> str:
+    """Value of the first line ``name: value`` of a file, ``""`` where there is none."""
+    try:
+        lines = Path(path).read_text(encoding="utf-8", errors="replace").splitlines()
+    except OSError:
+        return ""
+    pairs = (line.partition(":") for line in lines)
+    return next((value.strip() for name, _, value in pairs if name.strip() in names), "")
 
 
 def _rotation_kernels() -> Finding:
@@ -84,10 +123,31 @@ def _package(name: str, hint: str) -> Finding:
 
 
 def _llama_cpp() -> Finding:
-    return _package(
+    package = _package(
         "llama-cpp-python",
         "needed by check and rewrite --verify: pip install 'ggufext[check]' (compiles llama.cpp)",
     )
+    if not package.ok or find_spec("llama_cpp") is None:
+        return package
+    import llama_cpp
+
+    offload = "with" if llama_cpp.llama_supports_gpu_offload() else "without"
+    told = llama_cpp.llama_print_system_info().decode(errors="replace")
+    built_for = " ".join(told.replace(" = 1", "").replace(" :", ":").replace("|", " ").split())
+    return Finding(f"{package.value}, {offload} GPU offload; built for {built_for}", ok=True)
+
+
+def _remote() -> Finding:
+    names = ("fsspec", "aiohttp", "huggingface-hub")
+    found = {name: _package(name, "") for name in names}
+    missing = [name for name, finding in found.items() if not finding.ok]
+    if missing:
+        return Finding(
+            f"without {', '.join(missing)}",
+            ok=True,
+            hint="https:// and hf:// names need them: pip install 'ggufext[remote]'",
+        )
+    return Finding(", ".join(finding.value for finding in found.values()), ok=True)
 
 
 def _amx(flags: tuple[str, ...]) -> Finding:
@@ -124,17 +184,30 @@ def _gpu() -> Finding:
 
     try:
         pynvml.nvmlInit()
-        devices = []
-        for index in range(pynvml.nvmlDeviceGetCount()):
-            handle = pynvml.nvmlDeviceGetHandleByIndex(index)
-            memory = pynvml.nvmlDeviceGetMemoryInfo(handle)
-            name = pynvml.nvmlDeviceGetName(handle)
-            devices.append(
-                f"{name}, {memory.free / 2**30:.1f} of {memory.total / 2**30:.1f} GiB free"
-            )
     except pynvml.NVMLError as error:
         return Finding(f"no NVIDIA GPU ({error})", ok=True)
-    return Finding("; ".join(devices) or "no NVIDIA GPU", ok=True)
+    try:
+        count = pynvml.nvmlDeviceGetCount()
+        devices = [_gpu_in_words(pynvml, index) for index in range(count)]
+        cuda = pynvml.nvmlSystemGetCudaDriverVersion()
+        driver = f"driver {pynvml.nvmlSystemGetDriverVersion()}, CUDA up to {cuda // 1000}."
+        driver += str(cuda % 1000 // 10)
+    except pynvml.NVMLError as error:
+        return Finding(f"the driver does not answer ({error})", ok=False, hint="see nvidia-smi")
+    finally:
+        pynvml.nvmlShutdown()
+    return Finding("; ".join([*devices, driver]) if devices else "no NVIDIA GPU", ok=True)
+
+
+def _gpu_in_words(nvml: ModuleType, index: int) -> str:
+    handle = nvml.nvmlDeviceGetHandleByIndex(index)
+    memory = nvml.nvmlDeviceGetMemoryInfo(handle)
+    major, minor = nvml.nvmlDeviceGetCudaComputeCapability(handle)
+    name = nvml.nvmlDeviceGetName(handle)
+    return (
+        f"{name}, compute capability {major}.{minor}, {_gib(memory.free)} of "
+        f"{_gib(memory.total)} GiB free"
+    )
 
 
 def _folder(folder: Path) -> Finding:
@@ -146,11 +219,39 @@ def _folder(folder: Path) -> Finding:
             ok=False,
             hint="the journal of an edit in place goes there; use --output in another folder",
         )
-    block = insert_block(FileSystem(), folder) if sys.platform.startswith("linux") else None
-    if block is None:
+    possible = _possible(folder)
+    shares = possible.share is not None
+    if possible.insert is not None:
+        shared = ", new files share blocks" if shares else ""
         return Finding(
-            f"{place}: first edits copy the file",
-            ok=True,
-            hint="ext4 and xfs can be edited in place",
+            f"{place}: edits in place, growing by {possible.insert:,} bytes{shared}", ok=True
         )
-    return Finding(f"{place}: edits in place, growing by {block:,} bytes", ok=True)
+    if shares:
+        return Finding(f"{place}: new files share the blocks of old ones (reflink)", ok=True)
+    return Finding(
+        f"{place}: first edits copy the file",
+        ok=True,
+        hint="on ext4 data stays where it is, on xfs and btrfs files share it",
+    )
+
+
+def _possible(folder: Path) -> Place:
+    """Inserting and sharing, tried on nameless files."""
+    files = FileSystem()
+    if not sys.platform.startswith("linux"):
+        return Place()
+    try:
+        probe = files.create_nameless(folder)
+    except OSError:  # no file without a name, and no insert either
+        return Place()
+    try:
+        files.write(probe, 0, bytes(os.statvfs(folder).f_bsize))
+        return place_of(files, probe, folder)
+    finally:
+        files.close(probe)
+
+
+def _free_space(folder: Path) -> Finding:
+    status = os.statvfs(folder)
+    free = status.f_bavail * status.f_frsize
+    return Finding(f"{_gib(free)} GiB free in {folder}", ok=True)

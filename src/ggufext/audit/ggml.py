@@ -7,6 +7,7 @@ llama-cpp-python 0.3.36; `Ggml.verify` compares it with what the loaded library 
 from __future__ import annotations
 
 import ctypes
+import socket
 from typing import Any
 
 _MAX_DIMS, _MAX_OP_PARAMS, _MAX_SRC, _MAX_NAME = 4, 16, 10, 64
@@ -14,6 +15,8 @@ _MAX_DIMS, _MAX_OP_PARAMS, _MAX_SRC, _MAX_NAME = 4, 16, 10, 64
 #: Bytes of ``struct ggml_object``, which `ggml_tensor_overhead` counts beside the tensor.
 _OBJECT_BYTES = 32
 
+#: An RPC worker that takes longer to answer is taken for absent.
+_CONNECT_SECONDS = 10
 
 #: GGML_BACKEND_DEVICE_TYPE_GPU of ggml-backend.h.
 _DEVICE_GPU = 1
@@ -106,6 +109,15 @@ class Ggml:
         ValueError
             When nobody answers there.
         """
+        # llama.cpp ends the process when it cannot connect.
+        host, _, port = address.rpartition(":")
+        try:
+            socket.create_connection((host.strip("[]"), int(port)), _CONNECT_SECONDS).close()
+        except (OSError, ValueError, OverflowError) as error:
+            raise ValueError(
+                f"no llama.cpp RPC worker answers at {address} ({error}); an address looks like "
+                "192.168.1.7:50052"
+            ) from None
         text, pointer = ctypes.c_char_p, ctypes.c_void_p
         registry = self._function(self._library, "ggml_backend_reg_by_name", pointer, text)
         find = self._function(

@@ -8,12 +8,14 @@ from typing import TYPE_CHECKING
 
 from ggufext.audit.results import MemoryPlan
 from ggufext.errors import EngineError
+from ggufext.planning.compute import compute_bytes
 from ggufext.planning.kv_cache import CacheType, kv_cache_bytes
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from ggufext.header.model import LayerFacts
+    from ggufext.header.widths import Widths
 
 _CELLS = 256
 
@@ -24,8 +26,8 @@ LARGEST_BATCH = 2048
 #: llama.cpp's flash attention on processors is less than half as fast.
 SMALLEST_UBATCH, LARGEST_UBATCH = 64, 512
 
-#: Python, llama.cpp's code and its small structures.
-_PROCESS_BYTES = 64 << 20
+#: Python, llama.cpp's code and its small structures; of a vocabulary, its texts and merges.
+_PROCESS_BYTES, _TOKEN_BYTES = 64 << 20, 384
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,16 +38,12 @@ class ModelSize:
     ----------
     tensors : int
         Bytes of all tensors, of every shard.
-    vocabulary, embedding, feed_forward, heads : int
-        Tokens, and values of a token in the widest places of the graph.
+    widths : Widths
     layers : tuple of LayerFacts
     """
 
     tensors: int
-    vocabulary: int
-    embedding: int
-    feed_forward: int
-    heads: int
+    widths: Widths
     layers: tuple[LayerFacts, ...]
 
 
@@ -99,7 +97,7 @@ def plan_memory(
     lengths : tuple of int
         Wanted lengths in tokens, rising.
     n_ubatch : int
-        Micro-batch of the prompts; kept, because exact reuse depends on it.
+        Wanted micro-batch in tokens; compute buffers grow with it.
     cache_type : CacheType
         Wanted type of the KV cache.
     flash_attention : bool
@@ -117,17 +115,18 @@ def plan_memory(
         n_ubatch=n_ubatch,
         n_batch=max(LARGEST_BATCH, n_ubatch),
         cache_type=cache_type,
-        plan=MemoryPlan(size.tensors, 0, 0, available, ()),
+        plan=MemoryPlan(size.tensors, 0, 0, 0, available, ()),
     )
     plan = wanted.plan
     for budget in _reductions(size, wanted, flash_attention):
         plan = _needs(size, budget, flash_attention)
-        if plan.model + plan.kv_cache + plan.compute <= available:
+        if plan.needed <= available:
             return replace(budget, plan=plan)
     raise EngineError(
         code="out_of_memory",
         message=f"even length {lengths[0]:,} needs {_mib(plan.model)} for the model, "
-        f"{_mib(plan.kv_cache)} for the KV cache and {_mib(plan.compute)} to compute; "
+        f"{_mib(plan.kv_cache)} for the KV cache, {_mib(plan.compute)} to compute and "
+        f"{_mib(plan.process)} for the process; "
         f"{_mib(available)} are free; close programs, take a smaller quantization, or point "
         "`check --server` at a machine that holds the model",
     )
@@ -142,12 +141,12 @@ def _reductions(size: ModelSize, wanted: Budget, flash_attention: bool) -> Itera
         return replace(budget, plan=plan, **changes)  # type: ignore[arg-type]
 
     yield budget
-    if budget.n_batch > budget.n_ubatch:
-        budget = step(
-            f"batch of {budget.n_ubatch} tokens instead of {budget.n_batch}",
-            n_batch=budget.n_ubatch,
-        )
-        yield budget
+    while budget.n_ubatch > SMALLEST_UBATCH:
+        smaller = budget.n_ubatch // 2
+        budget = replace(budget, n_ubatch=smaller)
+        yield step(f"micro-batch of {smaller} tokens instead of {wanted.n_ubatch}")
+    if budget.n_ubatch < wanted.n_ubatch:
+        budget = step(f"micro-batch of {budget.n_ubatch} tokens instead of {wanted.n_ubatch}")
     quantized = kv_cache_bytes(size.layers, _CELLS, CacheType.Q8_0)
     if budget.cache_type is CacheType.F16 and quantized is not None and flash_attention:
         budget = step("KV cache in q8_0 instead of f16", cache_type=CacheType.Q8_0)
@@ -160,7 +159,6 @@ def _reductions(size: ModelSize, wanted: Budget, flash_attention: bool) -> Itera
 
 def _needs(size: ModelSize, budget: Budget, flash_attention: bool) -> MemoryPlan:
     length = budget.lengths[-1]
-    cells = context_cells(length)
     # Reuse needs whole caches in sliding-window layers too (swa_full).
     full = tuple(replace(layer, window=None) for layer in size.layers)
     cache = kv_cache_bytes(full, length, budget.cache_type)
@@ -170,12 +168,19 @@ def _needs(size: ModelSize, budget: Budget, flash_attention: bool) -> MemoryPlan
             message=f"a KV cache in {budget.cache_type.label} needs heads whose size is a "
             "multiple of 32; take f16",
         )
-    widest = size.vocabulary + 6 * size.embedding + 3 * size.feed_forward
-    scores = cells * (2 if flash_attention else 2 * size.heads + 1)
-    compute = 4 * budget.n_ubatch * (widest + scores) + 4 * budget.n_batch * 8
-    # The batch's logits, of which only the last token's are asked for.
-    compute += 4 * size.vocabulary + _PROCESS_BYTES
-    return replace(budget.plan, model=size.tensors, kv_cache=cache, compute=compute)
+    return replace(
+        budget.plan,
+        model=size.tensors,
+        kv_cache=cache,
+        compute=compute_bytes(
+            size.widths,
+            size.layers,
+            length,
+            n_ubatch=budget.n_ubatch,
+            flash_attention=flash_attention,
+        ),
+        process=_PROCESS_BYTES + _TOKEN_BYTES * size.widths.vocabulary,
+    )
 
 
 def gpu_layers(size: ModelSize, budget: Budget, device_memory: int) -> int:

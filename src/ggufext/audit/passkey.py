@@ -10,22 +10,28 @@ from typing import TYPE_CHECKING, Any
 
 from ggufext import __version__
 from ggufext.audit.answers import judge
+from ggufext.audit.depths import depth_bins
 from ggufext.audit.prompts import PromptPlan, prompt_set, prompts_hash
 from ggufext.audit.records import Record, Records
 from ggufext.audit.results import Mode, Trial
 from ggufext.errors import EngineError, ModelWarning, PlanError
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping, Sequence
+    from collections.abc import Callable, Iterator, Mapping, Sequence
     from pathlib import Path
 
-    from ggufext.audit.engines import Engine
+    from ggufext.audit.engines import Answer, Engine
     from ggufext.audit.prompts import Question
     from ggufext.audit.results import MemoryPlan
     from ggufext.errors import GgufextError
 
 #: Shortest and longest length taken for real, tokens.
 _SHORTEST, _LONGEST = 64, 2**31 - 1
+
+#: An engine's reasons for not measuring a question.
+_NOT_MEASURED = frozenset(
+    {"server_context_too_short", "server_counts_differ", "server_refused", "server_truncated"}
+)
 
 #: Room for the answer of a chat model, which may say a sentence first.
 _CHAT_ANSWER_TOKENS = 64
@@ -35,8 +41,11 @@ class Template(Enum):
     """Whether prompts are put into the model's chat template."""
 
     AUTO = "auto"
-    """Where the model brings one."""
+    """Where the file brings one; a server is asked in plain text."""
     NONE = "none"
+    """Plain text."""
+    CHAT = "chat"
+    """The file's own, which must be there; a server's, through its chat endpoint."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -47,8 +56,8 @@ class PasskeyRequest:
     ----------
     lengths : tuple of int
         Tokens of prompt and answer.
-    depths : int
-        Equal depth bins of a length, 1 … 100.
+    depths : int or tuple of float
+        Equal bins of a length, 1 … 100; or the depths themselves, from 0 (the beginning) to 1.
     trials : int
         Trials a cell, each in a text of its own.
     mode : Mode
@@ -69,7 +78,7 @@ class PasskeyRequest:
     """
 
     lengths: tuple[int, ...]
-    depths: int = 10
+    depths: int | tuple[float, ...] = 10
     trials: int = 5
     mode: Mode = Mode.STANDARD
     seed: int = 0
@@ -87,9 +96,10 @@ class PasskeyRequest:
         Raises
         ------
         PlanError
-            ``nothing_to_measure``, ``target_absurd``.
+            ``nothing_to_measure``, ``target_absurd``, ``depth_absurd``.
         """
-        if not (self.lengths and self.conditions and self.depths > 0 and self.trials > 0):
+        depth_bins(self.depths)
+        if not (self.lengths and self.conditions and self.trials > 0):
             raise PlanError(
                 code="nothing_to_measure",
                 message="at least one length, condition, depth and trial is needed",
@@ -187,11 +197,14 @@ class PasskeyRun:
 
 @dataclass(frozen=True, slots=True)
 class Session:
-    """One condition in one context: lengths that share it, and how to open it."""
+    """One condition in one context: lengths that share it, and how it is asked.
+
+    `ask` gives every question with its answer, as they come.
+    """
 
     condition: str
     lengths: tuple[int, ...]
-    open: Callable[[], None]
+    ask: Callable[[Sequence[Question]], Iterator[tuple[Question, Answer]]]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -253,13 +266,16 @@ def measure(
         notify(RunNotes(asked, tokens, run.memory_plan, run.warnings, finished))
         try:
             for session in run.sessions:
-                _ask_all(run, session, questions, records, notify)
+                _ask_all(session, questions, records, notify)
+            failure = _nothing_measured(run, records)
         except KeyboardInterrupt:
             stop = Stop.INTERRUPTED
             ended.append(ModelWarning("interrupted", "the run was interrupted"))
         except EngineError as error:
-            stop, failure = Stop.FAILED, error
+            failure = error
             ended.append(ModelWarning(error.code, error.message))
+        if failure is not None:
+            stop = Stop.FAILED
     finally:
         run.engine.close()
         if records is not None:
@@ -270,7 +286,7 @@ def measure(
         mode=request.mode,
         seed=request.seed,
         train_length=run.train_length,
-        trials=tuple(record.trial for record in records.finished),
+        trials=_in_order(run, questions, records),
         prompts_hash=digest,
         tokens_evaluated=sum(record.evaluated for record in records.finished),
         tokens_naive=sum(record.naive for record in records.finished),
@@ -281,12 +297,44 @@ def measure(
         stop=stop,
         failure=failure,
         audited=run.audited,
-        warnings=(*run.warnings, *run.engine.warnings(), *ended),
+        warnings=(*run.warnings, *run.engine.warnings(), *_mute(records), *ended),
+    )
+
+
+def _in_order(run: Prepared, questions: Sequence[Question], records: Records) -> tuple[Trial, ...]:
+    """Trials in the order of their questions, in which a cluster need not answer."""
+    asked = [(s.condition, q) for s in run.sessions for q in questions if q.length in s.lengths]
+    place = {(name, q.text, q.length, q.depth): index for index, (name, q) in enumerate(asked)}
+    trials = [record.trial for record in records.finished]
+    return tuple(sorted(trials, key=lambda t: place[t.condition, t.text, t.length, t.depth]))
+
+
+def _nothing_measured(run: Prepared, records: Records) -> EngineError | None:
+    """A run that asked every question and measured none has failed, for the engine's reason."""
+    if any(record.trial.hit is not None for record in records.finished):
+        return None
+    code, why = "nothing_measured", "no answer came to the end of its reasoning"
+    for warning in run.engine.warnings():
+        if warning.code in _NOT_MEASURED:
+            code, why = warning.code, warning.message
+    return EngineError(code=code, message=f"no question could be measured: {why}")
+
+
+def _mute(records: Records) -> tuple[ModelWarning, ...]:
+    """Whether the engine never said a word, which a model rarely does."""
+    answers = [record.answer for record in records.finished if record.trial.hit is not None]
+    if not answers or any(answer.strip() for answer in answers):
+        return ()
+    return (
+        ModelWarning(
+            "answers_empty",
+            f"all {len(answers)} answers are empty: more likely the engine's fault than the "
+            "model's; ask it something by hand",
+        ),
     )
 
 
 def _ask_all(
-    run: Prepared,
     session: Session,
     questions: Sequence[Question],
     records: Records,
@@ -305,9 +353,7 @@ def _ask_all(
     ]
     if not waiting:
         return
-    session.open()
-    for question in waiting:
-        answer = run.engine.ask(question.parts, key=question.key, tokens=run.prompts.answer_tokens)
+    for question, answer in session.ask(waiting):
         judgement = judge(answer.text, question.key)
         trial = Trial(
             condition=session.condition,
@@ -320,6 +366,23 @@ def _ask_all(
         )
         records.append(Record(trial, answer.text, answer.evaluated, answer.naive))
         notify(trial)
+
+
+def ask_one_by_one(
+    engine: Engine, open_: Callable[[], object], tokens: int, questions: Sequence[Question]
+) -> Iterator[tuple[Question, Answer]]:
+    """Ask questions in their order, in which an engine reuses most.
+
+    Parameters
+    ----------
+    open_ : callable
+        Called before the first question.
+    tokens : int
+        Longest answer.
+    """
+    open_()
+    for question in questions:
+        yield question, engine.ask(question.parts, key=question.key, tokens=tokens)
 
 
 def _expected_tokens(questions: Sequence[Question], lengths: Sequence[int]) -> int:

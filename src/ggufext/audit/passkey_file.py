@@ -2,25 +2,25 @@
 
 from __future__ import annotations
 
-import os
-import re
+from contextlib import ExitStack
 from dataclasses import dataclass, replace
 from functools import partial
-from glob import escape
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
+from ggufext.audit.cluster import Cluster
 from ggufext.audit.conditions import conditions
+from ggufext.audit.depths import depth_bins
 from ggufext.audit.engines import Frame
 from ggufext.audit.engines.llama_cpp import LlamaCpp
 from ggufext.audit.expectation import SMALL_CONTEXT, differences
 from ggufext.audit.keys import check_keys
 from ggufext.audit.memory import (
     ModelSize,
-    context_cells,
     gpu_layers,
     micro_batch,
     plan_memory,
 )
+from ggufext.audit.opening import contexts, opening
 from ggufext.audit.passkey import (
     PasskeyRun,
     Prepared,
@@ -28,14 +28,18 @@ from ggufext.audit.passkey import (
     Session,
     Template,
     answer_tokens,
+    ask_one_by_one,
     measure,
 )
 from ggufext.audit.prompts import PromptPlan
 from ggufext.audit.rope_nodes import ContextSettings, observe
 from ggufext.audit.templates import frame_of
 from ggufext.editing.inspection import facts_of
-from ggufext.errors import EngineError, ModelWarning
+from ggufext.errors import EngineError, ModelWarning, PlanError
+from ggufext.header.model import architecture_name
 from ggufext.header.reading import read_header
+from ggufext.header.shards import later_shards
+from ggufext.header.widths import model_widths
 from ggufext.planning.kv_cache import CacheType
 
 if TYPE_CHECKING:
@@ -50,11 +54,6 @@ if TYPE_CHECKING:
     from ggufext.header.model import ModelFacts
 
 
-_SHARD = re.compile(r"(?P<stem>.+)-\d{5}-of-(?P<count>\d{5})\.gguf")
-
-_FLASH_ATTENTION = {None: -1, False: 0, True: 1}
-
-
 @dataclass(frozen=True, slots=True, kw_only=True)
 class LocalSettings:
     """How to run llama.cpp.
@@ -62,7 +61,7 @@ class LocalSettings:
     Attributes
     ----------
     threads : int or None
-        None: as many processors as this process may use.
+        None: as many processors as this process may use, one for a small model.
     gpu_layers : int or None
         None: as many as fit into the devices' memory.
     cache_type : CacheType
@@ -71,6 +70,9 @@ class LocalSettings:
         None: llama.cpp decides.
     rpc : tuple of str
         Addresses ``host:port`` of llama.cpp RPC workers.
+    dask : str or None
+        Address of a dask scheduler, ``tcp://host:port``, whose workers see the file at the same
+        path: each text is asked on one of them.
     audit : bool
         Compare the ROPE node of every layer with what the condition means.
     """
@@ -80,6 +82,7 @@ class LocalSettings:
     cache_type: CacheType = CacheType.F16
     flash_attention: bool | None = None
     rpc: tuple[str, ...] = ()
+    dask: str | None = None
     audit: bool = False
 
 
@@ -127,18 +130,17 @@ def check_file(
     audited = (
         tuple(_audit(path, each, facts.architecture) for each in chosen) if settings.audit else ()
     )
-    engine = LlamaCpp(path, rpc=settings.rpc)
-    try:
-        prepared = _prepare(engine, header, facts, chosen, request, settings, lengths)
-        prepared = replace(prepared, audited=audited)
-    except BaseException:
-        engine.close()
-        raise
-    return measure(prepared, request, notify)
+    with ExitStack() as held:
+        engine = LlamaCpp(path, rpc=settings.rpc)
+        held.callback(engine.close)
+        cluster = held.enter_context(Cluster(settings.dask)) if settings.dask else None
+        prepared = _prepare(engine, cluster, header, facts, chosen, request, settings, lengths)
+        return measure(replace(prepared, audited=audited), request, notify)
 
 
 def _prepare(
     engine: LlamaCpp,
+    cluster: Cluster | None,
     header: Header,
     facts: ModelFacts,
     chosen: tuple[Condition, ...],
@@ -146,41 +148,55 @@ def _prepare(
     settings: LocalSettings,
     lengths: tuple[int, ...],
 ) -> Prepared:
+    assert header.path is not None
+    path = header.path.absolute()
     frame = _frame(header, engine, request.template)
     lead, trail = engine.frame(frame)
     check_keys(engine.pieces, path=header.path)
-    size = _model_size(header, facts, engine.vocabulary.n_vocab)
+    size = ModelSize(
+        tensors=sum(part.file_size for part in (header, *later_shards(header))),
+        widths=replace(model_widths(header), vocabulary=engine.vocabulary.n_vocab),
+        layers=facts.layers,
+    )
+    place = cluster.smallest(path) if cluster else engine.hello
     budget = plan_memory(
         size,
         lengths=lengths,
         n_ubatch=micro_batch(lengths[0]),
         cache_type=settings.cache_type,
         flash_attention=settings.flash_attention is not False,
-        available=engine.hello.available + engine.hello.device_memory,
+        available=place.available + place.device_memory,
     )
     layers = settings.gpu_layers
     if layers is None:
-        layers = gpu_layers(size, budget, engine.hello.device_memory) if engine.hello.gpu else 0
+        layers = gpu_layers(size, budget, place.device_memory) if place.gpu else 0
     prompts = PromptPlan(
         mode=request.mode,
         lengths=budget.lengths,
-        depths=request.depths,
+        depths=depth_bins(request.depths),
         texts=request.trials,
         seed=request.seed,
         answer_tokens=answer_tokens(request, engine, chat=frame.chat),
         lead=lead,
         trail=trail,
         chat=frame.chat,
-        split=budget.n_ubatch,
+        # Not the reduced one: memory must not change what is asked. It divides this.
+        split=micro_batch(lengths[0]),
     )
+
+    def session(condition: Condition, group: tuple[int, ...]) -> Session:
+        how = opening(condition, group, budget, settings, gpu_layers=layers)
+        if cluster is not None:
+            ask = partial(cluster.ask, path, frame, how, prompts.answer_tokens)
+        else:
+            open_ = partial(engine.open, **how)
+            ask = partial(ask_one_by_one, engine, open_, prompts.answer_tokens)
+        return Session(condition.name, group, ask)
+
     sessions = tuple(
-        Session(
-            condition.name,
-            group,
-            partial(_open, engine, condition, group, budget, settings, layers),
-        )
+        session(condition, group)
         for condition in chosen
-        for group in _contexts(condition, budget.lengths)
+        for group in contexts(condition, budget.lengths)
     )
     return Prepared(
         path=str(header.path),
@@ -205,54 +221,8 @@ def _prepare(
     )
 
 
-def _open(
-    engine: LlamaCpp,
-    condition: Condition,
-    lengths: tuple[int, ...],
-    budget: Budget,
-    settings: LocalSettings,
-    layers: int,
-) -> None:
-    cache = budget.cache_type.label
-    threads = settings.threads or _processors()
-    parameters: dict[str, Any] = {
-        "n_ctx": context_cells(lengths[-1]),
-        "n_batch": budget.n_batch,
-        "n_ubatch": budget.n_ubatch,
-        "n_threads": threads,
-        "n_threads_batch": threads,
-        "type_k": cache,
-        "type_v": cache,
-        "flash_attn_type": _FLASH_ATTENTION[settings.flash_attention],
-        # Windows would forget cells that the next prompt reuses.
-        "swa_full": True,
-    }
-    engine.open(
-        settings=parameters,
-        kv_overrides=dict(condition.kv_overrides),
-        gpu_layers=layers,
-        self_extend=condition.self_extend,
-    )
-
-
-def _processors() -> int:
-    if hasattr(os, "sched_getaffinity"):
-        return len(os.sched_getaffinity(0))
-    return os.cpu_count() or 1
-
-
-def _contexts(condition: Condition, lengths: tuple[int, ...]) -> list[tuple[int, ...]]:
-    """Lengths that may share a context: longrope rotates short contexts otherwise than long."""
-    border = condition.short_context
-    if border is None:
-        return [lengths]
-    short = tuple(length for length in lengths if context_cells(length) <= border)
-    long = lengths[len(short) :]
-    return [group for group in (short, long) if group]
-
-
 def _refuse_embedding_model(header: Header) -> None:
-    name = header.value("general.architecture")
+    name = architecture_name(header)
     pooling = header.keys.get(f"{name}.pooling_type")
     pooled = pooling is not None and header.value(pooling.key) != 0
     causal = header.keys.get(f"{name}.attention.causal")
@@ -267,40 +237,18 @@ def _refuse_embedding_model(header: Header) -> None:
 
 def _frame(header: Header, engine: LlamaCpp, template: Template) -> Frame:
     key = "tokenizer.chat_template"
-    if template is Template.NONE or key not in header.keys:
-        return Frame()
-    source = header.value(key)
-    if not isinstance(source, str):
+    source = header.value(key) if key in header.keys else None
+    if template is Template.CHAT and not isinstance(source, str):
+        raise PlanError(
+            code="no_chat_template",
+            path=header.path,
+            field=key,
+            message="the file brings no chat template; `--template none` asks in plain text",
+        )
+    if template is Template.NONE or not isinstance(source, str):
         return Frame()
     words = engine.vocabulary
     return frame_of(source, bos=words.bos, eos=words.eos, path=header.path)
-
-
-def _model_size(header: Header, facts: ModelFacts, n_vocab: int) -> ModelSize:
-    def largest(suffix: str) -> int:
-        key = f"{facts.architecture}.{suffix}"
-        value = header.value(key) if key in header.keys else 0
-        values = value if isinstance(value, tuple) else (value,)
-        return max((each for each in values if isinstance(each, int)), default=0)
-
-    return ModelSize(
-        tensors=sum(shard.stat().st_size for shard in _shards(header)),
-        vocabulary=n_vocab,
-        embedding=largest("embedding_length"),
-        feed_forward=largest("feed_forward_length"),
-        heads=largest("attention.head_count"),
-        layers=facts.layers,
-    )
-
-
-def _shards(header: Header) -> list[Path]:
-    """All files of a model, by llama.cpp's names for shards."""
-    path = header.path
-    assert path is not None
-    match = _SHARD.fullmatch(path.name)
-    if match is None:
-        return [path]
-    return sorted(path.parent.glob(f"{escape(match['stem'])}-*-of-{match['count']}.gguf"))
 
 
 def _audit(path: Path, condition: Condition, architecture: str) -> str:

@@ -2,17 +2,27 @@
 
 from __future__ import annotations
 
+from functools import partial
 from typing import TYPE_CHECKING
 
+from ggufext.audit.depths import depth_bins
 from ggufext.audit.engines.server import Server
-from ggufext.audit.passkey import PasskeyRun, Prepared, Session, answer_tokens, measure
+from ggufext.audit.passkey import (
+    PasskeyRun,
+    Prepared,
+    Session,
+    Template,
+    answer_tokens,
+    ask_one_by_one,
+    measure,
+)
 from ggufext.audit.prompts import PromptPlan
 from ggufext.errors import PlanError
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from ggufext.audit.engines.server import ServerSettings
+    from ggufext.audit.engines.connection import ServerSettings
     from ggufext.audit.passkey import PasskeyRequest, RunNotes
     from ggufext.audit.results import Trial
 
@@ -22,7 +32,7 @@ def check_server(
     request: PasskeyRequest,
     notify: Callable[[Trial | RunNotes], None],
 ) -> PasskeyRun:
-    """Audit the model of a server, in plain text.
+    """Audit the model of a server, in plain text or (`Template.CHAT`) as a user of a chat.
 
     Parameters
     ----------
@@ -47,27 +57,29 @@ def check_server(
             message=f"condition {others[0]!r}; a server runs the model as it has loaded it: "
             "check the file for other conditions, or start servers with them",
         )
-    server = Server(settings)
+    chat = request.template is Template.CHAT
+    server = Server(settings, chat=chat)
     lengths = tuple(sorted(set(request.lengths)))
     prompts = PromptPlan(
         mode=request.mode,
         lengths=lengths,
-        depths=request.depths,
+        depths=depth_bins(request.depths),
         texts=request.trials,
         seed=request.seed,
-        answer_tokens=answer_tokens(request, server, chat=False),
-        lead=1,  # most servers put a BOS token before the text
+        answer_tokens=answer_tokens(request, server, chat=chat),
+        lead=server.around,
         trail=0,
-        chat=False,
+        chat=chat,
         split=1,
     )
+    ask = partial(ask_one_by_one, server, lambda: None, prompts.answer_tokens)
     run = Prepared(
         path=server.address,
         engine_name=f"server ({server.model})",
         engine=server,
         prompts=prompts,
-        sessions=(Session("file", lengths, lambda: None),),
-        identity={"server": server.address, "model": server.model},
+        sessions=(Session("file", lengths, ask),),
+        identity={"server": server.address, "model": server.model, "chat": chat},
         train_length=None,
         memory_plan=None,
         versions={},

@@ -8,8 +8,10 @@ order in which one growing and shrinking sequence reuses most.
 from __future__ import annotations
 
 import hashlib
+import math
 import random
 from bisect import bisect_left, bisect_right
+from copy import copy
 from dataclasses import dataclass
 from itertools import accumulate
 from typing import TYPE_CHECKING
@@ -20,6 +22,8 @@ from ggufext.errors import EngineError
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
+
+    from ggufext.audit.depths import DepthBin
 
     #: Token counts of texts that each follow a full stop.
     Counts = Callable[[Sequence[str]], list[int]]
@@ -43,8 +47,8 @@ class PromptPlan:
     mode : Mode
     lengths : tuple of int
         Tokens of prompt and answer, rising.
-    depths : int
-        Equal bins of [0, 1].
+    depths : tuple of DepthBin
+        Rising.
     texts : int
         Texts, each asked once in every cell.
     seed : int
@@ -60,7 +64,7 @@ class PromptPlan:
 
     mode: Mode
     lengths: tuple[int, ...]
-    depths: int
+    depths: tuple[DepthBin, ...]
     texts: int
     seed: int
     answer_tokens: int
@@ -135,9 +139,22 @@ class _Filler:
         while wanted >= 0 or not self._pool:
             texts = [wording.sentence(rng) for _ in range(_SPARE_SENTENCES + wanted // 8)]
             block = list(zip(texts, counts(texts), strict=True))
+            if any(count < 1 for _, count in block):
+                raise EngineError(
+                    code="tokenizer_failed",
+                    message="the tokenizer gives some sentences no tokens at all, so no prompt of "
+                    "a known length can be made; this model cannot be audited in words",
+                )
             self._pool += block
             wanted -= sum(count for _, count in block)
         self.longest = max(count for _, count in self._pool)
+
+    def turned(self, by: int) -> _Filler:
+        """The same sentences, beginning with another one."""
+        other = copy(self)
+        by %= len(self._pool)
+        other._pool = self._pool[by:] + self._pool[:by]
+        return other
 
     def exactly(self, tokens: int) -> list[tuple[str, int]]:
         """Sentences of exactly `tokens` tokens together, or a few less where none fit."""
@@ -184,7 +201,7 @@ def _standard(plan: PromptPlan, text: int, counts: Counts) -> list[Question]:
     """Questions of one text, the deepest key first: all others share the filler before theirs."""
     asking = (wording.QUESTION,) if plan.chat else (wording.QUESTION, wording.ANSWER_START)
     announced, *asked = counts([wording.ANNOUNCEMENT, *asking])
-    cells = [(length, bin_) for length in plan.lengths for bin_ in range(plan.depths)]
+    cells = [(length, bin_) for length in plan.lengths for bin_ in range(len(plan.depths))]
     keys = [wording.random_key(_rng(plan, "key", text, *cell)) for cell in cells]
     key_lines = [wording.key_line(key) for key in keys]
     key_tokens = counts(key_lines)
@@ -194,6 +211,8 @@ def _standard(plan: PromptPlan, text: int, counts: Counts) -> list[Question]:
     for length in plan.lengths:
         needed = fixed + max(key_tokens)
         _require_room(length, length - needed, needed, filler)
+    # Tokenizing is what making prompts costs: the cells of a text share what ends them.
+    spare = _Filler(_rng(plan, "tail", text), 0, counts)
     sentences = [sentence for sentence, _ in filler.all()]
     starts = list(accumulate((count for _, count in filler.all()), initial=0))
 
@@ -201,36 +220,31 @@ def _standard(plan: PromptPlan, text: int, counts: Counts) -> list[Question]:
     for (length, bin_), key, line, size in zip(cells, keys, key_lines, key_tokens, strict=True):
         room = length - fixed - size
         shared = max(0, bisect_right(starts, room) - 1 - _TAIL_SENTENCES)
-        spare = _Filler(_rng(plan, "tail", text, length, bin_), 0, counts)
-        tail = spare.exactly(room - starts[shared])
-        depth = (bin_ + _rng(plan, "depth", text, length, bin_).random()) / plan.depths
-        place = _nearest(starts, depth * room, shared)
-        behind = starts[shared] - starts[place] + sum(count for _, count in tail)
+        turn = _rng(plan, "tail", text, length, bin_).randrange(_SPARE_SENTENCES)
+        tail = spare.turned(turn).exactly(room - starts[shared])
+        depth = plan.depths[bin_].at(_rng(plan, "depth", text, length, bin_).random())
+        body = (*sentences[:shared], *(sentence for sentence, _ in tail))
+        ends = (*starts[:shared], *accumulate((n for _, n in tail), initial=starts[shared]))
+        place = _nearest(ends, depth * room)
+        behind = ends[-1] - ends[place]
         questions.append(
             Question(
                 text=text,
                 length=length,
-                depth=(bin_ + 0.5) / plan.depths,
+                depth=plan.depths[bin_].depth,
                 distance=behind,
                 key=key,
-                parts=(
-                    wording.ANNOUNCEMENT,
-                    *sentences[:place],
-                    line,
-                    *sentences[place:shared],
-                    *(sentence for sentence, _ in tail),
-                    *asking,
-                ),
-                tokens=fixed - plan.answer_tokens + starts[place] + size + behind,
-                key_start=plan.lead + announced + starts[place],
+                parts=(wording.ANNOUNCEMENT, *body[:place], line, *body[place:], *asking),
+                tokens=fixed - plan.answer_tokens + ends[-1] + size,
+                key_start=plan.lead + announced + ends[place],
             )
         )
     return sorted(questions, key=lambda question: -question.key_start)
 
 
-def _nearest(starts: Sequence[int], wanted: float, last: int) -> int:
-    """Index up to `last` of the sentence boundary nearest to a position."""
-    above = min(bisect_left(starts, wanted), last)
+def _nearest(starts: Sequence[int], wanted: float) -> int:
+    """Index of the sentence boundary nearest to a position."""
+    above = min(bisect_left(starts, wanted), len(starts) - 1)
     return min((max(above - 1, 0), above), key=lambda i: abs(starts[i] - wanted))
 
 
@@ -248,7 +262,14 @@ def _sweep(plan: PromptPlan, text: int, counts: Counts) -> list[Question]:
     """Questions of one text, the shortest length first: the text only ever grows."""
     (announced,) = counts([wording.SWEEP_ANNOUNCEMENT])
     begin = plan.lead + announced
-    names = wording.labels(_rng(plan, "labels", text), len(plan.lengths) * plan.depths)
+    wanted_keys = len(plan.lengths) * len(plan.depths)
+    if wanted_keys > wording.MOST_LABELS:
+        raise EngineError(
+            code="too_many_keys",
+            message=f"{len(plan.lengths)} lengths at {len(plan.depths)} depths need "
+            f"{wanted_keys:,} labelled keys; there are {wording.MOST_LABELS:,}; ask for fewer",
+        )
+    names = wording.labels(_rng(plan, "labels", text), wanted_keys)
     keys = [wording.random_key(_rng(plan, "key", text, index)) for index in range(len(names))]
     lines = [wording.sweep_key_line(*pair) for pair in zip(names, keys, strict=True)]
     line_tokens = counts(lines)
@@ -264,10 +285,19 @@ def _sweep(plan: PromptPlan, text: int, counts: Counts) -> list[Question]:
     longest_question = max(asked) + plan.trail + plan.answer_tokens
     stops = [(length - longest_question) // plan.split * plan.split for length in plan.lengths]
     filler = _Filler(_rng(plan, "filler", text), plan.lengths[-1], counts)
-    for length, stop in zip(plan.lengths, stops, strict=True):
-        fixed = begin + longest_question + plan.split + 2 * plan.depths * max(line_tokens)
-        _require_room(length, stop - begin - 2 * plan.depths * max(line_tokens), fixed, filler)
     targets, cells = _sweep_targets(plan, text, begin, stops)
+    for length, stop, before in zip(plan.lengths, stops, (begin, *stops), strict=False):
+        inside, between = (
+            sum(
+                size
+                for size, target in zip(line_tokens, targets, strict=False)
+                if low <= target < stop
+            )
+            for low in (begin, before)
+        )
+        keyed = max(2 * len(plan.depths) * max(line_tokens), inside)
+        room = stop - begin - keyed if between <= stop - before else 0
+        _require_room(length, room, begin + longest_question + plan.split + keyed, filler)
 
     parts: list[str] = [wording.SWEEP_ANNOUNCEMENT]
     placed: dict[int, _Placed] = {}
@@ -299,7 +329,7 @@ def _sweep(plan: PromptPlan, text: int, counts: Counts) -> list[Question]:
             Question(
                 text=text,
                 length=plan.lengths[length_index],
-                depth=(bin_ + 0.5) / plan.depths,
+                depth=plan.depths[bin_].depth,
                 distance=tokens - key.end,
                 key=key.key,
                 parts=(*parts[:known], *askings[key_index]),
@@ -325,13 +355,15 @@ def _sweep_targets(
     targets: list[int] = []
     cells: dict[tuple[int, int], int] = {}
     for length_index, (length, stop) in enumerate(zip(plan.lengths, stops, strict=True)):
-        for bin_ in range(plan.depths):
-            low, high = (begin + (stop - begin) * edge // plan.depths for edge in (bin_, bin_ + 1))
+        for bin_, wanted in enumerate(plan.depths):
+            low, high = (
+                begin + math.floor((stop - begin) * edge) for edge in (wanted.start, wanted.end)
+            )
             inside = [index for index, target in enumerate(targets) if low <= target < high]
             rng = _rng(plan, "depth", text, length, bin_)
             if inside:
                 cells[length_index, bin_] = rng.choice(inside)
             else:
-                targets.append(low + int(rng.random() * (high - low)))
+                targets.append(min(low + int(rng.random() * (high - low)), stop - 1))
                 cells[length_index, bin_] = len(targets) - 1
     return targets, cells

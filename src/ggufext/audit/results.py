@@ -123,26 +123,63 @@ class Condition:
     native_control: bool | None
 
 
+class ComparisonTest(Enum):
+    """How two conditions are compared on the prompts that both answered."""
+
+    MCNEMAR = "mcnemar"
+    """McNemar's exact test: every prompt counts for itself."""
+    PERMUTATION_OVER_TEXTS = "permutation_over_texts"
+    """Exact permutation test: the answers of a text count together."""
+
+
 @dataclass(frozen=True, slots=True)
 class Comparison:
-    """McNemar's exact test of two conditions on the prompts that both answered."""
+    """Test of two conditions on the prompts that both answered.
+
+    Attributes
+    ----------
+    a, b : str
+    only_a, only_b : int
+        Prompts that only one of the two answered.
+    test : ComparisonTest
+    p : float
+        Two-sided, in (0, 1].
+    """
 
     a: str
     b: str
     only_a: int
     only_b: int
+    test: ComparisonTest
     p: float
 
 
 @dataclass(frozen=True, slots=True)
 class MemoryPlan:
-    """What a run needs and has, bytes, and what was reduced to make it fit, in words."""
+    """What a run needs and has, bytes, and what was reduced to make it fit, in words.
+
+    Attributes
+    ----------
+    model, kv_cache, compute : int
+        Weights, cache at the longest length and compute buffers, as llama.cpp allocates them.
+    process : int
+        Python, llama.cpp's code and the vocabulary.
+    available : int
+        Free before the run, of this machine and its devices.
+    steps : tuple of str
+    """
 
     model: int
     kv_cache: int
     compute: int
+    process: int
     available: int
     steps: tuple[str, ...]
+
+    @property
+    def needed(self) -> int:
+        """All of it together."""
+        return self.model + self.kv_cache + self.compute + self.process
 
 
 @dataclass(frozen=True, slots=True)

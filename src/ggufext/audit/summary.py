@@ -8,14 +8,17 @@ from enum import Enum
 from itertools import combinations, pairwise
 from typing import TYPE_CHECKING
 
-from ggufext.audit.cautions import cautions
+from ggufext.audit.cautions import cautions, too_few_texts
+from ggufext.audit.depths import depth_bins
 from ggufext.audit.results import (
     Cell,
     CheckResult,
     Comparison,
+    ComparisonTest,
     Condition,
     LengthAccuracy,
     LostInTheMiddle,
+    Mode,
     Profile,
 )
 from ggufext.audit.statistics import (
@@ -23,6 +26,7 @@ from ggufext.audit.statistics import (
     mcnemar_exact,
     percentile_interval,
     resampled_accuracy,
+    sign_flip_exact,
     text_resamples,
     wider,
     wilson_interval,
@@ -34,12 +38,15 @@ if TYPE_CHECKING:
     import numpy as np
     import numpy.typing as npt
 
-    from ggufext.audit.engines.server import ServerSettings
+    from ggufext.audit.engines.connection import ServerSettings
     from ggufext.audit.passkey import PasskeyRequest, PasskeyRun
     from ggufext.audit.passkey_file import LocalSettings
     from ggufext.audit.results import Interval, Trial
 
 _THIRD = 1 / 3
+
+#: What makes a question the same in two conditions, its text first.
+_Prompt = tuple[object, ...]
 
 #: Settings that a report must not or need not repeat.
 _NOT_REPORTED = frozenset({"api_key", "records", "resume", "mode", "seed", "url"})
@@ -93,28 +100,41 @@ def summarize(
     )
 
 
-def compare(trials: Iterable[Trial], a: str, b: str) -> Comparison:
-    """McNemar's exact test of conditions `a` and `b` on the prompts that both answered."""
-    hits: dict[str, dict[tuple[object, ...], bool]] = {a: {}, b: {}}
-    asked: dict[tuple[object, ...], int] = defaultdict(int)
+def compare(trials: Iterable[Trial], a: str, b: str, *, mode: Mode) -> Comparison:
+    """Test of conditions `a` and `b` on the prompts that both answered.
+
+    McNemar's in standard mode, where each prompt has a key of its own; over texts in sweep mode,
+    where prompts share all their keys.
+    """
+    hits: dict[str, dict[_Prompt, bool]] = {a: {}, b: {}}
+    asked: dict[tuple[str, _Prompt], int] = defaultdict(int)
     for trial in trials:
         if trial.condition not in hits:
             continue
         prompt = (trial.text, trial.length, trial.depth, trial.distance)
         # One text may ask twice in a cell: the answers are paired in their order.
-        asked[(trial.condition, *prompt)] += 1
+        asked[trial.condition, prompt] += 1
         if trial.hit is not None:
-            again = asked[(trial.condition, *prompt)]
+            again = asked[trial.condition, prompt]
             hits[trial.condition][(*prompt, again)] = trial.hit
-    both = hits[a].keys() & hits[b].keys()
-    only_a = sum(hits[a][prompt] and not hits[b][prompt] for prompt in both)
-    only_b = sum(hits[b][prompt] and not hits[a][prompt] for prompt in both)
-    return Comparison(a=a, b=b, only_a=only_a, only_b=only_b, p=mcnemar_exact(only_a, only_b))
+    by_text: dict[object, int] = defaultdict(int)
+    only_a = only_b = 0
+    for both in hits[a].keys() & hits[b].keys():
+        by_text[both[0]] += hits[a][both] - hits[b][both]
+        only_a += hits[a][both] and not hits[b][both]
+        only_b += hits[b][both] and not hits[a][both]
+    if mode is Mode.SWEEP:
+        test, p = ComparisonTest.PERMUTATION_OVER_TEXTS, sign_flip_exact(by_text.values())
+    else:
+        test, p = ComparisonTest.MCNEMAR, mcnemar_exact(only_a, only_b)
+    return Comparison(a=a, b=b, only_a=only_a, only_b=only_b, test=test, p=p)
 
 
-def compare_all(trials: Sequence[Trial], names: Sequence[str]) -> tuple[Comparison, ...]:
+def compare_all(
+    trials: Sequence[Trial], names: Sequence[str], *, mode: Mode
+) -> tuple[Comparison, ...]:
     """Every pair of conditions, in the order in which they were asked for."""
-    return tuple(compare(trials, a, b) for a, b in combinations(names, 2))
+    return tuple(compare(trials, a, b, mode=mode) for a, b in combinations(names, 2))
 
 
 def result_of(
@@ -141,13 +161,14 @@ def result_of(
             name,
             run.trials,
             lengths=request.lengths,
-            depths=[(bin_ + 0.5) / request.depths for bin_ in range(request.depths)],
+            depths=[bin_.depth for bin_ in depth_bins(request.depths)],
             threshold=threshold,
             train_length=train_length,
             seed=run.seed,
         )
         for name in request.conditions
     )
+    comparisons = compare_all(run.trials, request.conditions, mode=run.mode)
     return CheckResult(
         path=run.path,
         engine=run.engine,
@@ -160,7 +181,7 @@ def result_of(
         threshold=threshold,
         train_length=train_length,
         conditions=conditions,
-        comparisons=compare_all(run.trials, request.conditions),
+        comparisons=comparisons,
         tokens_evaluated=run.tokens_evaluated,
         tokens_naive=run.tokens_naive,
         seconds=run.seconds,
@@ -168,6 +189,7 @@ def result_of(
         warnings=(
             *run.warnings,
             *cautions(conditions, train_length=train_length, complete=run.complete),
+            *too_few_texts(comparisons, request.trials),
         ),
     )
 

@@ -89,6 +89,10 @@ def sweep_answer_start(label: str) -> str:
     return f" The pass key of the {label} is"
 
 
+#: Names that sweep mode has for keys.
+MOST_LABELS = len(LABELS) * len(ADJECTIVES)
+
+
 def random_key(rng: random.Random) -> str:
     """Five digits, the first not 0."""
     return str(rng.randrange(10 ** (KEY_DIGITS - 1), 10**KEY_DIGITS))

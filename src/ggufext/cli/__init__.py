@@ -13,7 +13,9 @@ from ggufext.cli.output import show_error
 from ggufext.errors import GgufextError
 
 #: Commands by name; each lies in the module of its name and is loaded when it is called.
-_COMMANDS = ("inspect", "plan", "rewrite", "undo", "recover", "check", "doctor")
+_COMMANDS = (
+    "inspect", "plan", "rewrite", "undo", "recover", "diff", "check", "doctor", "completion",
+)  # fmt: skip
 
 
 class _Commands(click.Group):
@@ -48,7 +50,8 @@ def cli() -> None:
 def main() -> None:
     """Run the command line.
 
-    Exit 0 done, 1 refused or failed, 2 usage, 3 a required bound was missed, 130 interrupted.
+    Exit 0 done, 1 refused or failed, 2 usage, 3 a required bound was missed or `diff` found
+    differences, 130 interrupted.
     """
     as_json = "--json" in sys.argv[1:]
     try:

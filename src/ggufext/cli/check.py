@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import sys
 from contextlib import contextmanager
 from pathlib import Path
@@ -10,9 +11,10 @@ from typing import TYPE_CHECKING
 
 import click
 
-from ggufext.cli.options import TOKENS, json_option, train_length_option
+from ggufext.cli.options import TOKENS, ModelName, json_option, model_files, train_length_option
 from ggufext.cli.output import show_error, show_json, tokens
 from ggufext.errors import printable
+from ggufext.locating.names import local_path
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -24,13 +26,10 @@ _REQUIRED_BOUND_MISSED = 3
 _INTERRUPTED = 130
 
 #: Options that only one of the two engines understands.
-_OF_A_FILE = ("template", "gpu_layers", "threads", "kv_type", "flash_attention", "rpc", "audit")
+_OF_A_FILE = ("gpu_layers", "threads", "kv_type", "flash_attention", "rpc", "dask", "audit")
 _OF_A_SERVER = ("model",)
 
 _FLASH_ATTENTION = {"auto": None, "on": True, "off": False}
-
-#: Bytes of a file from which on a micro-batch is worth more than one thread.
-_SMALL_MODEL = 64 << 20
 
 #: Lengths tried without --lengths, and the shortest of them in tokens.
 _USUAL_LENGTHS, _SHORTEST_USUAL = 4, 256
@@ -51,6 +50,42 @@ class Lengths(click.ParamType["tuple[int, ...]"]):
         return tuple(sorted({TOKENS.convert(part.strip(), param, ctx) for part in parts}))
 
 
+class Depths(click.ParamType["int | tuple[float, ...]"]):
+    """Depths of the key: a number of bins, or the depths themselves as shares or in percent."""
+
+    name = "depths"
+
+    def convert(
+        self, value: object, param: click.Parameter | None, ctx: click.Context | None
+    ) -> int | tuple[float, ...]:
+        """Bins 1 … 100, or shares of [0, 1]."""
+        if isinstance(value, int):
+            return value
+        text = str(value)
+        bins = int(text) if re.fullmatch(r"\d{1,3}", text) else None
+        if bins is not None and 1 <= bins <= 100:
+            return bins
+        parts = [part.strip() for part in text.split(",")]
+        if bins is not None or not all(
+            re.fullmatch(r"\d{1,3}(\.\d{1,9})?%?", part) for part in parts
+        ):
+            self.fail(
+                f"{text!r} is neither a number of bins up to 100 nor a list of depths such as "
+                "0,25,50,75,100 or 0.1,0.5",
+                param,
+                ctx,
+            )
+        numbers = [float(part.removesuffix("%")) for part in parts]
+        percent = any(part.endswith("%") for part in parts) or max(numbers) > 1
+        if percent and any(0 < number < 1 for number in numbers):
+            self.fail(f"{text!r} mixes shares of 1 and percent", param, ctx)
+        if percent:
+            numbers = [number / 100 for number in numbers]
+        if max(numbers) > 1 or len(numbers) > 100:
+            self.fail(f"{text!r}: up to 100 depths, each from 0 to 100 %", param, ctx)
+        return tuple(sorted(set(numbers)))
+
+
 class LayerCount(click.ParamType["int | None"]):
     """Layers given to a device: a number, or auto for as many as fit."""
 
@@ -69,7 +104,13 @@ class LayerCount(click.ParamType["int | None"]):
 
 
 @click.command()
-@click.argument("path", metavar="[FILE]", required=False, type=click.Path(path_type=Path))
+@click.argument(
+    "path",
+    metavar="[FILE]",
+    required=False,
+    type=ModelName(),
+    callback=model_files,
+)
 @click.option(
     "--server",
     metavar="URL",
@@ -86,10 +127,12 @@ class LayerCount(click.ParamType["int | None"]):
 )
 @click.option(
     "--depths",
-    type=click.IntRange(1, 100),
+    type=Depths(),
+    metavar="DEPTHS",
     default=10,
     show_default=True,
-    help="Equal bins of depth.",
+    help="Equal bins of depth; or the depths themselves, in percent or as shares: 0,25,50,75,100 "
+    "or 0.1,0.5.",
 )
 @click.option(
     "--trials",
@@ -128,10 +171,11 @@ class LayerCount(click.ParamType["int | None"]):
 )
 @click.option(
     "--template",
-    type=click.Choice(["auto", "none"]),
+    type=click.Choice(["auto", "none", "chat"]),
     default="auto",
     show_default=True,
-    help="Ask a chat model through its own template, or in plain text.",
+    help="Ask in plain text (none) or as a user of a chat (chat). auto: through the file's own "
+    "template where it has one; a server in plain text.",
 )
 @click.option(
     "--gpu-layers", type=LayerCount(), default="auto", show_default=True, help="Layers on devices."
@@ -162,6 +206,12 @@ class LayerCount(click.ParamType["int | None"]):
     help="llama.cpp RPC worker that holds a part of the model; repeatable. The link is not "
     "authenticated.",
 )
+@click.option(
+    "--dask",
+    metavar="ADDRESS",
+    help="Ask on the workers of a dask scheduler, which see FILE at the same path: "
+    "tcp://host:8786.",
+)
 @click.option("--audit", is_flag=True, help="Compare the rotation of every layer with the plan.")
 @click.option(
     "--seed", type=click.IntRange(0), default=0, show_default=True, help="Of prompts and keys."
@@ -183,11 +233,11 @@ class LayerCount(click.ParamType["int | None"]):
 )
 @json_option
 def check(
-    path: Path | None,
+    path: Path | str | None,
     server: str | None,
     model: str | None,
     lengths: tuple[int, ...] | None,
-    depths: int,
+    depths: int | tuple[float, ...],
     trials: int,
     mode: str,
     conditions: tuple[str, ...],
@@ -200,6 +250,7 @@ def check(
     kv_type: str,
     flash_attention: str,
     rpc: tuple[str, ...],
+    dask: str | None,
     audit: bool,
     seed: int,
     records: Path | None,
@@ -210,7 +261,7 @@ def check(
 
     Nothing is written to FILE: planned conditions are tried without editing it.
     """
-    from ggufext.audit.engines.server import ServerSettings
+    from ggufext.audit.engines.connection import ServerSettings
     from ggufext.audit.passkey import PasskeyRequest, Template
     from ggufext.audit.passkey_file import LocalSettings, check_file
     from ggufext.audit.passkey_server import check_server
@@ -221,9 +272,12 @@ def check(
 
     if (path is None) == (server is None):
         raise click.UsageError("give one of FILE and --server")
+    path = None if path is None else local_path(path)
     _refuse_options(_OF_A_FILE if path is None else _OF_A_SERVER, "FILE" if server else "--server")
+    if dask and rpc:
+        raise click.UsageError("give one of --dask and --rpc")
     if require is not None:
-        _refuse_unreachable(require, depths * trials)
+        _refuse_unreachable(require, trials * (depths if isinstance(depths, int) else len(depths)))
     for report in reports:
         check_report_path(report)
     request = PasskeyRequest(
@@ -247,11 +301,12 @@ def check(
             run = check_server(engine, request, notify)
         else:
             engine = LocalSettings(
-                threads=threads or _usual_threads(path),
+                threads=threads,
                 gpu_layers=gpu_layers,
                 cache_type=CacheType[kv_type.upper()],
                 flash_attention=_FLASH_ATTENTION[flash_attention],
                 rpc=rpc,
+                dask=dask,
                 audit=audit,
             )
             run = check_file(path, request, engine, notify)
@@ -285,11 +340,6 @@ def _usual_lengths(path: Path | None) -> tuple[int, ...]:
     assert isinstance(context, int)
     halved = (context >> times for times in range(_USUAL_LENGTHS))
     return tuple(sorted({length for length in halved if length >= _SHORTEST_USUAL} or {context}))
-
-
-def _usual_threads(path: Path) -> int:
-    """All cores, but one for a small model: its threads would wait more than they compute."""
-    return 1 if path.stat().st_size < _SMALL_MODEL else len(os.sched_getaffinity(0))
 
 
 def _refuse_unreachable(bound: float, answers: int) -> None:

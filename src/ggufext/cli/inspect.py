@@ -2,28 +2,24 @@
 
 from __future__ import annotations
 
-import sys
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import click
 
-from ggufext.cli.options import json_option, paths_argument
-from ggufext.cli.output import (
-    binary_size,
-    error_as_json,
-    show_error,
-    show_json,
-    show_warnings,
-    tokens,
-)
+from ggufext.cli.model_table import show_place
+from ggufext.cli.models import found_model
+from ggufext.cli.options import ModelName, json_option, model_files
+from ggufext.cli.output import binary_size, show_json, show_warnings, tokens
+from ggufext.cli.several import Work, handle_files
 from ggufext.editing.inspection import Inspection
-from ggufext.editing.inspection import inspect as inspect_file
-from ggufext.errors import GgufextError, printable
+from ggufext.editing.inspection import inspect as inspect_model
+from ggufext.errors import printable
 from ggufext.header.architectures import Support
+from ggufext.locating.places import ModelPlace, known_places, place_of
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
-    from pathlib import Path
 
 _SUPPORT = {
     Support.VERIFIED: "verified with llama.cpp",
@@ -33,51 +29,93 @@ _SUPPORT = {
 
 
 @click.command(short_help="Say what models are and what looks wrong.")
-@paths_argument
+@click.argument(
+    "paths", metavar="[FILE|FOLDER]...", nargs=-1, type=ModelName(), callback=model_files
+)
 @json_option
-def inspect(paths: tuple[Path, ...], as_json: bool) -> None:
+def inspect(paths: tuple[Path | str, ...], as_json: bool) -> None:
     """Say what models are, how they rotate, what they cost and what looks wrong.
 
-    Nothing is written.
+    A FILE may be a path, ollama:NAME, an address (https://…) or hf://owner/repo/file.gguf. Of a
+    FOLDER all models in it are listed; without a name, those of Ollama, the Hugging Face cache,
+    LM Studio and llama.cpp. Nothing is written.
     """
-    results: list[object] = []
-    failed = False
-    for path in paths:
-        try:
-            inspection = inspect_file(path)
-        except GgufextError as error:
-            failed = True
-            results.append({"path": path, **error_as_json(error)})
-            if len(paths) == 1:
-                raise
-            show_error(error, as_json=False)
-            continue
-        results.append(inspection)
-        if not as_json:
-            for line in _lines(inspection):
-                click.echo(line)
-            show_warnings(inspection.warnings, path)
+    if not paths:
+        _show_known_places(as_json=as_json)
+        return
+    work = Work(
+        do=_found,
+        as_json=lambda _path, found: found,
+        show=_show,
+        columns=("architecture", "context", "base", "weights", "bytes", "first edit by"),
+        cells=_cells,
+    )
+    handle_files(paths, work, as_json=as_json)
+
+
+def _found(path: Path | str) -> Inspection | ModelPlace:
+    model = found_model(path)
+    if isinstance(model, Path) and model.is_dir():
+        return place_of(model)
+    return inspect_model(model)
+
+
+def _show_known_places(*, as_json: bool) -> None:
+    places = known_places()
     if as_json:
-        show_json(results[0] if len(paths) == 1 else {"files": results})
-    if failed:
-        sys.exit(1)
+        show_json({"places": places})
+        return
+    for place in places:
+        show_place(place)
+    if not places:
+        click.echo(
+            "no models of Ollama, the Hugging Face cache, LM Studio or llama.cpp here; name a "
+            "file or a folder"
+        )
+
+
+def _show(path: Path | str, found: Inspection | ModelPlace) -> None:
+    if isinstance(found, ModelPlace):
+        show_place(found)
+        return
+    name = f"{path} ({found.path})" if str(path) != str(found.path) else str(path)
+    click.echo(click.style(printable(name), bold=True))
+    for line in _lines(found):
+        click.echo(line)
+    show_warnings(found.warnings, found.path)
+
+
+def _cells(found: Inspection | ModelPlace) -> tuple[str, ...]:
+    if isinstance(found, ModelPlace):
+        size = sum(model.size for model in found.models)
+        return (f"{len(found.models):,} models", "", "", "", f"{size:,}", "")
+    return (
+        printable(found.architecture, 64),
+        tokens(found.train_length.value) if found.train_length else "",
+        f"{found.rope.freq_base:,.10g}" if found.rope else "",
+        found.quantization or "",
+        f"{found.size:,}",
+        found.likely_strategy.value if found.likely_strategy else "",
+    )
 
 
 def _lines(found: Inspection) -> Iterator[str]:
-    yield click.style(printable(str(found.path)), bold=True)
-
     def row(name: str, value: str) -> str:
         return f"  {name:<18} {value}"
 
     yield row("architecture", f"{printable(found.architecture, 64)} ({_SUPPORT[found.support]})")
+    if found.shards:
+        first, last = found.shards[0].path.name, found.shards[-1].path.name
+        yield row("parts", f"{len(found.shards)}: {printable(first)} to {printable(last)}")
     yield row(
-        "file",
+        "file" if not found.shards else "files",
         f"{binary_size(found.size)}, {found.tensor_count:,} tensors, {found.key_count:,} keys, "
         f"{found.quantization or 'no'} weights",
     )
     if found.train_length is not None:
         yield row(
-            "context length", f"{tokens(found.train_length.value)} ({found.train_length.source})"
+            "context length",
+            f"{tokens(found.train_length.value)} ({printable(found.train_length.source, 80)})",
         )
     if found.rope is not None:
         scaling = found.rope.scaling
@@ -98,7 +136,8 @@ def _lines(found: Inspection) -> Iterator[str]:
         sizes = {"f16": cache.f16, "q8_0": cache.q8_0, "q4_0": cache.q4_0}
         known = [f"{name} {size:,}" for name, size in sizes.items() if size is not None]
         yield row("KV cache", f"bytes a token: {', '.join(known)}")
-    yield row("editing", f"first edit by {found.likely_strategy.value}")
+    if found.likely_strategy is not None:
+        yield row("editing", f"first edit by {found.likely_strategy.value}")
     if found.history is not None:
         yield row(
             "extended",

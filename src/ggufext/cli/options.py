@@ -6,7 +6,13 @@ import re
 from pathlib import Path
 
 import click
+from click.shell_completion import CompletionItem
 
+from ggufext.cli.output import show_note
+from ggufext.errors import GgufextError
+from ggufext.header.shards import first_shard
+from ggufext.locating.names import is_name
+from ggufext.planning.emit import Engine
 from ggufext.planning.methods import Method
 from ggufext.planning.run_time import RunTimeMethod
 
@@ -38,12 +44,82 @@ class Size(click.ParamType["int"]):
         return int(match[1]) * _MULTIPLES[match[2].lower()]
 
 
+class Engines(click.ParamType["tuple[Engine, ...]"]):
+    """Names of engines, separated by commas."""
+
+    name = "engines"
+
+    def convert(
+        self, value: object, param: click.Parameter | None, ctx: click.Context | None
+    ) -> tuple[Engine, ...]:
+        """Engines in the order given, each once."""
+        names = dict.fromkeys(part.strip() for part in str(value).split(","))
+        known = {engine.value: engine for engine in Engine}
+        for name in names:
+            if name not in known:
+                self.fail(f"{name!r} is no engine: {', '.join(known)}", param, ctx)
+        return tuple(known[name] for name in names)
+
+
 TOKENS = Size("tokens", "km")
 BYTES = Size("bytes", "kmgt")
 
-path_argument = click.argument("path", metavar="FILE", type=click.Path(path_type=Path))
+
+class ModelName(click.ParamType["Path | str"]):
+    """A model: a path, or a name such as ollama:NAME or hf://owner/repo that stays text."""
+
+    name = "model"
+
+    def convert(
+        self, value: object, param: click.Parameter | None, ctx: click.Context | None
+    ) -> Path | str:
+        """The name is looked up by the command, where one that fails stops no other."""
+        text = str(value)
+        return text if is_name(text) else Path(text)
+
+    def shell_complete(
+        self, ctx: click.Context, param: click.Parameter, incomplete: str
+    ) -> list[CompletionItem]:
+        """Files, as the shell knows them."""
+        return [CompletionItem(incomplete, type="file")]
+
+
+def model_files(
+    _context: click.Context,
+    _parameter: click.Parameter,
+    value: tuple[Path | str, ...] | Path | str | None,
+) -> tuple[Path | str, ...] | Path | str | None:
+    """Click's callback for paths of models: a later part of a split model stands for the first.
+
+    That is said, once a set, where the first is not named too.
+    """
+    if value is None:
+        return None
+    named = value if isinstance(value, tuple) else (value,)
+    firsts = {path: _first_shard(path) for path in named}
+    said = set(named)
+    for path, first in firsts.items():
+        if isinstance(first, Path) and first not in said:
+            show_note(f"is a later part of a split model: taken as {first.name}", path)
+            said.add(first)
+    return tuple(firsts.values()) if isinstance(value, tuple) else firsts[value]
+
+
+def _first_shard(path: Path | str) -> Path | str:
+    try:
+        return first_shard(path) if isinstance(path, Path) else path
+    except (GgufextError, OSError):
+        return path  # the command says what is wrong with it
+
+
+path_argument = click.argument("path", metavar="FILE", type=ModelName(), callback=model_files)
 paths_argument = click.argument(
-    "paths", metavar="FILE...", nargs=-1, required=True, type=click.Path(path_type=Path)
+    "paths",
+    metavar="FILE...",
+    nargs=-1,
+    required=True,
+    type=ModelName(),
+    callback=model_files,
 )
 target_option = click.option(
     "--target",

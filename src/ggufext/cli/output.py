@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import re
+import sys
 from enum import Enum
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -13,9 +15,13 @@ import click
 from ggufext.errors import printable
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping
+    from collections.abc import Iterable, Mapping, Sequence
 
     from ggufext.errors import GgufextError, ModelWarning
+
+
+#: Characters that may have to be escaped: nearly all text is none of them.
+_NOT_PRINTABLE = re.compile(r"[^\x20-\x7e]")
 
 
 def as_json(value: object) -> object:
@@ -35,8 +41,17 @@ def as_json(value: object) -> object:
 
 
 def show_json(value: object) -> None:
-    """Print one JSON document on standard output."""
-    click.echo(json.dumps(as_json(value), indent=2, ensure_ascii=False))
+    """Print one JSON document on standard output; only what a terminal can show stays unescaped."""
+    text = json.dumps(as_json(value), indent=2, ensure_ascii=False)
+    click.echo(_NOT_PRINTABLE.sub(_json_escape, text) if not text.isprintable() else text)
+
+
+def _json_escape(found: re.Match[str]) -> str:
+    character = found[0]
+    # Lines of the document itself end here; those inside strings are escaped already.
+    if character.isprintable() or character == "\n":
+        return character
+    return json.dumps(character)[1:-1]
 
 
 def error_as_json(error: GgufextError) -> Mapping[str, object]:
@@ -58,11 +73,34 @@ def show_error(error: GgufextError, *, as_json: bool) -> None:
         show_json(error_as_json(error))
 
 
-def show_warnings(warnings: Iterable[ModelWarning], path: Path) -> None:
+def show_warnings(warnings: Iterable[ModelWarning], path: Path | str) -> None:
     """Say each warning about a file in one line on standard error."""
     for warning in warnings:
         label = click.style("warning", fg="yellow", bold=True)
         click.echo(f"{label}: {printable(str(path))}: {printable(warning.message)}", err=True)
+
+
+def show_table(columns: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
+    """Print a table on standard output: drawn on a terminal, aligned text elsewhere."""
+    if not sys.stdout.isatty():
+        cells = [columns, *rows]
+        widths = [max(len(row[i]) for row in cells) for i in range(len(columns))]
+        for row in cells:
+            padded = (cell.ljust(width) for cell, width in zip(row, widths, strict=True))
+            click.echo("  ".join(padded).rstrip())
+        return
+    from rich.console import Console
+    from rich.table import Table
+
+    table = Table(*columns)
+    for row in rows:
+        table.add_row(*row)
+    Console(markup=False).print(table)
+
+
+def show_note(message: str, path: Path | str) -> None:
+    """Say what was made of a path, in one line on standard error."""
+    click.echo(f"note: {printable(str(path))}: {printable(message)}", err=True)
 
 
 def tokens(count: int) -> str:

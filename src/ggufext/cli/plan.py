@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
+from contextlib import contextmanager
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import click
 
 from ggufext.cli.asked import asked
+from ggufext.cli.emission import config_of, emissions, show_emissions
+from ggufext.cli.models import found_model
 from ggufext.cli.options import (
     BYTES,
     METHOD,
+    Engines,
     allow_lower_base_option,
     factors_option,
     from_option,
@@ -23,21 +28,24 @@ from ggufext.cli.options import (
 from ggufext.cli.output import as_json as jsonable
 from ggufext.cli.output import binary_size, show_json, show_warnings, tokens
 from ggufext.cli.run_time import show_run_time
-from ggufext.editing.inspection import facts_of
-from ggufext.errors import printable
+from ggufext.errors import PlanError, printable
 from ggufext.header.reading import read_header
+from ggufext.header.shards import later_shards
+from ggufext.header.widths import model_widths
+from ggufext.planning.emit import Engine
+from ggufext.planning.fit import cache_fits
 from ggufext.planning.gamma import Verdict
-from ggufext.planning.kv_cache import cache_fits
 from ggufext.planning.plan import plan as plan_facts
 from ggufext.planning.plan import plan_all_methods
 from ggufext.planning.run_time import RunTimeMethod
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
-    from pathlib import Path
 
     from ggufext.header.model import LayerFacts
-    from ggufext.planning.kv_cache import CacheFit
+    from ggufext.locating.remote import RemoteModel
+    from ggufext.planning.emit import Emission
+    from ggufext.planning.fit import CacheFit
     from ggufext.planning.plan import Plan
 
 
@@ -51,11 +59,20 @@ if TYPE_CHECKING:
 @keep_short_option
 @train_length_option
 @allow_lower_base_option
-@click.option("--vram", type=BYTES, help="Memory that must hold weights and KV cache: 12g.")
+@click.option(
+    "--emit",
+    "engines",
+    type=Engines(),
+    metavar="ENGINE,...",
+    help="Print the plan for hf, vllm, llama.cpp, ollama, koboldcpp, lmstudio.",
+)
+@click.option(
+    "--vram", type=BYTES, help="Memory that must hold weights, KV cache and compute buffers: 12g."
+)
 @click.option("--force", is_flag=True, help="Plan a factor above 1024, or a plan of another model.")
 @json_option
 def plan(
-    path: Path,
+    path: Path | str,
     target_length: int | None,
     method: str | None,
     gamma: float | None,
@@ -64,11 +81,17 @@ def plan(
     keep_short: bool,
     train_length: int | None,
     allow_lower_base: bool,
+    engines: tuple[Engine, ...] | None,
     vram: int | None,
     force: bool,
     as_json: bool,
 ) -> None:
-    """Show what an extension would write and what to expect of it; nothing is written."""
+    """Show what an extension would write and what to expect of it; nothing is written.
+
+    FILE is a GGUF file, or a Hugging Face config.json or the folder that holds one.
+    """
+    from ggufext.editing.inspection import facts_of  # rewrite, which shows plans too, needs none
+
     request = asked(
         method=method,
         target_length=target_length,
@@ -80,29 +103,42 @@ def plan(
     if gamma is not None and request.method is None:
         raise click.UsageError("--gamma belongs to --method gamma")
     recipe, target = request.recipe, request.target_length
-    facts = facts_of(path, train_length=train_length, recipe=None if force else recipe)
-    if isinstance(request.method, RunTimeMethod):
-        show_run_time(path, facts, request.method, target, as_json=as_json)
-        return
-    if request.method is None:
-        plans = plan_all_methods(facts, target_length=target, keep_short=keep_short, force=force)
-    else:
-        one = plan_facts(
-            facts,
-            target_length=target,
-            method=request.method,
-            gamma=gamma,
-            freq_base=recipe.freq_base if recipe else None,
-            factors=recipe.factors if recipe else None,
-            keep_short=keep_short,
-            allow_lower_base=allow_lower_base,
-            force=force,
-        )
-        plans = (one,)
-    fits = _fits(path, facts.layers, target, vram)
+    model = found_model(path)
+    path = model if isinstance(model, Path) else model.name
+    config = config_of(model, train_length=train_length) if isinstance(model, Path) else None
+    made_for = None if force else recipe
+    facts = config.facts if config else facts_of(model, train_length=train_length, recipe=made_for)
+    with naming(path):
+        if isinstance(request.method, RunTimeMethod):
+            show_run_time(path, facts, request.method, target, as_json=as_json)
+            return
+        if request.method is None:
+            plans = plan_all_methods(
+                facts, target_length=target, keep_short=keep_short, force=force
+            )
+        else:
+            one = plan_facts(
+                facts,
+                target_length=target,
+                method=request.method,
+                gamma=gamma,
+                freq_base=recipe.freq_base if recipe else None,
+                factors=recipe.factors if recipe else None,
+                keep_short=keep_short,
+                allow_lower_base=allow_lower_base,
+                force=force,
+            )
+            plans = (one,)
+    if vram is not None and config is not None:
+        raise click.UsageError("--vram needs the weights of a GGUF file; this is a configuration")
+    if engines is None:
+        engines = (Engine.HF,) if config and request.method else ()
+    emitted = emissions(path, plans, facts, engines, config=config)
+    fits = _fits(model, facts.layers, target, vram)
     if as_json:
         shown = [
-            plan_as_json(path, p) | ({"memory": jsonable(fits)} if fits else {}) for p in plans
+            plan_as_json(path, p, emitted[p.method]) | ({"memory": jsonable(fits)} if fits else {})
+            for p in plans
         ]
         show_json(shown[0] if request.method else {"plans": shown})
         return
@@ -113,17 +149,31 @@ def plan(
             click.echo(line)
     for fit in fits:
         click.echo(_fit_line(fit, target))
-    show_warnings(dict.fromkeys(w for p in plans for w in p.warnings), path)
+    show_emissions(emitted)
+    warnings = [w for p in plans for w in p.warnings] + list(config.warnings if config else ())
+    show_warnings(dict.fromkeys(warnings), path)
 
 
-def plan_as_json(path: Path, made: Plan) -> dict[str, object]:
-    """A plan as programs read it."""
+@contextmanager
+def naming(path: Path | str) -> Iterator[None]:
+    """Name the file in a refusal: planning knows no files."""
+    try:
+        yield
+    except PlanError as error:
+        error.path = error.path or path
+        raise
+
+
+def plan_as_json(
+    path: Path | str, made: Plan, emitted: tuple[Emission, ...] = ()
+) -> dict[str, object]:
+    """A plan as programs read it, with what it is for other engines."""
     shown = jsonable(made)
     assert isinstance(shown, dict)
-    return {"path": str(path), **shown}
+    return {"path": str(path), **shown, "emit": jsonable(emitted)}
 
 
-def plan_lines(path: Path, made: Plan) -> Iterator[str]:
+def plan_lines(path: Path | str, made: Plan) -> Iterator[str]:
     """A plan in a few lines of text."""
     yield _head(path, made)
     gamma, target = made.gamma, tokens(made.target_length)
@@ -156,13 +206,14 @@ def plan_lines(path: Path, made: Plan) -> Iterator[str]:
     yield f"  expectation: {made.verdict.value} (derived, not measured)"
     for edit in made.edits:
         before = "absent" if edit.before is None else edit.before
-        yield f"    {edit.key}: {before} → {edit.after}"
+        after = printable(str(edit.after), 80)
+        yield f"    {printable(edit.key, 100)}: {printable(str(before), 80)} → {after}"
     for tensor in made.tensor_edits:
         after = f"{len(tensor.after)} factors, {tensor.after[0]:.4g} … {tensor.after[-1]:.4g}"
         yield f"    {tensor.name}: {'new' if tensor.before is None else 'replaced'}, {after}"
 
 
-def _head(path: Path, made: Plan) -> str:
+def _head(path: Path | str, made: Plan) -> str:
     name = click.style(printable(str(path)), bold=True)
     length, source = tokens(made.train_length.value), printable(made.train_length.source, 80)
     return f"{name}: {printable(made.architecture, 64)}, trained on {length} tokens ({source})"
@@ -174,7 +225,7 @@ def _cache_sizes(made: Plan) -> str:
     return ", ".join(f"{name} {binary_size(n)}" for name, n in sizes.items() if n is not None)
 
 
-def _show_table(path: Path, plans: tuple[Plan, ...]) -> None:
+def _show_table(path: Path | str, plans: tuple[Plan, ...]) -> None:
     from rich.console import Console
     from rich.table import Table
 
@@ -209,19 +260,22 @@ def _show_table(path: Path, plans: tuple[Plan, ...]) -> None:
 
 
 def _fits(
-    path: Path, layers: tuple[LayerFacts, ...], target_length: int, vram: int | None
+    model: Path | RemoteModel, layers: tuple[LayerFacts, ...], target_length: int, vram: int | None
 ) -> tuple[CacheFit, ...]:
     if vram is None:
         return ()
-    header = read_header(path)
-    weights = header.data_end - header.data_offset
-    return cache_fits(layers, target_length, weights=weights, memory=vram)
+    first = read_header(model) if isinstance(model, Path) else model.header
+    shards = (first, *later_shards(first))
+    weights = sum(header.data_end - header.data_offset for header in shards)
+    return cache_fits(
+        layers, target_length, widths=model_widths(first), weights=weights, memory=vram
+    )
 
 
 def _fit_line(fit: CacheFit, target_length: int) -> str:
     state = "fits" if fit.fits else "does not fit"
     return (
         f"  {fit.cache_type} KV cache {binary_size(fit.bytes)} at {tokens(target_length)} tokens: "
-        f"{state} beside the weights; longest context {tokens(fit.largest_context)} tokens "
-        "(compute buffers come on top)"
+        f"{state} with the weights and {binary_size(fit.compute_bytes)} to compute; longest "
+        f"context {tokens(fit.largest_context)} tokens"
     )

@@ -27,7 +27,7 @@ _SENTENCES = {
 @follow_option
 @click.option("--force", is_flag=True, help="Recover although the file is in use.")
 @json_option
-def recover(path: Path, follow: bool, force: bool, as_json: bool) -> None:
+def recover(path: Path | str, follow: bool, force: bool, as_json: bool) -> None:
     """Bring a file whose edit was interrupted to its old or its new state."""
     done = recover_file(path, follow=follow, force=force)
     if as_json:

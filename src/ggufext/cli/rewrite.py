@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import sys
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -23,18 +24,25 @@ from ggufext.cli.options import (
     target_option,
     train_length_option,
 )
-from ggufext.cli.output import error_as_json, show_error, show_json, show_warnings
+from ggufext.cli.output import show_warnings, tokens
 from ggufext.cli.plan import plan_as_json, plan_lines
+from ggufext.cli.several import Work, handle_files
 from ggufext.editing.rewrite import rewrite as rewrite_file
 from ggufext.editing.strategies import Strategy
-from ggufext.errors import GgufextError, printable
+from ggufext.errors import printable
+from ggufext.locating.names import OLLAMA_PREFIX
 from ggufext.planning.methods import Method
 from ggufext.planning.run_time import RunTimeMethod, refuse_to_write
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
+    from rich.progress import Progress
+
     from ggufext.editing.rewrite import Rewritten
+
+    #: A rewrite, and what --verify compared.
+    _Outcome = tuple[Rewritten, tuple[str, ...]]
 
 
 @click.command(short_help="Extend models in place.")
@@ -77,7 +85,7 @@ if TYPE_CHECKING:
 )
 @json_option
 def rewrite(
-    paths: tuple[Path, ...],
+    paths: tuple[Path | str, ...],
     target_length: int | None,
     method: str | None,
     gamma: float | None,
@@ -100,7 +108,7 @@ def rewrite(
     Several files in one call are independent: one that fails is reported and does not stop the
     others.
     """
-    if output is not None and len(paths) > 1:
+    if output is not None and len(set(paths)) > 1:
         raise click.UsageError("--output takes one FILE")
     request = asked(
         method=method,
@@ -113,55 +121,43 @@ def rewrite(
     chosen = request.method or Method.GAMMA
     if isinstance(chosen, RunTimeMethod):
         raise refuse_to_write(chosen)
-    results: list[object] = []
-    failures: list[GgufextError] = []
-    for path in paths:
-        try:
-            with copy_progress() as progress:
-                done = rewrite_file(
-                    path,
-                    target_length=request.target_length,
-                    method=chosen,
-                    gamma=gamma,
-                    recipe=request.recipe,
-                    keep_short=keep_short,
-                    train_length=train_length,
-                    allow_lower_base=allow_lower_base,
-                    output=output,
-                    keep_history=not no_history,
-                    strategy=Strategy(strategy) if strategy else None,
-                    follow=follow,
-                    dry_run=dry_run,
-                    force=force,
-                    progress=progress,
-                )
-            checks = _verified(done) if verify and not dry_run else ()
-        except (GgufextError, OSError) as error:
-            named = _named(error, path)
-            if len(paths) == 1:
-                raise named from error
-            failures.append(named)
-            results.append({"path": str(path), **error_as_json(named)})
-            continue
-        results.append(_as_json(path, done, checks))
-        if not as_json:
-            _show(path, done, checks, dry_run=dry_run)
-    if as_json:
-        show_json(results[0] if len(paths) == 1 else {"files": results})
-    for failure in failures:
-        show_error(failure, as_json=False)
-    if failures:
-        if not as_json:
-            click.echo(f"{len(failures)} of {len(paths)} files were not rewritten", err=True)
-        sys.exit(1)
 
+    def do(path: Path | str) -> _Outcome:
+        with copy_progress() as progress:
+            done = rewrite_file(
+                path,
+                target_length=request.target_length,
+                method=chosen,
+                gamma=gamma,
+                recipe=request.recipe,
+                keep_short=keep_short,
+                train_length=train_length,
+                allow_lower_base=allow_lower_base,
+                output=output,
+                keep_history=not no_history,
+                strategy=Strategy(strategy) if strategy else None,
+                follow=follow,
+                dry_run=dry_run,
+                force=force,
+                progress=progress,
+            )
+        return done, _verified(done) if verify and not dry_run else ()
 
-def _named(error: GgufextError | OSError, path: Path) -> GgufextError:
-    """The error with the file it belongs to."""
-    if isinstance(error, GgufextError):
-        error.path = error.path or path
-        return error
-    return GgufextError(code="os_error", path=path, message=error.strerror or str(error))
+    work = Work(
+        do=do,
+        as_json=_as_json,
+        show=partial(_show, dry_run=dry_run),
+        columns=(
+            "method",
+            "length",
+            "expectation",
+            "would write by" if dry_run else "written by",
+            "bytes",
+            "seconds",
+        ),
+        cells=_cells,
+    )
+    handle_files(paths, work, as_json=as_json)
 
 
 def _verified(done: Rewritten) -> tuple[str, ...]:
@@ -170,7 +166,20 @@ def _verified(done: Rewritten) -> tuple[str, ...]:
     return verify_file(done.receipt.output, done.plan)
 
 
-def _as_json(path: Path, done: Rewritten, checks: tuple[str, ...]) -> dict[str, object]:
+def _cells(outcome: _Outcome) -> tuple[str, ...]:
+    plan, receipt = outcome[0].plan, outcome[0].receipt
+    return (
+        plan.method.value,
+        f"{tokens(plan.train_length.value)} → {tokens(plan.target_length)}",
+        plan.verdict.value,
+        receipt.strategy.value if receipt.strategy else "nothing: it holds this",
+        f"{receipt.bytes_written:,}",
+        f"{receipt.seconds:.3f}",
+    )
+
+
+def _as_json(path: Path | str, outcome: _Outcome) -> dict[str, object]:
+    done, checks = outcome
     receipt = done.receipt
     shown = plan_as_json(path, done.plan) | {
         "strategy": receipt.strategy.value if receipt.strategy else None,
@@ -180,10 +189,33 @@ def _as_json(path: Path, done: Rewritten, checks: tuple[str, ...]) -> dict[str, 
         "seconds": receipt.seconds,
         "undo": receipt.undo,
     }
-    return shown | ({"verified": list(checks)} if checks else {})
+    text = _modelfile(path, done)
+    return (
+        shown
+        | ({"verified": list(checks)} if checks else {})
+        | ({"modelfile": text} if text else {})
+    )
 
 
-def _show(path: Path, done: Rewritten, checks: tuple[str, ...], *, dry_run: bool) -> None:
+def _modelfile(path: Path | str, done: Rewritten) -> str | None:
+    """What makes a model of a new file that was made from one of Ollama's."""
+    if done.receipt.output == path:
+        return None
+    from ggufext.locating import ollama
+    from ggufext.locating.modelfile import modelfile
+
+    named = isinstance(path, str) and path.startswith(OLLAMA_PREFIX)
+    if not done.receipt.output.exists() or not (named or ollama.is_blob(Path(path))):
+        return None
+    return modelfile(
+        done.receipt.output,
+        context_length=done.plan.target_length,
+        model=ollama.find(str(path)) if named else None,
+    )
+
+
+def _show(path: Path | str, outcome: _Outcome, *, dry_run: bool) -> None:
+    done, checks = outcome
     receipt = done.receipt
     for line in plan_lines(path, done.plan):
         click.echo(line)
@@ -203,6 +235,10 @@ def _show(path: Path, done: Rewritten, checks: tuple[str, ...], *, dry_run: bool
             click.echo(f"  undo with: {printable(receipt.undo)}")
     for check in checks:
         click.echo(f"  verified: {check}")
+    text = _modelfile(path, done)
+    if text is not None:
+        click.echo("  save these lines as Modelfile, then `ollama create NAME -f Modelfile`:")
+        click.echo(text, nl=False)
     show_warnings(done.plan.warnings, path)
 
 
@@ -212,10 +248,24 @@ def copy_progress() -> Iterator[Callable[[int, int], None]]:
     if not sys.stderr.isatty():
         yield lambda _done, _total: None
         return
+    with ExitStack() as stack:
+        bars: list[Progress] = []
+
+        def report(done: int, total: int) -> None:
+            if not bars:
+                bars.append(stack.enter_context(_bar()))
+                bars[0].add_task("copying")
+            bars[0].update(bars[0].task_ids[0], completed=done, total=total)
+
+        yield report
+
+
+def _bar() -> Progress:
+    # Loading rich takes as long as an edit that copies nothing.
     from rich.console import Console
     from rich.progress import BarColumn, DownloadColumn, Progress, TimeRemainingColumn
 
-    bar = Progress(
+    return Progress(
         "{task.description}",
         BarColumn(),
         DownloadColumn(binary_units=True),
@@ -223,13 +273,3 @@ def copy_progress() -> Iterator[Callable[[int, int], None]]:
         console=Console(stderr=True),
         transient=True,
     )
-    task = bar.add_task("copying", total=None, visible=False)
-
-    def report(done: int, total: int) -> None:
-        bar.start()
-        bar.update(task, completed=done, total=total, visible=True)
-
-    try:
-        yield report
-    finally:
-        bar.stop()

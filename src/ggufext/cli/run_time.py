@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 
 def show_run_time(
-    path: Path, facts: ModelFacts, method: RunTimeMethod, target_length: int, *, as_json: bool
+    path: Path | str, facts: ModelFacts, method: RunTimeMethod, target_length: int, *, as_json: bool
 ) -> None:
     """Print the plan of a run-time method."""
     made: DynamicPlan | SelfExtendPlan

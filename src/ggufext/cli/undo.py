@@ -6,27 +6,57 @@ from typing import TYPE_CHECKING
 
 import click
 
-from ggufext.cli.options import follow_option, json_option, path_argument
-from ggufext.cli.output import show_json
+from ggufext.cli.options import follow_option, json_option, paths_argument
 from ggufext.cli.rewrite import copy_progress
+from ggufext.cli.several import Work, handle_files
+from ggufext.editing.recovery import State
 from ggufext.editing.rewrite import undo as undo_file
 from ggufext.errors import printable
 
 if TYPE_CHECKING:
     from pathlib import Path
 
+    from ggufext.editing.rewrite import Undone
+
+_SENTENCES = {
+    State.RESTORED: "original restored by",
+    State.POSSIBLE: "an exact undo is possible, by",
+}
+
 
 @click.command(short_help="Give the exact original bytes back.")
-@path_argument
+@paths_argument
 @follow_option
+@click.option("--check", is_flag=True, help="Only say whether an exact undo is possible.")
 @click.option("--force", is_flag=True, help="Undo although the file is in use.")
 @json_option
-def undo(path: Path, follow: bool, force: bool, as_json: bool) -> None:
-    """Give a rewritten file its exact original bytes back."""
-    with copy_progress() as progress:
-        done = undo_file(path, follow=follow, force=force, progress=progress)
-    if as_json:
-        show_json(done)
-        return
-    how = done.strategy.value if done.strategy else "nothing"
-    click.echo(f"{printable(str(done.path))}: original restored by {how}, {done.size:,} bytes")
+def undo(
+    paths: tuple[Path | str, ...], follow: bool, check: bool, force: bool, as_json: bool
+) -> None:
+    """Give rewritten files their exact original bytes back.
+
+    With --check nothing is written; the exit status is 1 where an exact undo is not possible.
+    """
+
+    def do(path: Path | str) -> Undone:
+        with copy_progress() as progress:
+            return undo_file(path, follow=follow, check=check, force=force, progress=progress)
+
+    work = Work(
+        do=do,
+        as_json=lambda _path, done: done,
+        show=_show,
+        columns=("state", "by", "original bytes"),
+        cells=_cells,
+    )
+    handle_files(paths, work, as_json=as_json)
+
+
+def _show(_path: Path | str, done: Undone) -> None:
+    by = done.strategy.value if done.strategy else "nothing"
+    click.echo(f"{printable(str(done.path))}: {_SENTENCES[done.state]} {by}, {done.size:,} bytes")
+
+
+def _cells(done: Undone) -> tuple[str, ...]:
+    by = done.strategy.value if done.strategy else ""
+    return done.state.value, by, f"{done.size:,}"

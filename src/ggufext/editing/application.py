@@ -19,6 +19,9 @@ if TYPE_CHECKING:
     from ggufext.editing.files import FileSystem
     from ggufext.editing.patch import Patch
 
+#: Bytes read at a time where a header is compared.
+_PIECE = 1024 * 1024
+
 #: A copy under way lies beside its target under this name.
 COPY_SUFFIX = ".ggufext-copy"
 
@@ -88,9 +91,8 @@ def _verify(
     files: FileSystem, descriptor: int, path: Path, journal: Journal, expected_header: bytes
 ) -> None:
     """Compare the file with what it has to be, the magic excepted."""
-    magic = len(POISONED_MAGIC)
-    found = files.read(descriptor, magic, len(expected_header) - magic)
-    same = found == expected_header[magic:] and files.size(descriptor) == journal.patch.size_after
+    same = files.size(descriptor) == journal.patch.size_after
+    same = same and _holds(files, descriptor, expected_header, start=len(POISONED_MAGIC))
     same = same and recovery.holds_data(files, descriptor, journal.patch)
     same = same and all(
         journals.fingerprint_at(files, descriptor, mark.offset + journal.patch.growth, mark.size)
@@ -104,6 +106,12 @@ def _verify(
             message="what was read back is not what was written; the edit was taken back; the "
             "disk or its driver may be failing",
         )
+
+
+def _holds(files: FileSystem, descriptor: int, expected: bytes, *, start: int = 0) -> bool:
+    """Whether a file starts with these bytes, but for those before `start`."""
+    pieces = ((at, expected[at : at + _PIECE]) for at in range(start, len(expected), _PIECE))
+    return all(files.read(descriptor, at, len(piece)) == piece for at, piece in pieces)
 
 
 def _take_back(
@@ -131,6 +139,7 @@ def apply_by_copy(
     patch: Patch,
     *,
     expected_header: bytes,
+    share: int | None = None,
     progress: Callable[[int, int], None],
 ) -> None:
     """Write the patched file as a new one, then rename it to `target_path`.
@@ -139,6 +148,9 @@ def apply_by_copy(
     ----------
     source : int
         Descriptor of the file as it is.
+    share : int or None
+        Bytes of a block, of which `patch.growth` is a multiple: leave the data in the blocks of
+        the old file, from the first whole one on. None copies everything.
     progress : callable
         Called with bytes done and bytes in all.
 
@@ -148,7 +160,8 @@ def apply_by_copy(
         ``no_space``, ``in_use``, ``changed_meanwhile``, ``not_verified``.
     """
     folder = target_path.parent
-    guards.check_space(folder, patch.size_after, target_path)
+    own = shared_from(patch, share) if share else patch.size
+    guards.check_space(folder, own + patch.growth, target_path)
     draft = target_path.with_name(target_path.name + COPY_SUFFIX)
     before = os.fstat(source)
     remove_abandoned_copy(files, target_path)
@@ -156,24 +169,9 @@ def apply_by_copy(
     try:
         descriptor = files.create(draft)
         files.lock(descriptor)
-        done = 0
-
-        def advance(size: int) -> None:
-            nonlocal done
-            done += size
-            progress(done, patch.size_after)
-
-        files.write(descriptor, 0, patch.new_front)
-        advance(len(patch.new_front))
-        behind = len(patch.old_front)
-        files.copy_range(
-            source, behind, descriptor, behind + patch.growth, patch.size - behind, advance
-        )
-        for span in patch.spans:
-            files.write(descriptor, span.offset + patch.growth, span.new)
-        recovery.write_tail(files, descriptor, patch)
+        _write_patched(files, source, descriptor, patch, own, progress)
         files.sync(descriptor)
-        same = files.read(descriptor, 0, len(expected_header)) == expected_header
+        same = _holds(files, descriptor, expected_header)
         if not (same and recovery.holds_data(files, descriptor, patch)):
             raise EditError(
                 code="not_verified",
@@ -182,7 +180,8 @@ def apply_by_copy(
                 "changed; the disk or its driver may be failing",
             )
         after = os.fstat(source)
-        if (before.st_size, before.st_mtime_ns) != (after.st_size, after.st_mtime_ns):
+        replaced = target_path == source_path and not os.path.samestat(before, target_path.stat())
+        if replaced or (before.st_size, before.st_mtime_ns) != (after.st_size, after.st_mtime_ns):
             raise EditError(
                 code="changed_meanwhile",
                 path=source_path,
@@ -200,6 +199,39 @@ def apply_by_copy(
         if descriptor is not None:
             files.close(descriptor)
     files.sync_folder(folder)
+
+
+def _write_patched(
+    files: FileSystem,
+    source: int,
+    target: int,
+    patch: Patch,
+    shared: int,
+    progress: Callable[[int, int], None],
+) -> None:
+    """Fill a new file with the patched one: from byte `shared` of the old on in its blocks."""
+    done = 0
+
+    def advance(size: int) -> None:
+        nonlocal done
+        done += size
+        progress(done, patch.size_after)
+
+    growth, behind = patch.growth, len(patch.old_front)
+    files.write(target, 0, patch.new_front)
+    advance(len(patch.new_front))
+    files.copy_range(source, behind, target, behind + growth, shared - behind, advance)
+    if shared < patch.size:
+        files.share_range(source, shared, target, shared + growth, patch.size - shared)
+        advance(patch.size - shared)
+    for span in patch.spans:
+        files.write(target, span.offset + growth, span.new)
+    recovery.write_tail(files, target, patch)
+
+
+def shared_from(patch: Patch, block: int) -> int:
+    """First byte, before the patch, from which a new file can share the old one's blocks."""
+    return min(-(-len(patch.old_front) // block) * block, patch.size)
 
 
 def remove_abandoned_copy(files: FileSystem, path: Path) -> None:

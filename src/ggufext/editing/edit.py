@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 from ggufext.editing import history, strategies
 from ggufext.editing import journal as journals
-from ggufext.editing.application import apply_by_copy, apply_in_place
+from ggufext.editing.application import apply_by_copy, apply_in_place, shared_from
 from ggufext.editing.changes import changes_for
 from ggufext.editing.strategies import DEFAULT_BLOCK, Strategy
 from ggufext.errors import EditError
@@ -17,11 +17,13 @@ if TYPE_CHECKING:
     from collections.abc import Callable
     from pathlib import Path
 
+    from ggufext.editing.changes import Changes
     from ggufext.editing.files import FileSystem
     from ggufext.editing.history import History
     from ggufext.editing.journal import Direction
     from ggufext.editing.opening import OpenModel
     from ggufext.editing.patch import Patch
+    from ggufext.editing.strategies import Place
     from ggufext.planning.plan import Plan
 
 
@@ -65,6 +67,9 @@ class Edit:
         patch = self.patch
         if self.strategy is Strategy.COPY:
             return (ByteRange(0, patch.size_after, "the whole file, as a new one"),)
+        if self.strategy is Strategy.REFLINK:
+            own = shared_from(patch, self.block) + patch.growth
+            return (ByteRange(0, own, "start of a new file that shares the rest with the old"),)
         front = ByteRange(0, len(patch.new_front), "front of the header")
         moved = (
             ByteRange(
@@ -109,63 +114,95 @@ def build_edit(
         return None
     record = changes.record(plan) if keep_history else None
     if output is not None:
-        if wanted not in {None, Strategy.COPY}:
-            raise _unusable(wanted, model.path, "a new file is written by copy")
-        patch = changes.compact() if record is None else changes.growing(record, DEFAULT_BLOCK)
-        return _checked(model, patch, Strategy.COPY, output=output, block=DEFAULT_BLOCK)
+        return _new_file(files, model, changes, record, output, wanted)
 
-    patch, block = changes.growing(record, DEFAULT_BLOCK), None
-    if patch.growth:
-        block = strategies.insert_block(files, model.path.parent)
-        patch = changes.growing(record, block or DEFAULT_BLOCK)
+    patch, place = changes.growing(record, DEFAULT_BLOCK), strategies.Place()
+    if patch.growth or wanted is Strategy.REFLINK or not model.exclusive:
+        place = strategies.place_of(files, model.descriptor, model.path.parent)
+        patch = changes.growing(record, place.block)
     in_values = changes.in_values()
     possible: dict[Strategy, tuple[Patch, History | None]] = {Strategy.COPY: (patch, None)}
     if in_values is not None:
         possible[Strategy.OVERWRITE] = (in_values, record)
     if not patch.growth:
         possible[Strategy.OVERWRITE] = (patch, None)
-    elif block and patch.tells_its_state and not files.holes(model.descriptor):
+    elif place.insert and patch.tells_its_state and not files.holes(model.descriptor):
         possible[Strategy.INSERT] = (patch, None)
-    if not patch.growth:
-        automatic = Strategy.OVERWRITE
-    else:
-        automatic = next(s for s in (Strategy.INSERT, *Strategy) if s in possible)
-    if not model.exclusive:
-        # Nobody can tell here whether the file is in use: only a copy is safe.
-        automatic = Strategy.COPY
-        if wanted in {Strategy.INSERT, Strategy.OVERWRITE}:
-            raise _not_exclusive(model.path)
-    chosen = wanted or automatic
+    if place.share:
+        possible[Strategy.REFLINK] = (patch, None)
+    if not model.exclusive and wanted in {Strategy.INSERT, Strategy.OVERWRITE}:
+        raise _not_exclusive(model.path)
+    chosen = wanted or _best(set(possible), grows=bool(patch.growth), exclusive=model.exclusive)
     if chosen not in possible:
-        raise _unusable(chosen, model.path, _why_not(files, model, chosen, block))
+        raise _unusable(chosen, model.path, _why_not(files, model, chosen, place))
     chosen_patch, beside = possible[chosen]
     return _checked(
         model,
         chosen_patch,
         chosen,
         output=model.path,
-        block=block or DEFAULT_BLOCK,
+        block=place.block,
         record_beside=beside,
     )
+
+
+def _new_file(
+    files: FileSystem,
+    model: OpenModel,
+    changes: Changes,
+    record: History | None,
+    output: Path,
+    wanted: Strategy | None,
+) -> Edit:
+    """The edit that writes a model into a file of its own."""
+    share = strategies.share_block(files, model.descriptor, output.parent)
+    block = max(share or 0, DEFAULT_BLOCK)
+    patch = changes.compact() if record is None else changes.growing(record, block)
+    shares = share is not None and patch.growth % share == 0
+    chosen = wanted or (Strategy.REFLINK if shares else Strategy.COPY)
+    if chosen in {Strategy.INSERT, Strategy.OVERWRITE}:
+        raise _unusable(chosen, model.path, "a new file is written by reflink or copy")
+    if chosen is Strategy.REFLINK and not shares:
+        raise _unusable(chosen, model.path, _CANNOT_SHARE if share is None else _NO_FILLER)
+    return _checked(model, patch, chosen, output=output, block=block)
+
+
+def _best(possible: set[Strategy], *, grows: bool, exclusive: bool) -> Strategy:
+    """The safest of the quick strategies.
+
+    A reflink comes before an insert, which a power failure can leave half-done. Where nobody can
+    tell whether the file is in use, only a new file in its place is safe.
+    """
+    order: tuple[Strategy, ...]
+    if not exclusive:
+        order = (Strategy.REFLINK, Strategy.COPY)
+    elif grows:
+        order = (Strategy.REFLINK, Strategy.INSERT, Strategy.OVERWRITE, Strategy.COPY)
+    else:
+        order = (Strategy.OVERWRITE,)
+    return next(strategy for strategy in order if strategy in possible)
 
 
 def build_undo(files: FileSystem, model: OpenModel, record: History) -> Edit:
     """The edit that gives a model its original bytes back; raises as `history.undo_patch`."""
     patch = history.undo_patch(model.header, model.header_bytes, record, model.read)
-    block = strategies.insert_block(files, model.path.parent) if patch.growth else None
-    if not model.exclusive:
-        chosen = Strategy.COPY
-    elif not patch.growth:
-        chosen = Strategy.OVERWRITE
+    place = strategies.Place()
+    if patch.growth or not model.exclusive:
+        place = strategies.place_of(files, model.descriptor, model.path.parent)
+    possible = {Strategy.COPY}
+    if not patch.growth:
+        possible.add(Strategy.OVERWRITE)
     elif (
-        block
-        and patch.growth % block == 0
+        place.insert
+        and patch.growth % place.insert == 0
         and patch.tells_its_state
         and not files.holes(model.descriptor)
     ):
-        chosen = Strategy.INSERT
-    else:
-        chosen = Strategy.COPY
+        possible.add(Strategy.INSERT)
+    if place.share and patch.growth % place.share == 0:
+        possible.add(Strategy.REFLINK)
+    chosen = _best(possible, grows=bool(patch.growth), exclusive=model.exclusive)
+    block = place.insert if chosen is Strategy.INSERT else place.share
     return _checked(model, patch, chosen, output=model.path, block=block or DEFAULT_BLOCK)
 
 
@@ -187,7 +224,7 @@ def apply(
     beside = history.sidecar(edit.output)
     if edit.record_beside is not None:
         journals.write_beside(files, beside, edit.record_beside.encode().encode("utf-8"))
-    if edit.strategy is Strategy.COPY:
+    if edit.strategy in {Strategy.REFLINK, Strategy.COPY}:
         apply_by_copy(
             files,
             model.descriptor,
@@ -195,6 +232,7 @@ def apply(
             edit.output,
             edit.patch,
             expected_header=edit.expected_header,
+            share=edit.block if edit.strategy is Strategy.REFLINK else None,
             progress=progress,
         )
     else:
@@ -227,10 +265,16 @@ def _checked(
     return Edit(patch, strategy, output, block, expected, record_beside)
 
 
-def _why_not(files: FileSystem, model: OpenModel, strategy: Strategy, block: int | None) -> str:
+_NO_FILLER = "a header without history has no filler, so the data does not move by whole blocks"
+_CANNOT_SHARE = "the file system of this folder cannot share blocks between files (xfs, btrfs can)"
+
+
+def _why_not(files: FileSystem, model: OpenModel, strategy: Strategy, place: Place) -> str:
     if strategy is Strategy.OVERWRITE:
         return "there is no room for new keys in the header"
-    if block is None:
+    if strategy is Strategy.REFLINK:
+        return _CANNOT_SHARE
+    if place.insert is None:
         return "the file system of this folder cannot insert ranges (ext4 and xfs can)"
     if files.holes(model.descriptor):
         return "the file has holes, so an interrupted insert could not be recovered"
@@ -251,5 +295,5 @@ def _not_exclusive(path: Path) -> EditError:
         code="lease_unavailable",
         path=path,
         message="this file system, or the file's owner, does not let ggufext see whether another "
-        "program has it open; use --strategy copy, or --force",
+        "program has it open; leave --strategy out to have the file replaced, or --force",
     )

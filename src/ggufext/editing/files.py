@@ -9,6 +9,7 @@ from __future__ import annotations
 import errno
 import os
 import signal
+import struct
 import sys
 import threading
 from contextlib import contextmanager, suppress
@@ -23,6 +24,9 @@ if TYPE_CHECKING:
 #: fallocate modes of Linux (linux/falloc.h).
 _COLLAPSE_RANGE = 0x08
 _INSERT_RANGE = 0x20
+
+#: ioctl of Linux: FICLONERANGE (linux/fs.h).
+_CLONE_RANGE = 0x4020940D
 
 #: Bytes copied between two progress reports.
 _COPY_CHUNK = 16 * 1024 * 1024
@@ -123,6 +127,21 @@ class FileSystem:
         """Take `length` bytes at `offset` out, shifting the rest down (Linux)."""
         _fallocate(descriptor, _COLLAPSE_RANGE, offset, length)
 
+    def share_range(
+        self, source: int, source_offset: int, target: int, target_offset: int, size: int
+    ) -> None:
+        """Let a range of `target` lie in the same blocks as one of `source` (Linux).
+
+        Offsets are multiples of a block; so is the size, unless the range ends with `source`.
+        Either file may change afterwards without the other.
+        """
+        if not sys.platform.startswith("linux"):
+            raise OSError(errno.EOPNOTSUPP, "sharing ranges needs Linux")
+        import fcntl
+
+        request = struct.pack("=qQQQ", source, source_offset, size, target_offset)
+        fcntl.ioctl(target, _CLONE_RANGE, request)
+
     def rename(self, source: Path, target: Path) -> None:
         """Put `source` in the place of `target`, at once."""
         source.replace(target)
@@ -136,18 +155,20 @@ class FileSystem:
         path.unlink(missing_ok=True)
 
     def keep_attributes(self, source: Path, target: Path) -> None:
-        """Give `target` mode, extended attributes and, where allowed, owner of `source`.
+        """Give `target` mode, extended attributes, ACL and, where allowed, owner of `source`.
 
-        The time of change is today's.
+        The times are those of now.
         """
         import shutil  # it loads every archive format
 
+        status = source.stat()
+        # First, since a new owner clears bits of the mode.
+        for owner in (status.st_uid, -1) if hasattr(os, "chown") else ():
+            with suppress(PermissionError):
+                os.chown(target, owner, status.st_gid)
+                break
         shutil.copystat(source, target)
         os.utime(target)
-        if hasattr(os, "chown"):
-            status = source.stat()
-            with suppress(PermissionError):
-                os.chown(target, status.st_uid, status.st_gid)
 
     def copy_range(
         self,

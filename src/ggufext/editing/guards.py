@@ -7,6 +7,7 @@ import stat
 from typing import TYPE_CHECKING
 
 from ggufext.errors import EditError
+from ggufext.header.shards import NUMBER_KEY, first_shard
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -17,7 +18,7 @@ _NEW_FILE = "write a new file with --output"
 
 
 def resolve(path: Path, *, follow: bool) -> Path:
-    """The file that an edit of `path` would change.
+    """The file that an edit of `path` would change: of a split model its first part.
 
     Parameters
     ----------
@@ -28,7 +29,10 @@ def resolve(path: Path, *, follow: bool) -> Path:
     ------
     EditError
         ``symlink``, ``huggingface_cache``, ``ollama_blob``.
+    HeaderError
+        A later part of a split model cannot be read.
     """
+    path = first_shard(path)
     target = path.resolve()
     for place in (path.absolute(), target):
         _refuse_managed(place, path)
@@ -132,22 +136,21 @@ def check_space(folder: Path, needed: int, path: Path) -> None:
 
 
 def check_first_shard(header: Header, path: Path) -> None:
-    """Refuse a later part of a split model: its metadata lies in the first.
+    """Refuse a later part of a split model whose name does not lead to the first.
 
     Raises
     ------
     EditError
         ``not_first_shard``.
     """
-    if "split.no" not in header.keys:
+    if NUMBER_KEY not in header.keys:
         return
-    number = header.value("split.no")
+    number = header.value(NUMBER_KEY)
     if isinstance(number, int) and number > 0:
-        first = path.name.replace(f"-{number + 1:05d}-of-", "-00001-of-")
         raise EditError(
             code="not_first_shard",
             path=path,
-            field="split.no",
+            field=NUMBER_KEY,
             message=f"is part {number + 1} of a split model; its metadata lies in the first part, "
-            f"{first}: name that file",
+            "NAME-00001-of-0000N.gguf: name that file, and give this one its name back",
         )

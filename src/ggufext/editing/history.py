@@ -206,6 +206,21 @@ def undo_patch(
     JournalError
         ``history_mismatch``: the record belongs to another file, or the file was changed since.
     """
+    return _undone(header, header_bytes, history, read)[0]
+
+
+def original_header(
+    header: Header, header_bytes: bytes, history: History, read: Callable[[int, int], bytes]
+) -> Header:
+    """The header of the original file, for planning again; raises as `undo_patch` does."""
+    patch, restored = _undone(header, header_bytes, history, read)
+    return parse_header(restored, file_size=patch.size_after, path=header.path)
+
+
+def _undone(
+    header: Header, header_bytes: bytes, history: History, read: Callable[[int, int], bytes]
+) -> tuple[Patch, bytes]:
+    """The patch of an undo, and the header's bytes after it."""
 
     def mismatch(what: str) -> JournalError:
         return JournalError(
@@ -241,7 +256,7 @@ def undo_patch(
         or hashlib.sha256(restored).hexdigest() != history.header_sha256
     ):
         raise mismatch("the header was changed since")
-    return patch
+    return patch, restored
 
 
 def _undone_tensors(
@@ -258,14 +273,6 @@ def _undone_tensors(
     if change.old_tail and not change.infos_change:
         raise ValueError("bytes behind the data")
     return change
-
-
-def original_header(
-    header: Header, header_bytes: bytes, history: History, read: Callable[[int, int], bytes]
-) -> Header:
-    """The header of the original file, for planning again; raises as `undo_patch` does."""
-    patch = undo_patch(header, header_bytes, history, read)
-    return parse_header(patch.applied(header_bytes), file_size=patch.size_after, path=header.path)
 
 
 def _as_text(originals: Originals) -> dict[str, str | None]:

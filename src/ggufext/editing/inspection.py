@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 from ggufext.editing import history, strategies
@@ -11,15 +10,24 @@ from ggufext.editing.files import FileSystem
 from ggufext.editing.opening import open_model
 from ggufext.errors import GgufextError, JournalError, ModelWarning, PlanError
 from ggufext.header.architectures import architecture
+from ggufext.header.header import ValueType
 from ggufext.header.identity import facts_hash
 from ggufext.header.lint import lint
-from ggufext.header.model import TrainLength, architecture_name, quantization
+from ggufext.header.model import TrainLength, architecture_name, model_facts, quantization
+from ggufext.header.shards import COUNT_KEY
+from ggufext.locating.names import is_remote, local_path
+from ggufext.locating.remote import RemoteModel, read_remote
 from ggufext.planning.kv_cache import CacheType, KvCacheBytes, bytes_per_token
 from ggufext.planning.recipe import check_model
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+    from pathlib import Path
+
+    from ggufext.editing.history import History
     from ggufext.editing.opening import OpenModel
     from ggufext.header.architectures import Layout, Support
+    from ggufext.header.header import Header
     from ggufext.header.model import ModelFacts
     from ggufext.planning.recipe import Recipe
 
@@ -55,20 +63,47 @@ class EditInFile:
 
 
 @dataclass(frozen=True, slots=True)
+class Shard:
+    """One file of a split model.
+
+    Attributes
+    ----------
+    path : Path
+    size : int
+        Bytes.
+    tensor_count : int
+    """
+
+    path: Path
+    size: int
+    tensor_count: int
+
+
+@dataclass(frozen=True, slots=True)
 class Inspection:
     """What `inspect` found. Fields that need a language model with RoPE are None without one.
 
     Attributes
     ----------
+    path : Path or str
+        Of a split model the first part; the address of a remote file.
+    data_offset : int
+        In the file at `path`.
+    size, tensor_count : int
+        Of all files together.
     train_length : TrainLength or None
         Context length that the file declares: of an extended file the target.
     kv_cache_bytes_per_token : KvCacheBytes or None
         What global layers hold, per token.
+    likely_strategy : Strategy or None
+        None for a remote file.
+    shards : tuple of Shard
+        The files of a split model, in order; empty for a model in one file.
     history : EditInFile or None
     warnings : tuple of ModelWarning
     """
 
-    path: Path
+    path: Path | str
     architecture: str
     support: Support
     train_length: TrainLength | None
@@ -81,42 +116,58 @@ class Inspection:
     key_count: int
     quantization: str | None
     kv_cache_bytes_per_token: KvCacheBytes | None
-    likely_strategy: strategies.Strategy
+    likely_strategy: strategies.Strategy | None
+    shards: tuple[Shard, ...]
     history: EditInFile | None
     warnings: tuple[ModelWarning, ...]
 
 
-def inspect(path: Path | str, *, files: FileSystem | None = None) -> Inspection:
-    """Read a model file's header and say what it means; nothing is written.
+def inspect(model: Path | str | RemoteModel, *, files: FileSystem | None = None) -> Inspection:
+    """Read a model's header and say what it means; nothing is written.
 
     Parameters
     ----------
-    path : Path or str
+    model : Path, str or RemoteModel
+        A path, a name that `ggufext.locating.names` understands, or a remote header already read.
+        A later part of a split model stands for the whole.
     files : FileSystem, optional
         The operations to use; for tests.
 
     Raises
     ------
-    HeaderError
+    HeaderError, LocationError
     """
+    if isinstance(model, str) and is_remote(model):
+        model = read_remote(model)
+    if isinstance(model, RemoteModel):
+        record, complaint = _found_record(model.header, model.front, history.in_file, _no_data)
+        complaint = (*complaint, *_unread_parts(model))
+        return _inspected(model.name, (model.header,), record, complaint, None)
     files = files or FileSystem()
-    path = Path(path)
-    with open_model(files, path, writing=False) as model:
-        return _inspected(files, path, model)
+    with open_model(files, local_path(model), writing=False) as opened:
+        record, complaint = _record(files, opened)
+        return _inspected(
+            opened.path,
+            (opened.header, *opened.later_shards()),
+            record,
+            complaint,
+            strategies.likely_strategy(opened.path),
+        )
 
 
 def facts_of(
-    path: Path | str,
+    model: Path | str | RemoteModel,
     *,
     train_length: int | None = None,
     recipe: Recipe | None = None,
     files: FileSystem | None = None,
 ) -> ModelFacts:
-    """Facts that a plan for a file starts from: those of the original, before edits of ours.
+    """Facts that a plan for a model starts from: those of the original, before edits of ours.
 
     Parameters
     ----------
-    path : Path or str
+    model : Path, str or RemoteModel
+        As for `inspect`.
     train_length : int, optional
         The real training length in tokens, where the file says something else.
     recipe : Recipe, optional
@@ -124,27 +175,39 @@ def facts_of(
 
     Raises
     ------
-    HeaderError, PlanError
+    HeaderError, PlanError, LocationError
         See `ggufext.header.model.model_facts`; ``other_model``.
     """
-    with open_model(files or FileSystem(), Path(path), writing=False) as model:
-        facts = model.original_facts(train_length=train_length)
-        if recipe is not None:
-            check_model(recipe, facts_hash(model.original, facts))
-        return facts
+    if isinstance(model, str) and is_remote(model):
+        model = read_remote(model)
+    if isinstance(model, RemoteModel):
+        original = _original(model)
+        facts = model_facts(original, train_length=train_length)
+    else:
+        with open_model(files or FileSystem(), local_path(model), writing=False) as opened:
+            original, facts = opened.original, opened.original_facts(train_length=train_length)
+    if recipe is not None:
+        check_model(recipe, facts_hash(original, facts))
+    return facts
 
 
-def _inspected(files: FileSystem, path: Path, model: OpenModel) -> Inspection:
-    header = model.header
+def _inspected(
+    path: Path | str,
+    shards: tuple[Header, ...],
+    record: EditInFile | None,
+    complaint: tuple[ModelWarning, ...],
+    likely_strategy: strategies.Strategy | None,
+) -> Inspection:
+    header, *others = shards
+    later = tuple(others)
     name = architecture_name(header)
     facts: ModelFacts | None = None
     warnings: tuple[ModelWarning, ...]
     try:
-        facts = model.facts()
-        warnings = lint(header, facts)
+        facts = model_facts(header, later_shards=later)
+        warnings = lint(header, facts, later_shards=later)
     except PlanError as error:
         warnings = (ModelWarning(error.code, error.message),)
-    record, complaint = _record(files, model)
     cache = None
     if facts is not None:
         cache = KvCacheBytes(*(bytes_per_token(facts.layers, kind) for kind in CacheType))
@@ -157,14 +220,21 @@ def _inspected(files: FileSystem, path: Path, model: OpenModel) -> Inspection:
         head_dim=facts.head_dim if facts else None,
         alignment=header.alignment,
         data_offset=header.data_offset,
-        size=header.file_size,
-        tensor_count=header.tensor_count,
+        size=sum(part.file_size for part in shards),
+        tensor_count=sum(part.tensor_count for part in shards),
         key_count=header.key_count,
-        quantization=quantization(header),
+        quantization=quantization(*shards),
         kv_cache_bytes_per_token=cache,
-        likely_strategy=strategies.likely_strategy(path),
+        likely_strategy=likely_strategy,
+        shards=_shards(shards) if later else (),
         history=record,
         warnings=(*warnings, *complaint),
+    )
+
+
+def _shards(headers: tuple[Header, ...]) -> tuple[Shard, ...]:
+    return tuple(
+        Shard(part.path, part.file_size, part.tensor_count) for part in headers if part.path
     )
 
 
@@ -183,20 +253,61 @@ def _rope(facts: ModelFacts) -> RopeInFile:
     )
 
 
+def _unread_parts(model: RemoteModel) -> tuple[ModelWarning, ...]:
+    count = model.header.integer(COUNT_KEY, value_type=ValueType.UINT16) or 0
+    if count < 2:
+        return ()
+    what = f"the first of {count} parts; the tensors and sizes of the others are not counted"
+    return (ModelWarning("parts_not_read", what),)
+
+
+def _no_data(_offset: int, _size: int) -> bytes:
+    """Of a remote model only the header was fetched."""
+    raise ValueError("only the header was read")
+
+
+def _original(model: RemoteModel) -> Header:
+    """The header before an edit of ours; a record that belongs to another file counts as none."""
+    try:
+        record = history.in_file(model.header)
+        if record is not None:
+            return history.original_header(model.header, model.front, record, _no_data)
+    except GgufextError:
+        pass
+    return model.header
+
+
 def _record(
     files: FileSystem, model: OpenModel
 ) -> tuple[EditInFile | None, tuple[ModelWarning, ...]]:
     """The edit that can be undone, and what is wrong with one that cannot."""
-    record = model.history
-    if record is not None:
-        edit = EditInFile(record.tool, record.time, record.method, record.target_length)
-        return edit, ()
+    if model.history is not None:
+        return _edit(model.history), ()
+    return _found_record(
+        model.header,
+        model.header_bytes,
+        lambda header: history.in_file(header) or history.beside(files, model.path),
+        model.read,
+    )
+
+
+def _found_record(
+    header: Header,
+    header_bytes: bytes,
+    find: Callable[[Header], History | None],
+    read: Callable[[int, int], bytes],
+) -> tuple[EditInFile | None, tuple[ModelWarning, ...]]:
     try:
-        found = history.in_file(model.header) or history.beside(files, model.path)
-        if found is not None:
-            history.undo_patch(model.header, model.header_bytes, found, model.read)
+        found = find(header)
+        if found is None:
+            return None, ()
+        history.undo_patch(header, header_bytes, found, read)
     except JournalError as error:
         return None, (ModelWarning(error.code, error.message),)
     except GgufextError as error:
         return None, (ModelWarning("history_mismatch", error.message),)
-    return None, ()
+    return _edit(found), ()
+
+
+def _edit(record: History) -> EditInFile:
+    return EditInFile(record.tool, record.time, record.method, record.target_length)

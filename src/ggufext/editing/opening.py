@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import os
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
@@ -14,6 +15,7 @@ from ggufext.errors import EditError, GgufextError, HeaderError
 from ggufext.header.factors import read_factors
 from ggufext.header.model import model_facts
 from ggufext.header.reading import parse_header, read_header_from
+from ggufext.header.shards import first_shard, later_shards
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -32,6 +34,7 @@ class OpenModel:
     Attributes
     ----------
     path : Path
+        Of a split model the first part.
     descriptor : int
     header : Header
     header_bytes : bytes
@@ -57,7 +60,11 @@ class OpenModel:
 
     def facts(self) -> ModelFacts:
         """Facts of the model in the file as it is; raises as `model_facts` does."""
-        return model_facts(self.header, factors=read_factors(self.header, self._data))
+        return model_facts(
+            self.header,
+            later_shards=self.later_shards(),
+            factors=read_factors(self.header, self._data),
+        )
 
     def original_facts(self, *, train_length: int | None = None) -> ModelFacts:
         """Facts of the original model, before edits of ours; raises as `model_facts` does."""
@@ -66,12 +73,20 @@ class OpenModel:
         def data(tensor: TensorInfo) -> bytes:
             return before.get(tensor.name) or self._data(tensor)
 
-        factors = read_factors(self.original, data)
-        return model_facts(self.original, train_length=train_length, factors=factors)
+        return model_facts(
+            self.original,
+            train_length=train_length,
+            later_shards=self.later_shards(),
+            factors=read_factors(self.original, data),
+        )
 
     def _data(self, tensor: TensorInfo) -> bytes:
         # Offsets count from the start of the data, which an edit moves as a whole.
         return self.read(self.header.data_offset + tensor.offset, tensor.size)
+
+    def later_shards(self) -> tuple[Header, ...]:
+        """Headers of a split model's other parts; see `ggufext.header.shards.later_shards`."""
+        return later_shards(self.header)
 
 
 @contextmanager
@@ -82,6 +97,8 @@ def open_model(
 
     Parameters
     ----------
+    path : Path
+        A later part of a split model stands for the first.
     writing : bool
         Lock the file and take a lease; nobody else may have it open.
     force : bool
@@ -94,6 +111,7 @@ def open_model(
     HeaderError
         ``interrupted_edit`` and every fault of the header.
     """
+    path = first_shard(path)
     if writing:
         guards.check_writable(path)
     with exclusively(files, path, writing=writing, force=force) as (descriptor, exclusive):
@@ -152,7 +170,7 @@ def exclusively(
     Raises
     ------
     EditError
-        ``in_use``.
+        ``in_use``, ``changed_meanwhile``.
     """
     if not writing:
         descriptor = files.open_for_reading(path)
@@ -168,6 +186,12 @@ def exclusively(
                 code="in_use",
                 path=path,
                 message="is being edited by another run of ggufext; wait for it",
+            )
+        if not os.path.samestat(os.fstat(descriptor), path.stat()):
+            raise EditError(
+                code="changed_meanwhile",
+                path=path,
+                message="was replaced by another file while it was opened; try again",
             )
         with files.lease(descriptor) as refusal:
             if refusal == errno.EAGAIN and not force:

@@ -130,10 +130,11 @@ class Patch:
 
     def applied(self, header: bytes) -> bytes:
         """The header's bytes after the patch, from its bytes before."""
-        # Headers of 10 MB are usual: copied once.
-        content = bytearray(len(header) + self.growth)
-        content[: len(self.new_front)] = self.new_front
-        content[len(self.new_front) :] = memoryview(header)[len(self.old_front) :]
+        # Headers of 10 MB are usual, and every copy of one shows.
+        whole = b"".join((self.new_front, memoryview(header)[len(self.old_front) :]))
+        if not self.spans:
+            return whole
+        content = bytearray(whole)
         for span in self.spans:
             if span.offset >= len(header):
                 break  # data of a tensor

@@ -33,6 +33,8 @@ class State(Enum):
     """As the edit wanted it."""
     UNTOUCHED = "untouched"
     """There was nothing to do."""
+    POSSIBLE = "possible"
+    """An exact undo is possible; nothing was done."""
 
 
 def recover_open_file(files: FileSystem, descriptor: int, path: Path, journal: Journal) -> State:

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from ggufext.editing import guards, history, recovery
+from ggufext.editing import guards, history, recovery, shards
 from ggufext.editing import journal as journals
 from ggufext.editing.application import remove_abandoned_copy
 from ggufext.editing.edit import apply, build_edit, build_undo
@@ -18,8 +18,11 @@ from ggufext.editing.recovery import State
 from ggufext.editing.strategies import Strategy
 from ggufext.errors import EditError, JournalError, PlanError
 from ggufext.header.architectures import Support
+from ggufext.header.hf_config import config_file
 from ggufext.header.identity import facts_hash
 from ggufext.header.reading import read_header
+from ggufext.header.shards import first_shard
+from ggufext.locating.names import local_path
 from ggufext.planning.gamma import Verdict
 from ggufext.planning.methods import Method
 from ggufext.planning.plan import plan
@@ -29,6 +32,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from ggufext.editing.edit import ByteRange
+    from ggufext.editing.opening import OpenModel
     from ggufext.planning.plan import Plan
     from ggufext.planning.recipe import Recipe
 
@@ -76,9 +80,9 @@ class Undone:
     path : Path
     state : State
     size : int
-        Of the file now, bytes.
+        Of the file now, bytes; where nothing was done yet, of the original.
     strategy : Strategy or None
-        None where nothing was written.
+        None where nothing was written, or would be.
     """
 
     path: Path
@@ -113,6 +117,7 @@ def rewrite(
     Parameters
     ----------
     path : Path or str
+        The file, or ``ollama:NAME`` with an `output`.
     target_length : int
         Context length wanted, tokens.
     method, gamma, keep_short, allow_lower_base
@@ -123,7 +128,7 @@ def rewrite(
     train_length : int, optional
         The real training length in tokens, where the file says something else.
     output : Path or str, optional
-        Write a new file and leave `path` alone.
+        Write a new file and leave `path` alone; the other parts of a split model go beside it.
     keep_history : bool
         Keep what an exact undo needs.
     strategy : Strategy, optional
@@ -146,12 +151,14 @@ def rewrite(
         Nothing was changed, or the message says how to recover.
     """
     files = files or FileSystem()
-    path = Path(path)
+    path = local_path(path)
     started = time.perf_counter()
     target = None if output is None else Path(output)
+    _refuse_config(path)
     if target is None:
         path = guards.resolve(path, follow=follow)
     else:
+        path = first_shard(path)
         _check_output(path, target, force=force)
     writing = target is None and not dry_run
     with open_model(files, path, writing=writing, force=force) as model:
@@ -173,8 +180,11 @@ def rewrite(
         edit = build_edit(
             files, model, made, output=target, keep_history=keep_history, wanted=strategy
         )
+        copies = _copies_of_parts(model, target, force=force) if target else {}
         if edit is not None and not dry_run:
-            apply(files, model, edit, direction=Direction.EDIT, progress=progress)
+            share = strategy is not Strategy.COPY
+            with shards.copied(files, copies, edit.output, share=share, progress=progress):
+                apply(files, model, edit, direction=Direction.EDIT, progress=progress)
     return Rewritten(
         plan=made,
         receipt=Receipt(
@@ -192,6 +202,7 @@ def undo(
     path: Path | str,
     *,
     follow: bool = False,
+    check: bool = False,
     force: bool = False,
     progress: Callable[[int, int], None] = lambda _done, _total: None,
     files: FileSystem | None = None,
@@ -200,6 +211,8 @@ def undo(
 
     Parameters
     ----------
+    check : bool
+        Build and check the original header in memory, and write nothing.
     path, follow, force, progress, files
         See `rewrite`.
 
@@ -211,8 +224,8 @@ def undo(
         ``history_mismatch``: the record belongs to another state of the file.
     """
     files = files or FileSystem()
-    path = guards.resolve(Path(path), follow=follow)
-    with open_model(files, path, writing=True, force=force) as model:
+    path = guards.resolve(local_path(path), follow=follow)
+    with open_model(files, path, writing=not check, force=force) as model:
         record = history.in_file(model.header) or history.beside(files, path)
         if record is None:
             raise EditError(
@@ -222,10 +235,10 @@ def undo(
                 "--no-history",
             )
         edit = build_undo(files, model, record)
-        apply(files, model, edit, direction=Direction.UNDO, progress=progress)
-    return Undone(
-        path=path, state=State.RESTORED, size=edit.patch.size_after, strategy=edit.strategy
-    )
+        if not check:
+            apply(files, model, edit, direction=Direction.UNDO, progress=progress)
+    state = State.POSSIBLE if check else State.RESTORED
+    return Undone(path=path, state=state, size=edit.patch.size_after, strategy=edit.strategy)
 
 
 def recover(
@@ -248,7 +261,7 @@ def recover(
         ``damaged_journal``, ``foreign_journal``, ``unclear_state``; nothing was changed.
     """
     files = files or FileSystem()
-    path = guards.resolve(Path(path), follow=follow)
+    path = guards.resolve(local_path(path), follow=follow)
     remove_abandoned_copy(files, path)
     journal = journals.read(files, path)
     if journal is None:
@@ -284,6 +297,28 @@ def _check_plan(made: Plan, path: Path, support: Support, *, force: bool) -> Non
             field="general.architecture",
             message=f"is {made.architecture}; what llama.cpp does with its RoPE keys was not "
             "verified by experiment; `ggufext plan` shows what would be written, --force writes it",
+        )
+
+
+def _copies_of_parts(model: OpenModel, output: Path, *, force: bool) -> dict[Path, Path]:
+    """Where the other parts of a split model have to go, by where they are."""
+    later = model.later_shards()
+    copies = {}
+    for part, target in zip(later, shards.beside_output(later, output), strict=True):
+        if part.path is not None:
+            _check_output(part.path, target, force=force)
+            copies[part.path] = target
+    return copies
+
+
+def _refuse_config(path: Path) -> None:
+    config = config_file(path)
+    if config is not None and config.exists():
+        raise PlanError(
+            code="config_not_rewritten",
+            path=path,
+            message="is a Hugging Face configuration, which rewrite does not edit; `ggufext plan` "
+            "with --emit hf prints the entries to put into it",
         )
 
 

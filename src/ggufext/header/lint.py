@@ -21,7 +21,9 @@ _READ_ONLY_BY = {
 }
 
 
-def lint(header: Header, facts: ModelFacts) -> tuple[ModelWarning, ...]:
+def lint(
+    header: Header, facts: ModelFacts, *, later_shards: tuple[Header, ...] = ()
+) -> tuple[ModelWarning, ...]:
     """Findings about one model's RoPE metadata; an empty tuple is a clean bill.
 
     Parameters
@@ -30,8 +32,15 @@ def lint(header: Header, facts: ModelFacts) -> tuple[ModelWarning, ...]:
         Of the file as it is.
     facts : ModelFacts
         From the same header.
+    later_shards : tuple of Header
+        Of a split model's other parts.
     """
-    return (*_unread_keys(header, facts), *_scaling(header, facts), *_file(header, facts))
+    return (
+        *_unread_keys(header, facts),
+        *_scaling(header, facts),
+        *_support(facts),
+        *_files((header, *later_shards)),
+    )
 
 
 def _unread_keys(header: Header, facts: ModelFacts) -> list[ModelWarning]:
@@ -108,23 +117,30 @@ def _context_of_scaling(facts: ModelFacts) -> list[ModelWarning]:
     return []
 
 
-def _file(header: Header, facts: ModelFacts) -> list[ModelWarning]:
+def _support(facts: ModelFacts) -> list[ModelWarning]:
+    if facts.support is Support.VERIFIED:
+        return []
+    return [
+        ModelWarning(
+            "unverified_architecture",
+            f"what llama.cpp does with the RoPE keys of {printable(facts.architecture, 64)} "
+            "was not verified by experiment",
+        )
+    ]
+
+
+def _files(shards: tuple[Header, ...]) -> list[ModelWarning]:
     found: list[ModelWarning] = []
-    if facts.support is not Support.VERIFIED:
-        found.append(
-            ModelWarning(
-                "unverified_architecture",
-                f"what llama.cpp does with the RoPE keys of {printable(facts.architecture, 64)} "
-                "was not verified by experiment",
+    for header in shards:
+        padded = -(-header.data_end // header.alignment) * header.alignment
+        if header.file_size > padded:
+            where = f" of {header.path.name}" if header.path and len(shards) > 1 else ""
+            found.append(
+                ModelWarning(
+                    "trailing_bytes",
+                    f"{header.file_size - padded:,} bytes follow the last tensor{where}",
+                )
             )
-        )
-    padded = -(-header.data_end // header.alignment) * header.alignment
-    if header.file_size > padded:
-        found.append(
-            ModelWarning(
-                "trailing_bytes", f"{header.file_size - padded:,} bytes follow the last tensor"
-            )
-        )
-    if not header.tensor_count:
+    if not any(header.tensor_count for header in shards):
         found.append(ModelWarning("no_tensors", "the file holds no tensors: a vocabulary only"))
     return found

@@ -6,7 +6,7 @@ import math
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, NoReturn
 
-from ggufext.errors import HeaderError, PlanError
+from ggufext.errors import HeaderError, PlanError, printable
 from ggufext.header.architectures import (
     FactorSupport,
     Layout,
@@ -32,8 +32,19 @@ _NOT_A_MODEL = {
     "vocab": "a vocabulary",
 }
 
+#: Keys that only such files have, where they are too old to have general.type or have it not.
+_KEYS_OF_OTHERS = {
+    "adapter.type": _NOT_A_MODEL["adapter"],
+    "imatrix.chunk_count": _NOT_A_MODEL["imatrix"],
+    "controlvector.model_hint": "a control vector; extend the model it steers",
+    "controlvector.layer_count": "a control vector; extend the model it steers",
+}
+
 #: Largest rotary_dim and head size taken for real.
 _LARGEST_DIMENSION = 65_536
+
+#: llama.cpp holds no more layers (LLAMA_MAX_LAYERS, llama-hparams.h).
+_MOST_LAYERS = 512
 
 
 @dataclass(frozen=True, slots=True)
@@ -127,7 +138,8 @@ class ModelFacts:
         Whether the file has a rope.scaling.factor or rope.scale_linear key.
     layers : tuple of LayerFacts
     metadata : tuple of (str, Value or None)
-        The keys that a plan may edit, with today's values (None: absent).
+        The keys that a plan may edit, with today's values (None: absent). Empty for facts that
+        do not come from a GGUF file.
     factors : tuple of (str, tuple of float)
         Values of the file's frequency-factor tensors by name; empty where nobody read them.
     factor_support : FactorSupport
@@ -165,7 +177,7 @@ class _Reader:
             field=key,
             offset=self.header.keys[key].start,
             path=self.header.path,
-            message=f"is {self.header.value(key)!r}; expected {expected}; "
+            message=f"is {printable(repr(self.header.value(key)), 80)}; expected {expected}; "
             "convert the model again, or correct the key with gguf-set-metadata",
         )
 
@@ -218,6 +230,7 @@ def model_facts(
     header: Header,
     *,
     train_length: int | None = None,
+    later_shards: tuple[Header, ...] = (),
     factors: tuple[tuple[str, tuple[float, ...]], ...] = (),
 ) -> ModelFacts:
     """Facts of the model that a header describes.
@@ -228,6 +241,8 @@ def model_facts(
         The header as converted, without an extension of ours.
     train_length : int, optional
         The real training length in tokens, where context_length is known to say something else.
+    later_shards : tuple of Header
+        Of a split model's other parts (`ggufext.header.shards.later_shards`), which hold tensors.
     factors : tuple of (str, tuple of float)
         Values of the frequency-factor tensors (`header.factors.read_factors`); a plan for a file
         that has such tensors needs them.
@@ -246,6 +261,8 @@ def model_facts(
     read = _Reader(header, f"{name}.")
     context_length = read.required("context_length")
     layer_count = read.required("block_count")
+    if layer_count > _MOST_LAYERS:
+        read.nonsense("block_count", f"at most {_MOST_LAYERS} layers, as in llama.cpp")
     embedding = read.required("embedding_length")
     heads = read.per_layer("attention.head_count", layer_count)
     if heads is None:
@@ -253,24 +270,30 @@ def model_facts(
     if max(heads) == 0:
         read.nonsense("attention.head_count", "at least one head")
     default_head_dim = embedding // max(heads)
+    if default_head_dim == 0:
+        read.nonsense("attention.head_count", f"at most embedding_length, which is {embedding}")
     head_dim = read.count("attention.key_length") or default_head_dim
     value_dim = read.count("attention.value_length") or default_head_dim
     rotary_dim = read.count("rope.dimension_count") or head_dim
     if rotary_dim % 2 or not 2 <= rotary_dim <= min(head_dim, _LARGEST_DIMENSION):
         sources = ("rope.dimension_count", "attention.key_length", "embedding_length")
         source = next(suffix for suffix in sources if f"{name}.{suffix}" in header.keys)
-        read.nonsense(source, f"an even number of rotated dimensions, at most {head_dim} a head")
+        most = min(head_dim, _LARGEST_DIMENSION)
+        read.nonsense(source, f"an even number of rotated dimensions, at most {most} a head")
     freq_base = read.positive("rope.freq_base", above=1.0) or DEFAULT_FREQ_BASE
 
+    heads_kv = read.per_layer("attention.head_count_kv", layer_count) or heads
+    if max(heads_kv) > max(heads):
+        read.nonsense("attention.head_count_kv", f"at most the {max(heads)} heads of queries")
     layers = _layers(
         read,
         entry,
         freq_base=freq_base,
-        heads_kv=read.per_layer("attention.head_count_kv", layer_count) or heads,
+        heads_kv=heads_kv,
         key_length=head_dim,
         value_length=value_dim,
     )
-    scaling = _scaling(read)
+    scaling = _scaling(read, (header, *later_shards))
     return ModelFacts(
         architecture=name,
         support=entry.support,
@@ -312,10 +335,13 @@ def architecture_name(header: Header) -> str:
     ------
     HeaderError
         ``missing_key`` or ``wrong_type``.
+    PlanError
+        ``not_a_language_model`` for files that have none because they hold no model.
     """
     key = "general.architecture"
     name = header.string(key)
     if not name:
+        _refuse_other_files(header)
         raise HeaderError(
             code="missing_key",
             field=key,
@@ -325,26 +351,40 @@ def architecture_name(header: Header) -> str:
     return name
 
 
-def quantization(header: Header) -> str | None:
-    """The tensor type that holds most of the file's weights, ``"Q4_K"`` for example."""
+def quantization(*shards: Header) -> str | None:
+    """The tensor type that holds most of a model's weights, ``"Q4_K"`` for example.
+
+    Parameters
+    ----------
+    *shards : Header
+        Of every file of the model.
+    """
     sizes: dict[str, int] = {}
-    for tensor in header.tensors:
+    for tensor in (tensor for shard in shards for tensor in shard.tensors):
         sizes[tensor.type] = sizes.get(tensor.type, 0) + tensor.size
     return max(sizes, key=lambda name: sizes[name]) if sizes else None
+
+
+def _refuse_other_files(header: Header) -> None:
+    found = _NOT_A_MODEL.get(header.string("general.type") or "")
+    field = "general.type"
+    if found is None:
+        field = next((key for key in _KEYS_OF_OTHERS if key in header.keys), "")
+        found = _KEYS_OF_OTHERS.get(field)
+    if found is not None:
+        raise PlanError(
+            code="not_a_language_model",
+            field=field,
+            path=header.path,
+            message=f"this file is {found}",
+        )
 
 
 def _refuse_what_cannot_be_extended(header: Header, entry: Architecture) -> None:
     def refuse(code: str, message: str) -> NoReturn:
         raise PlanError(code=code, field="general.architecture", path=header.path, message=message)
 
-    general_type = header.string("general.type")
-    if general_type in _NOT_A_MODEL:
-        raise PlanError(
-            code="not_a_language_model",
-            field="general.type",
-            path=header.path,
-            message=f"this file is {_NOT_A_MODEL[general_type]}",
-        )
+    _refuse_other_files(header)
     if entry.kind == "draft":
         refuse(
             "not_a_language_model",
@@ -354,8 +394,8 @@ def _refuse_what_cannot_be_extended(header: Header, entry: Architecture) -> None
         kind = entry.kind.replace("_", "-")
         refuse(
             "not_a_language_model",
-            f"{entry.name} is an architecture of {kind} models, which generate no text; there is "
-            "no context to extend that this program could judge",
+            f"{entry.name} is an architecture of {kind} models; this program extends models that "
+            "continue a text, and could not judge others",
         )
     if entry.positions is Positions.LEARNED:
         refuse(
@@ -367,20 +407,21 @@ def _refuse_what_cannot_be_extended(header: Header, entry: Architecture) -> None
         refuse("no_rope", f"{entry.name} does not rotate queries and keys: nothing to extend")
 
 
-def _scaling(read: _Reader) -> Scaling:
+def _scaling(read: _Reader, shards: tuple[Header, ...]) -> Scaling:
     kind = read.header.string(f"{read.prefix}rope.scaling.type")
     if kind is not None and kind not in {"none", "linear", "yarn", "longrope"}:
         read.nonsense("rope.scaling.type", "none, linear, yarn or longrope")
     factor = read.factor("rope.scaling.factor")
     if factor is None:
         factor = read.factor("rope.scale_linear")
+    names = [tensor.name for shard in shards for tensor in factor_tensors(shard)]
     return Scaling(
         # llama.cpp takes an absent type for linear and an absent or zero factor for 1.
         type="linear" if kind is None else kind,
         factor=factor or 1.0,
         original_context_length=read.count("rope.scaling.original_context_length", at_least=0),
         attention_factor=read.positive("rope.scaling.attn_factor") or 1.0,
-        factor_tensors=tuple(tensor.name for tensor in factor_tensors(read.header)),
+        factor_tensors=tuple(names),
     )
 
 

@@ -77,7 +77,7 @@ def parse_header(data: bytes, *, file_size: int, path: Path | None = None) -> He
     Raises
     ------
     HeaderError
-        As `read_header`.
+        As `read_header`; ``front_too_short`` where the header goes on behind `data`.
     """
     data = bytes(data)
     try:

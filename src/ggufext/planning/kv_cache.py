@@ -12,9 +12,6 @@ if TYPE_CHECKING:
 #: llama.cpp rounds contexts and local caches up to this many cells (llama-kv-cache*.cpp).
 CELL_PADDING = 256
 
-#: llama.cpp counts positions in 32-bit integers.
-_LONGEST = 2**31 - 1
-
 #: Tokens of a micro-batch that llama.cpp uses when nobody says otherwise.
 DEFAULT_UBATCH = 512
 
@@ -78,50 +75,6 @@ def kv_cache_bytes(
     return total
 
 
-@dataclass(frozen=True, slots=True)
-class CacheFit:
-    """Whether a KV cache fits beside the weights.
-
-    Attributes
-    ----------
-    cache_type : str
-        ``"f16"``, ``"q8_0"`` or ``"q4_0"``.
-    bytes : int
-        Of the cache at the target.
-    fits : bool
-        Weights and cache together; compute buffers come on top.
-    largest_context : int
-        Longest context that fits, tokens, a multiple of 256, up to 2³¹ − 1.
-    """
-
-    cache_type: str
-    bytes: int
-    fits: bool
-    largest_context: int
-
-
-def cache_fits(
-    layers: tuple[LayerFacts, ...], length: int, *, weights: int, memory: int
-) -> tuple[CacheFit, ...]:
-    """Which cache types fit into a memory together with the weights.
-
-    Parameters
-    ----------
-    length : int
-        Context length in tokens.
-    weights, memory : int
-        Bytes of the tensors, and of the memory that holds everything.
-    """
-    fits = []
-    for cache_type in CacheType:
-        size = kv_cache_bytes(layers, length, cache_type)
-        if size is None:
-            continue
-        largest = _largest_context(layers, memory - weights, cache_type)
-        fits.append(CacheFit(cache_type.label, size, weights + size <= memory, largest))
-    return tuple(fits)
-
-
 def bytes_per_token(layers: tuple[LayerFacts, ...], cache_type: CacheType) -> int | None:
     """Bytes by which the cache grows with each token: what the global layers hold.
 
@@ -130,20 +83,6 @@ def bytes_per_token(layers: tuple[LayerFacts, ...], cache_type: CacheType) -> in
     growing = tuple(layer for layer in layers if layer.window is None)
     size = kv_cache_bytes(growing, CELL_PADDING, cache_type)
     return None if size is None else size // CELL_PADDING
-
-
-def _largest_context(layers: tuple[LayerFacts, ...], available: int, cache_type: CacheType) -> int:
-    """Longest context in tokens, a multiple of 256, whose cache fits into `available` bytes."""
-
-    def fits(blocks: int) -> bool:
-        size = kv_cache_bytes(layers, blocks * CELL_PADDING, cache_type)
-        return size is not None and size <= available
-
-    low, high = 0, _LONGEST // CELL_PADDING
-    while low < high:
-        middle = (low + high + 1) // 2
-        low, high = (middle, high) if fits(middle) else (low, middle - 1)
-    return low * CELL_PADDING
 
 
 def _padded(cells: int) -> int:

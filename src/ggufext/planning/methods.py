@@ -11,6 +11,8 @@ import struct
 from dataclasses import dataclass
 from enum import Enum
 
+from ggufext.errors import PlanError
+
 #: Turns within the training length above which YaRN leaves a pair alone, and below which it
 #: interpolates the pair fully (Peng et al. 2023, section 3.2; llama.cpp's fixed defaults).
 YARN_BETA_FAST = 32.0
@@ -87,7 +89,19 @@ def ntk_freq_base(freq_base: float, rotary_dim: int, factor: float) -> float:
 
 
 def rebased(freq_base: float, rotary_dim: int) -> Rotation:
-    """Another base and nothing else: the form of the gamma and ntk methods in a file."""
+    """Another base and nothing else: the form of the gamma and ntk methods in a file.
+
+    Raises
+    ------
+    PlanError
+        ``base_out_of_range``: files hold the base as a 32-bit number.
+    """
+    if not math.isfinite(freq_base):
+        raise PlanError(
+            code="base_out_of_range",
+            message="the new base is more than a 32-bit number holds; choose yarn or linear, or a "
+            "smaller target",
+        )
     return Rotation(freq_base, 1.0, inverse_frequencies(freq_base, rotary_dim), 1.0)
 
 

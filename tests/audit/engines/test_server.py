@@ -1,86 +1,32 @@
 from __future__ import annotations
 
-import json
 import socket
-import subprocess
-import sys
 import threading
-from contextlib import contextmanager
 from dataclasses import replace
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
-from importlib.util import find_spec
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from ggufext.audit.engines.server import Server, ServerSettings
-from ggufext.audit.passkey import PasskeyRequest, PasskeyRun
+import real_servers
+from ggufext.audit.engines.connection import ServerSettings
+from ggufext.audit.engines.server import Server
+from ggufext.audit.passkey import PasskeyRequest, PasskeyRun, Template
 from ggufext.audit.passkey_file import LocalSettings, check_file
 from ggufext.audit.passkey_server import check_server
 from ggufext.audit.results import Mode
 from ggufext.errors import EngineError, PlanError
+from made_up_servers import Reply, chatting, completion, serving
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Iterator
+    from pathlib import Path
 
 REQUEST = PasskeyRequest(lengths=(128, 256), depths=3, trials=1)
-
-#: What a server answers to a path: status and JSON, or bytes as they are.
-Reply = tuple[int, "dict[str, Any] | bytes"]
 
 
 def check(url: str, request: PasskeyRequest = REQUEST) -> PasskeyRun:
     return check_server(ServerSettings(url=url, retries=0), request, lambda _: None)
-
-
-@contextmanager
-def serving(respond: Callable[[str, dict[str, Any]], Reply]) -> Iterator[str]:
-    """A real HTTP server on loopback that answers as a function says."""
-
-    class Handler(BaseHTTPRequestHandler):
-        def do_GET(self) -> None:
-            self._answer({})
-
-        def do_POST(self) -> None:
-            self._answer(json.loads(self.rfile.read(int(self.headers["Content-Length"]))))
-
-        def _answer(self, body: dict[str, Any]) -> None:
-            status, reply = respond(self.path, body)
-            data = reply if isinstance(reply, bytes) else json.dumps(reply).encode()
-            self.send_response(status)
-            self.send_header("Content-Length", str(len(data)))
-            self.end_headers()
-            self.wfile.write(data)
-
-        def log_message(self, format: str, *arguments: object) -> None:  # noqa: A002
-            pass
-
-    server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-    thread = threading.Thread(target=server.serve_forever)
-    thread.start()
-    try:
-        yield f"http://127.0.0.1:{server.server_port}"
-    finally:
-        server.shutdown()
-        thread.join()
-        server.server_close()
-
-
-def completion(
-    *, seen: Callable[[int], int | None] = lambda sent: sent, text: str = " 12345"
-) -> Callable[[str, dict[str, Any]], Reply]:
-    """A server like llama-server that takes a character for a token."""
-
-    def respond(path: str, body: dict[str, Any]) -> Reply:
-        if path == "/tokenize":
-            return 200, {"tokens": list(range(len(body["content"])))}
-        if path == "/v1/completions":
-            usage = {"prompt_tokens": seen(len(body["prompt"])), "completion_tokens": 6}
-            return 200, {"choices": [{"text": text}], "usage": usage}
-        return 404, {}
-
-    return respond
 
 
 CHARACTERS = PasskeyRequest(lengths=(1000, 2000), depths=2, trials=1)
@@ -89,29 +35,8 @@ CHARACTERS = PasskeyRequest(lengths=(1000, 2000), depths=2, trials=1)
 @pytest.fixture(scope="module")
 def llama_cpp_python() -> Iterator[str]:
     """Address of llama-cpp-python's server with the shipped model."""
-    if any(find_spec(name) is None for name in ("llama_cpp", "uvicorn", "starlette_context")):
-        pytest.skip("needs llama-cpp-python[server]")
-    cpu = Path("/proc/cpuinfo")
-    if cpu.exists() and "amx_tile" in cpu.read_text():
-        pytest.skip("llama-cpp-python's server cannot be told to avoid the crash on AMX")
-    model = Path(__file__).parents[3] / "models" / "passkey-Q8_0.gguf"
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
-    arguments = ["--model", str(model), "--n_ctx", "512", "--n_threads", "1", "--port", str(port)]
-    child = subprocess.Popen(
-        [sys.executable, "-m", "llama_cpp.server", *arguments],
-        stdout=subprocess.DEVNULL,
-        stderr=subprocess.DEVNULL,
-    )
-    url = f"http://127.0.0.1:{port}"
-    try:
-        # The engine's own retries wait for the server: 0.1 s, doubled each time.
-        Server(ServerSettings(url=url, retries=9, retry_seconds=0.1))
-        yield url
-    finally:
-        child.kill()
-        child.wait()
+    with real_servers.llama_cpp_python() as server:
+        yield server.url
 
 
 def test_real_server_finds_every_key_up_to_the_training_length(llama_cpp_python: str) -> None:
@@ -151,6 +76,79 @@ def test_server_that_cuts_prompts_silently_is_not_measured() -> None:
     (warning,) = run.warnings
     assert warning.code == "server_truncated"
     assert "1,500 tokens of a prompt of 1,99" in warning.message
+
+
+def test_server_that_sees_more_than_was_sent_is_not_measured_either() -> None:
+    with serving(completion(seen=lambda sent: 2 * sent)) as url:
+        run = check(url, CHARACTERS)
+    assert {trial.hit for trial in run.trials} == {None}
+    assert [warning.code for warning in run.warnings] == ["server_counts_differ"]
+
+
+def test_run_of_which_nothing_could_be_measured_has_failed_for_the_engines_reason() -> None:
+    with serving(completion(seen=lambda sent: sent - 100)) as url:
+        run = check(url, CHARACTERS)
+    assert run.failure is not None
+    assert run.failure.code == "server_truncated"
+    assert "larger context" in run.failure.message
+
+
+@pytest.mark.parametrize("count", [-5, 10**9, None, "many"])
+def test_token_counts_that_cannot_be_right_are_refused(count: object) -> None:
+    whole, asked = completion(), []
+
+    def respond(path: str, body: dict[str, Any]) -> Reply:
+        if path != "/tokenize":
+            return whole(path, body)
+        if "prompt" not in body:
+            return 404, {}
+        asked.append(body)
+        return 200, {"count": len(body["prompt"]) if len(asked) <= 2 else count}
+
+    with serving(respond) as url, pytest.raises(EngineError, match="cannot be right") as refused:
+        check(url, CHARACTERS)
+    assert refused.value.code == "server_not_understood"
+
+
+def test_server_that_never_says_a_word_is_suspected() -> None:
+    with serving(completion(text="")) as url:
+        run = check(url, CHARACTERS)
+    assert {trial.hit for trial in run.trials} == {False}
+    assert [warning.code for warning in run.warnings] == ["answers_empty"]
+
+
+def test_chat_model_that_is_asked_in_plain_text_is_named() -> None:
+    with serving(completion()) as url:
+        settings = ServerSettings(url=url, model="Some-7B-Instruct", retries=0)
+        run = check_server(settings, CHARACTERS, lambda _: None)
+    assert "chat_model_in_plain_text" in [warning.code for warning in run.warnings]
+
+
+CHAT = replace(CHARACTERS, template=Template.CHAT)
+
+
+def test_chat_prompts_leave_room_for_what_the_server_adds() -> None:
+    with serving(chatting()) as url:
+        run = check(url, CHAT)
+    assert run.complete
+    assert [warning.code for warning in run.warnings] == ["template_of_the_server"]
+    assert "adds 40 tokens" in run.warnings[0].message
+    # A prompt of 1,000 characters holds the template and the longest answer.
+    assert run.tokens_naive <= 2 * 1000 + 2 * 2000
+
+
+def test_reasoning_of_a_chat_that_did_not_end_is_not_measured() -> None:
+    message = {"content": None, "reasoning_content": "The user asks for 12345"}
+    with serving(chatting(message=message)) as url:
+        run = check(url, CHAT)
+    assert {trial.hit for trial in run.trials} == {None}
+    assert run.failure is not None
+    assert run.failure.code == "nothing_measured"
+
+
+def test_server_without_a_chat_endpoint_is_refused_before_the_run() -> None:
+    with serving(completion()) as url, pytest.raises(EngineError, match="chat/completions"):
+        check(url, CHAT)
 
 
 def test_server_that_cuts_a_few_tokens_is_caught_too() -> None:
@@ -245,7 +243,9 @@ def test_unreachable_server_is_said_with_its_address() -> None:
     assert refused.value.code == "server_unreachable"
 
 
-@pytest.mark.parametrize("url", ["localhost:8080", "file:///etc/passwd", "http://"])
+@pytest.mark.parametrize(
+    "url", ["localhost:8080", "file:///etc/passwd", "http://", "http://[::1", ""]
+)
 def test_address_that_is_none_is_refused(url: str) -> None:
     with pytest.raises(EngineError, match="no address"):
         check(url)

@@ -19,7 +19,14 @@ from ggufext.audit.report.sentences import (
     tokens_text,
     verdict_text,
 )
-from ggufext.audit.results import Cell, Comparison, LostInTheMiddle, MemoryPlan, Profile
+from ggufext.audit.results import (
+    Cell,
+    Comparison,
+    ComparisonTest,
+    LostInTheMiddle,
+    MemoryPlan,
+    Profile,
+)
 from made_up_audits import HOSTILE, audit, named
 
 
@@ -84,7 +91,7 @@ def test_the_middle_is_called_lost_only_where_the_interval_excludes_0(
 def test_a_comparison_names_the_better_one_only_below_5_percent(
     only_a: int, only_b: int, p: float, verdict: str
 ) -> None:
-    assert verdict_text(Comparison("a", "b", only_a, only_b, p)) == verdict
+    assert verdict_text(Comparison("a", "b", only_a, only_b, ComparisonTest.MCNEMAR, p)) == verdict
 
 
 def test_distances_name_the_tokens_they_hold() -> None:
@@ -99,9 +106,10 @@ def test_saved_tokens_are_claimed_only_where_some_were_saved() -> None:
 
 
 def test_memory_is_a_sum_and_then_every_reduction() -> None:
-    plan = MemoryPlan(2**30, 2**29, 2**28, 2**31, ("KV cache in q8_0",))
+    plan = MemoryPlan(2**30, 2**29, 2**28, 2**26, 2**31, ("KV cache in q8_0",))
     assert list(memory_lines(replace(audit(), memory_plan=plan))) == [
-        "memory 1.75 GiB of 2.00 GiB free: model 1.00 GiB, KV cache 512.0 MiB, compute 256.0 MiB",
+        "memory 1.81 GiB of 2.00 GiB free: model 1.00 GiB, KV cache 512.0 MiB, compute 256.0 MiB, "
+        "process 64.0 MiB",
         "KV cache in q8_0",
     ]
     assert list(memory_lines(replace(audit(), memory_plan=None))) == []

@@ -7,27 +7,20 @@ the prompt tokens that they report are compared with those that were sent.
 
 from __future__ import annotations
 
-import json
 import re
-import time
-import urllib.error
-import urllib.request
-from dataclasses import dataclass
-from http.client import HTTPException
-from typing import TYPE_CHECKING, Any, NoReturn
-from urllib.parse import urlsplit
+from typing import TYPE_CHECKING, Any
 
 from ggufext.audit.engines import Answer
-from ggufext.errors import EngineError, ModelWarning, printable
+from ggufext.audit.engines.connection import Connection
+from ggufext.errors import EngineError, ModelWarning
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
+    from ggufext.audit.engines.connection import ServerSettings
+
 #: Prompt tokens may differ by BOS, EOS and the like; estimated ones by a share.
 _TOLERANCE, _ESTIMATED_TOLERANCE = 4, 0.1
-
-#: Largest answer of a server that is read, bytes.
-_LARGEST_REPLY = 16 << 20
 
 _UNIT = re.compile(r" ?[^ ]+")
 
@@ -37,36 +30,21 @@ _SAMPLE = (
     "farmer walked slowly behind that red cart. This tired sailor sang outside."
 ) * 4
 
+#: How models that were trained to chat are named.
+_CHAT_NAME = re.compile(r"(?i)(?<![a-z])(instruct|chat|it|assistant|thinking)(?![a-z])")
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class ServerSettings:
-    """Where and how to ask.
-
-    Attributes
-    ----------
-    url : str
-        ``http://host:port``, with or without ``/v1``.
-    model : str or None
-        Name of the model; the server's first one when absent.
-    api_key : str or None
-    timeout : float
-        Seconds for one answer.
-    retries : int
-        Further tries after a failure of the network or the server.
-    retry_seconds : float
-        Wait before the first of them; it doubles.
-    """
-
-    url: str
-    model: str | None = None
-    api_key: str | None = None
-    timeout: float = 600.0
-    retries: int = 3
-    retry_seconds: float = 1.0
+#: What llama-server shows where a model brings no chat template (common/chat.cpp).
+_FALLBACK_TEMPLATE = "{%- for message in messages -%}\n  {{- '<|im_start|>' + message.role"
 
 
 class Server:
     """A model behind a server; see `ggufext.audit.engines.Engine`.
+
+    Parameters
+    ----------
+    settings : ServerSettings
+    chat : bool
+        Ask as a user of a chat, through the server's own template.
 
     Raises
     ------
@@ -74,26 +52,30 @@ class Server:
         Of every method: ``server_unreachable``, ``server_refused``, ``server_not_understood``.
     """
 
-    def __init__(self, settings: ServerSettings) -> None:
-        parts = urlsplit(settings.url)
-        if parts.scheme not in {"http", "https"} or not parts.hostname:
-            raise EngineError(
-                code="server_unreachable",
-                message=f"{settings.url!r} is no address of a server; it looks like "
-                "http://localhost:8080",
-            )
-        self._settings = settings
-        self._base = settings.url.rstrip("/").removesuffix("/v1")
-        self.address = f"{parts.scheme}://{parts.netloc.rpartition('@')[2]}"
+    def __init__(self, settings: ServerSettings, *, chat: bool = False) -> None:
+        self._connection = Connection(settings)
+        self.address = self._connection.address
         self._notes: dict[str, ModelWarning] = {}
-        listed = self._models()
+        listed = self._listed(settings.model)
         self.model = settings.model or str(listed.get("id", "default"))
-        self.context = self._context(listed)
+        properties = self._properties()
+        self.context = _context(listed, properties)
         self._count = self._find_tokenizer()
         self._counts: dict[str, int] = {}
         self._per_character = 0.0
+        self._chat = chat
+        #: Tokens that stand around a prompt: BOS, and the template of a chat.
+        self.around = 1
         if self._count is None:
             self._estimate()
+        if chat:
+            self._measure_template()
+        elif _brings_template(properties) or _CHAT_NAME.search(self.model):
+            self._note(
+                "chat_model_in_plain_text",
+                "the model looks like one that chats and is asked in plain text: it may do better "
+                "with --template chat",
+            )
 
     @property
     def counts_tokens(self) -> bool:
@@ -114,7 +96,7 @@ class Server:
     def ask(self, parts: Sequence[str], *, key: str, tokens: int) -> Answer:  # noqa: ARG002
         """Continue the prompt greedily."""
         prompt = "".join(parts)
-        sent = self._tokens(prompt)
+        sent = self._tokens(prompt) + (self.around if self._chat else 0)
         if self.context is not None and sent + tokens > self.context:
             self._note(
                 "server_context_too_short",
@@ -122,16 +104,8 @@ class Server:
                 "measured; start it with a larger context",
             )
             return Answer("", 0, 0, measured=False)
-        body = {
-            "model": self.model,
-            "prompt": prompt,
-            "max_tokens": tokens,
-            "temperature": 0,
-            "seed": 0,
-            "cache_prompt": True,
-        }
         try:
-            reply = self._post("/v1/completions", body)
+            text, usage = self._completion(prompt, tokens)
         except EngineError as error:
             if error.code != "server_refused":
                 raise
@@ -139,22 +113,44 @@ class Server:
                 "server_refused", f"prompts that the server refuses are not measured: {error}"
             )
             return Answer("", 0, 0, measured=False)
-        try:
-            text = reply["choices"][0]["text"]
-            usage = reply.get("usage") or {}
-            seen = usage.get("prompt_tokens")
-            said = int(usage.get("completion_tokens") or 0)
-            cached = int((usage.get("prompt_tokens_details") or {}).get("cached_tokens") or 0)
-        except (KeyError, IndexError, TypeError, AttributeError, ValueError):
-            self._not_understood("/v1/completions")
-        if not isinstance(text, str):
-            self._not_understood("/v1/completions")
-        measured = self._saw_everything(sent, seen)
+        said, cached = _number(usage, "completion_tokens"), 0
+        if isinstance(details := usage.get("prompt_tokens_details"), dict):
+            cached = min(_number(details, "cached_tokens"), sent)
         naive = sent + max(said - 1, 0)
-        return Answer(text, naive - min(cached, sent), naive, measured)
+        return Answer(
+            text, naive - cached, naive, self._saw_everything(sent, usage.get("prompt_tokens"))
+        )
 
     def close(self) -> None:
         """Nothing to give back: every request is a connection of its own."""
+
+    def _completion(self, prompt: str, tokens: int) -> tuple[str, dict[str, Any]]:
+        """What the server says to a prompt, and the tokens that it counted."""
+        body: dict[str, Any] = {
+            "model": self.model,
+            "max_tokens": tokens,
+            "temperature": 0,
+            "seed": 0,
+            "cache_prompt": True,
+        }
+        if self._chat:
+            path = "/v1/chat/completions"
+            body["messages"] = [{"role": "user", "content": prompt}]
+            # Qwen's way of asking for an answer without reasoning; others ignore it.
+            body["chat_template_kwargs"] = {"enable_thinking": False}
+        else:
+            path = "/v1/completions"
+            body["prompt"] = prompt
+        reply = self._connection.post(path, body)
+        try:
+            (choice, *_) = reply["choices"]
+            text = _said(choice["message"]) if self._chat else choice["text"]
+        except (KeyError, TypeError, ValueError):
+            self._connection.not_understood(path)
+        if not isinstance(text, str):
+            self._connection.not_understood(path)
+        usage = reply.get("usage")
+        return text, usage if isinstance(usage, dict) else {}
 
     def _saw_everything(self, sent: int, seen: object) -> bool:
         if not isinstance(seen, int):
@@ -167,11 +163,19 @@ class Server:
         tolerance = _TOLERANCE if self._count else sent * _ESTIMATED_TOLERANCE + _TOLERANCE
         if abs(seen - sent) <= tolerance:
             return True
-        self._note(
-            "server_truncated",
-            f"the server saw {seen:,} tokens of a prompt of {sent:,}: it cuts prompts without a "
-            "word; such questions are not measured; start it with a larger context",
-        )
+        if seen < sent:
+            self._note(
+                "server_truncated",
+                f"the server saw {seen:,} tokens of a prompt of {sent:,}: it cuts prompts without "
+                "a word; such questions are not measured; start it with a larger context",
+            )
+        else:
+            self._note(
+                "server_counts_differ",
+                f"the server saw {seen:,} tokens where {sent:,} were sent: it adds to prompts, or "
+                "counts tokens with another tokenizer than its model's; such questions are not "
+                "measured",
+            )
         return False
 
     def _note(self, code: str, message: str) -> None:
@@ -184,50 +188,58 @@ class Server:
                 self._counts[unit] = max(1, round(len(unit) * self._per_character + 0.2))
             else:
                 # Behind another word, as it stands in a prompt.
-                self._counts[unit] = self._count("." + unit) - self._count(".")
+                self._counts[unit] = max(1, self._tokens("." + unit) - self._tokens("."))
         return self._counts[unit]
 
     def _tokens(self, text: str) -> int:
         if self._count is None:
             return round(len(text) * self._per_character)
-        return self._count(text)
+        try:
+            found = self._count(text)
+        except (KeyError, TypeError, ValueError):
+            found = -1
+        # No token is shorter than a byte; a few may stand before the text.
+        if not 0 <= found <= len(text.encode()) + _TOLERANCE:
+            raise EngineError(
+                code="server_not_understood",
+                message=f"{self.address} counts tokens in a way that cannot be right: {found:,} "
+                f"for a text of {len(text):,} characters; check the address, and what stands "
+                "between",
+            )
+        return found
 
-    def _models(self) -> dict[str, Any]:
+    def _listed(self, wanted: str | None) -> dict[str, Any]:
         """The server's entry of the model that will be asked."""
         try:
-            reply = self._get("/v1/models")
+            reply = self._connection.get("/v1/models")
         except EngineError as error:
             if error.code == "server_unreachable":
                 raise
             return {}
         found = reply.get("data")
-        entries = [each for each in found if isinstance(each, dict)] if found else []
-        wanted = self._settings.model
-        return next((each for each in entries if wanted in {None, each.get("id")}), {})
+        entries = [x for x in found if isinstance(x, dict)] if isinstance(found, list) else []
+        return next((x for x in entries if wanted in {None, x.get("id")}), {})
 
-    def _context(self, listed: dict[str, Any]) -> int | None:
-        """Context of the server where it says: vLLM in its list, llama-server in its settings."""
-        length = listed.get("max_model_len")
-        if not isinstance(length, int):
-            try:
-                properties = self._get("/props")
-            except EngineError:
-                return None
-            length = (properties.get("default_generation_settings") or {}).get("n_ctx")
-        return length if isinstance(length, int) and length > 0 else None
+    def _properties(self) -> dict[str, Any]:
+        """What llama-server says of itself; other servers do not."""
+        try:
+            return self._connection.get("/props")
+        except EngineError:
+            return {}
 
     def _find_tokenizer(self) -> Callable[[str], int] | None:
         """How this server counts tokens, if it does."""
 
         def llama_server(text: str) -> int:
-            return len(self._post("/tokenize", {"content": text})["tokens"])
+            return len(self._connection.post("/tokenize", {"content": text})["tokens"])
 
         def vllm(text: str) -> int:
             body = {"model": self.model, "prompt": text, "add_special_tokens": False}
-            return int(self._post("/tokenize", body)["count"])
+            return int(self._connection.post("/tokenize", body)["count"])
 
         def llama_cpp_python(text: str) -> int:
-            return int(self._post("/extras/tokenize/count", {"input": text})["count"])
+            reply = self._connection.post("/extras/tokenize/count", {"input": text})
+            return int(reply["count"])
 
         for candidate in (llama_server, vllm, llama_cpp_python):
             try:
@@ -239,9 +251,9 @@ class Server:
 
     def _estimate(self) -> None:
         body = {"model": self.model, "prompt": _SAMPLE, "max_tokens": 1, "temperature": 0}
-        usage = self._post("/v1/completions", body).get("usage") or {}
-        seen = usage.get("prompt_tokens")
-        if not isinstance(seen, int) or seen <= 0:
+        usage = self._connection.post("/v1/completions", body).get("usage")
+        seen = _number(usage, "prompt_tokens") if isinstance(usage, dict) else 0
+        if not seen:
             raise EngineError(
                 code="server_not_understood",
                 message=f"{self.address} neither counts tokens nor reports those of a prompt, so "
@@ -254,61 +266,43 @@ class Server:
             f"{self._per_character:.3f} tokens a character",
         )
 
-    def _get(self, path: str) -> dict[str, Any]:
-        return self._request(path, None)
-
-    def _post(self, path: str, body: dict[str, Any]) -> dict[str, Any]:
-        return self._request(path, json.dumps(body).encode())
-
-    def _request(self, path: str, data: bytes | None) -> dict[str, Any]:
-        headers = {"Content-Type": "application/json"}
-        if self._settings.api_key:
-            headers["Authorization"] = f"Bearer {self._settings.api_key}"
-        request = urllib.request.Request(self._base + path, data=data, headers=headers)
-        wait, why = self._settings.retry_seconds, ""
-        for attempt in range(self._settings.retries + 1):
-            if attempt:
-                time.sleep(wait)
-                wait *= 2
-            try:
-                with urllib.request.urlopen(request, timeout=self._settings.timeout) as answer:
-                    return self._parsed(path, answer.read(_LARGEST_REPLY + 1))
-            except urllib.error.HTTPError as error:
-                with error:
-                    why = f"{error.code} {_reason(error)}"
-                    if error.code < 500 and error.code != 429:
-                        raise EngineError(
-                            code="server_refused",
-                            message=f"{self.address}{path} answers {why}",
-                        ) from None
-            except (OSError, HTTPException) as error:
-                why = printable(str(getattr(error, "reason", None) or error), 200)
-        raise EngineError(
-            code="server_unreachable",
-            message=f"{self.address}{path}: {why or 'no answer'}; tried "
-            f"{self._settings.retries + 1} times; is the server running, and is the address right?",
-        )
-
-    def _parsed(self, path: str, body: bytes) -> dict[str, Any]:
-        try:
-            reply = json.loads(body)
-        except (ValueError, RecursionError):
-            self._not_understood(path)
-        if not isinstance(reply, dict) or len(body) > _LARGEST_REPLY:
-            self._not_understood(path)
-        return reply
-
-    def _not_understood(self, path: str) -> NoReturn:
-        raise EngineError(
-            code="server_not_understood",
-            message=f"{self.address}{path} gives no answer of an OpenAI-compatible server; check "
-            "the address",
+    def _measure_template(self) -> None:
+        """Tokens that the server's chat template puts around a prompt, from one short chat."""
+        _, usage = self._completion(_SAMPLE, 1)
+        seen = usage.get("prompt_tokens")
+        self.around = max(0, seen - self._tokens(_SAMPLE)) if isinstance(seen, int) else 0
+        self._note(
+            "template_of_the_server",
+            f"asked through the server's chat template, which adds {self.around} tokens to a short "
+            "prompt: what it adds, how the answer begins and the exact length are the server's",
         )
 
 
-def _reason(error: urllib.error.HTTPError) -> str:
-    """What a server says of its refusal, made safe to print."""
-    try:
-        return printable(error.read(2000).decode(errors="replace"), 200)
-    except OSError:
-        return ""
+def _brings_template(properties: dict[str, Any]) -> bool:
+    """Whether llama-server shows a template of the model's, not the one it falls back on."""
+    template = properties.get("chat_template")
+    return isinstance(template, str) and not template.startswith(_FALLBACK_TEMPLATE)
+
+
+def _said(message: dict[str, Any]) -> str | None:
+    """The content of a chat's answer, behind what some servers give as its reasoning."""
+    said = message.get("content") or ""
+    reasoning = message.get("reasoning_content")
+    if not reasoning or not isinstance(said, str):
+        return said
+    return f"<think>{reasoning}</think>{said}" if said else f"<think>{reasoning}"
+
+
+def _number(fields: dict[str, Any], name: str) -> int:
+    """A count that a server may leave out, or give as nonsense."""
+    value = fields.get(name)
+    return value if isinstance(value, int) and value > 0 else 0
+
+
+def _context(listed: dict[str, Any], properties: dict[str, Any]) -> int | None:
+    """Context of the server where it says: vLLM in its list, llama-server in its settings."""
+    length = listed.get("max_model_len")
+    settings = properties.get("default_generation_settings")
+    if not isinstance(length, int) and isinstance(settings, dict):
+        length = settings.get("n_ctx")
+    return length if isinstance(length, int) and length > 0 else None

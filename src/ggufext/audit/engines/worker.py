@@ -42,11 +42,14 @@ class _Vocabulary:
                 "no_vocabulary", "the file has no text vocabulary, so nothing can be asked in words"
             )
         self.size = self._api.llama_vocab_n_tokens(self.pointer)
+        self._buffer = (self._api.llama_token * 1024)()
         self._before = self.tokenize(_BEFORE)
 
     def tokenize(self, text: bytes, *, special: bool = False) -> list[int]:
         room = len(text) + 2
-        buffer = (self._api.llama_token * room)()
+        if room > len(self._buffer):
+            self._buffer = (self._api.llama_token * room)()
+        buffer = self._buffer
         count = self._api.llama_tokenize(
             self.pointer, text, len(text), buffer, room, False, special
         )

@@ -21,6 +21,7 @@ from ggufext.audit.report.sentences import (
     p_text,
     percent,
     run_line,
+    tests_text,
     tokens_text,
     verdict_text,
 )
@@ -195,7 +196,7 @@ def _comparisons(result: CheckResult) -> list[Element]:
     return [
         element("h2", "Conditions compared on the same prompts"),
         _table(
-            "McNemar's exact test of the prompts that both answered",
+            tests_text(result.comparisons),
             ["pair", "found by the first only", "by the second only", "p", "reading"],
             rows,
         ),

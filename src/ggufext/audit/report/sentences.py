@@ -5,11 +5,11 @@ from __future__ import annotations
 from pathlib import PurePath
 from typing import TYPE_CHECKING
 
-from ggufext.audit.results import Mode
+from ggufext.audit.results import ComparisonTest, Mode
 from ggufext.errors import printable
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterator, Sequence
 
     from ggufext.audit.results import (
         Cell,
@@ -127,21 +127,34 @@ def points(difference: float) -> str:
 
 
 def comparison_text(found: Comparison) -> str:
-    """McNemar's test in a sentence."""
+    """A comparison in a sentence."""
     a, b = printable(found.a, 60), printable(found.b, 60)
     counts = f"found by {a} only {found.only_a}, by {b} only {found.only_b}"
-    return f"{a} against {b}: {verdict_text(found)} ({counts}, {p_text(found.p)})"
+    over = ", over texts" if found.test is ComparisonTest.PERMUTATION_OVER_TEXTS else ""
+    return f"{a} against {b}: {verdict_text(found)} ({counts}, {p_text(found.p)}{over})"
 
 
 def verdict_text(found: Comparison) -> str:
-    """What McNemar's test allows to say."""
+    """What a comparison allows to say."""
     if found.p >= _SIGNIFICANT:
         return "no difference shown"
     return f"{printable(found.a if found.only_a > found.only_b else found.b, 60)} finds more"
 
 
+_TESTS = {
+    ComparisonTest.MCNEMAR: "McNemar's exact test of the prompts that both answered",
+    ComparisonTest.PERMUTATION_OVER_TEXTS: "Exact permutation test over the texts of the prompts "
+    "that both answered",
+}
+
+
+def tests_text(comparisons: Sequence[Comparison]) -> str:
+    """How conditions were compared."""
+    return "; ".join(_TESTS[test] for test in dict.fromkeys(found.test for found in comparisons))
+
+
 def p_text(p: float) -> str:
-    """McNemar's p; tiny ones as a bound."""
+    """A p value; tiny ones as a bound."""
     return "p < 0.0001" if p < 1e-4 else f"p = {p:.2g}"
 
 
@@ -165,11 +178,11 @@ def memory_lines(result: CheckResult) -> Iterator[str]:
     plan = result.memory_plan
     if plan is None:
         return
-    needed = plan.model + plan.kv_cache + plan.compute
     parts = (
-        f"model {_mib(plan.model)}, KV cache {_mib(plan.kv_cache)}, compute {_mib(plan.compute)}"
+        f"model {_mib(plan.model)}, KV cache {_mib(plan.kv_cache)}, compute {_mib(plan.compute)}, "
+        f"process {_mib(plan.process)}"
     )
-    yield f"memory {_mib(needed)} of {_mib(plan.available)} free: {parts}"
+    yield f"memory {_mib(plan.needed)} of {_mib(plan.available)} free: {parts}"
     yield from (printable(step) for step in plan.steps)
 
 

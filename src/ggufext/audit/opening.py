@@ -1,0 +1,67 @@
+"""How a condition's model and context are opened: what the engine's child process is told."""
+
+from __future__ import annotations
+
+import os
+from typing import TYPE_CHECKING, Any
+
+from ggufext.audit.memory import context_cells
+
+if TYPE_CHECKING:
+    from ggufext.audit.conditions import Condition
+    from ggufext.audit.memory import Budget
+    from ggufext.audit.passkey_file import LocalSettings
+
+#: Bytes of weights from which on a micro-batch is worth more than one thread.
+_SMALL_MODEL = 64 << 20
+
+_FLASH_ATTENTION = {None: -1, False: 0, True: 1}
+
+
+def opening(
+    condition: Condition,
+    lengths: tuple[int, ...],
+    budget: Budget,
+    settings: LocalSettings,
+    *,
+    gpu_layers: int,
+) -> dict[str, Any]:
+    """Arguments of `ggufext.audit.engines.llama_cpp.LlamaCpp.open` for lengths of a condition."""
+    cache = budget.cache_type.label
+    threads = settings.threads or _usual_threads(budget.plan.model)
+    return {
+        "settings": {
+            "n_ctx": context_cells(lengths[-1]),
+            "n_batch": budget.n_batch,
+            "n_ubatch": budget.n_ubatch,
+            "n_threads": threads,
+            "n_threads_batch": threads,
+            "type_k": cache,
+            "type_v": cache,
+            "flash_attn_type": _FLASH_ATTENTION[settings.flash_attention],
+            # Windows would forget cells that the next prompt reuses.
+            "swa_full": True,
+        },
+        "kv_overrides": dict(condition.kv_overrides),
+        "gpu_layers": gpu_layers,
+        "self_extend": condition.self_extend,
+    }
+
+
+def contexts(condition: Condition, lengths: tuple[int, ...]) -> list[tuple[int, ...]]:
+    """Lengths that may share a context: longrope rotates short contexts otherwise than long."""
+    border = condition.short_context
+    if border is None:
+        return [lengths]
+    short = tuple(length for length in lengths if context_cells(length) <= border)
+    long = lengths[len(short) :]
+    return [group for group in (short, long) if group]
+
+
+def _usual_threads(model: int) -> int:
+    """All processors, but one for a small model: its threads would wait more than they compute."""
+    if model < _SMALL_MODEL:
+        return 1
+    if hasattr(os, "sched_getaffinity"):
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1

@@ -1,0 +1,103 @@
+"""``ggufext diff``: what two headers say differently."""
+
+from __future__ import annotations
+
+import sys
+from typing import TYPE_CHECKING
+
+import click
+
+from ggufext.cli.models import found_model
+from ggufext.cli.options import ModelName, json_option
+from ggufext.cli.output import show_json
+from ggufext.errors import printable
+from ggufext.header.difference import difference
+from ggufext.header.reading import read_header
+from ggufext.locating.remote import RemoteModel
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from pathlib import Path
+
+    from ggufext.header.difference import (
+        HeaderDifference,
+        KeyDifference,
+        ShownValue,
+        TensorDifference,
+    )
+    from ggufext.header.header import Header, TensorInfo
+
+#: Status where the headers differ: 1 is an error, unlike that of diff(1).
+_DIFFERENT = 3
+
+_COLOURS = {"-": "red", "+": "green", "~": "yellow"}
+
+
+@click.command(short_help="Compare the headers of two models.")
+@click.argument("before", metavar="A", type=ModelName())
+@click.argument("after", metavar="B", type=ModelName())
+@json_option
+def diff(before: Path | str, after: Path | str, as_json: bool) -> None:
+    """Compare the headers of two models: keys and values, tensors with types and shapes.
+
+    Weights are not compared. Lines begin with - for what only A has, + for what only B has and ~
+    for what differs. Exit status 0 where nothing differs, 3 where something does, 1 on failure.
+    """
+    found = difference(_header(before), _header(after))
+    if as_json:
+        show_json(found)
+    else:
+        for mark, line in _lines(found):
+            click.echo(click.style(f"{mark} {line}", fg=_COLOURS[mark]))
+        click.echo(
+            f"{_count(len(found.keys), 'key')} and {_count(len(found.tensors), 'tensor')} differ; "
+            f"{_count(found.same_keys, 'key')} and {_count(found.same_tensors, 'tensor')} are equal"
+        )
+    if not found.is_empty:
+        sys.exit(_DIFFERENT)
+
+
+def _header(name: Path | str) -> Header:
+    model = found_model(name)
+    return model.header if isinstance(model, RemoteModel) else read_header(model)
+
+
+def _lines(found: HeaderDifference) -> Iterator[tuple[str, str]]:
+    for key in found.keys:
+        yield _mark(key), f"{printable(key.key, 120)}: {_value_line(key)}"
+    for tensor in found.tensors:
+        before, after = tensor.before, tensor.after
+        sides = [_tensor(side) for side in (before, after) if side is not None]
+        yield _mark(tensor), f"{printable(tensor.name, 120)}: {' → '.join(sides)}"
+
+
+def _mark(found: KeyDifference | TensorDifference) -> str:
+    if found.after is None:
+        return "-"
+    return "+" if found.before is None else "~"
+
+
+def _value_line(key: KeyDifference) -> str:
+    before, after = key.before, key.after
+    if before is None or after is None:
+        only = before or after
+        assert only is not None
+        return _value(only, with_type=True)
+    line = " → ".join(_value(side, with_type=before.type != after.type) for side in (before, after))
+    is_array = key.first_difference is not None and before.type.startswith("ARRAY")
+    return f"{line}, from [{key.first_difference:,}] on" if is_array else line
+
+
+def _value(value: ShownValue, *, with_type: bool) -> str:
+    text = value.text
+    if value.type.startswith("ARRAY"):
+        text = f"{value.count:,} elements {text}"
+    return f"{text} ({value.type})" if with_type else text
+
+
+def _tensor(tensor: TensorInfo) -> str:
+    return f"{tensor.type} {' × '.join(map(str, tensor.shape)) or 'one element'}"
+
+
+def _count(number: int, noun: str) -> str:
+    return f"{number:,} {noun}" if number == 1 else f"{number:,} {noun}s"

@@ -1,0 +1,311 @@
+"""Facts of the model that a Hugging Face config.json describes, as Transformers would take them."""
+
+from __future__ import annotations
+
+import json
+import math
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, NoReturn
+
+from ggufext.errors import HeaderError, ModelWarning, PlanError, printable
+from ggufext.header.architectures import Layout, Support
+from ggufext.header.hf_layers import LocalLayers, local_layers
+from ggufext.header.hf_reader import ConfigReader, parsed
+from ggufext.header.model import LayerFacts, ModelFacts, Scaling
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+    from pathlib import Path
+
+#: Parts of a configuration that hold the language model of a larger one.
+_SECTIONS = ("text_config", "llm_config", "language_config")
+
+#: Model types with a learned row for each position.
+_LEARNED = frozenset(
+    ["gpt2", "gpt_bigcode", "gpt_neo", "opt", "xglm", "bert", "roberta", "electra", "biogpt"]
+)
+
+_ORIGINAL = "original_max_position_embeddings"
+
+#: Entries of YaRN that this program computes with these values only.
+_YARN_STANDARD: Mapping[str, object] = {"beta_fast": 32, "beta_slow": 1, "truncate": True}
+
+#: What each rope_type may come with, beside its name and the base.
+_ENTRIES: Mapping[str, tuple[str, ...]] = {
+    "default": (),
+    "linear": ("factor",),
+    "dynamic": ("factor", _ORIGINAL),
+    "yarn": ("factor", _ORIGINAL, "attention_factor", "mscale", "mscale_all_dim", *_YARN_STANDARD),
+    "llama3": ("factor", _ORIGINAL, "low_freq_factor", "high_freq_factor"),
+    "longrope": ("factor", _ORIGINAL, "attention_factor", "short_factor", "long_factor"),
+}
+
+#: Entries of a rope block that say nothing of frequencies; every plan leaves them as they are.
+_KEPT = ("partial_rotary_factor", "mrope_section", "mrope_interleaved")
+
+_IGNORED = ("rope_type", "type", "rope_theta", "finetuned")
+
+
+@dataclass(frozen=True, slots=True)
+class HfConfig:
+    """A configuration and how it spells the rotation.
+
+    Attributes
+    ----------
+    facts : ModelFacts
+        Without metadata: there is no GGUF key to edit.
+    section : str or None
+        Part of the file that holds the language model (``"text_config"``).
+    kept : tuple of (str, object)
+        Entries of the rope block that a plan must repeat.
+    local : tuple of (str, object) or None
+        The rope block of sliding-window layers, where they have one of their own.
+    warnings : tuple of ModelWarning
+    """
+
+    facts: ModelFacts
+    section: str | None
+    kept: tuple[tuple[str, object], ...]
+    local: tuple[tuple[str, object], ...] | None
+    warnings: tuple[ModelWarning, ...]
+
+
+def config_file(path: Path) -> Path | None:
+    """The config.json that a path names, itself or as its folder; None for anything else."""
+    if path.suffix.lower() == ".json":
+        return path
+    inside = path / "config.json"
+    return inside if path.is_dir() and inside.exists() else None
+
+
+def read_config(path: Path, *, train_length: int | None = None) -> HfConfig:
+    """Read a config.json.
+
+    Parameters
+    ----------
+    path : Path
+    train_length : int, optional
+        The real training length in tokens, where max_position_embeddings says something else.
+
+    Raises
+    ------
+    HeaderError
+        ``not_config`` for anything that is no JSON object; ``missing_key``, ``wrong_type`` and
+        ``nonsense_value`` by entry.
+    PlanError
+        ``not_a_language_model``, ``no_rope``, ``learned_positions``, ``cannot_combine`` and
+        ``local_layers_would_change``: nothing that this program could plan.
+    """
+    try:
+        entries = parsed(path)
+        section = next((name for name in _SECTIONS if isinstance(entries.get(name), dict)), None)
+        reader = ConfigReader(entries[section] if section else entries, section)
+        return _config(reader, entries, section, train_length)
+    except (HeaderError, PlanError) as error:
+        error.path = path
+        raise
+
+
+def _config(
+    read: ConfigReader, whole: dict[str, Any], section: str | None, train_length: int | None
+) -> HfConfig:
+    rope, local_rope = _rope_blocks(read)
+    _refuse_what_cannot_be_extended(read, rope)
+    context_length = read.required("max_position_embeddings")
+    heads = read.required("num_attention_heads")
+    head_dim = read.count("head_dim") or read.required("hidden_size") // heads
+    partial = rope.real("partial_rotary_factor") or read.real("partial_rotary_factor") or 1.0
+    rotary_dim = int(head_dim * partial)
+    if rotary_dim % 2 or not 2 <= rotary_dim <= head_dim:
+        read.nonsense("head_dim", f"an even number of rotated dimensions; found {rotary_dim}")
+    base = rope.real("rope_theta", above=1.0) or read.real("rope_theta", above=1.0)
+    if base is None:
+        read.missing("rope_theta")
+    scaling, warnings = _scaling(rope, context_length)
+    windows = local_layers(read, own_rotation=local_rope is not None)
+    length, source = _length(scaling, context_length, rope.field("factor"), train_length)
+    return HfConfig(
+        facts=ModelFacts(
+            architecture=read.model_type.removesuffix("_text"),
+            support=Support.VERIFIED,
+            layout=Layout.SECTIONS if "mrope_section" in rope.entries else Layout.HALF,
+            train_length=length,
+            train_length_source=source or read.field("max_position_embeddings"),
+            freq_base=base,
+            rotary_dim=rotary_dim,
+            head_dim=head_dim,
+            inv_freq=tuple(base ** (-2.0 * i / rotary_dim) for i in range(rotary_dim // 2)),
+            scaling=scaling,
+            has_scaling_factor=False,
+            layers=_layers(read, windows, base, local_rope, heads, head_dim),
+            metadata=(),
+        ),
+        section=section,
+        kept=_kept(rope, rotary_dim, head_dim),
+        local=None if local_rope is None else tuple(local_rope.entries.items()),
+        warnings=(*warnings, *_own_code(whole)),
+    )
+
+
+def _rope_blocks(read: ConfigReader) -> tuple[ConfigReader, ConfigReader | None]:
+    """The rope block of the layers that an extension moves, and that of the local layers."""
+    name = "rope_parameters" if read.entries.get("rope_parameters") is not None else "rope_scaling"
+    block = read.part(name) or {}
+    place = read.field(name)
+    if "full_attention" in block:
+        full, local = (
+            ConfigReader(block, place).part(kind)
+            for kind in ("full_attention", "sliding_attention")
+        )
+        return (
+            ConfigReader(full or {}, f"{place}.full_attention"),
+            ConfigReader(local, f"{place}.sliding_attention") if local else None,
+        )
+    local_base = read.real("rope_local_base_freq", above=1.0)
+    if local_base is None:
+        return ConfigReader(block, place), None
+    local_block: dict[str, Any] = {"rope_type": "default", "rope_theta": local_base}
+    return ConfigReader(block, place), ConfigReader(local_block, read.place)
+
+
+def _refuse_what_cannot_be_extended(read: ConfigReader, rope: ConfigReader) -> None:
+    def refuse(code: str, field: str, message: str) -> NoReturn:
+        raise PlanError(code=code, field=read.field(field), message=message)
+
+    model_type = printable(read.model_type, 40) or "a model without model_type"
+    if read.model_type in _LEARNED:
+        refuse(
+            "learned_positions",
+            "model_type",
+            f"{model_type} has a learned row for each position: nothing to extend",
+        )
+    if read.found("rope_theta")[1] is None and not rope.entries:
+        refuse(
+            "no_rope",
+            "rope_theta",
+            f"neither rope_theta nor rope_parameters is there: {model_type} does not say that it "
+            "rotates; where its class has a default base, write rope_theta into the file",
+        )
+    if read.entries.get("kv_lora_rank") is not None:
+        refuse(
+            "cannot_combine",
+            "kv_lora_rank",
+            "latent attention scales its scores when frequencies are scaled, which this program "
+            "cannot plan from a configuration: plan the GGUF file",
+        )
+
+
+def _scaling(rope: ConfigReader, context_length: int) -> tuple[Scaling, tuple[ModelWarning, ...]]:
+    kind = rope.entries.get("rope_type") or rope.entries.get("type") or "default"
+    kind = {"su": "longrope", "mrope": "default", "none": "default"}.get(str(kind), str(kind))
+    _refuse_unknown_entries(rope, kind)
+    factor = rope.real("factor") or 1.0
+    original = rope.count(_ORIGINAL)
+    if kind == "linear":
+        return Scaling("linear", factor, None, 1.0, ()), ()
+    if kind == "yarn":
+        attention = _yarn_attention(rope, factor)
+        return Scaling("yarn", factor, original or context_length, attention, ()), ()
+    if kind == "llama3":
+        return Scaling("linear", 1.0, original, 1.0, ("rope_freqs.weight",)), ()
+    if kind == "longrope":
+        tensors = ("rope_factors_long.weight", "rope_factors_short.weight")
+        return Scaling("longrope", 1.0, original, 1.0, tensors), ()
+    unscaled = Scaling("none", 1.0, None, 1.0, ())
+    if kind != "dynamic":
+        return unscaled, ()
+    return unscaled, (
+        ModelWarning(
+            "dynamic_replaced",
+            f"{rope.place} is dynamic: it scales nothing up to the training length, and the plan "
+            "takes its place",
+        ),
+    )
+
+
+def _refuse_unknown_entries(rope: ConfigReader, kind: str) -> None:
+    name = "rope_type" if "rope_type" in rope.entries else "type"
+    if kind not in _ENTRIES:
+        raise PlanError(
+            code="cannot_combine",
+            field=rope.field(name),
+            message=f"is {printable(kind, 40)}; this program can compute {', '.join(_ENTRIES)}",
+        )
+    known = (*_ENTRIES[kind], *_IGNORED, *_KEPT)
+    for key, value in rope.entries.items():
+        if key not in known or value not in (_YARN_STANDARD.get(key, value), None):
+            raise PlanError(
+                code="cannot_combine",
+                field=printable(rope.field(key), 100),
+                message=f"is {printable(json.dumps(value), 60)}, which changes {kind} in a way "
+                "this program does not compute",
+            )
+
+
+def _yarn_attention(rope: ConfigReader, factor: float) -> float:
+    """What YaRN's own attention factor is multiplied by."""
+
+    def scale(weight: float) -> float:
+        return 1.0 if factor <= 1.0 else 0.1 * weight * math.log(factor) + 1.0
+
+    given = rope.real("attention_factor")
+    mscale, all_dim = rope.real("mscale"), rope.real("mscale_all_dim")
+    if given is None and mscale is not None and all_dim is not None:
+        given = scale(mscale) / scale(all_dim)
+    return 1.0 if given is None else given / scale(1.0)
+
+
+def _length(
+    scaling: Scaling, context_length: int, factor_field: str, train_length: int | None
+) -> tuple[int, str | None]:
+    """Training length and where it comes from, None for max_position_embeddings."""
+    if train_length is not None:
+        return train_length, "--train-length"
+    reached = round((scaling.original_context_length or 0) * scaling.factor)
+    if scaling.type == "yarn" and reached > context_length:
+        # Many files raise the factor and leave max_position_embeddings.
+        return reached, factor_field
+    return context_length, None
+
+
+def _layers(
+    read: ConfigReader,
+    windows: LocalLayers,
+    base: float,
+    local_rope: ConfigReader | None,
+    heads: int,
+    head_dim: int,
+) -> tuple[LayerFacts, ...]:
+    heads_kv = read.count("num_key_value_heads") or heads
+    local_base = None if local_rope is None else local_rope.real("rope_theta", above=1.0)
+    return tuple(
+        LayerFacts(
+            window=window,
+            freq_base=base if window is None or local_base is None else local_base,
+            moves=window is None or local_base is None,
+            head_count_kv=heads_kv,
+            key_length=head_dim,
+            value_length=head_dim,
+        )
+        for window in windows
+    )
+
+
+def _kept(rope: ConfigReader, rotary_dim: int, head_dim: int) -> tuple[tuple[str, object], ...]:
+    kept = {name: rope.entries[name] for name in _KEPT if rope.entries.get(name) is not None}
+    if rotary_dim != head_dim:
+        # It may lie outside the block; a block that replaces the loaded one must hold it.
+        kept["partial_rotary_factor"] = rotary_dim / head_dim
+    return tuple(kept.items())
+
+
+def _own_code(whole: dict[str, Any]) -> tuple[ModelWarning, ...]:
+    if "auto_map" not in whole:
+        return ()
+    return (
+        ModelWarning(
+            "own_code",
+            "auto_map: the model brings code of its own, which may read other entries than "
+            "Transformers does",
+        ),
+    )

@@ -1,0 +1,60 @@
+"""What a model may be called: a path, ``ollama:NAME``, an address, or ``hf://owner/repo/file``."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from ggufext.errors import LocationError
+
+#: What the name of one of Ollama's models begins with.
+OLLAMA_PREFIX = "ollama:"
+
+_REMOTE = ("http://", "https://", "hf://")
+
+
+def is_remote(name: Path | str) -> bool:
+    """Whether a name is an address on another machine."""
+    return isinstance(name, str) and name.lower().startswith(_REMOTE)
+
+
+def is_name(text: str) -> bool:
+    """Whether a text is no path but a name that has to be looked up."""
+    return text.startswith(OLLAMA_PREFIX) or is_remote(text)
+
+
+def local_path(name: Path | str) -> Path:
+    """The file that a name means on this machine; a path is returned as it is.
+
+    Parameters
+    ----------
+    name : Path or str
+        A path, or ``ollama:NAME[:TAG]``; a file of such a name is ``./ollama:NAME``.
+
+    Raises
+    ------
+    LocationError
+        ``remote_model`` for an address; see `ggufext.locating.ollama.find`.
+    """
+    if isinstance(name, Path):
+        return name
+    if is_remote(name):
+        raise LocationError(
+            code="remote_model",
+            path=shown(name),
+            message="lies on another machine: download it first; inspect, plan and diff read the "
+            "header of a remote file",
+        )
+    if not name.startswith(OLLAMA_PREFIX):
+        return Path(name)
+    from ggufext.locating import ollama  # few names need it
+
+    return ollama.find(name).blob
+
+
+def shown(name: str) -> str:
+    """A name without the password that an address may carry."""
+    scheme, separator, rest = name.partition("://")
+    host, slash, path = rest.partition("/")
+    if "@" not in host or not separator or scheme.lower() == "hf":
+        return name
+    return f"{scheme}://…@{host.rpartition('@')[2]}{slash}{path}"

@@ -1,0 +1,324 @@
+"""The header of a file on another machine, through as few and as short reads as possible."""
+
+from __future__ import annotations
+
+import re
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from ggufext.errors import GgufextError, HeaderError, LocationError
+from ggufext.header.reading import parse_header
+from ggufext.locating.names import shown
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator, Mapping
+    from typing import Any
+
+    from ggufext.header.header import Header
+
+#: Ends of the ranges that are asked for, bytes. Metadata of the model comes first in a file, a
+#: vocabulary of 128k tokens takes 8 MB, one of 262k tokens 16 MB.
+_ENDS = (2 << 20, 32 << 20, 256 << 20)
+
+#: Requests after which a server that sends small parts is left alone.
+_MOST_REQUESTS = 32
+
+#: Bytes of one read, and bytes after which the header is tried first.
+_PIECE, _FIRST_TRY = 1 << 16, 1 << 18
+
+#: Seconds without an answer or without a byte.
+_PATIENCE = 30.0
+
+_CONTENT_RANGE = re.compile(r"bytes (\d{1,18})-(\d{1,18})/(\d{1,18})")
+
+
+@dataclass(frozen=True, slots=True)
+class RemoteModel:
+    """A header that was read from another machine.
+
+    Attributes
+    ----------
+    name : str
+        As it was asked for, without a password.
+    header : Header
+    front : bytes
+        The file's first `header.data_offset` bytes.
+    requests : int
+        Requests for the file that it took.
+    """
+
+    name: str
+    header: Header
+    front: bytes
+    requests: int
+
+
+@dataclass(frozen=True, slots=True)
+class _Answer:
+    """What the head of an answer promises.
+
+    `end` is where its bytes stop in the file; `validators` change with the file.
+    """
+
+    ranged: bool
+    end: int
+    file_size: int
+    validators: tuple[str | None, str | None]
+
+
+def read_remote(
+    name: str,
+    *,
+    progress: Callable[[int], None] = lambda _read: None,
+    patience: float = _PATIENCE,
+) -> RemoteModel:
+    """Read and check the header of a remote GGUF file; nothing of its weights is asked for.
+
+    A server that knows no ranges is read from the front, and the connection closed behind the
+    header.
+
+    Parameters
+    ----------
+    name : str
+        ``http://``, ``https://`` or ``hf://owner/repo/file.gguf``.
+    progress : callable
+        Called with the bytes read so far.
+    patience : float
+        Seconds without an answer or without a byte after which it is given up.
+
+    Raises
+    ------
+    LocationError
+        ``remote_missing``, ``remote_refused``, ``remote_failed``, ``remote_unreachable``,
+        ``remote_timeout``, ``remote_truncated``, ``remote_inconsistent``, ``remote_size_unknown``,
+        ``remote_header_too_large``, ``remote_extra_missing`` and what `hub_address` raises.
+    HeaderError
+        The file is not a GGUF file that llama.cpp would read.
+    """
+    from importlib.util import find_spec
+
+    from ggufext.locating.hub import direct_address, hub_address
+
+    if find_spec("fsspec") is None or find_spec("aiohttp") is None:
+        raise _error(
+            name, "remote_extra_missing", "needs fsspec with http: pip install 'ggufext[remote]'"
+        )
+    with _named_errors(name):
+        if name.lower().startswith("hf://"):
+            url, headers = hub_address(name)
+        else:
+            url, headers = direct_address(name), {}
+        return _RemoteFront(name, url, headers, progress, patience).read()
+
+
+class _RemoteFront:
+    """The growing front of one remote file."""
+
+    def __init__(
+        self,
+        name: str,
+        url: str,
+        headers: Mapping[str, str],
+        progress: Callable[[int], None],
+        patience: float,
+    ) -> None:
+        import aiohttp
+        from fsspec.implementations.http import HTTPFileSystem
+
+        self.name = name
+        self.url = url
+        self.headers = headers
+        self.progress = progress
+        self.front = bytearray()
+        self.next_try = _FIRST_TRY
+        self.requests = 0
+        limits = aiohttp.ClientTimeout(total=None, sock_connect=patience, sock_read=patience)
+        self.files = HTTPFileSystem(
+            skip_instance_cache=True,
+            use_listings_cache=False,
+            # Proxies and logins of the environment, as other programs use them.
+            client_kwargs={"timeout": limits, "trust_env": True},
+        )
+
+    def read(self) -> RemoteModel:
+        first: _Answer | None = None
+        while self.requests < _MOST_REQUESTS and len(self.front) < _ENDS[-1]:
+            end = next(end for end in _ENDS if end > len(self.front))
+            header, answer = self._request(end, first)
+            if header is not None:
+                front = bytes(self.front[: header.data_offset])
+                return RemoteModel(shown(self.name), header, front, self.requests)
+            first = first or answer
+        raise _error(
+            self.name,
+            "remote_header_too_large",
+            f"its header takes more than {len(self.front):,} bytes in {self.requests} requests, "
+            "more than any model needs; download the file if it is right",
+        )
+
+    def _request(self, end: int, first: _Answer | None) -> tuple[Header | None, _Answer]:
+        """Ask for the bytes from here to `end`, and stop as soon as the header is complete."""
+        start = len(self.front)
+        self.requests += 1
+        # A size is given so that fsspec does not ask for it, block size 0 for one plain stream.
+        stream = self.files.open(
+            self.url,
+            size=1,
+            block_size=0,
+            headers={
+                **self.headers,
+                "Range": f"bytes={start}-{end - 1}",
+                "Accept-Encoding": "identity",
+            },
+        )
+        try:
+            answer = self._answer(stream.r.status, stream.r.headers, start, end)
+            if first is not None:
+                self._check_same(first, answer)
+            while len(self.front) < answer.end:
+                piece = stream.read(min(_PIECE, answer.end - len(self.front)))
+                if not piece:
+                    raise _error(
+                        self.name,
+                        "remote_truncated",
+                        f"the connection ended after {len(self.front):,} of {answer.end:,} bytes "
+                        "that the server promised; try again",
+                    )
+                self.front += piece
+                self.progress(len(self.front))
+                if len(self.front) >= min(self.next_try, answer.end):
+                    header = self._parsed(answer.file_size)
+                    if header is not None:
+                        return header, answer
+                    self.next_try = len(self.front) * 5 // 4
+            return None, answer
+        finally:
+            stream.close()
+
+    def _answer(self, status: int, headers: Any, start: int, end: int) -> _Answer:
+        encoding = headers.get("Content-Encoding", "identity")
+        if encoding != "identity":
+            raise self._inconsistent(
+                f"the server sends the file as {encoding}, so its bytes cannot be counted"
+            )
+        validators = (headers.get("ETag"), headers.get("Last-Modified"))
+        if status == 206:
+            told = str(headers.get("Content-Range", ""))
+            match = _CONTENT_RANGE.fullmatch(told)
+            if match is None:
+                raise self._inconsistent(f"the server calls its part of the file {told!r}")
+            first, last, size = (int(number) for number in match.groups())
+            # A server may send less than was asked for, but not nothing and not another part.
+            if first != start or not first <= last < min(end, size):
+                raise self._inconsistent(
+                    f"bytes {start:,} to {end - 1:,} were asked for, and the server sends {told!r}"
+                )
+            return _Answer(True, last + 1, size, validators)
+        length = headers.get("Content-Length")
+        if status != 200 or (length is not None and not str(length).isdecimal()):
+            raise _error(
+                self.name, "remote_failed", f"the server answered {status}; expected 200 or 206"
+            )
+        if length is None:
+            raise _error(
+                self.name,
+                "remote_size_unknown",
+                "the server knows neither ranges nor the length of the file; download it first",
+            )
+        return _Answer(False, min(int(length), _ENDS[-1]), int(length), validators)
+
+    def _check_same(self, first: _Answer, now: _Answer) -> None:
+        if first.validators != now.validators or first.file_size != now.file_size:
+            raise _error(
+                self.name,
+                "remote_inconsistent",
+                "the file changed between two requests; try again when nothing writes to it",
+            )
+        if first.ranged != now.ranged:
+            raise self._inconsistent("the server answered one range and then ignored another")
+
+    def _parsed(self, file_size: int) -> Header | None:
+        """The header, None while more of it is needed."""
+        try:
+            return parse_header(bytes(self.front), file_size=file_size)
+        except HeaderError as error:
+            if error.code == "front_too_short":
+                return None
+            raise
+
+    def _inconsistent(self, what: str) -> LocationError:
+        return _error(
+            self.name, "remote_inconsistent", f"{what}; download the file, or ask another server"
+        )
+
+
+@contextmanager
+def _named_errors(name: str) -> Iterator[None]:
+    """Errors of the network as ours, and every error with the name of the file."""
+    try:
+        yield
+    except GgufextError as error:
+        error.path = error.path or shown(name)
+        raise
+    except Exception as error:
+        ours = _as_error(name, error)
+        if ours is None:
+            raise
+        raise ours from error
+
+
+def _as_error(name: str, error: Exception) -> LocationError | None:
+    import asyncio
+
+    import aiohttp
+
+    if isinstance(error, aiohttp.ClientResponseError):
+        return _refusal(name, error.status)
+    what = f"{type(error).__name__}: {error}" if str(error) else type(error).__name__
+    said: tuple[tuple[tuple[type[Exception], ...], str, str], ...] = (
+        (
+            (FileNotFoundError,),
+            "remote_missing",
+            "the server answered 404: there is no such file",
+        ),
+        (
+            (asyncio.TimeoutError, TimeoutError),
+            "remote_timeout",
+            "the server does not answer; try again, or download the file",
+        ),
+        (
+            (aiohttp.ClientPayloadError,),
+            "remote_truncated",
+            f"the connection ended before the promised bytes ({what}); try again",
+        ),
+        (
+            (aiohttp.InvalidURL, ValueError),
+            "remote_name",
+            f"is no address that can be read ({what})",
+        ),
+        (
+            (aiohttp.ClientError, OSError),
+            "remote_unreachable",
+            f"the server cannot be reached ({what}); check the address and the network",
+        ),
+    )
+    for kinds, code, message in said:
+        if isinstance(error, kinds):
+            return _error(name, code, message)
+    return None
+
+
+def _refusal(name: str, status: int) -> LocationError:
+    if status in {401, 403}:
+        return _error(
+            name,
+            "remote_refused",
+            f"the server answered {status}: the file is not open to you; on the Hugging Face Hub "
+            "accept the model's terms and set HF_TOKEN",
+        )
+    return _error(name, "remote_failed", f"the server answered {status}; try again later")
+
+
+def _error(name: str, code: str, message: str) -> LocationError:
+    return LocationError(code=code, path=shown(name), message=message)

@@ -1,0 +1,323 @@
+"""A plan in the words of other programs: blocks and flags ready to paste, or why there are none.
+
+The names are those of each program's documentation and sources; docs/other_engines.md says which
+were read and when. Whatever a program cannot say exactly is refused, never approximated.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import shlex
+import struct
+from dataclasses import dataclass
+from enum import Enum
+from typing import TYPE_CHECKING
+
+from ggufext.header.header import ValueType
+from ggufext.planning import rope_parameters
+from ggufext.planning.gamma import Verdict
+from ggufext.planning.rope_parameters import Form
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping
+
+    from ggufext.header.hf_config import HfConfig
+    from ggufext.header.model import ModelFacts
+    from ggufext.planning.plan import MetadataEdit, Plan
+    from ggufext.planning.rope_parameters import ConfigEntries, Entries
+
+#: KoboldCpp takes no other context sizes (koboldcpp.py, --contextsize).
+_KOBOLDCPP_CONTEXTS = range(256, 262_144 + 1)
+
+#: Architectures that Ollama ran in an engine of its own before it started llama-server.
+_OLLAMA_ENGINE = frozenset(
+    {
+        *("deepseek2", "gemma3", "gemma3n", "gemma4", "gpt-oss", "laguna", "lfm2", "lfm2moe"),
+        *("llama4", "mistral3", "olmo3", "qwen3", "qwen3moe", "qwen3next", "qwen35", "qwen35moe"),
+        *("qwen3vl", "qwen3vlmoe"),
+    }
+)
+
+#: No architecture of llama.cpp has a longer name.
+_LONGEST_NAME = 64
+
+_CONFIG_OF_GGUF = (
+    "for the configuration this file was converted from; where that has a text_config, the entries "
+    "go into it"
+)
+
+_UNTOUCHED = "with the file as it is"
+_REWRITTEN = "with the file that rewrite wrote"
+
+
+class Engine(Enum):
+    """A program that runs models, by the name that --emit takes."""
+
+    HF = "hf"
+    VLLM = "vllm"
+    LLAMA_CPP = "llama.cpp"
+    OLLAMA = "ollama"
+    KOBOLDCPP = "koboldcpp"
+    LMSTUDIO = "lmstudio"
+
+
+@dataclass(frozen=True, slots=True)
+class Block:
+    """Text ready to paste.
+
+    Attributes
+    ----------
+    title : str
+        What it is and what it goes with.
+    text : str
+    """
+
+    title: str
+    text: str
+
+
+@dataclass(frozen=True, slots=True)
+class Emission:
+    """A plan as one program takes it.
+
+    Attributes
+    ----------
+    engine : Engine
+    blocks : tuple of Block
+        Each of them says the whole plan; empty where the program cannot run it at all.
+    not_expressible : str or None
+        Why the program's own settings cannot say the plan; None where they can.
+    notes : tuple of str
+        What to know before using a block.
+    """
+
+    engine: Engine
+    blocks: tuple[Block, ...]
+    not_expressible: str | None = None
+    notes: tuple[str, ...] = ()
+
+
+def emit(
+    made: Plan, facts: ModelFacts, engine: Engine, *, model: str, config: HfConfig | None = None
+) -> Emission:
+    """Say a plan in the words of one program.
+
+    Parameters
+    ----------
+    made : Plan
+    facts : ModelFacts
+        What the plan was made from.
+    engine : Engine
+    model : str
+        The file or folder, as it is to stand in commands; MODEL stands for a name with control
+        characters.
+    config : HfConfig, optional
+        The Hugging Face configuration that the facts come from, where they do not come from GGUF.
+
+    Returns
+    -------
+    Emission
+        Without blocks for a plan that needs no extension.
+    """
+    if not model.isprintable():
+        model = "MODEL"  # no way to write it would survive a terminal and every shell
+    if made.verdict is Verdict.NO_EXTENSION_NEEDED:
+        reason = f"the model reaches {made.target_length:,} tokens as it is: nothing to set"
+        return Emission(engine, (), reason)
+    if engine in {Engine.HF, Engine.VLLM}:
+        return (
+            _hf(made, facts, config) if engine is Engine.HF else _vllm(made, facts, model, config)
+        )
+    if config is not None:
+        return Emission(
+            engine, (), "it runs GGUF files: plan the GGUF file of this model for its settings"
+        )
+    return _GGUF_ENGINES[engine](made, facts, model)
+
+
+def _hf(made: Plan, facts: ModelFacts, config: HfConfig | None) -> Emission:
+    found = rope_parameters.of_plan(made, facts, config)
+    if isinstance(found, str):
+        return Emission(Engine.HF, (), found)
+    blocks = [_entries("config.json of Transformers 5: entries to replace", found, found.rope)]
+    notes = () if config else (_CONFIG_OF_GGUF,)
+    if found.older_rope is None:
+        notes = (*notes, "not expressible in Transformers 4, which computes an attention factor")
+    else:
+        older = "config.json of Transformers 4: entries to replace"
+        blocks.append(_entries(older, found, found.older_rope))
+    return Emission(Engine.HF, tuple(blocks), notes=notes)
+
+
+def _entries(title: str, found: ConfigEntries, rope: Entries) -> Block:
+    return Block(title, json.dumps(found.in_section(found.length | rope), indent=2))
+
+
+def _vllm(made: Plan, facts: ModelFacts, model: str, config: HfConfig | None) -> Emission:
+    found = rope_parameters.of_plan(made, facts, config)
+    if isinstance(found, str):
+        return Emission(Engine.VLLM, (), found)
+    if found.form is Form.FACTORS:
+        return Emission(
+            Engine.VLLM,
+            (),
+            "it applies factors of single pairs through Phi-3's LongRoPE with an attention factor "
+            "of its own; rewrite the GGUF file, or choose gamma, ntk, yarn or linear",
+        )
+    # A raised base says nothing about the length; a factor does, and vLLM multiplies with it.
+    entries = found.length | found.rope if found.form is Form.DEFAULT else found.rope
+    overrides = json.dumps(found.in_section(entries))
+    command = (
+        f"vllm serve {shlex.quote(model) if config else 'MODEL'} "
+        f"--hf-overrides {shlex.quote(overrides)} --max-model-len {made.target_length}"
+    )
+    notes = () if config else (_CONFIG_OF_GGUF, "MODEL is that model in Hugging Face's format")
+    return Emission(Engine.VLLM, (Block("vLLM 0.24 and later", command),), notes=notes)
+
+
+def _llama_cpp(made: Plan, facts: ModelFacts, model: str) -> Emission:
+    rewritten = Block(
+        _REWRITTEN, f"llama-server -m {shlex.quote(model)} --ctx-size {made.target_length}"
+    )
+    notes = ("--ctx-size counts the tokens of all slots: --parallel 1 gives one the whole context",)
+    form = rope_parameters.form_of(made, facts)
+    if not facts.architecture.isprintable() or len(facts.architecture) > _LONGEST_NAME:
+        reason = "the architecture's name is too long or has control characters for a command line"
+        return Emission(Engine.LLAMA_CPP, (rewritten,), reason, notes)
+    if form is Form.FACTORS:
+        reason = "its flags have no factors of single pairs, which are tensors: rewrite the file"
+        return Emission(Engine.LLAMA_CPP, (rewritten,), reason, notes)
+    flags = ["llama-server", "-m", shlex.quote(model), "--ctx-size", str(made.target_length)]
+    if form is Form.DEFAULT:
+        flags += ["--rope-scaling", "none"]
+    else:
+        flags += ["--rope-scaling", form.value, "--rope-scale", number(made.freq_scale_factor)]
+    if made.freq_base.after != made.freq_base.before:
+        flags += ["--rope-freq-base", number(made.freq_base.after)]
+    # Without it llama.cpp takes context_length, which the override below raises.
+    flags += ["--yarn-orig-ctx", str(rope_parameters.original_length(made, facts))]
+    flags += ["--yarn-ext-factor", "1"] if form is Form.YARN else []
+    whole = form is not Form.YARN or _length_after_yarn_flags(made, facts) == made.target_length
+    overrides = [_override(e) for e in made.edits if not (whole and _has_flag(e.key, facts))]
+    flags += ["--override-kv", shlex.quote(",".join(overrides))] if overrides else []
+    return Emission(Engine.LLAMA_CPP, (Block(_UNTOUCHED, " ".join(flags)), rewritten), None, notes)
+
+
+def _length_after_yarn_flags(made: Plan, facts: ModelFacts) -> int:
+    """Training length that llama.cpp computes when flags scale otherwise than the file.
+
+    Rounding may lose a token, to which the server would cap; overrides of the file's keys avoid it.
+
+    Source: llama-context.cpp, llama_init_from_model.
+    """
+    scale = _float32(1.0 / _float32(made.freq_scale_factor))
+    return int(_float32(rope_parameters.original_length(made, facts) / scale))
+
+
+def _has_flag(key: str, facts: ModelFacts) -> bool:
+    # --ctx-size is no flag for context_length: the server caps every slot to the latter.
+    return key.removeprefix(f"{facts.architecture}.") in {
+        "rope.freq_base",
+        "rope.scaling.type",
+        "rope.scaling.factor",
+        "rope.scaling.original_context_length",
+    }
+
+
+def _override(edit: MetadataEdit) -> str:
+    kind = {ValueType.STRING: "str", ValueType.FLOAT32: "float", ValueType.BOOL: "bool"}
+    value = edit.after
+    text = number(value) if isinstance(value, float) else str(value)
+    return f"{edit.key}={kind.get(edit.type, 'int')}:{text}"
+
+
+def _ollama(made: Plan, facts: ModelFacts, model: str) -> Emission:
+    path = model if "/" in model else f"./{model}"
+    text = f"FROM {path}\nPARAMETER num_ctx {made.target_length}"
+    notes = [
+        "`ollama create NAME -f Modelfile` copies the file into its store: rewrite first, and "
+        "rewrite the file, never the copy"
+    ]
+    scaled = rope_parameters.form_of(made, facts) is not Form.DEFAULT
+    if scaled and facts.architecture in _OLLAMA_ENGINE:
+        notes.append(
+            f"versions that run {facts.architecture} in their own engine instead of llama-server "
+            "may not read what this plan writes; gamma and ntk change a key that they read"
+        )
+    return Emission(
+        Engine.OLLAMA,
+        (Block(f"Modelfile, {_REWRITTEN}", text),),
+        "a Modelfile has no RoPE parameter: the plan has to be in the file",
+        tuple(notes),
+    )
+
+
+def _koboldcpp(made: Plan, facts: ModelFacts, model: str) -> Emission:
+    length = made.target_length
+    if length not in _KOBOLDCPP_CONTEXTS:
+        reason = f"--contextsize takes 256 to 262144 tokens, not {length}"
+        return Emission(Engine.KOBOLDCPP, (), reason)
+    start = f"koboldcpp --model {shlex.quote(model)} --contextsize {length}"
+    rewritten = Block(_REWRITTEN, start)
+    obstacle = _no_ropeconfig(rope_parameters.form_of(made, facts), facts)
+    if obstacle is not None:
+        return Emission(Engine.KOBOLDCPP, (rewritten,), obstacle)
+    scale = _float32(1.0 / made.freq_scale_factor)
+    text = f"{start} --ropeconfig {number(scale)} {number(made.freq_base.after)}"
+    return Emission(Engine.KOBOLDCPP, (Block(_UNTOUCHED, text), rewritten))
+
+
+def _no_ropeconfig(form: Form, facts: ModelFacts) -> str | None:
+    if form is Form.YARN:
+        return "--ropeconfig has a scale and a base, no YaRN: rewrite the file"
+    if form is Form.FACTORS:
+        return "--ropeconfig has no factors of single pairs: rewrite the file"
+    if form is Form.LINEAR and facts.scaling.type != "linear":
+        return (
+            f"the file says rope.scaling.type {facts.scaling.type}, which --ropeconfig leaves and "
+            "under which its scale is not linear: rewrite the file"
+        )
+    return None
+
+
+def _lmstudio(made: Plan, facts: ModelFacts, _model: str) -> Emission:
+    length = made.target_length
+    blocks = [Block(_REWRITTEN, f"lms load MODEL --context-length {length}")]
+    notes = ("MODEL is the name that `lms ls` shows after `lms import`",)
+    if rope_parameters.form_of(made, facts) is Form.DEFAULT:
+        load = {"contextLength": length, "ropeFrequencyBase": made.freq_base.after}
+        blocks.insert(0, Block(f"load configuration of its SDKs, {_UNTOUCHED}", json.dumps(load)))
+        return Emission(Engine.LMSTUDIO, tuple(blocks), None, notes)
+    reason = (
+        "its load configuration has a RoPE base and a frequency scale whose direction its "
+        "documentation does not settle, no YaRN and no factors: rewrite the file"
+    )
+    return Emission(Engine.LMSTUDIO, tuple(blocks), reason, notes)
+
+
+_GGUF_ENGINES: Mapping[Engine, Callable[[Plan, ModelFacts, str], Emission]] = {
+    Engine.LLAMA_CPP: _llama_cpp,
+    Engine.OLLAMA: _ollama,
+    Engine.KOBOLDCPP: _koboldcpp,
+    Engine.LMSTUDIO: _lmstudio,
+}
+
+
+def number(value: float) -> str:
+    """The shortest decimal that a program with 32-bit floats reads as this value.
+
+    Parameters
+    ----------
+    value : float
+        Finite.
+    """
+    if value == math.floor(value) and abs(value) < 2**53:
+        return str(int(value))
+    texts = (f"{value:.{digits}g}" for digits in range(1, 9))
+    return next((t for t in texts if _float32(float(t)) == _float32(value)), f"{value:.9g}")
+
+
+def _float32(value: float) -> float:
+    rounded: float = struct.unpack("<f", struct.pack("<f", value))[0]
+    return rounded

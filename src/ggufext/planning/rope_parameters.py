@@ -1,0 +1,212 @@
+"""A plan as entries of a Hugging Face config.json, for Transformers 5 and 4.
+
+Transformers 5 keeps everything in ``rope_parameters``, one dictionary or one a type of layer;
+before, ``rope_theta`` and ``rope_scaling`` lay side by side.
+
+Source: Transformers 5.23.0 and 4.57.6, modeling_rope_utils.py and configuration files.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from enum import Enum
+from typing import TYPE_CHECKING
+
+from ggufext.errors import printable
+from ggufext.header.architectures import Layout
+from ggufext.planning import methods
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+    from ggufext.header.hf_config import HfConfig
+    from ggufext.header.model import ModelFacts
+    from ggufext.planning.plan import Plan
+
+Entries = dict[str, object]
+
+#: Frequencies that differ by less are the same: a plan's base and factor are 32-bit numbers.
+_TOLERANCE = 1e-6
+
+#: Architectures whose local layers have parameters of their own in Transformers.
+_PARAMETERS_PER_LAYER_TYPE = frozenset({"gemma3", "gemma3n"})
+
+#: Architectures whose classes in Transformers take plain or LongRoPE frequencies only: any others
+#: are spelled as factors.
+_LONGROPE_ONLY = frozenset({"phi3", "phimoe"})
+
+
+class Form(Enum):
+    """What a plan's frequencies are made of, by the name of Transformers' rope_type."""
+
+    DEFAULT = "default"
+    LINEAR = "linear"
+    YARN = "yarn"
+    FACTORS = "longrope"
+    """A factor for each pair that no formula here gives."""
+
+
+@dataclass(frozen=True, slots=True)
+class ConfigEntries:
+    """Entries of config.json that hold a plan.
+
+    Attributes
+    ----------
+    form : Form
+    rope : dict
+        What Transformers 5 rotates by.
+    older_rope : dict or None
+        The same for Transformers 4; None where a class of its computes something else.
+    length : dict
+        What declares the new length.
+    section : str or None
+        Part of config.json that holds the language model.
+    """
+
+    form: Form
+    rope: Entries
+    older_rope: Entries | None
+    length: Entries
+    section: str | None
+
+    def in_section(self, entries: Entries) -> Entries:
+        """Entries inside the part that holds the language model."""
+        return entries if self.section is None else {self.section: entries}
+
+
+def form_of(made: Plan, facts: ModelFacts) -> Form:
+    """What a plan's frequencies and attention factor are made of.
+
+    The numbers decide, not the method's name: an engine computes them anew from few parameters.
+    """
+    base, dim, factor = made.freq_base.after, facts.rotary_dim, made.freq_scale_factor
+    candidates = {
+        Form.DEFAULT: methods.rebased(base, dim),
+        Form.LINEAR: methods.linear(base, dim, factor),
+        Form.YARN: methods.yarn(base, dim, factor, original_length(made, facts)),
+    }
+    for form, rotation in candidates.items():
+        same_attention = math.isclose(
+            rotation.attention_factor, made.attention_factor, rel_tol=_TOLERANCE
+        )
+        if same_attention and _same(rotation.inv_freq, made.inv_freq):
+            return form
+    return Form.FACTORS
+
+
+def original_length(made: Plan, facts: ModelFacts) -> int:
+    """Length in tokens that YaRN's ranges are computed from once the plan is written."""
+    after = dict(facts.metadata) | {edit.key: edit.after for edit in made.edits}
+    length = after.get(f"{facts.architecture}.rope.scaling.original_context_length")
+    return length if isinstance(length, int) and length > 0 else made.train_length.value
+
+
+def of_plan(made: Plan, facts: ModelFacts, config: HfConfig | None) -> ConfigEntries | str:
+    """A plan as entries of config.json, or why Transformers cannot rotate so.
+
+    Parameters
+    ----------
+    made : Plan
+    facts : ModelFacts
+    config : HfConfig or None
+        The configuration the facts come from; None for a GGUF file, whose configuration can only
+        be inferred.
+    """
+    form = form_of(made, facts)
+    own_attention = facts.architecture in _LONGROPE_ONLY and form is not Form.DEFAULT
+    if own_attention:
+        form = Form.FACTORS
+    if config is None and facts.layout is Layout.SECTIONS:
+        return (
+            "its positions come in sections, whose sizes only config.json spells as Transformers "
+            "reads them: plan the config.json"
+        )
+    local = _local_parameters(facts, config)
+    if isinstance(local, str):
+        return local
+    kept = _partial_rotary_factor(facts) if config is None else dict(config.kept)
+    parameters = _parameters(made, facts, form) | kept
+    per_type = {"full_attention": parameters, "sliding_attention": local}
+    return ConfigEntries(
+        form=form,
+        rope={"rope_parameters": parameters if local is None else per_type},
+        # There these classes take no attention factor but compute it from the lengths.
+        older_rope=None if own_attention else _older(parameters, local),
+        length={"max_position_embeddings": made.target_length},
+        section=None if config is None else config.section,
+    )
+
+
+def _parameters(made: Plan, facts: ModelFacts, form: Form) -> Entries:
+    found: Entries = {"rope_type": form.value, "rope_theta": made.freq_base.after}
+    if form is Form.DEFAULT:
+        return found
+    original = original_length(made, facts)
+    if form is Form.LINEAR:
+        return found | {"factor": config_factor(made, original)}
+    found["original_max_position_embeddings"] = original
+    if form is Form.YARN:
+        return found | {"factor": config_factor(made, original)}
+    native = methods.inverse_frequencies(made.freq_base.after, facts.rotary_dim)
+    factors = [n / after for n, after in zip(native, made.inv_freq, strict=True)]
+    return found | {
+        "factor": made.target_length / original,
+        "attention_factor": made.attention_factor,
+        "short_factor": factors,
+        "long_factor": factors,
+    }
+
+
+def config_factor(made: Plan, original: int) -> float:
+    """The plan's factor in few digits, never so small that the target is missed.
+
+    vLLM multiplies it with the original length and refuses a longer ``--max-model-len``.
+    """
+    exact = made.target_length / original
+    if not math.isclose(exact, made.freq_scale_factor, rel_tol=_TOLERANCE):
+        return made.freq_scale_factor
+    for digits in range(1, 17):
+        short = float(f"{exact:.{digits}g}")
+        if math.isclose(short, exact, rel_tol=2.0**-25) and short * original >= made.target_length:
+            return short
+    return math.nextafter(exact, math.inf) if exact * original < made.target_length else exact
+
+
+def _older(parameters: Mapping[str, object], local: Mapping[str, object] | None) -> Entries:
+    """The same for Transformers 4: the base outside, the scaling in a dictionary or null."""
+    outside = {"rope_theta", "partial_rotary_factor"}
+    found: Entries = {"rope_theta": parameters["rope_theta"]}
+    if local is not None:
+        found["rope_local_base_freq"] = local["rope_theta"]
+    scaling = {name: value for name, value in parameters.items() if name not in outside}
+    plain = scaling == {"rope_type": Form.DEFAULT.value}
+    return found | {"rope_scaling": None if plain else scaling}
+
+
+def _local_parameters(facts: ModelFacts, config: HfConfig | None) -> Entries | str | None:
+    """Parameters of sliding-window layers; None where every layer takes the plan's."""
+    if config is not None:
+        return None if config.local is None else dict(config.local)
+    unmoved = {layer.freq_base for layer in facts.layers if not layer.moves}
+    if not unmoved:
+        return None
+    if facts.architecture not in _PARAMETERS_PER_LAYER_TYPE or len(unmoved) > 1:
+        name = printable(facts.architecture, 64)
+        return (
+            f"Transformers rotates every layer of {name} with the same parameters, and this plan "
+            "leaves some layers as they are"
+        )
+    return {"rope_type": Form.DEFAULT.value, "rope_theta": unmoved.pop()}
+
+
+def _partial_rotary_factor(facts: ModelFacts) -> Entries:
+    if facts.rotary_dim == facts.head_dim:
+        return {}
+    if any(layer.key_length != layer.value_length for layer in facts.layers):
+        return {}  # latent attention: Transformers' head is the rotated part alone
+    return {"partial_rotary_factor": facts.rotary_dim / facts.head_dim}
+
+
+def _same(first: Sequence[float], second: Sequence[float]) -> bool:
+    return all(math.isclose(a, b, rel_tol=_TOLERANCE) for a, b in zip(first, second, strict=True))

@@ -1,0 +1,83 @@
+"""llama.cpp's own server, where there is one."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import TYPE_CHECKING
+
+import pytest
+
+import real_servers
+from ggufext.api import rewrite
+from ggufext.audit.engines.connection import ServerSettings
+from ggufext.audit.engines.server import Server
+from ggufext.audit.passkey import PasskeyRequest, PasskeyRun, Template
+from ggufext.audit.passkey_file import LocalSettings, check_file
+from ggufext.audit.passkey_server import check_server
+from ggufext.audit.results import Mode
+from ggufext.planning.methods import Method
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from pathlib import Path
+
+REQUEST = PasskeyRequest(lengths=(256, 768), depths=3, trials=2)
+
+
+@pytest.fixture(scope="module")
+def extended(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    path: Path = tmp_path_factory.mktemp("llama-server") / "extended.gguf"
+    rewrite(real_servers.MODEL, target_length=1024, method=Method.YARN, output=path)
+    return path
+
+
+@pytest.fixture(scope="module")
+def server(extended: Path) -> Iterator[str]:
+    with real_servers.llama_server(extended, n_ctx=1024) as running:
+        yield running.url
+
+
+def check(url: str, request: PasskeyRequest = REQUEST) -> PasskeyRun:
+    return check_server(ServerSettings(url=url, retries=0), request, lambda _: None)
+
+
+def test_it_answers_the_same_prompts_as_the_local_engine_alike(server: str, extended: Path) -> None:
+    served = check(server)
+    local = check_file(extended, REQUEST, LocalSettings(threads=1), lambda _: None)
+    assert served.prompts_hash == local.prompts_hash
+    assert served.trials == local.trials
+
+
+def test_its_cache_is_counted(server: str) -> None:
+    run = check(server, replace(REQUEST, depths=10))
+    assert run.tokens_evaluated < run.tokens_naive
+
+
+def test_it_counts_tokens_and_says_its_context(server: str) -> None:
+    engine = Server(ServerSettings(url=server))
+    assert engine.counts_tokens
+    assert engine.context == 1024
+
+
+def test_longer_prompts_than_its_context_are_not_sent(server: str) -> None:
+    run = check(server, replace(REQUEST, lengths=(256, 2048)))
+    hits = {trial.length: trial.hit for trial in run.trials}
+    assert hits[256] is not None
+    assert hits[2048] is None
+    assert "server_context_too_short" in [warning.code for warning in run.warnings]
+
+
+def test_sweep_mode(server: str) -> None:
+    run = check(server, PasskeyRequest(lengths=(400, 800), depths=4, trials=1, mode=Mode.SWEEP))
+    assert None not in {trial.hit for trial in run.trials}
+
+
+def test_the_template_that_it_falls_back_on_makes_no_chat_model(server: str) -> None:
+    assert "chat_model_in_plain_text" not in [w.code for w in check(server).warnings]
+
+
+def test_chat_prompts_have_the_wanted_length_with_its_template(server: str) -> None:
+    request = PasskeyRequest(lengths=(700,), depths=2, trials=1, template=Template.CHAT)
+    run = check(server, request)
+    assert None not in {trial.hit for trial in run.trials}
+    assert [warning.code for warning in run.warnings] == ["template_of_the_server"]

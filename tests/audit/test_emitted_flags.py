@@ -1,0 +1,85 @@
+"""The flags for llama-server: llama.cpp rotates by them as by the rewritten file."""
+
+from __future__ import annotations
+
+import itertools
+import shlex
+import struct
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+pytest.importorskip("llama_cpp", reason="needs llama-cpp-python: pip install .[check]")
+from ggufext.audit.rope_nodes import ContextSettings, observe
+from ggufext.editing.inspection import facts_of
+from ggufext.editing.rewrite import rewrite
+from ggufext.planning.emit import Engine, emit
+from ggufext.planning.methods import Method
+from ggufext.planning.plan import plan
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from pathlib import Path
+
+METHODS = (Method.GAMMA, Method.NTK, Method.YARN, Method.LINEAR)
+TOKENS = tuple((7 * i * i + 3 * i) % 250 for i in range(300))
+
+
+def as_float32(text: str) -> float:
+    value: float = struct.unpack("<f", struct.pack("<f", float(text)))[0]
+    return value
+
+
+#: What common/arg.cpp does with the text of each flag.
+CONTEXT_PARAMETERS: dict[str, tuple[str, Callable[[str], Any]]] = {
+    "--rope-scaling": ("rope_scaling_type", str),
+    "--rope-scale": ("rope_freq_scale", lambda text: 1.0 / as_float32(text)),
+    "--rope-freq-base": ("rope_freq_base", float),
+    "--yarn-orig-ctx": ("yarn_orig_ctx", int),
+    "--yarn-ext-factor": ("yarn_ext_factor", float),
+}
+OVERRIDES: dict[str, Callable[[str], Any]] = {"int": int, "float": float, "str": str}
+
+
+def as_llama_server(command: str) -> tuple[ContextSettings, dict[str, Any]]:
+    """What a command makes of llama.cpp's parameters; the context is kept small."""
+    settings: dict[str, Any] = {"n_ctx": 512}
+    overrides: dict[str, Any] = {}
+    for flag, text in itertools.pairwise(shlex.split(command)):
+        if flag in CONTEXT_PARAMETERS:
+            name, read = CONTEXT_PARAMETERS[flag]
+            settings[name] = read(text)
+        elif flag == "--override-kv":
+            for override in text.split(","):
+                key, _, typed = override.partition("=")
+                kind, _, value = typed.partition(":")
+                overrides[key] = OVERRIDES[kind](value)
+        else:
+            assert flag in {"-m", "--ctx-size"} or not flag.startswith("-")
+    return ContextSettings(**settings), overrides
+
+
+@pytest.mark.parametrize("architecture", ["llama", "qwen2", "qwen3", "gemma3"])
+@pytest.mark.parametrize("method", METHODS, ids=lambda m: m.value)
+@pytest.mark.parametrize("target", [8192, 2927])
+def test_flags_rotate_like_the_rewritten_file(
+    architecture: str,
+    method: Method,
+    target: int,
+    random_models: Callable[[str], Path],
+    tmp_path: Path,
+) -> None:
+    path = tmp_path / f"{architecture}.gguf"
+    path.write_bytes(random_models(architecture).read_bytes())
+    facts = facts_of(path)
+    made = plan(facts, target_length=target, method=method)
+    emitted = emit(made, facts, Engine.LLAMA_CPP, model=str(path))
+    if emitted.not_expressible is not None:
+        pytest.skip(f"refused by name: {emitted.not_expressible}")
+    settings, overrides = as_llama_server(emitted.blocks[0].text)
+    flagged = observe(path, tokens=TOKENS, settings=settings, kv_overrides=overrides)
+    rewrite(path, target_length=target, method=method)
+    written = observe(path, tokens=TOKENS, settings=ContextSettings(n_ctx=512))
+    assert flagged.n_ctx_train == written.n_ctx_train == target
+    assert flagged.rope_nodes == written.rope_nodes
+    assert flagged.logits == written.logits

@@ -1,0 +1,279 @@
+"""Hugging Face configurations: what is read, and what is refused by name."""
+
+from __future__ import annotations
+
+import json
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from ggufext.errors import GgufextError, PlanError
+from ggufext.header.architectures import Layout
+from ggufext.header.hf_config import HfConfig, config_file, read_config
+from ggufext.planning.emit import Engine, emit
+from ggufext.planning.plan import plan
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from pathlib import Path
+
+LLAMA: dict[str, Any] = {
+    "model_type": "llama",
+    "hidden_size": 4096,
+    "num_attention_heads": 32,
+    "num_key_value_heads": 8,
+    "num_hidden_layers": 4,
+    "max_position_embeddings": 8192,
+    "rope_theta": 500000.0,
+    "rope_scaling": None,
+}
+GEMMA3: dict[str, Any] = LLAMA | {
+    "model_type": "gemma3_text",
+    "head_dim": 256,
+    "num_hidden_layers": 7,
+    "sliding_window": 1024,
+    "sliding_window_pattern": 6,
+    "rope_theta": 1e6,
+    "rope_local_base_freq": 1e4,
+}
+
+
+@pytest.fixture
+def read(tmp_path: Path) -> Callable[..., HfConfig]:
+    def read(entries: object, **options: int) -> HfConfig:
+        path = tmp_path / "config.json"
+        path.write_text(entries if isinstance(entries, str) else json.dumps(entries))
+        return read_config(path, **options)
+
+    return read
+
+
+@pytest.fixture
+def refusal(read: Callable[..., HfConfig]) -> Callable[[object], GgufextError]:
+    def refusal(entries: object) -> GgufextError:
+        with pytest.raises(GgufextError) as caught:
+            read(entries)
+        assert caught.value.path is not None
+        return caught.value
+
+    return refusal
+
+
+def test_geometry_and_rotation_are_read(read: Callable[..., HfConfig]) -> None:
+    facts = read(LLAMA).facts
+    assert (facts.train_length, facts.train_length_source) == (8192, "max_position_embeddings")
+    assert (facts.freq_base, facts.rotary_dim, facts.head_dim) == (5e5, 128, 128)
+    assert {(layer.head_count_kv, layer.key_length) for layer in facts.layers} == {(8, 128)}
+    assert len(facts.layers) == 4
+    assert not facts.scaling.in_effect
+
+
+def test_the_new_dictionary_is_read_like_the_old_entries(read: Callable[..., HfConfig]) -> None:
+    new = {key: value for key, value in LLAMA.items() if not key.startswith("rope_")}
+    new["rope_parameters"] = {"rope_type": "default", "rope_theta": 500000.0}
+    assert read(new).facts == read(LLAMA).facts
+
+
+def test_a_language_model_inside_a_larger_one_is_found(read: Callable[..., HfConfig]) -> None:
+    config = read({"model_type": "llava", "text_config": LLAMA, "vision_config": {}})
+    assert config.section == "text_config"
+    assert config.facts.train_length_source == "text_config.max_position_embeddings"
+    made = plan(config.facts, target_length=32768)
+    for engine in (Engine.HF, Engine.VLLM):
+        text = emit(made, config.facts, engine, model="m", config=config).blocks[0].text
+        assert '"text_config": {' in text
+
+
+@pytest.mark.parametrize("name", ["partial_rotary_factor", "rotary_pct", "rotary_emb_fraction"])
+def test_a_partly_rotated_head_is_read_under_its_names(
+    name: str, read: Callable[..., HfConfig]
+) -> None:
+    config = read(LLAMA | {name: 0.25})
+    assert config.facts.rotary_dim == 32
+    assert dict(config.kept)["partial_rotary_factor"] == 0.25
+
+
+def test_local_layers_with_a_base_of_their_own_stay(read: Callable[..., HfConfig]) -> None:
+    old = read(GEMMA3)
+    assert [layer.window for layer in old.facts.layers] == [1024] * 5 + [None, 1024]
+    assert [layer.moves for layer in old.facts.layers] == [False] * 5 + [True, False]
+    kinds = ["full_attention" if i == 5 else "sliding_attention" for i in range(7)]
+    new = {k: v for k, v in GEMMA3.items() if not k.startswith(("rope_", "sliding_window_"))}
+    new |= {
+        "layer_types": kinds,
+        "rope_parameters": {
+            "full_attention": {"rope_type": "default", "rope_theta": 1e6},
+            "sliding_attention": {"rope_type": "default", "rope_theta": 1e4},
+        },
+    }
+    assert read(new).facts == old.facts
+    assert read(new).local == old.local
+
+
+def test_gemma3_files_that_leave_out_what_its_class_knows_are_read(
+    read: Callable[..., HfConfig],
+) -> None:
+    sparse = {"model_type": "gemma3_text", "num_hidden_layers": 6, "sliding_window": 1024}
+    facts = read(sparse | {"hidden_size": 2560}).facts
+    assert (facts.train_length, facts.freq_base, facts.head_dim) == (131072, 1e6, 256)
+
+
+def test_an_unused_window_is_none(read: Callable[..., HfConfig]) -> None:
+    qwen = LLAMA | {"model_type": "qwen2", "sliding_window": 4096, "use_sliding_window": False}
+    assert {layer.window for layer in read(qwen).facts.layers} == {None}
+
+
+def test_windows_in_every_layer_move_together(read: Callable[..., HfConfig]) -> None:
+    layers = read(LLAMA | {"model_type": "mistral", "sliding_window": 4096}).facts.layers
+    assert {(layer.window, layer.moves) for layer in layers} == {(4096, True)}
+
+
+@pytest.mark.parametrize(
+    "entries",
+    [
+        {"layer_types": ["sliding_attention", "full_attention"] * 2, "sliding_window": 128},
+        {"model_type": "gemma2", "sliding_window": 4096},
+        {"attention_chunk_size": 8192},
+    ],
+)
+def test_local_layers_that_share_the_rotation_are_refused(
+    entries: dict[str, Any], refusal: Callable[[object], GgufextError]
+) -> None:
+    assert refusal(LLAMA | entries).code == "local_layers_would_change"
+
+
+@pytest.mark.parametrize(
+    ("scaling", "expected"),
+    [
+        ({"type": "linear", "factor": 4.0}, ("linear", 4.0, 1.0)),
+        ({"rope_type": "yarn", "factor": 4.0}, ("yarn", 4.0, 1.0)),
+        ({"rope_type": "yarn", "factor": 4.0, "attention_factor": 1.0}, ("yarn", 4.0, 0.8783)),
+        ({"type": "yarn", "factor": 4, "mscale": 1.0, "mscale_all_dim": 1.0}, ("yarn", 4, 0.8783)),
+        ({"type": "default"}, ("none", 1.0, 1.0)),
+        ({"type": "dynamic", "factor": 2.0}, ("none", 1.0, 1.0)),
+    ],
+)
+def test_native_scaling_is_read(
+    scaling: dict[str, Any], expected: tuple[str, float, float], read: Callable[..., HfConfig]
+) -> None:
+    found = read(LLAMA | {"rope_scaling": scaling}).facts.scaling
+    assert (found.type, found.factor) == expected[:2]
+    assert found.attention_factor == pytest.approx(expected[2], rel=1e-4)
+
+
+@pytest.mark.parametrize(
+    "scaling",
+    [
+        {
+            "rope_type": "llama3",
+            "factor": 8.0,
+            "low_freq_factor": 1.0,
+            "high_freq_factor": 4.0,
+            "original_max_position_embeddings": 8192,
+        },
+        {"type": "su", "short_factor": [1.0] * 64, "long_factor": [2.0] * 64},
+    ],
+)
+def test_factors_of_training_are_no_plain_rotation(
+    scaling: dict[str, Any], read: Callable[..., HfConfig]
+) -> None:
+    assert read(LLAMA | {"rope_scaling": scaling}).facts.scaling.in_effect
+
+
+def test_yarn_that_leaves_the_length_alone_reaches_further(read: Callable[..., HfConfig]) -> None:
+    yarn = {"type": "yarn", "factor": 4.0, "original_max_position_embeddings": 8192}
+    facts = read(LLAMA | {"rope_scaling": yarn}).facts
+    assert (facts.train_length, facts.train_length_source) == (32768, "rope_scaling.factor")
+    assert read(LLAMA | {"rope_scaling": yarn}, train_length=9000).facts.train_length == 9000
+
+
+def test_dynamic_scaling_is_warned_of(read: Callable[..., HfConfig]) -> None:
+    config = read(LLAMA | {"rope_scaling": {"type": "dynamic", "factor": 2.0}})
+    assert [warning.code for warning in config.warnings] == ["dynamic_replaced"]
+
+
+def test_code_of_its_own_is_warned_of(read: Callable[..., HfConfig]) -> None:
+    assert read(LLAMA | {"auto_map": {}}).warnings[0].code == "own_code"
+
+
+def test_sections_of_positions_are_kept(read: Callable[..., HfConfig]) -> None:
+    config = read(LLAMA | {"rope_scaling": {"type": "mrope", "mrope_section": [16, 24, 24]}})
+    assert config.facts.layout is Layout.SECTIONS
+    made = plan(config.facts, target_length=32768)
+    text = emit(made, config.facts, Engine.HF, model="m", config=config).blocks[0].text
+    assert json.loads(text)["rope_parameters"]["mrope_section"] == [16, 24, 24]
+
+
+@pytest.mark.parametrize(
+    ("changed", "code", "field"),
+    [
+        ({"max_position_embeddings": None}, "missing_key", "max_position_embeddings"),
+        ({"num_attention_heads": "32"}, "wrong_type", "num_attention_heads"),
+        ({"max_position_embeddings": True}, "wrong_type", "max_position_embeddings"),
+        ({"max_position_embeddings": 8192.5}, "wrong_type", "max_position_embeddings"),
+        ({"max_position_embeddings": 0}, "nonsense_value", "max_position_embeddings"),
+        ({"rope_theta": -1}, "nonsense_value", "rope_theta"),
+        ({"rope_theta": [1]}, "wrong_type", "rope_theta"),
+        ({"head_dim": 5}, "nonsense_value", "head_dim"),
+        ({"partial_rotary_factor": 7}, "nonsense_value", "head_dim"),
+        ({"rope_scaling": [1]}, "wrong_type", "rope_scaling"),
+        (
+            {"rope_scaling": {"type": "linear", "factor": -2}},
+            "nonsense_value",
+            "rope_scaling.factor",
+        ),
+        ({"rope_scaling": {"type": "proportional"}}, "cannot_combine", "rope_scaling.type"),
+        ({"rope_scaling": {"type": ["x"]}}, "cannot_combine", "rope_scaling.type"),
+        ({"rope_scaling": {"type": "linear", "alpha": 9}}, "cannot_combine", "rope_scaling.alpha"),
+        (
+            {"rope_scaling": {"type": "yarn", "factor": 2, "beta_fast": [64]}},
+            "cannot_combine",
+            "rope_scaling.beta_fast",
+        ),
+        ({"layer_types": ["full_attention"]}, "nonsense_value", "layer_types"),
+        ({"layer_types": [{}] * 4}, "nonsense_value", "layer_types"),
+        ({"kv_lora_rank": 512}, "cannot_combine", "kv_lora_rank"),
+        ({"model_type": "gpt2"}, "learned_positions", "model_type"),
+        ({"model_type": "bloom", "rope_theta": None}, "no_rope", "rope_theta"),
+    ],
+)
+def test_what_cannot_be_told_is_refused_by_name(
+    changed: dict[str, Any], code: str, field: str, refusal: Callable[[object], GgufextError]
+) -> None:
+    error = refusal(LLAMA | changed)
+    assert (error.code, error.field) == (code, field)
+
+
+@pytest.mark.parametrize(
+    "text",
+    ["", "{", "[]", "3", '{"rope_theta": NaN}', "[" * 100_000, '{"a": 1' + "0" * 5000 + "}", "\0"],
+)
+def test_anything_that_is_no_json_object_is_refused(
+    text: str, refusal: Callable[[object], GgufextError]
+) -> None:
+    error = refusal(text)
+    assert error.code == "not_config"
+    assert len(str(error)) < 600
+
+
+def test_a_huge_file_is_not_read_whole(tmp_path: Path) -> None:
+    path = tmp_path / "config.json"
+    with path.open("wb") as file:
+        file.truncate(1 << 40)
+    with pytest.raises(GgufextError) as caught:
+        read_config(path)
+    assert caught.value.code == "not_config"
+
+
+def test_a_folder_stands_for_its_configuration(tmp_path: Path) -> None:
+    assert config_file(tmp_path) is None
+    (tmp_path / "config.json").write_text("{}")
+    assert config_file(tmp_path) == tmp_path / "config.json"
+    assert config_file(tmp_path / "model.gguf") is None
+
+
+def test_scaling_of_the_training_is_not_combined(read: Callable[..., HfConfig]) -> None:
+    config = read(LLAMA | {"rope_scaling": {"type": "linear", "factor": 4.0}})
+    with pytest.raises(PlanError) as caught:
+        plan(config.facts, target_length=65536)
+    assert caught.value.code == "cannot_combine"

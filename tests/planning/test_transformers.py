@@ -1,0 +1,93 @@
+"""The entries for config.json, computed by Transformers itself: the plan's frequencies come out."""
+
+from __future__ import annotations
+
+import json
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from ggufext.planning.emit import Engine, emit
+from ggufext.planning.plan import Plan, plan
+from planning.facts import LLAMA_2, LLAMA_3, facts
+from planning.test_emit import METHODS, factors_of_single_pairs, with_local_layers
+
+if TYPE_CHECKING:
+    from ggufext.header.model import ModelFacts
+    from ggufext.planning.methods import Method
+
+pytest.importorskip("torch", reason="needs torch: pip install torch")
+transformers = pytest.importorskip(
+    "transformers", reason="needs Transformers: pip install transformers"
+)
+
+CURRENT = int(transformers.__version__.split(".")[0]) >= 5
+
+ODD = facts(train_length=6000, freq_base=1.5e5, rotary_dim=96)
+
+
+def loaded(made: Plan, of: ModelFacts, name: str) -> Any:
+    """The configuration class of an architecture with the entries for this Transformers."""
+    blocks = emit(made, of, Engine.HF, model="m").blocks
+    if not CURRENT and len(blocks) < 2:
+        pytest.skip("refused by name for Transformers 4")
+    entries = json.loads(blocks[0 if CURRENT else 1].text)
+    heads = 2
+    return getattr(transformers, name)(
+        hidden_size=heads * of.head_dim,
+        num_attention_heads=heads,
+        num_key_value_heads=1,
+        num_hidden_layers=len(of.layers),
+        head_dim=of.head_dim,
+        **entries,
+    )
+
+
+def assert_same_rotation(rotary: Any, made: Plan, layer_type: str | None = None) -> None:
+    prefix = "" if layer_type is None else f"{layer_type}_"
+    found = getattr(rotary, f"{prefix}inv_freq").tolist()
+    assert found == pytest.approx(made.inv_freq, rel=1e-5)
+    attention = getattr(rotary, f"{prefix}attention_scaling")
+    assert attention == pytest.approx(made.attention_factor, rel=1e-6)
+
+
+@pytest.mark.parametrize("of", [LLAMA_2, LLAMA_3, ODD], ids=["llama2", "llama3", "odd"])
+@pytest.mark.parametrize("method", METHODS, ids=lambda m: m.value)
+@pytest.mark.parametrize("target", [20_000, 32_768])
+def test_transformers_computes_the_plan(of: ModelFacts, method: Method, target: int) -> None:
+    from transformers.models.llama.modeling_llama import LlamaRotaryEmbedding
+
+    made = plan(of, target_length=target, method=method)
+    config = loaded(made, of, "LlamaConfig")
+    assert config.max_position_embeddings == target
+    assert_same_rotation(LlamaRotaryEmbedding(config), made)
+
+
+def test_transformers_computes_factors_of_single_pairs() -> None:
+    from transformers.models.llama.modeling_llama import LlamaRotaryEmbedding
+
+    made = factors_of_single_pairs(LLAMA_3)
+    rotary = LlamaRotaryEmbedding(loaded(made, LLAMA_3, "LlamaConfig"))
+    assert_same_rotation(rotary, made)
+
+
+@pytest.mark.skipif(not CURRENT, reason="Transformers 4 keeps two rotary modules in gemma3")
+@pytest.mark.parametrize("method", METHODS, ids=lambda m: m.value)
+def test_transformers_leaves_local_layers_alone(method: Method) -> None:
+    from transformers.models.gemma3.modeling_gemma3 import Gemma3RotaryEmbedding
+
+    of = with_local_layers("gemma3")
+    made = plan(of, target_length=32_768, method=method)
+    rotary = Gemma3RotaryEmbedding(loaded(made, of, "Gemma3TextConfig"))
+    assert_same_rotation(rotary, made, "full_attention")
+    local = [1e4 ** (-2 * i / of.rotary_dim) for i in range(of.rotary_dim // 2)]
+    assert rotary.sliding_attention_inv_freq.tolist() == pytest.approx(local, rel=1e-5)
+
+
+@pytest.mark.parametrize("method", METHODS, ids=lambda m: m.value)
+def test_transformers_computes_the_plan_for_phi3(method: Method) -> None:
+    from transformers.models.phi3.modeling_phi3 import Phi3RotaryEmbedding
+
+    of = facts(train_length=4096, freq_base=1e4, architecture="phi3")
+    made = plan(of, target_length=32_768, method=method)
+    assert_same_rotation(Phi3RotaryEmbedding(loaded(made, of, "Phi3Config")), made)
