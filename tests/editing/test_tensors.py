@@ -12,7 +12,7 @@ import gguf
 import numpy as np
 import pytest
 
-from gguf_bytes import I32, U32, Tensor, gguf_bytes
+from gguf_bytes import I32, U16, U32, Tensor, gguf_bytes
 from ggufext.editing import history, strategies
 from ggufext.editing.inspection import facts_of
 from ggufext.editing.patch import HISTORY_KEY, PADDING_KEY
@@ -194,14 +194,14 @@ def test_a_vocabulary_without_tensors_gets_none(tmp_path: Path) -> None:
 
 
 def test_a_split_model_counts_the_new_tensor(tmp_path: Path) -> None:
-    keys = {"split.no": U32(0), "split.count": U32(1), "split.tensors.count": I32(7)}
+    keys = {"split.no": U16(0), "split.count": U16(1), "split.tensors.count": I32(1)}
     path = tmp_path / "m.gguf"
     path.write_bytes(gguf_bytes({**METADATA, **keys}, [WEIGHTS]))
     original = path.read_bytes()
     rewrite(path, target_length=8192, method=Method.LLAMA3)
-    assert read_header(path).value("split.tensors.count") == 8
+    assert read_header(path).value("split.tensors.count") == 2
     rewrite(path, target_length=8192, method=Method.GAMMA)
-    assert read_header(path).value("split.tensors.count") == 7
+    assert read_header(path).value("split.tensors.count") == 1
     undo(path)
     assert path.read_bytes() == original
 

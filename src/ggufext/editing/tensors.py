@@ -134,7 +134,8 @@ def tensor_change(
             raise EditError(
                 code="no_tensors",
                 path=header.path,
-                message="holds no tensors, a vocabulary only; factors belong into a model",
+                message="holds no tensors, so none can be appended (a vocabulary only, or the "
+                "first part of a split model without tensors); choose a method that needs none",
             )
         if not 0 <= data_end + padding - original_size < header.alignment:
             raise EditError(
