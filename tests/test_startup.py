@@ -29,6 +29,7 @@ def modules_after(statement: str) -> set[str]:
         "import ggufext.cli",
         "import ggufext.cli.inspect, ggufext.cli.plan, ggufext.cli.rewrite",
         "import ggufext.cli.undo, ggufext.cli.recover, ggufext.cli.doctor",
+        "import ggufext.cli.diff, ggufext.cli.completion, ggufext.locating.places",
         "import ggufext.header.model, ggufext.planning.plan, ggufext.editing.rewrite",
     ],
 )
@@ -50,7 +51,9 @@ def test_rewriting_loads_nothing_that_only_other_commands_or_names_need() -> Non
     loaded = modules_after("import ggufext.cli.rewrite")
     assert not loaded & {
         "ggufext.editing.inspection",
+        "ggufext.header.hf_config",
         "ggufext.header.lint",
         "ggufext.locating.ollama",
         "ggufext.locating.remote",
+        "ggufext.planning.emit",
     }

@@ -174,6 +174,7 @@ def check(
     *,
     settings: LocalSettings | None = None,
     threshold: float = 0.8,
+    allow_copy: bool = False,
     notify: Callable[[Trial | RunNotes], None] | None = None,
 ) -> CheckResult:
     """Ask a model for hidden keys at every length and depth; nothing is written to its file.
@@ -188,6 +189,8 @@ def check(
         How to run llama.cpp on a file.
     threshold : float
         Accuracy that the effective length asks for, in (0, 1].
+    allow_copy : bool
+        Make a temporary copy of the file for a condition that needs factor tensors.
     notify : callable, optional
         Hears what is known before the first question, and every trial.
 
@@ -211,5 +214,5 @@ def check(
         run = check_server(model, request, notify)
         return result_of(run, request, model, threshold=threshold)
     settings = settings or LocalSettings()
-    run = check_file(local_path(model), request, settings, notify)
+    run = check_file(local_path(model), request, settings, notify, allow_copy=lambda _: allow_copy)
     return result_of(run, request, settings, threshold=threshold)

@@ -11,8 +11,10 @@ import pytest
 
 import real_servers
 from ggufext.audit.cluster import Cluster
+from ggufext.audit.engines import Frame
 from ggufext.audit.passkey import PasskeyRequest, PasskeyRun, RunNotes, Stop
 from ggufext.audit.passkey_file import LocalSettings, check_file
+from ggufext.audit.prompts import Question
 from ggufext.audit.results import Mode, Trial
 from ggufext.errors import EngineError
 from ggufext.planning.kv_cache import CacheType
@@ -92,6 +94,18 @@ def test_an_error_of_a_worker_ends_the_run_with_its_own_words(
     assert run.failure is not None
     assert run.failure.code == "context_not_created"
     assert "flash_attn" in run.failure.message
+
+
+def test_a_worker_that_cannot_do_its_task_is_named_as_lost(
+    scheduler: str, passkey_model: Path
+) -> None:
+    question = Question(0, 256, 0.5, 100, "12345", (" 1",), 1, 0)
+    with (
+        Cluster(scheduler) as cluster,
+        pytest.raises(EngineError, match=r"ggufext\[check,cluster\]") as lost,
+    ):
+        list(cluster.ask(passkey_model, Frame(), {"of another version": 1}, 1, [question]))
+    assert lost.value.code == "worker_lost"
 
 
 def test_a_scheduler_that_is_not_there_is_named(passkey_model: Path) -> None:

@@ -67,10 +67,11 @@ def test_native_condition_of_an_unedited_file_says_that_it_is_the_file(
     assert [warning.code for warning in found.warnings] == ["native_is_file"]
 
 
-def test_a_planned_condition_with_tensors_needs_a_file(passkey_model: Path) -> None:
-    with pytest.raises(PlanError) as refused:
-        condition(passkey_model, "planned:llama3")
-    assert refused.value.code == "condition_needs_file"
+def test_a_planned_condition_with_tensors_runs_on_a_rewritten_copy(passkey_model: Path) -> None:
+    found = condition(passkey_model, "planned:llama3")
+    assert found.copy is not None
+    assert found.copy.method is Method.LLAMA3
+    assert found.kv_overrides == ()
 
 
 @pytest.mark.parametrize("name", ["native", "planned:gamma"])

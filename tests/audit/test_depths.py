@@ -14,7 +14,15 @@ def test_named_depths_rise_count_once_and_have_no_width() -> None:
     assert depth_bins((0.5, 0.1, 0.5)) == (DepthBin(0.1, 0.1, 0.1), DepthBin(0.5, 0.5, 0.5))
 
 
-@pytest.mark.parametrize("depths", [0, 101, (), (-0.1,), (0.5, 1.5)])
-def test_depths_that_are_none_are_refused(depths: int | tuple[float, ...]) -> None:
-    with pytest.raises(PlanError):
+@pytest.mark.parametrize("depths", [101, (-0.1,), (0.5, 1.5)])
+def test_depths_outside_of_the_text_are_refused(depths: int | tuple[float, ...]) -> None:
+    with pytest.raises(PlanError, match="from 0") as refused:
         depth_bins(depths)
+    assert refused.value.code == "depth_absurd"
+
+
+@pytest.mark.parametrize("depths", [0, ()])
+def test_no_depth_at_all_is_refused(depths: int | tuple[float, ...]) -> None:
+    with pytest.raises(PlanError) as refused:
+        depth_bins(depths)
+    assert refused.value.code == "nothing_to_measure"

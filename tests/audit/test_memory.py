@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 
 from ggufext.audit.memory import Budget, ModelSize, gpu_layers, micro_batch, plan_memory
@@ -78,3 +80,17 @@ def test_all_layers_go_to_a_device_that_holds_them() -> None:
 @pytest.mark.parametrize(("shortest", "tokens"), [(64, 64), (2048, 64), (8192, 256), (10**6, 512)])
 def test_micro_batch_is_small_beside_the_shortest_length(shortest: int, tokens: int) -> None:
     assert micro_batch(shortest) == tokens
+
+
+def test_a_quantized_cache_that_no_block_fits_is_refused() -> None:
+    odd = replace(SIZE, layers=(replace(LAYER, key_length=80),))
+    with pytest.raises(EngineError, match="multiple of 32; take f16") as refused:
+        plan_memory(
+            odd,
+            lengths=(4096,),
+            n_ubatch=64,
+            cache_type=CacheType.Q8_0,
+            flash_attention=True,
+            available=1 << 40,
+        )
+    assert refused.value.code == "cache_type_impossible"

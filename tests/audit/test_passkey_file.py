@@ -179,9 +179,29 @@ def test_resume_with_other_prompts_is_refused(passkey_model: Path, tmp_path: Pat
 def test_records_of_another_run_are_not_overwritten(passkey_model: Path, tmp_path: Path) -> None:
     records = tmp_path / "trials.jsonl"
     records.write_text("precious\n")
-    with pytest.raises(EngineError, match="--resume"):
+    with pytest.raises(EngineError, match="--resume") as refused:
         check(passkey_model, replace(REQUEST, records=records))
+    assert refused.value.code == "records_exist"
     assert records.read_text() == "precious\n"
+
+
+def test_resume_of_something_else_leaves_it_alone(passkey_copy: Path) -> None:
+    before = passkey_copy.read_bytes()
+    with pytest.raises(EngineError, match="no record of a run") as refused:
+        check(passkey_copy, replace(REQUEST, records=passkey_copy, resume=True))
+    assert refused.value.code == "resume_mismatch"
+    assert passkey_copy.read_bytes() == before
+
+
+def test_resume_of_a_record_that_was_changed_is_refused(
+    passkey_model: Path, tmp_path: Path
+) -> None:
+    records = tmp_path / "trials.jsonl"
+    check(passkey_model, replace(REQUEST, records=records))
+    records.write_text(records.read_text().replace('"hit"', '"hits"'))
+    with pytest.raises(EngineError, match="no answer") as refused:
+        check(passkey_model, replace(REQUEST, records=records, resume=True))
+    assert refused.value.code == "resume_mismatch"
 
 
 def test_every_record_is_a_line_of_json(passkey_model: Path, tmp_path: Path) -> None:

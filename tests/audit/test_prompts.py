@@ -173,3 +173,20 @@ def test_sweep_refuses_named_depths_that_crowd_a_length() -> None:
     with pytest.raises(EngineError, match="fewer depths") as refused:
         prompt_set(plan, words)
     assert refused.value.code == "length_too_short"
+
+
+def test_sweep_refuses_more_keys_than_there_are_names() -> None:
+    lengths = tuple(range(10_000, 31_000, 1000))
+    plan = replace(SWEEP, lengths=lengths, depths=depth_bins(100), texts=1)
+    with pytest.raises(EngineError, match="2,100 labelled keys; there are 2,000") as refused:
+        prompt_set(plan, words)
+    assert refused.value.code == "too_many_keys"
+
+
+def test_tokenizer_that_gives_sentences_no_tokens_is_refused() -> None:
+    def nothing(texts: Sequence[str]) -> list[int]:
+        return [0 for _ in texts]
+
+    with pytest.raises(EngineError, match="no tokens") as refused:
+        prompt_set(PLAN, nothing)
+    assert refused.value.code == "tokenizer_failed"

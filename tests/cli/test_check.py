@@ -15,6 +15,7 @@ import pytest
 from click.testing import CliRunner, Result
 
 from ggufext.audit import passkey_file, passkey_server
+from ggufext.audit.copies import CopyNeeded
 from ggufext.audit.depths import depth_bins
 from ggufext.audit.passkey import PasskeyRequest, PasskeyRun, RunNotes, Stop
 from ggufext.audit.results import Mode, Trial
@@ -42,6 +43,7 @@ class MadeUpEngine:
         self.audited: tuple[str, ...] = ()
         self.path = ""
         self.request = PasskeyRequest(lengths=(256,))
+        self.allows_copy: bool | None = None
         self.local: LocalSettings | None = None
         self.server: ServerSettings | None = None
 
@@ -51,7 +53,10 @@ class MadeUpEngine:
         request: PasskeyRequest,
         settings: LocalSettings,
         notify: Callable[[Trial | RunNotes], None],
+        *,
+        allow_copy: Callable[[CopyNeeded], bool],
     ) -> PasskeyRun:
+        self.allows_copy = allow_copy(CopyNeeded("planned:llama3", Path(), 1, 2))
         self.path, self.local = str(path), settings
         return self._run(request, notify)
 
@@ -171,6 +176,12 @@ def test_options_arrive_at_the_engine(engine: MadeUpEngine, tmp_path: Path) -> N
     assert (local.flash_attention, local.rpc, local.audit) == (True, ("127.0.0.1:50052",), True)
 
 
+def test_the_address_of_a_cluster_arrives_at_the_engine(engine: MadeUpEngine) -> None:
+    ran(MODEL, "--dask", "tcp://127.0.0.1:8786")
+    assert engine.local is not None
+    assert engine.local.dask == "tcp://127.0.0.1:8786"
+
+
 def test_devices_take_as_many_layers_as_fit_by_default(engine: MadeUpEngine) -> None:
     ran(MODEL)
     assert engine.local is not None
@@ -209,6 +220,13 @@ def test_depths_that_are_none_are_usage_errors(engine: MadeUpEngine, given: str)
     assert ran(MODEL, f"--depths={given}").exit_code == 2
 
 
+def test_a_copy_is_made_without_a_terminal_only_with_yes(engine: MadeUpEngine) -> None:
+    ran(MODEL)
+    assert engine.allows_copy is False
+    ran(MODEL, "--yes")
+    assert engine.allows_copy is True
+
+
 def test_a_server_is_asked_instead_of_a_file(
     engine: MadeUpEngine, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -229,9 +247,11 @@ def test_a_server_is_asked_instead_of_a_file(
         ("--server", "http://127.0.0.1:8080"),
         ("--server", "http://127.0.0.1:8080", "--lengths", "512", "--audit"),
         ("--server", "http://127.0.0.1:8080", "--lengths", "512", "--kv-type", "f16"),
+        ("--server", "http://127.0.0.1:8080", "--lengths", "512", "--yes"),
         (MODEL, "--model", "m"),
+        (MODEL, "--dask", "tcp://127.0.0.1:8786", "--rpc", "127.0.0.1:50052"),
     ],
-    ids=["neither", "both", "no lengths", "audit", "kv-type", "model"],
+    ids=["neither", "both", "no lengths", "audit", "kv-type", "yes", "model", "dask and rpc"],
 )
 def test_options_that_do_not_go_together_are_usage_errors(
     engine: MadeUpEngine, arguments: tuple[str | Path, ...]

@@ -185,3 +185,15 @@ def test_a_terminal_sees_how_far_a_remote_header_is_read(llama: Path, tmp_path: 
     assert before.strip() == ""
     assert "llama" in after
     assert "reading" not in after.rpartition("\r")[2]
+
+
+def test_a_password_in_an_address_is_shown_nowhere(llama: Path, tmp_path: Path) -> None:
+    pytest.importorskip("aiohttp", reason="needs ggufext[remote]")
+    with serving() as server:
+        server.answers["/m.gguf"] = ranged(llama.read_bytes())
+        address = server.address.replace("://", "://me:secret@")
+        names = (f"{address}/m.gguf", f"{address}/absent.gguf")
+        for arguments in (names, names[:1], names[1:], (*names, "--json")):
+            done = run(tmp_path, "inspect", *arguments)
+            assert "m.gguf" in done.stdout + done.stderr or "absent" in done.stderr
+            assert "secret" not in done.stdout + done.stderr

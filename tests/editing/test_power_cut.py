@@ -13,10 +13,11 @@ import os
 import shutil
 import struct
 import threading
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import pytest
 
+from editing.disk import PowerFailure, RecordingDisk
 from editing.images import BLOCK, Image, mounted_image
 from ggufext.editing import journal as journals
 from ggufext.editing.files import FileSystem
@@ -34,6 +35,8 @@ if TYPE_CHECKING:
 SHUTDOWN = 0x8004587D
 #: What the log holds reaches the disk, so that a move that needs many transactions is cut off.
 FLUSHING_THE_LOG = struct.pack("I", 1)
+#: What was not synchronized is lost.
+LOSING_THE_LOG = struct.pack("I", 2)
 
 PUNCH_HOLE_KEEP_SIZE = 0x03
 TRIALS = 12
@@ -42,10 +45,10 @@ TRIALS = 12
 class FragileImage(Image):
     """An image whose power can be cut, and whose free space can be torn to pieces."""
 
-    def cut_power(self) -> None:
+    def cut_power(self, how: bytes = FLUSHING_THE_LOG) -> None:
         folder = os.open(self.mount_point, os.O_RDONLY)
         try:
-            fcntl.ioctl(folder, SHUTDOWN, FLUSHING_THE_LOG)
+            fcntl.ioctl(folder, SHUTDOWN, how)
         finally:
             os.close(folder)
 
@@ -156,3 +159,50 @@ def test_a_power_cut_while_data_moves_leaves_a_recoverable_file(
             assert read_header(path).value("llama.context_length") == 8192
             undo(path)
         assert path.read_bytes() == original
+
+
+class PowerCutAfter(RecordingDisk):
+    """Cuts the power after a number of operations."""
+
+    def __init__(self, image: FragileImage, after: int, how: bytes) -> None:
+        super().__init__()
+        self.image = image
+        self.after = after
+        self.how = how
+
+    def _do(self, name: str, *args: Any) -> Any:
+        result = super()._do(name, *args)
+        if len(self.done) == self.after:
+            if name == "create":
+                self.close(result)
+            self.image.cut_power(self.how)
+            raise PowerFailure
+        return result
+
+
+@pytest.mark.parametrize("how", [FLUSHING_THE_LOG, LOSING_THE_LOG], ids=["log flushed", "log lost"])
+def test_a_power_cut_after_any_operation_of_a_reflink_leaves_the_old_or_the_new_file(
+    tmp_path: Path, how: bytes
+) -> None:
+    image = mounted_image(tmp_path, "xfs", FragileImage)
+    path = write_random_model(image.mount_point / "model.gguf", "llama")
+    original = path.read_bytes()
+    disk = RecordingDisk()
+    rewrite(path, target_length=8192, files=disk)
+    assert "share_range" in disk.done
+    for stop in range(1, len(disk.done) + 1):
+        undo(path)
+        os.sync()
+        with pytest.raises(PowerFailure):
+            rewrite(path, target_length=8192, files=PowerCutAfter(image, stop, how))
+        image.unmount()
+        image.mount()
+        recover(path)
+        assert list(path.parent.iterdir()) == [path]
+        if path.read_bytes() == original:
+            rewrite(path, target_length=8192)
+        else:
+            assert read_header(path).value("llama.context_length") == 8192
+    undo(path)
+    assert path.read_bytes() == original
+    image.unmount()

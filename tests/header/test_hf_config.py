@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 from typing import TYPE_CHECKING, Any
 
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from ggufext.errors import GgufextError, PlanError
 from ggufext.header.architectures import Layout
@@ -110,6 +113,26 @@ def test_local_layers_with_a_base_of_their_own_stay(read: Callable[..., HfConfig
     assert read(new).local == old.local
 
 
+def test_a_base_beside_the_blocks_of_layer_types_holds_for_both(
+    read: Callable[..., HfConfig],
+) -> None:
+    full = {"rope_type": "linear", "factor": 8.0}
+    blocks = {"full_attention": full, "sliding_attention": {"rope_type": "default"}}
+    config = read(GEMMA3 | {"rope_parameters": blocks})
+    assert dict(config.local or ())["rope_theta"] == 1e6
+    assert config.facts.scaling.factor == 8.0
+
+
+def test_local_layers_that_are_scaled_themselves_are_refused(
+    refusal: Callable[[object], GgufextError],
+) -> None:
+    scaled = {"rope_type": "linear", "factor": 8.0, "rope_theta": 1e4}
+    blocks = {"full_attention": {"rope_theta": 1e6}, "sliding_attention": scaled}
+    error = refusal(GEMMA3 | {"rope_parameters": blocks})
+    assert error.code == "cannot_combine"
+    assert error.field == "rope_parameters.sliding_attention.rope_type"
+
+
 def test_gemma3_files_that_leave_out_what_its_class_knows_are_read(
     read: Callable[..., HfConfig],
 ) -> None:
@@ -124,8 +147,9 @@ def test_an_unused_window_is_none(read: Callable[..., HfConfig]) -> None:
 
 
 def test_windows_in_every_layer_move_together(read: Callable[..., HfConfig]) -> None:
-    layers = read(LLAMA | {"model_type": "mistral", "sliding_window": 4096}).facts.layers
-    assert {(layer.window, layer.moves) for layer in layers} == {(4096, True)}
+    config = read(LLAMA | {"model_type": "mistral", "sliding_window": 4096})
+    assert {(layer.window, layer.moves) for layer in config.facts.layers} == {(4096, True)}
+    assert [warning.code for warning in config.warnings] == ["windows_everywhere"]
 
 
 @pytest.mark.parametrize(
@@ -215,6 +239,12 @@ def test_sections_of_positions_are_kept(read: Callable[..., HfConfig]) -> None:
         ({"rope_theta": -1}, "nonsense_value", "rope_theta"),
         ({"rope_theta": [1]}, "wrong_type", "rope_theta"),
         ({"head_dim": 5}, "nonsense_value", "head_dim"),
+        ({"head_dim": 2**40}, "nonsense_value", "head_dim"),
+        ({"hidden_size": 2**39}, "nonsense_value", "hidden_size"),
+        ({"num_hidden_layers": 2**39}, "nonsense_value", "num_hidden_layers"),
+        ({"max_position_embeddings": 10**400}, "nonsense_value", "max_position_embeddings"),
+        ({"rope_theta": 10**400}, "nonsense_value", "rope_theta"),
+        ({"rope_theta": 1e39}, "nonsense_value", "rope_theta"),
         ({"partial_rotary_factor": 7}, "nonsense_value", "head_dim"),
         ({"rope_scaling": [1]}, "wrong_type", "rope_scaling"),
         (
@@ -277,3 +307,67 @@ def test_scaling_of_the_training_is_not_combined(read: Callable[..., HfConfig]) 
     with pytest.raises(PlanError) as caught:
         plan(config.facts, target_length=65536)
     assert caught.value.code == "cannot_combine"
+
+
+JSON_VALUES = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False) | st.text(max_size=9),
+    lambda inner: st.lists(inner, max_size=4) | st.dictionaries(st.text(max_size=9), inner),
+    max_leaves=6,
+)
+ROPE_TYPES = ["default", "linear", "dynamic", "yarn", "llama3", "longrope", "su", "mrope", "?"]
+ROPE_BLOCKS = st.fixed_dictionaries(
+    {},
+    optional={
+        "rope_type": st.sampled_from(ROPE_TYPES) | JSON_VALUES,
+        "type": st.sampled_from(ROPE_TYPES) | JSON_VALUES,
+        "rope_theta": st.floats(1, 1e9) | JSON_VALUES,
+        "factor": st.floats(0, 64) | JSON_VALUES,
+        "attention_factor": JSON_VALUES,
+        "original_max_position_embeddings": st.integers(-1, 9999) | JSON_VALUES,
+        "beta_fast": JSON_VALUES,
+        "low_freq_factor": JSON_VALUES,
+        "long_factor": JSON_VALUES,
+        "partial_rotary_factor": st.floats(0, 2) | JSON_VALUES,
+        "mrope_section": JSON_VALUES,
+    },
+)
+CHANGES = st.fixed_dictionaries(
+    {},
+    optional={
+        "model_type": st.sampled_from(["llama", "qwen2", "gemma3_text", "gpt2"]) | JSON_VALUES,
+        "head_dim": st.integers(-1, 300) | JSON_VALUES,
+        "num_hidden_layers": st.integers(-1, 40) | JSON_VALUES,
+        "num_attention_heads": JSON_VALUES,
+        "num_key_value_heads": JSON_VALUES,
+        "max_position_embeddings": st.integers(-1, 2**40) | JSON_VALUES,
+        "rope_theta": JSON_VALUES,
+        "rope_scaling": ROPE_BLOCKS | JSON_VALUES,
+        "rope_parameters": st.dictionaries(
+            st.sampled_from(["full_attention", "sliding_attention"]), ROPE_BLOCKS | JSON_VALUES
+        )
+        | ROPE_BLOCKS
+        | JSON_VALUES,
+        "rope_local_base_freq": JSON_VALUES,
+        "layer_types": st.lists(st.sampled_from(["full_attention", "sliding_attention"]))
+        | JSON_VALUES,
+        "sliding_window": st.integers(-1, 4096) | JSON_VALUES,
+        "sliding_window_pattern": st.integers(-1, 9) | JSON_VALUES,
+        "use_sliding_window": JSON_VALUES,
+        "max_window_layers": JSON_VALUES,
+        "text_config": JSON_VALUES,
+    },
+)
+
+
+@settings(max_examples=300, deadline=None)
+@given(CHANGES)
+def test_any_object_is_planned_or_refused_by_name(
+    tmp_path_factory: pytest.TempPathFactory, changes: dict[str, Any]
+) -> None:
+    path = tmp_path_factory.getbasetemp() / "any.json"
+    path.write_text(json.dumps(LLAMA | changes))
+    with contextlib.suppress(GgufextError):
+        config = read_config(path)
+        made = plan(config.facts, target_length=2 * config.facts.train_length)
+        for engine in Engine:
+            emit(made, config.facts, engine, model="m", config=config)

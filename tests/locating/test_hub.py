@@ -110,6 +110,14 @@ def test_a_revision_stands_behind_the_repository(hub: RangeServer, tmp_path: Pat
     assert run(hub, tmp_path, "inspect", "hf://owner/repo@v1")["size"] == len(MODEL)
 
 
+def test_a_slash_in_a_revision_stays_one_part_of_the_address(
+    hub: RangeServer, tmp_path: Path
+) -> None:
+    hub.answers["/owner/repo/resolve/refs%2Fpr%2F1/a%20b.gguf"] = ranged(MODEL)
+    found = run(hub, tmp_path, "inspect", "hf://owner/repo@refs%2Fpr%2F1/a b.gguf")
+    assert found["architecture"] == "llama"
+
+
 def test_a_token_goes_to_the_hub_and_to_no_other_host(hub: RangeServer, tmp_path: Path) -> None:
     run(hub, tmp_path, "inspect", "hf://owner/repo/m.gguf", HF_TOKEN="hf_made_up")
     assert [request.authorization for request in hub.requests] == ["Bearer hf_made_up"]

@@ -11,7 +11,7 @@ from gguf_bytes import U16, U32, Tensor, gguf_bytes
 from ggufext.editing.inspection import facts_of, inspect
 from ggufext.editing.rewrite import rewrite
 from ggufext.errors import GgufextError, LocationError
-from ggufext.header.reading import read_header
+from ggufext.header.reading import parse_header, read_header
 from ggufext.locating.names import local_path, shown
 from ggufext.locating.remote import RemoteModel, read_remote
 from random_model import write_random_model
@@ -135,6 +135,21 @@ def test_a_server_that_sends_less_than_asked_is_asked_again(server: RangeServer)
     assert read(server, at_most_1_mib).header.key_count == len(KEYS) + 1
 
 
+def test_the_front_goes_to_the_data_wherever_a_server_cuts_it(server: RangeServer) -> None:
+    content = gguf_bytes(KEYS, [Tensor("t", (64, 4), "Q8_0")], alignment=4096)
+    here = parse_header(content, file_size=len(content))
+    assert here.infos_end < here.data_offset
+
+    def up_to_the_end_of_the_infos(request: Request) -> Reply:
+        assert request.range is not None
+        start, last = request.range
+        end = here.infos_end - 1 if start < here.infos_end else last
+        return ranged(content)(type(request)(request.path, (start, end), None))
+
+    remote = read(server, up_to_the_end_of_the_infos)
+    assert remote.front == content[: here.data_offset]
+
+
 def test_redirects_are_followed(server: RangeServer) -> None:
     server.answers["/there"] = ranged(LARGE)
     to_there = Reply(302, {"Location": f"{server.address}/there", "Content-Length": "0"})
@@ -255,6 +270,11 @@ def test_a_compressed_answer_is_refused(server: RangeServer) -> None:
 def test_a_file_of_unknown_length_is_refused(server: RangeServer) -> None:
     answer = changed(whole(SMALL), Content_Length=None)
     assert refusal(server, answer) == "remote_size_unknown"
+
+
+def test_an_absurd_length_is_refused(server: RangeServer) -> None:
+    answer = changed(whole(SMALL), Content_Length="9" * 40)
+    assert refusal(server, answer) in {"remote_failed", "remote_unreachable"}
 
 
 def test_a_page_in_place_of_a_file_is_named_as_such(server: RangeServer) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from ggufext.audit.engines import SelfExtend
 from ggufext.audit.expectation import SMALL_CONTEXT, Expected, of_facts, of_plan
@@ -28,6 +28,24 @@ Override = bool | int | float | str
 
 
 @dataclass(frozen=True, slots=True)
+class RewrittenCopy:
+    """How to rewrite a copy of the file for a condition that metadata alone cannot give."""
+
+    target_length: int
+    method: Method
+    train_length: int | None
+
+    @property
+    def arguments(self) -> dict[str, Any]:
+        """For `ggufext.editing.rewrite.rewrite`."""
+        return {
+            "target_length": self.target_length,
+            "method": self.method,
+            "train_length": self.train_length,
+        }
+
+
+@dataclass(frozen=True, slots=True)
 class Condition:
     """One way of running the file.
 
@@ -45,6 +63,10 @@ class Condition:
     short_context : int or None
         Up to this context, tokens, a longrope file uses other factors than above it.
     warnings : tuple of ModelWarning
+    copy : RewrittenCopy or None
+        The copy that stands in for the file, to be made first.
+    path : Path or None
+        Where it is; None: the file itself.
     """
 
     name: str
@@ -54,6 +76,8 @@ class Condition:
     expected_long: tuple[Expected, ...] | None
     short_context: int | None
     warnings: tuple[ModelWarning, ...] = ()
+    copy: RewrittenCopy | None = None
+    path: Path | None = None
 
 
 def conditions(
@@ -90,7 +114,7 @@ def conditions(
             return _native(name, facts, overrides, edited=edited)
         if name.startswith("planned:"):
             overrides = _undoing(now, original, found, facts)
-            return _planned(name, facts, overrides, target_length)
+            return _planned(name, facts, overrides, target_length, train_length)
         if match := _SELF_EXTEND.fullmatch(name):
             return _as_it_is(name, found, _self_extend(name, match))
         raise PlanError(
@@ -202,6 +226,7 @@ def _planned(
     facts: ModelFacts,
     undoing: tuple[tuple[str, Override], ...],
     target_length: int,
+    train_length: int | None,
 ) -> Condition:
     wanted = name.removeprefix("planned:")
     try:
@@ -213,14 +238,16 @@ def _planned(
             f"{', '.join(method.value for method in Method)}",
         ) from None
     planned = plan(facts, target_length=target_length, method=method)
-    if planned.tensor_edits:
-        raise PlanError(
-            code="condition_needs_file",
-            message=f"condition {name!r} writes factor tensors, which cannot be given to llama.cpp "
-            "from outside; rewrite a copy (--output) and check that",
-        )
-    overrides = dict(undoing)
-    for edit in planned.edits:
+    is_long = planned.original_length < SMALL_CONTEXT
+    two_sets = planned.long_factors != planned.short_factors and not is_long
+    expected = {
+        long: tuple(of_plan(planned, layer, is_long=long) for layer in facts.layers)
+        for long in (is_long, True)
+    }
+    # Tensors cannot be given to llama.cpp from outside.
+    needs_copy = bool(planned.tensor_edits)
+    overrides = {} if needs_copy else dict(undoing)
+    for edit in () if needs_copy else planned.edits:
         # Plans edit scalars; a list could not be given to llama.cpp from outside.
         assert isinstance(edit.after, (bool, int, float, str))
         overrides[edit.key] = edit.after
@@ -228,10 +255,8 @@ def _planned(
         name=name,
         kv_overrides=tuple(overrides.items()),
         self_extend=None,
-        expected=tuple(
-            of_plan(planned, layer, is_long=planned.original_length < SMALL_CONTEXT)
-            for layer in facts.layers
-        ),
-        expected_long=None,
-        short_context=None,
+        expected=expected[is_long],
+        expected_long=expected[True] if two_sets else None,
+        short_context=planned.original_length if two_sets else None,
+        copy=RewrittenCopy(target_length, method, train_length) if needs_copy else None,
     )

@@ -30,6 +30,7 @@ def opening(
     cache = budget.cache_type.label
     threads = settings.threads or _usual_threads(budget.plan.model)
     return {
+        "path": condition.path,
         "settings": {
             "n_ctx": context_cells(lengths[-1]),
             "n_batch": budget.n_batch,

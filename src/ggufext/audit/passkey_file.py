@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 from ggufext.audit.cluster import Cluster
 from ggufext.audit.conditions import conditions
+from ggufext.audit.copies import refuse_copies, with_copies
 from ggufext.audit.depths import depth_bins
 from ggufext.audit.engines import Frame
 from ggufext.audit.engines.llama_cpp import LlamaCpp
@@ -47,6 +48,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from ggufext.audit.conditions import Condition
+    from ggufext.audit.copies import CopyNeeded
     from ggufext.audit.memory import Budget
     from ggufext.audit.passkey import PasskeyRequest
     from ggufext.audit.results import Trial
@@ -91,6 +93,8 @@ def check_file(
     request: PasskeyRequest,
     settings: LocalSettings,
     notify: Callable[[Trial | RunNotes], None],
+    *,
+    allow_copy: Callable[[CopyNeeded], bool] = refuse_copies,
 ) -> PasskeyRun:
     """Audit a model file.
 
@@ -102,6 +106,8 @@ def check_file(
     settings : LocalSettings
     notify : callable
         Hears `RunNotes` before the first question and every `Trial` as it is measured.
+    allow_copy : callable
+        Asked before a temporary copy is made for a condition that needs one.
 
     Returns
     -------
@@ -127,10 +133,11 @@ def check_file(
         target_length=request.target_length or lengths[-1],
         train_length=request.train_length,
     )
-    audited = (
-        tuple(_audit(path, each, facts.architecture) for each in chosen) if settings.audit else ()
-    )
     with ExitStack() as held:
+        chosen = held.enter_context(with_copies(path, chosen, allow_copy))
+        audited: tuple[str, ...] = ()
+        if settings.audit:
+            audited = tuple(_audit(path, each, facts.architecture) for each in chosen)
         engine = LlamaCpp(path, rpc=settings.rpc)
         held.callback(engine.close)
         cluster = held.enter_context(Cluster(settings.dask)) if settings.dask else None
@@ -267,7 +274,12 @@ def _audit(path: Path, condition: Condition, architecture: str) -> str:
         shorter = {**overrides, key: SMALL_CONTEXT}
         contexts.append((2 * SMALL_CONTEXT, condition.expected_long, shorter))
     for n_ctx, expected, given in contexts:
-        seen = observe(path, tokens=(0,), settings=ContextSettings(n_ctx=n_ctx), kv_overrides=given)
+        seen = observe(
+            condition.path or path,
+            tokens=(0,),
+            settings=ContextSettings(n_ctx=n_ctx),
+            kv_overrides=given,
+        )
         for difference in differences(seen.rope_nodes, expected):
             raise EngineError(
                 code="rope_mismatch",

@@ -16,6 +16,9 @@ if TYPE_CHECKING:
 
 _FORMAT = "ggufext check 1"
 
+#: Bytes of the line that says which run a file belongs to.
+_LONGEST_LINE = 1 << 20
+
 
 @dataclass(frozen=True, slots=True)
 class Record:
@@ -65,8 +68,16 @@ class Records:
             self._write(wanted)
 
     def _read(self, path: Path, wanted: dict[str, Any]) -> None:
-        first, *lines = path.read_text(encoding="utf-8").splitlines(keepends=True)
-        found = _parsed(first)
+        with path.open("rb") as file:
+            # Of something else, perhaps a model, no more than a line is read.
+            found = _parsed(file.readline(_LONGEST_LINE).decode(errors="replace"))
+        if found.get("format") != _FORMAT:
+            raise EngineError(
+                code="resume_mismatch",
+                path=path,
+                message="is no record of a run of this version; name another file",
+            )
+        first, *lines = path.read_text(encoding="utf-8", errors="replace").splitlines(True)
         different = sorted(
             key for key in wanted.keys() | found.keys() if wanted.get(key) != found.get(key)
         )
@@ -83,7 +94,7 @@ class Records:
             if not fields:
                 continue  # the last line of a run that was cut off while writing
             whole.append(line)
-            record = Record(**{**fields, "trial": Trial(**fields["trial"])})
+            record = _record(fields, path)
             # What was not measured is tried again.
             if record.trial.hit is not None:
                 self.finished.append(record)
@@ -105,6 +116,18 @@ class Records:
         """Close the file."""
         if self._file is not None:
             self._file.close()
+
+
+def _record(fields: dict[str, Any], path: Path) -> Record:
+    try:
+        return Record(**{**fields, "trial": Trial(**fields["trial"])})
+    except (KeyError, TypeError) as error:
+        raise EngineError(
+            code="resume_mismatch",
+            path=path,
+            message=f"holds a line that is no answer ({error}); it was changed by something else: "
+            "start a new file",
+        ) from error
 
 
 def _parsed(line: str) -> dict[str, Any]:

@@ -40,6 +40,7 @@ def cli() -> None:
     """Extend the context of GGUF models in place.
 
     \b
+    ggufext inspect                            the models of Ollama, LM Studio and other programs
     ggufext plan model.gguf --target 32k       every method side by side, nothing written
     ggufext rewrite model.gguf --target 32k    write the RoPE metadata in place
     ggufext undo model.gguf                    the exact original bytes again

@@ -12,13 +12,14 @@ from typing import TYPE_CHECKING
 import click
 
 from ggufext.cli.options import TOKENS, ModelName, json_option, model_files, train_length_option
-from ggufext.cli.output import show_error, show_json, tokens
+from ggufext.cli.output import binary_size, show_error, show_json, tokens
 from ggufext.errors import printable
 from ggufext.locating.names import local_path
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
+    from ggufext.audit.copies import CopyNeeded
     from ggufext.audit.passkey import PasskeyRun, RunNotes
     from ggufext.audit.results import CheckResult, Trial
 
@@ -26,7 +27,7 @@ _REQUIRED_BOUND_MISSED = 3
 _INTERRUPTED = 130
 
 #: Options that only one of the two engines understands.
-_OF_A_FILE = ("gpu_layers", "threads", "kv_type", "flash_attention", "rpc", "dask", "audit")
+_OF_A_FILE = ("gpu_layers", "threads", "kv_type", "flash_attention", "rpc", "dask", "audit", "yes")
 _OF_A_SERVER = ("model",)
 
 _FLASH_ATTENTION = {"auto": None, "on": True, "off": False}
@@ -214,6 +215,11 @@ class LayerCount(click.ParamType["int | None"]):
 )
 @click.option("--audit", is_flag=True, help="Compare the rotation of every layer with the plan.")
 @click.option(
+    "--yes",
+    is_flag=True,
+    help="Make a temporary copy of FILE for a condition that needs one, without asking.",
+)
+@click.option(
     "--seed", type=click.IntRange(0), default=0, show_default=True, help="Of prompts and keys."
 )
 @click.option(
@@ -252,6 +258,7 @@ def check(
     rpc: tuple[str, ...],
     dask: str | None,
     audit: bool,
+    yes: bool,
     seed: int,
     records: Path | None,
     reports: tuple[Path, ...],
@@ -309,7 +316,7 @@ def check(
                 dask=dask,
                 audit=audit,
             )
-            run = check_file(path, request, engine, notify)
+            run = check_file(path, request, engine, notify, allow_copy=lambda x: yes or _agreed(x))
     result = result_of(run, request, engine, threshold=threshold)
     if as_json:
         show_json(result)
@@ -319,6 +326,17 @@ def check(
         write_report(result, report)
         click.echo(f"report written to {printable(str(report))}", err=True)
     _exit(run, result, require)
+
+
+def _agreed(copy: CopyNeeded) -> bool:
+    """Ask for a temporary copy; nobody at a terminal is a no."""
+    if not (sys.stdin.isatty() and sys.stderr.isatty()):
+        return False
+    return click.confirm(
+        f"{printable(copy.condition)} needs a temporary copy of {binary_size(copy.size)} in "
+        f"{printable(str(copy.folder))}, which has {binary_size(copy.free)} free. Make it?",
+        err=True,
+    )
 
 
 def _refuse_options(names: tuple[str, ...], belongs_to: str) -> None:

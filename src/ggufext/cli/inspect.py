@@ -16,6 +16,7 @@ from ggufext.editing.inspection import Inspection
 from ggufext.editing.inspection import inspect as inspect_model
 from ggufext.errors import printable
 from ggufext.header.architectures import Support
+from ggufext.locating.names import shown
 from ggufext.locating.places import ModelPlace, known_places, place_of
 
 if TYPE_CHECKING:
@@ -78,7 +79,9 @@ def _show(path: Path | str, found: Inspection | ModelPlace) -> None:
     if isinstance(found, ModelPlace):
         show_place(found)
         return
-    name = f"{path} ({found.path})" if str(path) != str(found.path) else str(path)
+    name = shown(str(path))
+    if name != str(found.path):
+        name = f"{name} ({found.path})"
     click.echo(click.style(printable(name), bold=True))
     for line in _lines(found):
         click.echo(line)

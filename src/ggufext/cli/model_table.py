@@ -29,6 +29,7 @@ _COLUMNS = (
     "name", "architecture", "weights", "size", "context", "scaling", "support", "problem",
 )  # fmt: skip
 _RIGHT = frozenset({"size", "context"})
+_FOLDED = frozenset({"name", "problem"})
 
 
 def show_place(place: ModelPlace) -> None:
@@ -52,8 +53,8 @@ def _draw(rows: Sequence[tuple[str, ...]]) -> None:
     table = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0))
     for i in used:
         justify: Literal["left", "right"] = "right" if _COLUMNS[i] in _RIGHT else "left"
-        is_name = _COLUMNS[i] == "name"
-        table.add_column(_COLUMNS[i], justify=justify, no_wrap=not is_name, overflow="fold")
+        keeps_line = _COLUMNS[i] not in _FOLDED
+        table.add_column(_COLUMNS[i], justify=justify, no_wrap=keeps_line, overflow="fold")
     for row in rows:
         table.add_row(*(row[i] for i in used))
     Console(markup=False, emoji=False, highlight=False).print(table)

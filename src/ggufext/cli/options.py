@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import click
 from click.shell_completion import CompletionItem
@@ -12,9 +13,11 @@ from ggufext.cli.output import show_note
 from ggufext.errors import GgufextError
 from ggufext.header.shards import first_shard
 from ggufext.locating.names import is_name
-from ggufext.planning.emit import Engine
 from ggufext.planning.methods import Method
 from ggufext.planning.run_time import RunTimeMethod
+
+if TYPE_CHECKING:
+    from ggufext.planning.emit import Engine
 
 _MULTIPLES = {"": 1, "k": 2**10, "m": 2**20, "g": 2**30, "t": 2**40}
 
@@ -53,6 +56,8 @@ class Engines(click.ParamType["tuple[Engine, ...]"]):
         self, value: object, param: click.Parameter | None, ctx: click.Context | None
     ) -> tuple[Engine, ...]:
         """Engines in the order given, each once."""
+        from ggufext.planning.emit import Engine  # plan alone needs it
+
         names = dict.fromkeys(part.strip() for part in str(value).split(","))
         known = {engine.value: engine for engine in Engine}
         for name in names:

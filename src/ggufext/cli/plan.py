@@ -27,8 +27,10 @@ from ggufext.cli.options import (
 )
 from ggufext.cli.output import as_json as jsonable
 from ggufext.cli.output import binary_size, show_json, show_warnings, tokens
+from ggufext.cli.plan_text import cache_sizes, head_line, plan_as_json, plan_lines
 from ggufext.cli.run_time import show_run_time
-from ggufext.errors import PlanError, printable
+from ggufext.editing.inspection import facts_of
+from ggufext.errors import PlanError
 from ggufext.header.reading import read_header
 from ggufext.header.shards import later_shards
 from ggufext.header.widths import model_widths
@@ -44,7 +46,6 @@ if TYPE_CHECKING:
 
     from ggufext.header.model import LayerFacts
     from ggufext.locating.remote import RemoteModel
-    from ggufext.planning.emit import Emission
     from ggufext.planning.fit import CacheFit
     from ggufext.planning.plan import Plan
 
@@ -90,8 +91,6 @@ def plan(
 
     FILE is a GGUF file, or a Hugging Face config.json or the folder that holds one.
     """
-    from ggufext.editing.inspection import facts_of  # rewrite, which shows plans too, needs none
-
     request = asked(
         method=method,
         target_length=target_length,
@@ -164,73 +163,12 @@ def naming(path: Path | str) -> Iterator[None]:
         raise
 
 
-def plan_as_json(
-    path: Path | str, made: Plan, emitted: tuple[Emission, ...] = ()
-) -> dict[str, object]:
-    """A plan as programs read it, with what it is for other engines."""
-    shown = jsonable(made)
-    assert isinstance(shown, dict)
-    return {"path": str(path), **shown, "emit": jsonable(emitted)}
-
-
-def plan_lines(path: Path | str, made: Plan) -> Iterator[str]:
-    """A plan in a few lines of text."""
-    yield _head(path, made)
-    gamma, target = made.gamma, tokens(made.target_length)
-    if made.verdict is Verdict.NO_EXTENSION_NEEDED:
-        yield f"  {target} tokens need no extension ({made.verdict.value})"
-        return
-    yield f"  {made.method.value} to {target} tokens (factor {made.factor:g}), " + (
-        f"base {made.freq_base.before:,.10g} → {made.freq_base.after:,.10g}"
-        if made.freq_base.before != made.freq_base.after
-        else f"base stays {made.freq_base.before:,.10g}, frequencies by "
-        + ("factor tensors" if made.tensor_edits else f"factor {made.freq_scale_factor:g}")
-    )
-    if made.keep_short:
-        yield f"  contexts up to {tokens(made.original_length)} tokens stay as they are"
-    yield (
-        f"  γ {gamma.native:.3f} at training length; at {target} {gamma.unscaled:.3f} without "
-        f"extension, {gamma.effective:.3f} with this plan"
-    )
-    if made.d_horizon is not None:
-        yield (
-            f"  d_horizon {made.d_horizon:,.0f} tokens (base {made.freq_base.before:,.10g}, "
-            f"γ {gamma.effective:.3f})"
-        )
-    angles = made.out_of_distribution
-    yield (
-        f"  angles beyond training: {angles.pairs} of {len(made.inv_freq)} pairs, at most "
-        f"{angles.max_excess:.3g} times"
-    )
-    yield f"  KV cache at {target}: {_cache_sizes(made)}"
-    yield f"  expectation: {made.verdict.value} (derived, not measured)"
-    for edit in made.edits:
-        before = "absent" if edit.before is None else edit.before
-        after = printable(str(edit.after), 80)
-        yield f"    {printable(edit.key, 100)}: {printable(str(before), 80)} → {after}"
-    for tensor in made.tensor_edits:
-        after = f"{len(tensor.after)} factors, {tensor.after[0]:.4g} … {tensor.after[-1]:.4g}"
-        yield f"    {tensor.name}: {'new' if tensor.before is None else 'replaced'}, {after}"
-
-
-def _head(path: Path | str, made: Plan) -> str:
-    name = click.style(printable(str(path)), bold=True)
-    length, source = tokens(made.train_length.value), printable(made.train_length.source, 80)
-    return f"{name}: {printable(made.architecture, 64)}, trained on {length} tokens ({source})"
-
-
-def _cache_sizes(made: Plan) -> str:
-    cache = made.kv_cache_bytes
-    sizes = {"f16": cache.f16, "q8_0": cache.q8_0, "q4_0": cache.q4_0}
-    return ", ".join(f"{name} {binary_size(n)}" for name, n in sizes.items() if n is not None)
-
-
 def _show_table(path: Path | str, plans: tuple[Plan, ...]) -> None:
     from rich.console import Console
     from rich.table import Table
 
     first = plans[0]
-    click.echo(_head(path, first))
+    click.echo(head_line(path, first))
     click.echo(
         f"  target {tokens(first.target_length)} tokens (factor {first.factor:g}), "
         f"γ {first.gamma.native:.3f} at training length, {first.gamma.unscaled:.3f} at the target "
@@ -256,7 +194,7 @@ def _show_table(path: Path | str, plans: tuple[Plan, ...]) -> None:
     if not console.is_terminal:
         console = Console(width=110)
     console.print(table)
-    click.echo(f"KV cache at {tokens(first.target_length)} tokens: {_cache_sizes(first)}")
+    click.echo(f"KV cache at {tokens(first.target_length)} tokens: {cache_sizes(first)}")
 
 
 def _fits(

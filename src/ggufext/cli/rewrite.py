@@ -25,7 +25,7 @@ from ggufext.cli.options import (
     train_length_option,
 )
 from ggufext.cli.output import show_warnings, tokens
-from ggufext.cli.plan import plan_as_json, plan_lines
+from ggufext.cli.plan_text import plan_as_json, plan_lines
 from ggufext.cli.several import Work, handle_files
 from ggufext.editing.rewrite import rewrite as rewrite_file
 from ggufext.editing.strategies import Strategy

@@ -10,6 +10,7 @@ import click
 
 from ggufext.cli.output import error_as_json, show_error, show_json, show_table
 from ggufext.errors import GgufextError, printable
+from ggufext.locating.names import shown
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -106,7 +107,7 @@ def _outcomes(
 def _named(error: GgufextError | OSError, path: Path | str) -> GgufextError:
     """The error with the file it belongs to."""
     if isinstance(error, GgufextError):
-        error.path = error.path or path
+        error.path = error.path or (shown(path) if isinstance(path, str) else path)
         return error
     return GgufextError(code="os_error", path=path, message=error.strerror or str(error))
 
@@ -118,7 +119,7 @@ def _show_all(
         show_json(
             {
                 "files": [
-                    {"path": path, **error_as_json(outcome)}
+                    {"path": shown(str(path)), **error_as_json(outcome)}
                     if isinstance(outcome, GgufextError)
                     else work.as_json(path, outcome)
                     for path, outcome in outcomes.items()
@@ -126,7 +127,9 @@ def _show_all(
             }
         )
         return
-    rows = [(printable(str(path)), *_cells(outcome, work)) for path, outcome in outcomes.items()]
+    rows = [
+        (printable(shown(str(path))), *_cells(outcome, work)) for path, outcome in outcomes.items()
+    ]
     show_table(("file", *work.columns), rows)
 
 

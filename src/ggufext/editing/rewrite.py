@@ -18,7 +18,6 @@ from ggufext.editing.recovery import State
 from ggufext.editing.strategies import Strategy
 from ggufext.errors import EditError, JournalError, PlanError
 from ggufext.header.architectures import Support
-from ggufext.header.hf_config import config_file
 from ggufext.header.identity import facts_hash
 from ggufext.header.reading import read_header
 from ggufext.header.shards import first_shard
@@ -312,6 +311,10 @@ def _copies_of_parts(model: OpenModel, output: Path, *, force: bool) -> dict[Pat
 
 
 def _refuse_config(path: Path) -> None:
+    if path.suffix == ".gguf" and path.is_file():
+        return
+    from ggufext.header.hf_config import config_file
+
     config = config_file(path)
     if config is not None and config.exists():
         raise PlanError(

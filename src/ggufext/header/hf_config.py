@@ -20,6 +20,9 @@ if TYPE_CHECKING:
 #: Parts of a configuration that hold the language model of a larger one.
 _SECTIONS = ("text_config", "llm_config", "language_config")
 
+#: Largest head taken for real, elements.
+_LARGEST_HEAD = 65_536
+
 #: Model types with a learned row for each position.
 _LEARNED = frozenset(
     ["gpt2", "gpt_bigcode", "gpt_neo", "opt", "xglm", "bert", "roberta", "electra", "biogpt"]
@@ -113,7 +116,9 @@ def _config(
     _refuse_what_cannot_be_extended(read, rope)
     context_length = read.required("max_position_embeddings")
     heads = read.required("num_attention_heads")
-    head_dim = read.count("head_dim") or read.required("hidden_size") // heads
+    head_dim = read.count("head_dim", at_most=_LARGEST_HEAD)
+    if head_dim is None:
+        head_dim = read.required("hidden_size", at_most=heads * _LARGEST_HEAD) // heads
     partial = rope.real("partial_rotary_factor") or read.real("partial_rotary_factor") or 1.0
     rotary_dim = int(head_dim * partial)
     if rotary_dim % 2 or not 2 <= rotary_dim <= head_dim:
@@ -143,7 +148,7 @@ def _config(
         section=section,
         kept=_kept(rope, rotary_dim, head_dim),
         local=None if local_rope is None else tuple(local_rope.entries.items()),
-        warnings=(*warnings, *_own_code(whole)),
+        warnings=(*warnings, *_windows_everywhere(windows), *_own_code(whole)),
     )
 
 
@@ -157,15 +162,34 @@ def _rope_blocks(read: ConfigReader) -> tuple[ConfigReader, ConfigReader | None]
             ConfigReader(block, place).part(kind)
             for kind in ("full_attention", "sliding_attention")
         )
-        return (
-            ConfigReader(full or {}, f"{place}.full_attention"),
-            ConfigReader(local, f"{place}.sliding_attention") if local else None,
+        return ConfigReader(full or {}, f"{place}.full_attention"), (
+            _unscaled(read, ConfigReader(local, f"{place}.sliding_attention")) if local else None
         )
     local_base = read.real("rope_local_base_freq", above=1.0)
     if local_base is None:
         return ConfigReader(block, place), None
     local_block: dict[str, Any] = {"rope_type": "default", "rope_theta": local_base}
     return ConfigReader(block, place), ConfigReader(local_block, read.place)
+
+
+def _unscaled(read: ConfigReader, local: ConfigReader) -> ConfigReader:
+    """The rope block of local layers, which no plan touches, with its base."""
+    if _rope_type(local) != "default":
+        raise PlanError(
+            code="cannot_combine",
+            field=local.field("rope_type"),
+            message="local layers are scaled themselves, which this program does not plan",
+        )
+    base = local.real("rope_theta", above=1.0) or read.real("rope_theta", above=1.0)
+    if base is None:
+        local.missing("rope_theta")
+    return ConfigReader(local.entries | {"rope_type": "default", "rope_theta": base}, local.place)
+
+
+def _rope_type(rope: ConfigReader) -> str:
+    """Name of the scaling, older names made new."""
+    kind = str(rope.entries.get("rope_type") or rope.entries.get("type") or "default")
+    return {"su": "longrope", "mrope": "default", "none": "default"}.get(kind, kind)
 
 
 def _refuse_what_cannot_be_extended(read: ConfigReader, rope: ConfigReader) -> None:
@@ -196,8 +220,7 @@ def _refuse_what_cannot_be_extended(read: ConfigReader, rope: ConfigReader) -> N
 
 
 def _scaling(rope: ConfigReader, context_length: int) -> tuple[Scaling, tuple[ModelWarning, ...]]:
-    kind = rope.entries.get("rope_type") or rope.entries.get("type") or "default"
-    kind = {"su": "longrope", "mrope": "default", "none": "default"}.get(str(kind), str(kind))
+    kind = _rope_type(rope)
     _refuse_unknown_entries(rope, kind)
     factor = rope.real("factor") or 1.0
     original = rope.count(_ORIGINAL)
@@ -297,6 +320,19 @@ def _kept(rope: ConfigReader, rotary_dim: int, head_dim: int) -> tuple[tuple[str
         # It may lie outside the block; a block that replaces the loaded one must hold it.
         kept["partial_rotary_factor"] = rotary_dim / head_dim
     return tuple(kept.items())
+
+
+def _windows_everywhere(windows: LocalLayers) -> tuple[ModelWarning, ...]:
+    seen = [window for window in windows if window is not None]
+    if not seen or len(seen) < len(windows):
+        return ()
+    return (
+        ModelWarning(
+            "windows_everywhere",
+            f"every layer sees {max(seen):,} tokens at most: what lies further back is reached "
+            "from layer to layer only, in a longer context too",
+        ),
+    )
 
 
 def _own_code(whole: dict[str, Any]) -> tuple[ModelWarning, ...]:

@@ -12,6 +12,9 @@ if TYPE_CHECKING:
 #: Window of each attention layer in tokens; None for a layer that sees everything.
 LocalLayers = tuple[int | None, ...]
 
+#: As many as a GGUF file can have; no model comes near.
+_MOST_LAYERS = 512
+
 #: Every n-th layer is global where the file does not say (Transformers' configuration classes).
 _PATTERNS = {"gemma2": 2, "gemma3_text": 6, "cohere2": 4}
 
@@ -33,7 +36,7 @@ def local_layers(read: ConfigReader, *, own_rotation: bool) -> LocalLayers:
     PlanError
         ``local_layers_would_change``: local and global layers share one rope block.
     """
-    count = read.required("num_hidden_layers")
+    count = read.required("num_hidden_layers", at_most=_MOST_LAYERS)
     name, kinds = _layer_types(read, count)
     attention = [kind for kind in kinds if kind not in _RECURRENT]
     other = set(attention) - {"full_attention", "sliding_attention"}

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import math
 import os
 from typing import TYPE_CHECKING, Any, NoReturn
 
@@ -16,6 +15,12 @@ if TYPE_CHECKING:
 
 #: No configuration is larger; a model file named by mistake is not read whole.
 LARGEST_CONFIG = 16 << 20
+
+#: Whole numbers above are taken for mistakes: no model has as many of anything.
+LARGEST_COUNT = 2**40
+
+#: So are reals that a 32-bit number cannot hold.
+_LARGEST_REAL = 3.4e38
 
 #: Values that a class of Transformers gives where its files do not say.
 _DEFAULTS: Mapping[str, Mapping[str, object]] = {
@@ -80,19 +85,19 @@ class ConfigReader:
             "configuration again with its save_pretrained, or write it in",
         )
 
-    def count(self, name: str) -> int | None:
+    def count(self, name: str, *, at_most: int = LARGEST_COUNT) -> int | None:
         """A whole number above 0."""
         name, value = self.found(name)
         if value is None:
             return None
         self.check_type(name, value, int, "a whole number")
-        if value < 1:
-            self.nonsense(name, "1 or more")
+        if not 1 <= value <= at_most:
+            self.nonsense(name, f"1 to {at_most:,}")
         return int(value)
 
-    def required(self, name: str) -> int:
+    def required(self, name: str, *, at_most: int = LARGEST_COUNT) -> int:
         """A whole number above 0 that must be there."""
-        value = self.count(name)
+        value = self.count(name, at_most=at_most)
         if value is None:
             self.missing(name)
         return value
@@ -103,7 +108,7 @@ class ConfigReader:
         if value is None:
             return None
         self.check_type(name, value, (int, float), "a number")
-        if not (math.isfinite(value) and value > above):
+        if not above < value < _LARGEST_REAL:
             self.nonsense(name, f"a finite number above {above:g}")
         return float(value)
 

@@ -30,6 +30,7 @@ _PIECE, _FIRST_TRY = 1 << 16, 1 << 18
 #: Seconds without an answer or without a byte.
 _PATIENCE = 30.0
 
+_LENGTH = re.compile(r"\d{1,18}")
 _CONTENT_RANGE = re.compile(r"bytes (\d{1,18})-(\d{1,18})/(\d{1,18})")
 
 
@@ -216,7 +217,7 @@ class _RemoteFront:
                 )
             return _Answer(True, last + 1, size, validators)
         length = headers.get("Content-Length")
-        if status != 200 or (length is not None and not str(length).isdecimal()):
+        if status != 200 or (length is not None and not _LENGTH.fullmatch(str(length))):
             raise _error(
                 self.name, "remote_failed", f"the server answered {status}; expected 200 or 206"
             )
@@ -241,11 +242,13 @@ class _RemoteFront:
     def _parsed(self, file_size: int) -> Header | None:
         """The header, None while more of it is needed."""
         try:
-            return parse_header(bytes(self.front), file_size=file_size)
+            header = parse_header(bytes(self.front), file_size=file_size)
         except HeaderError as error:
             if error.code == "front_too_short":
                 return None
             raise
+        # The padding in front of the data belongs to what the hash of an undo record covers.
+        return header if len(self.front) >= min(header.data_offset, file_size) else None
 
     def _inconsistent(self, what: str) -> LocationError:
         return _error(

@@ -175,10 +175,14 @@ def config_factor(made: Plan, original: int) -> float:
 
 def _older(parameters: Mapping[str, object], local: Mapping[str, object] | None) -> Entries:
     """The same for Transformers 4: the base outside, the scaling in a dictionary or null."""
+    original = "original_max_position_embeddings"
     outside = {"rope_theta", "partial_rotary_factor"}
     found: Entries = {"rope_theta": parameters["rope_theta"]}
     if local is not None:
         found["rope_local_base_freq"] = local["rope_theta"]
+    if parameters["rope_type"] == Form.FACTORS.value:
+        # Here it tells from which length on the long factors act.
+        found[original] = parameters[original]
     scaling = {name: value for name, value in parameters.items() if name not in outside}
     plain = scaling == {"rope_type": Form.DEFAULT.value}
     return found | {"rope_scaling": None if plain else scaling}

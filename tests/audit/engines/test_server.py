@@ -296,5 +296,6 @@ def test_api_key_is_sent_as_a_bearer_token() -> None:
 
 
 def test_conditions_other_than_file_need_a_file() -> None:
-    with pytest.raises(PlanError, match="native"):
+    with pytest.raises(PlanError, match="native") as refused:
         check("http://127.0.0.1:1", replace(REQUEST, conditions=("file", "native")))
+    assert refused.value.code == "condition_needs_file"

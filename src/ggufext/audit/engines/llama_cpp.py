@@ -150,11 +150,14 @@ class LlamaCpp:
         kv_overrides: Mapping[str, bool | int | float | str],
         gpu_layers: int,
         self_extend: SelfExtend | None = None,
+        path: Path | None = None,
     ) -> Opened:
         """Load the model and create its context.
 
         Parameters
         ----------
+        path : Path, optional
+            A rewritten copy, with the same tokens, to load instead of the file.
         settings : mapping
             Fields of ``llama_context_params`` by name; the others keep llama.cpp's defaults.
         kv_overrides : mapping
@@ -163,7 +166,7 @@ class LlamaCpp:
         reply = self._exchange(
             {
                 "op": "open",
-                "path": str(self._path),
+                "path": str(path or self._path),
                 "settings": dict(settings),
                 "kv_overrides": dict(kv_overrides),
                 "gpu_layers": gpu_layers,

@@ -1,0 +1,82 @@
+"""A plan as text and as JSON, for the commands that show one."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import click
+
+from ggufext.cli.output import as_json as jsonable
+from ggufext.cli.output import binary_size, tokens
+from ggufext.errors import printable
+from ggufext.planning.gamma import Verdict
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from pathlib import Path
+
+    from ggufext.planning.emit import Emission
+    from ggufext.planning.plan import Plan
+
+
+def plan_as_json(
+    path: Path | str, made: Plan, emitted: tuple[Emission, ...] = ()
+) -> dict[str, object]:
+    """A plan as programs read it, with what it is for other engines."""
+    shown = jsonable(made)
+    assert isinstance(shown, dict)
+    return {"path": str(path), **shown, "emit": jsonable(emitted)}
+
+
+def plan_lines(path: Path | str, made: Plan) -> Iterator[str]:
+    """A plan in a few lines of text."""
+    yield head_line(path, made)
+    gamma, target = made.gamma, tokens(made.target_length)
+    if made.verdict is Verdict.NO_EXTENSION_NEEDED:
+        yield f"  {target} tokens need no extension ({made.verdict.value})"
+        return
+    yield f"  {made.method.value} to {target} tokens (factor {made.factor:g}), " + (
+        f"base {made.freq_base.before:,.10g} → {made.freq_base.after:,.10g}"
+        if made.freq_base.before != made.freq_base.after
+        else f"base stays {made.freq_base.before:,.10g}, frequencies by "
+        + ("factor tensors" if made.tensor_edits else f"factor {made.freq_scale_factor:g}")
+    )
+    if made.keep_short:
+        yield f"  contexts up to {tokens(made.original_length)} tokens stay as they are"
+    yield (
+        f"  γ {gamma.native:.3f} at training length; at {target} {gamma.unscaled:.3f} without "
+        f"extension, {gamma.effective:.3f} with this plan"
+    )
+    if made.d_horizon is not None:
+        yield (
+            f"  d_horizon {made.d_horizon:,.0f} tokens (base {made.freq_base.before:,.10g}, "
+            f"γ {gamma.effective:.3f})"
+        )
+    angles = made.out_of_distribution
+    yield (
+        f"  angles beyond training: {angles.pairs} of {len(made.inv_freq)} pairs, at most "
+        f"{angles.max_excess:.3g} times"
+    )
+    yield f"  KV cache at {target}: {cache_sizes(made)}"
+    yield f"  expectation: {made.verdict.value} (derived, not measured)"
+    for edit in made.edits:
+        before = "absent" if edit.before is None else edit.before
+        after = printable(str(edit.after), 80)
+        yield f"    {printable(edit.key, 100)}: {printable(str(before), 80)} → {after}"
+    for tensor in made.tensor_edits:
+        after = f"{len(tensor.after)} factors, {tensor.after[0]:.4g} … {tensor.after[-1]:.4g}"
+        yield f"    {tensor.name}: {'new' if tensor.before is None else 'replaced'}, {after}"
+
+
+def head_line(path: Path | str, made: Plan) -> str:
+    """What is planned for."""
+    name = click.style(printable(str(path)), bold=True)
+    length, source = tokens(made.train_length.value), printable(made.train_length.source, 80)
+    return f"{name}: {printable(made.architecture, 64)}, trained on {length} tokens ({source})"
+
+
+def cache_sizes(made: Plan) -> str:
+    """KV cache at the target length, by the type of its elements."""
+    cache = made.kv_cache_bytes
+    sizes = {"f16": cache.f16, "q8_0": cache.q8_0, "q4_0": cache.q4_0}
+    return ", ".join(f"{name} {binary_size(n)}" for name, n in sizes.items() if n is not None)
