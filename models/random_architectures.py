@@ -28,6 +28,7 @@ Dimension = Literal[
     "context",
     "q_width",
     "kv_width",
+    "gate_and_up",
 ]
 
 
@@ -53,6 +54,11 @@ class Geometry:
     def kv_width(self) -> int:
         """Values of all key (or value) heads of a token."""
         return self.kv_heads * self.head_dim
+
+    @property
+    def gate_and_up(self) -> int:
+        """Values of the two halves of a gated feed-forward layer in one matrix."""
+        return 2 * self.feed_forward
 
     def size(self, dimension: Dimension | int) -> int:
         """Look a dimension up by its name; a number stands for itself."""
@@ -248,4 +254,26 @@ GEMMA3 = Architecture(
     pre_tokenizer="gpt-2",
 )
 
-ARCHITECTURES = {entry.name: entry for entry in (LLAMA, QWEN2, QWEN3, GEMMA3)}
+PHI3 = Architecture(
+    name="phi3",
+    # Its loader knows heads of embedding / heads only.
+    geometry=SMALL,
+    keys=(
+        *GEOMETRY_KEYS,
+        Key("rope.freq_base", F32, 10_000.0),
+        Key("attention.layer_norm_rms_epsilon", F32, 1e-5),
+        Key("rope.dimension_count", U32, "head_dim"),
+    ),
+    tensors=(
+        EMBEDDING,
+        *ATTENTION,
+        Tensor("blk.{layer}.ffn_norm.weight", ("embedding",), Role.NORM),
+        Tensor("blk.{layer}.ffn_up.weight", ("embedding", "gate_and_up"), Role.MATRIX),
+        Tensor("blk.{layer}.ffn_down.weight", ("feed_forward", "embedding"), Role.MATRIX),
+        OUTPUT_NORM,
+        OUTPUT,
+    ),
+    pre_tokenizer="gpt-2",
+)
+
+ARCHITECTURES = {entry.name: entry for entry in (LLAMA, QWEN2, QWEN3, GEMMA3, PHI3)}

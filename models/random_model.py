@@ -219,7 +219,7 @@ def _metadata(
     keys: dict[str, MetadataValue] = {
         "general.architecture": entry.name,
         "general.type": "model",
-        "general.name": f"random {entry.name}",
+        "general.name": "random weights",  # llama.cpp looks for some names (phi3, jina)
     }
     for key in entry.keys:
         value = key.value

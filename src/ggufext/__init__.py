@@ -14,12 +14,16 @@ __version__ = "0.1.0"
 if TYPE_CHECKING:
     from ggufext.api import (
         Engine,
+        Factors,
         LocalSettings,
         Method,
         PasskeyRequest,
+        Recipe,
         ServerSettings,
         check,
+        decode_recipe,
         diff,
+        dynamic,
         emit,
         inspect,
         model_facts,
@@ -28,18 +32,23 @@ if TYPE_CHECKING:
         read_header,
         recover,
         rewrite,
+        self_extend,
         undo,
     )
 
 __all__ = [
     "Engine",
+    "Factors",
     "LocalSettings",
     "Method",
     "PasskeyRequest",
+    "Recipe",
     "ServerSettings",
     "__version__",
     "check",
+    "decode_recipe",
     "diff",
+    "dynamic",
     "emit",
     "inspect",
     "model_facts",
@@ -48,6 +57,7 @@ __all__ = [
     "read_header",
     "recover",
     "rewrite",
+    "self_extend",
     "undo",
 ]
 

@@ -19,11 +19,15 @@ from ggufext.header.model import ModelFacts, model_facts
 from ggufext.header.reading import read_header
 from ggufext.locating.names import is_remote, local_path
 from ggufext.locating.remote import read_remote
+from ggufext.planning.combining import Factors
 from ggufext.planning.emit import Emission, Engine
 from ggufext.planning.emit import emit as emit_plan
 from ggufext.planning.methods import Method
-from ggufext.planning.plan import Plan, plan_all_methods
 from ggufext.planning.plan import plan as plan_facts
+from ggufext.planning.plan import plan_all_methods
+from ggufext.planning.recipe import Recipe, decode_recipe
+from ggufext.planning.result import Plan
+from ggufext.planning.run_time import dynamic, self_extend
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -36,6 +40,7 @@ __all__ = [
     "CheckResult",
     "Emission",
     "Engine",
+    "Factors",
     "Header",
     "HeaderDifference",
     "Inspection",
@@ -45,11 +50,14 @@ __all__ = [
     "PasskeyRequest",
     "Plan",
     "Receipt",
+    "Recipe",
     "Rewritten",
     "ServerSettings",
     "Undone",
     "check",
+    "decode_recipe",
     "diff",
+    "dynamic",
     "emit",
     "inspect",
     "model_facts",
@@ -58,6 +66,7 @@ __all__ = [
     "read_header",
     "recover",
     "rewrite",
+    "self_extend",
     "undo",
 ]
 
@@ -68,6 +77,9 @@ def plan(
     target_length: int,
     method: Method = Method.GAMMA,
     gamma: float | None = None,
+    freq_base: float | None = None,
+    factors: Factors | None = None,
+    keep_short: bool = False,
     train_length: int | None = None,
     allow_lower_base: bool = False,
     force: bool = False,
@@ -81,7 +93,7 @@ def plan(
         planned from its original facts.
     train_length : int, optional
         The real training length in tokens, where a file says something else.
-    target_length, method, gamma, allow_lower_base, force
+    target_length, method, gamma, freq_base, factors, keep_short, allow_lower_base, force
         See `ggufext.planning.plan.plan`.
 
     Raises
@@ -94,6 +106,9 @@ def plan(
         target_length=target_length,
         method=method,
         gamma=gamma,
+        freq_base=freq_base,
+        factors=factors,
+        keep_short=keep_short,
         allow_lower_base=allow_lower_base,
         force=force,
     )

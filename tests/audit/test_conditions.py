@@ -17,6 +17,9 @@ if TYPE_CHECKING:
 
 TARGET = 1024
 
+#: Those that overrides can stand in for: they write no tensors.
+WITHOUT_TENSORS = (Method.GAMMA, Method.NTK, Method.YARN, Method.LINEAR)
+
 
 def condition(path: Path, name: str) -> Condition:
     (found,) = conditions(path, [name], target_length=TARGET)
@@ -33,7 +36,7 @@ def logits(path: Path, name: str = "file") -> tuple[bytes, ...]:
     ).logits
 
 
-@pytest.mark.parametrize("method", list(Method))
+@pytest.mark.parametrize("method", WITHOUT_TENSORS)
 def test_planned_condition_equals_the_rewritten_file(
     method: Method, passkey_model: Path, passkey_copy: Path
 ) -> None:
@@ -41,7 +44,7 @@ def test_planned_condition_equals_the_rewritten_file(
     assert logits(passkey_model, f"planned:{method.value}") == logits(passkey_copy)
 
 
-@pytest.mark.parametrize("method", list(Method))
+@pytest.mark.parametrize("method", WITHOUT_TENSORS)
 def test_native_condition_of_a_rewritten_file_equals_the_original(
     method: Method, passkey_model: Path, passkey_copy: Path
 ) -> None:
@@ -62,6 +65,34 @@ def test_native_condition_of_an_unedited_file_says_that_it_is_the_file(
     found = condition(passkey_model, "native")
     assert found.kv_overrides == ()
     assert [warning.code for warning in found.warnings] == ["native_is_file"]
+
+
+def test_a_planned_condition_with_tensors_runs_on_a_rewritten_copy(passkey_model: Path) -> None:
+    found = condition(passkey_model, "planned:llama3")
+    assert found.copy is not None
+    assert found.copy.method is Method.LLAMA3
+    assert found.kv_overrides == ()
+
+
+@pytest.mark.parametrize("name", ["native", "planned:gamma"])
+def test_what_factor_tensors_replaced_is_not_known_from_outside(
+    name: str, passkey_copy: Path
+) -> None:
+    rewrite(passkey_copy, target_length=TARGET, keep_short=True)
+    with pytest.raises(PlanError) as refused:
+        condition(passkey_copy, name)
+    assert refused.value.code == "native_unknown"
+
+
+def test_a_kept_short_file_is_expected_to_rotate_short_and_long_contexts_otherwise(
+    passkey_copy: Path,
+) -> None:
+    made = rewrite(passkey_copy, target_length=TARGET, keep_short=True).plan
+    found = condition(passkey_copy, "file")
+    assert found.short_context == made.train_length.value
+    assert {expected.factors for expected in found.expected} == {None}
+    assert found.expected_long is not None
+    assert {expected.factors for expected in found.expected_long} == {made.long_factors}
 
 
 def test_self_extend_names_group_and_window(passkey_model: Path) -> None:

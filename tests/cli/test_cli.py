@@ -40,6 +40,7 @@ INSPECT_FIELDS = {
 PLAN_FIELDS = {
     "path", "architecture", "method", "train_length", "target_length", "factor", "freq_base",
     "gamma", "d_horizon", "verdict", "out_of_distribution", "kv_cache_bytes", "edits", "warnings",
+    "tensor_edits", "keep_short",
 }  # fmt: skip
 
 
@@ -82,7 +83,8 @@ def test_plan_json_has_the_documented_fields(llama: Path) -> None:
     assert set(one) >= PLAN_FIELDS
     assert one["target_length"] == 8192
     every = result("plan", llama, "--target", "8k")
-    assert [made["method"] for made in every["plans"]] == ["gamma", "ntk", "yarn", "linear"]
+    methods = [made["method"] for made in every["plans"]]
+    assert methods == ["gamma", "ntk", "yarn", "linear", "llama3"]
 
 
 def test_rewrite_undo_and_inspect_go_together(llama: Path) -> None:

@@ -17,6 +17,7 @@ from ggufext.editing.recovery import State
 from ggufext.editing.rewrite import recover, rewrite, undo
 from ggufext.errors import JournalError
 from ggufext.header.header import POISONED_MAGIC
+from ggufext.planning.methods import Method
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -40,18 +41,26 @@ class StopsBeforeMoving(FileSystem):
         move(descriptor, offset, length)
 
 
-def before_insert(path: Path) -> bytes:
+@pytest.fixture(params=[Method.GAMMA, Method.LLAMA3], ids=["keys only", "with a tensor"])
+def method(request: pytest.FixtureRequest) -> Method:
+    """What the interrupted edit writes: keys, or keys and a tensor behind the data."""
+    chosen = request.param
+    assert isinstance(chosen, Method)
+    return chosen
+
+
+def before_insert(path: Path, method: Method = Method.GAMMA) -> bytes:
     """Bring a file to the moment before its data moves up; its original bytes."""
     original = path.read_bytes()
     with pytest.raises(PowerFailure):
-        rewrite(path, target_length=8192, files=StopsBeforeMoving())
+        rewrite(path, target_length=8192, method=method, files=StopsBeforeMoving())
     return original
 
 
-def before_collapse(path: Path) -> tuple[bytes, bytes]:
+def before_collapse(path: Path, method: Method) -> tuple[bytes, bytes]:
     """Bring a file to the moment before its data moves down; original and edited bytes."""
     original = path.read_bytes()
-    rewrite(path, target_length=8192)
+    rewrite(path, target_length=8192, method=method)
     edited = path.read_bytes()
     with pytest.raises(PowerFailure):
         undo(path, files=StopsBeforeMoving())
@@ -68,10 +77,12 @@ def places(path: Path, block: int) -> range:
     return range(block, path.stat().st_size // block * block, 7 * block)
 
 
-def test_an_insert_that_stopped_at_any_block_is_taken_back(llama: Path, inserting: int) -> None:
-    original = before_insert(llama)
+def test_an_insert_that_stopped_at_any_block_is_taken_back(
+    llama: Path, inserting: int, method: Method
+) -> None:
+    original = before_insert(llama, method)
     for place in places(llama, inserting):
-        llama_bytes = before_insert(llama) if place > inserting else original
+        llama_bytes = before_insert(llama, method) if place > inserting else original
         assert llama_bytes == original
         length = growth(llama)
         with llama.open("r+b") as file:
@@ -80,8 +91,10 @@ def test_an_insert_that_stopped_at_any_block_is_taken_back(llama: Path, insertin
         assert llama.read_bytes() == original
 
 
-def test_an_insert_that_moved_everything_is_finished(llama: Path, inserting: int) -> None:
-    before_insert(llama)
+def test_an_insert_that_moved_everything_is_finished(
+    llama: Path, inserting: int, method: Method
+) -> None:
+    before_insert(llama, method)
     with llama.open("r+b") as file:
         FileSystem().insert_range(file.fileno(), 0, growth(llama))
     assert recover(llama).state is State.FINISHED
@@ -90,24 +103,27 @@ def test_an_insert_that_moved_everything_is_finished(llama: Path, inserting: int
 
 @pytest.mark.parametrize("shown", ["whole growth", "rounded up to a block"])
 def test_an_insert_that_only_grew_the_file_is_taken_back(
-    llama: Path, inserting: int, shown: str
+    llama: Path, inserting: int, method: Method, shown: str
 ) -> None:
-    original = before_insert(llama)
-    size = len(original) + growth(llama)
+    original = before_insert(llama, method)
+    before = llama.stat().st_size
+    size = before + growth(llama)
     if shown == "rounded up to a block":
         # Seen on xfs after a power cut.
-        size = -(-len(original) // inserting) * inserting
+        size = -(-before // inserting) * inserting
     with llama.open("r+b") as file:
         file.truncate(size)
     assert recover(llama).state is State.RESTORED
     assert llama.read_bytes() == original
 
 
-def test_a_collapse_that_stopped_at_any_block_is_completed(llama: Path, inserting: int) -> None:
-    original, _ = before_collapse(llama)
+def test_a_collapse_that_stopped_at_any_block_is_completed(
+    llama: Path, inserting: int, method: Method
+) -> None:
+    original, _ = before_collapse(llama, method)
     for place in places(llama, inserting):
         if place > inserting:
-            before_collapse(llama)
+            before_collapse(llama, method)
         length = growth(llama)
         with llama.open("r+b") as file:
             FileSystem().collapse_range(file.fileno(), 0, length)
@@ -117,9 +133,9 @@ def test_a_collapse_that_stopped_at_any_block_is_completed(llama: Path, insertin
 
 
 def test_a_collapse_that_did_not_shrink_the_file_yet_is_completed(
-    llama: Path, inserting: int
+    llama: Path, inserting: int, method: Method
 ) -> None:
-    original, edited = before_collapse(llama)
+    original, edited = before_collapse(llama, method)
     with llama.open("r+b") as file:
         FileSystem().collapse_range(file.fileno(), 0, growth(llama))
         file.truncate(len(edited))
@@ -127,8 +143,10 @@ def test_a_collapse_that_did_not_shrink_the_file_yet_is_completed(
     assert llama.read_bytes() == original
 
 
-def test_a_collapse_that_only_emptied_its_range_is_completed(llama: Path, inserting: int) -> None:
-    original, _ = before_collapse(llama)
+def test_a_collapse_that_only_emptied_its_range_is_completed(
+    llama: Path, inserting: int, method: Method
+) -> None:
+    original, _ = before_collapse(llama, method)
     length = growth(llama)
     with llama.open("r+b") as file:
         FileSystem().collapse_range(file.fileno(), 0, length)
@@ -137,8 +155,10 @@ def test_a_collapse_that_only_emptied_its_range_is_completed(llama: Path, insert
     assert llama.read_bytes() == original
 
 
-def test_a_collapse_that_moved_nothing_leaves_the_edited_file(llama: Path, inserting: int) -> None:
-    _, edited = before_collapse(llama)
+def test_a_collapse_that_moved_nothing_leaves_the_edited_file(
+    llama: Path, inserting: int, method: Method
+) -> None:
+    _, edited = before_collapse(llama, method)
     assert recover(llama).state is State.UNTOUCHED
     assert llama.read_bytes() == edited
 

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import errno
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
+import numpy as np
 import pytest
 
 from editing.disk import (
@@ -20,7 +21,8 @@ from ggufext.editing.rewrite import recover, rewrite, undo
 from ggufext.editing.strategies import Strategy
 from ggufext.errors import EditError, HeaderError
 from ggufext.header.reading import read_header
-from ggufext.planning.methods import Method
+from ggufext.planning.methods import Method, inverse_frequencies, llama3_factors
+from random_model import write_random_model
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -31,12 +33,37 @@ if TYPE_CHECKING:
 MANY = 100
 
 
+Request = dict[str, Any] | None
+
+#: What a file holds before an operation, and what the operation is: the request of a rewrite, or
+#: None for undo.
+OPERATIONS: dict[str, tuple[Request, Request]] = {
+    "insert": (None, {"method": Method.YARN}),
+    "overwrite": ({"method": Method.YARN}, {"method": Method.GAMMA}),
+    "undo": ({"method": Method.YARN}, None),
+    "append a tensor": (None, {"method": Method.LLAMA3}),
+    "undo an append": ({"method": Method.LLAMA3}, None),
+    "replace the appended tensor": (
+        {"method": Method.LLAMA3},
+        {"method": Method.YARN, "keep_short": True},
+    ),
+    "change the appended tensor": ({"method": Method.LLAMA3}, {"method": Method.LLAMA3}),
+    "drop the appended tensor": ({"method": Method.LLAMA3}, {"method": Method.GAMMA}),
+}
+
+#: With the model's own tensor of factors.
+OWN_TENSOR: dict[str, tuple[Request, Request]] = {
+    "overwrite a tensor": ({"method": Method.YARN}, {"method": Method.LLAMA3}),
+    "undo an overwritten tensor": ({"method": Method.LLAMA3}, None),
+}
+
+
 class Case:
     """A file, an operation on it, and what it may look like afterwards."""
 
     def __init__(self, path: Path, name: str) -> None:
         self.path = path
-        self.name = name
+        self.first, self.request = (OPERATIONS | OWN_TENSOR)[name]
         self.original = path.read_bytes()
 
     def reset(self) -> None:
@@ -44,16 +71,16 @@ class Case:
         for left in self.path.parent.iterdir():
             left.unlink()
         self.path.write_bytes(self.original)
-        if self.name != "insert":
-            rewrite(self.path, target_length=8192, method=Method.YARN)
+        if self.first is not None:
+            rewrite(self.path, target_length=8192, **self.first)
         self.before = self.path.read_bytes()
 
     def run(self, files: FileSystem) -> None:
-        if self.name == "undo":
+        if self.request is None:
             undo(self.path, files=files)
         else:
-            method = Method.GAMMA if self.name == "overwrite" else Method.YARN
-            rewrite(self.path, target_length=16384, method=method, files=files)
+            done = rewrite(self.path, target_length=16384, files=files, **self.request)
+            assert done.receipt.strategy is not None
 
     def assert_old_or_new(self, state: State | None = None) -> None:
         """The invariant: the bytes are those from before, or those that were wanted."""
@@ -62,7 +89,7 @@ class Case:
         if found == self.before:
             assert state in {None, State.RESTORED, State.UNTOUCHED}
             return
-        if self.name == "undo":
+        if self.request is None:
             assert found == self.original
             return
         assert read_header(self.path).value("llama.context_length") == 16384
@@ -70,8 +97,12 @@ class Case:
         assert self.path.read_bytes() == self.original
 
 
-@pytest.fixture(params=["insert", "overwrite", "undo"])
+@pytest.fixture(params=[*OPERATIONS, *OWN_TENSOR])
 def case(request: pytest.FixtureRequest, llama: Path, inserting: int) -> Case:
+    if request.param in OWN_TENSOR:
+        native = llama3_factors(inverse_frequencies(10_000.0, 32), 4.0, 512)
+        tensors = {"rope_freqs.weight": np.array(native, dtype=np.float32)}
+        write_random_model(llama, tensors=tensors)
     return Case(llama, request.param)
 
 

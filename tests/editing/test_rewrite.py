@@ -24,6 +24,8 @@ if TYPE_CHECKING:
     from collections.abc import Callable
     from pathlib import Path
 
+WITHOUT_TENSORS = (Method.GAMMA, Method.NTK, Method.YARN, Method.LINEAR)
+
 METADATA = {
     "general.architecture": "llama",
     "llama.context_length": U32(2048),
@@ -74,7 +76,7 @@ def test_a_second_edit_starts_from_the_original_facts(llama: Path) -> None:
 
 def test_undo_after_several_edits_gives_the_original_bytes(llama: Path) -> None:
     original = llama.read_bytes()
-    for method in Method:
+    for method in (*WITHOUT_TENSORS, Method.LLAMA3, Method.GAMMA, Method.LLAMA3):
         rewrite(llama, target_length=8192, method=method)
     assert undo(llama).state is State.RESTORED
     assert llama.read_bytes() == original
@@ -88,7 +90,7 @@ def test_an_edit_that_changes_nothing_writes_nothing(llama: Path) -> None:
     assert (llama.read_bytes(), llama.stat().st_mtime_ns) == before
 
 
-@pytest.mark.parametrize("method", list(Method), ids=lambda m: m.value)
+@pytest.mark.parametrize("method", WITHOUT_TENSORS, ids=lambda m: m.value)
 def test_gguf_py_reads_every_result(llama: Path, method: Method) -> None:
     tensors = [bytes(t.data) for t in gguf.GGUFReader(llama).tensors]
     made = rewrite(llama, target_length=8192, method=method).plan

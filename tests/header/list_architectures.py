@@ -152,6 +152,33 @@ FACTS: dict[str, dict[str, str | int | float | bool]] = {
     "qwen35moe": {"recurrent_interval": 4},
 }
 
+#: Which frequency-factor tensors the loaders take and the graphs rotate with (src/models). Loaded
+#: and ignored, so in no list: falcon-h1, llada, pangu-embedded, refact, cogvlm. step35 rotates
+#: its local layers with another number of pairs than its factors have.
+FACTOR_TENSORS = {
+    "by_type": (
+        "llama",
+        "deci",
+        "minicpm",
+        "granite",
+        "granitemoe",
+        "granite_swa",
+        "apertus",
+        "mistral3",
+    ),
+    "long_short": ("phi3", "phimoe", "minicpm3"),
+    "rope_freqs": (
+        "llama4",
+        "arcee",
+        "exaone",
+        "exaone4",
+        "exaone-moe",
+        "granitehybrid",
+        "gemma4",
+        "nanbeige",
+    ),
+}
+
 _ROTATES = re.compile(r"\bggml_rope(?:_ext|_multi)?\(")
 
 
@@ -267,6 +294,9 @@ def toml(source: Source, version: str) -> str:
         if enumerator in source.sections_when_present:
             facts["sections_when_present"] = True
         facts |= FACTS.get(name, {})
+        for factor_support, names in FACTOR_TENSORS.items():
+            if name in names:
+                facts["factor_support"] = factor_support
         lines += ["", f"[architectures.{name}]"]
         lines += [f"{key} = {_value(value)}" for key, value in facts.items()]
     return "\n".join(lines) + "\n"

@@ -20,7 +20,8 @@ TRAINING = 256
 TARGET = 1024
 TOKENS = tuple((7 * i * i + 3 * i) % 500 for i in range(TARGET))
 
-every_method = pytest.mark.parametrize("method", list(Method), ids=lambda m: m.value)
+METHODS = (Method.GAMMA, Method.NTK, Method.YARN, Method.LINEAR)
+every_method = pytest.mark.parametrize("method", METHODS, ids=lambda m: m.value)
 
 
 def accuracy(path: Path, length: int) -> float:

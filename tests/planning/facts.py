@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from ggufext.header.architectures import Layout, Support
+from ggufext.header.architectures import FactorSupport, Layout, Support
 from ggufext.header.layers import LayerFacts
 from ggufext.header.model import ModelFacts, Scaling
 
@@ -20,6 +20,8 @@ def facts(
     heads_kv: int = 8,
     scaling: Scaling = NO_SCALING,
     has_scaling_factor: bool = False,
+    factors: dict[str, tuple[float, ...]] | None = None,
+    factor_support: FactorSupport = FactorSupport.NONE,
 ) -> ModelFacts:
     """Facts of a model without local layers."""
     layer = LayerFacts(
@@ -30,6 +32,7 @@ def facts(
         key_length=rotary_dim,
         value_length=rotary_dim,
     )
+    is_default = scaling.type == "linear" and scaling.factor == 1.0
     return ModelFacts(
         architecture=architecture,
         support=support,
@@ -47,10 +50,18 @@ def facts(
             (f"{architecture}.context_length", train_length),
             (f"{architecture}.rope.freq_base", freq_base),
             (f"{architecture}.rope.freq_base_swa", None),
-            (f"{architecture}.rope.scaling.type", None),
-            (f"{architecture}.rope.scaling.factor", 1.0 if has_scaling_factor else None),
-            (f"{architecture}.rope.scaling.original_context_length", None),
+            (f"{architecture}.rope.scaling.type", None if is_default else scaling.type),
+            (
+                f"{architecture}.rope.scaling.factor",
+                scaling.factor if has_scaling_factor or scaling.factor != 1.0 else None,
+            ),
+            (
+                f"{architecture}.rope.scaling.original_context_length",
+                scaling.original_context_length,
+            ),
         ),
+        factors=tuple((factors or {}).items()),
+        factor_support=factor_support,
     )
 
 

@@ -13,7 +13,7 @@ from ggufext.header.architectures import Support
 from ggufext.header.model import ModelFacts, Scaling
 from ggufext.planning.gamma import Verdict, gamma_pade
 from ggufext.planning.methods import Method
-from ggufext.planning.plan import Plan, plan
+from ggufext.planning.plan import Plan, plan, plan_all_methods
 from planning.facts import LLAMA_2, LLAMA_3, facts
 
 
@@ -118,21 +118,6 @@ def test_an_absurd_factor_needs_force() -> None:
 
 
 @pytest.mark.parametrize(
-    ("scaling", "named"),
-    [
-        (Scaling("linear", 4.0, None, 1.0, ()), "linear scaling by 4"),
-        (Scaling("yarn", 4.0, 4096, 1.0, ()), "yarn scaling by 4"),
-        (Scaling("linear", 1.0, None, 1.0, ("rope_freqs.weight",)), "rope_freqs.weight"),
-        (Scaling("linear", 1.0, None, 1.19, ()), "attention factor 1.19"),
-    ],
-)
-def test_scaling_of_the_models_training_cannot_be_combined(scaling: Scaling, named: str) -> None:
-    error = refusal(facts(train_length=16384, freq_base=1e5, scaling=scaling), target_length=32768)
-    assert error.code == "cannot_combine"
-    assert named in error.message
-
-
-@pytest.mark.parametrize(
     "scaling",
     [
         Scaling("none", 8.0, None, 1.0, ()),
@@ -168,8 +153,7 @@ def codes(made: Plan) -> set[str]:
 
 
 def test_every_plan_says_that_the_rule_is_not_validated() -> None:
-    for method in Method:
-        made = plan(LLAMA_2, target_length=8192, method=method)
+    for made in plan_all_methods(LLAMA_2, target_length=8192):
         assert "gamma_rule_not_validated" in codes(made)
 
 

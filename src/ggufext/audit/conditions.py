@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from ggufext.audit.engines import SelfExtend
-from ggufext.audit.expectation import Expected, of_facts, of_plan
+from ggufext.audit.expectation import SMALL_CONTEXT, Expected, of_facts, of_plan
 from ggufext.editing.files import FileSystem
 from ggufext.editing.opening import open_model
 from ggufext.errors import ModelWarning, PlanError
@@ -56,8 +56,10 @@ class Condition:
     kv_overrides : tuple of (str, value)
         Metadata that stands in for the file's.
     self_extend : SelfExtend or None
-    expected : tuple of Expected or None
-        Rotation of each layer; None where the file scales in a way that is not compared.
+    expected : tuple of Expected
+        Rotation of each layer in a context of `expectation.SMALL_CONTEXT`.
+    expected_long : tuple of Expected or None
+        The same above `short_context`; None where it is no other.
     short_context : int or None
         Up to this context, tokens, a longrope file uses other factors than above it.
     warnings : tuple of ModelWarning
@@ -70,7 +72,8 @@ class Condition:
     name: str
     kv_overrides: tuple[tuple[str, Override], ...]
     self_extend: SelfExtend | None
-    expected: tuple[Expected, ...] | None
+    expected: tuple[Expected, ...]
+    expected_long: tuple[Expected, ...] | None
     short_context: int | None
     warnings: tuple[ModelWarning, ...] = ()
     copy: RewrittenCopy | None = None
@@ -101,17 +104,17 @@ def conditions(
     with open_model(FileSystem(), path, writing=False) as model:
         now, original = model.header, model.original
         edited = model.history is not None
-        found = model.facts()
-        facts = model.original_facts(train_length=train_length)
+        found, facts = model.facts(), model.original_facts(train_length=train_length)
 
     def resolve(name: str) -> Condition:
         if name == "file":
             return _as_it_is(name, found, None)
         if name == "native":
-            return _native(name, now, original, facts, edited)
+            overrides = _undoing(now, original, found, facts)
+            return _native(name, facts, overrides, edited=edited)
         if name.startswith("planned:"):
-            overrides = _undoing(now, original, facts)
-            return _planned(name, facts, overrides, target_length)
+            overrides = _undoing(now, original, found, facts)
+            return _planned(name, facts, overrides, target_length, train_length)
         if match := _SELF_EXTEND.fullmatch(name):
             return _as_it_is(name, found, _self_extend(name, match))
         raise PlanError(
@@ -125,14 +128,16 @@ def conditions(
 
 def _as_it_is(name: str, facts: ModelFacts, self_extend: SelfExtend | None) -> Condition:
     scaling = facts.scaling
-    known = scaling.attention_factor == 1.0 and not scaling.factor_tensors
     longrope = scaling.type == "longrope"
+    original = scaling.original_context_length or facts.train_length
+    is_long = original < SMALL_CONTEXT
     return Condition(
         name=name,
         kv_overrides=(),
         self_extend=self_extend,
-        expected=tuple(of_facts(facts, layer) for layer in facts.layers)
-        if known and not longrope
+        expected=tuple(of_facts(facts, layer, is_long=is_long) for layer in facts.layers),
+        expected_long=tuple(of_facts(facts, layer, is_long=True) for layer in facts.layers)
+        if longrope and not is_long
         else None,
         short_context=scaling.original_context_length if longrope else None,
     )
@@ -149,7 +154,13 @@ def _self_extend(name: str, match: re.Match[str]) -> SelfExtend:
     return SelfExtend(group=group, window=window)
 
 
-def _native(name: str, now: Header, original: Header, facts: ModelFacts, edited: bool) -> Condition:
+def _native(
+    name: str,
+    facts: ModelFacts,
+    undoing: tuple[tuple[str, Override], ...],
+    *,
+    edited: bool,
+) -> Condition:
     base = _as_it_is(name, facts, None)
     warnings: tuple[ModelWarning, ...] = ()
     if not edited:
@@ -161,16 +172,25 @@ def _native(name: str, now: Header, original: Header, facts: ModelFacts, edited:
         )
     return Condition(
         name=name,
-        kv_overrides=_undoing(now, original, facts),
+        kv_overrides=undoing,
         self_extend=None,
         expected=base.expected,
+        expected_long=base.expected_long,
         short_context=base.short_context,
         warnings=warnings,
     )
 
 
-def _undoing(now: Header, original: Header, facts: ModelFacts) -> tuple[tuple[str, Override], ...]:
+def _undoing(
+    now: Header, original: Header, found: ModelFacts, facts: ModelFacts
+) -> tuple[tuple[str, Override], ...]:
     """Metadata that makes an edited file behave like its original."""
+    if found.factors != facts.factors:
+        raise PlanError(
+            code="native_unknown",
+            message="the edit wrote factor tensors, which cannot be taken away from outside; undo "
+            "the edit on a copy and check that",
+        )
     overrides: list[tuple[str, Override]] = []
     for key, _ in facts.metadata:
         present = now.value(key) if key in now.keys else None
@@ -197,6 +217,7 @@ def _meaning_of_absence(key: str, facts: ModelFacts) -> Override | None:
         "rope.scaling.type": "linear",
         "rope.scaling.factor": 1.0,
         "rope.scaling.original_context_length": facts.train_length,
+        "rope.scaling.attn_factor": 1.0,
     }
     if local:
         meanings["rope.freq_base_swa"] = local[0]
@@ -208,6 +229,7 @@ def _planned(
     facts: ModelFacts,
     undoing: tuple[tuple[str, Override], ...],
     target_length: int,
+    train_length: int | None,
 ) -> Condition:
     wanted = name.removeprefix("planned:")
     try:
@@ -219,8 +241,16 @@ def _planned(
             f"{', '.join(method.value for method in Method)}",
         ) from None
     planned = plan(facts, target_length=target_length, method=method)
-    overrides = dict(undoing)
-    for edit in planned.edits:
+    is_long = planned.original_length < SMALL_CONTEXT
+    two_sets = planned.long_factors != planned.short_factors and not is_long
+    expected = {
+        long: tuple(of_plan(planned, layer, is_long=long) for layer in facts.layers)
+        for long in (is_long, True)
+    }
+    # Tensors cannot be given to llama.cpp from outside.
+    needs_copy = bool(planned.tensor_edits)
+    overrides = {} if needs_copy else dict(undoing)
+    for edit in () if needs_copy else planned.edits:
         # Plans edit scalars; a list could not be given to llama.cpp from outside.
         assert isinstance(edit.after, (bool, int, float, str))
         overrides[edit.key] = edit.after
@@ -228,6 +258,8 @@ def _planned(
         name=name,
         kv_overrides=tuple(overrides.items()),
         self_extend=None,
-        expected=tuple(of_plan(planned, layer) for layer in facts.layers),
-        short_context=None,
+        expected=expected[is_long],
+        expected_long=expected[True] if two_sets else None,
+        short_context=planned.original_length if two_sets else None,
+        copy=RewrittenCopy(target_length, method, train_length) if needs_copy else None,
     )

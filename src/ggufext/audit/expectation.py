@@ -6,7 +6,7 @@ import math
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from ggufext.planning.methods import Method
+from ggufext.header.factors import factors_in_effect
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -15,6 +15,10 @@ if TYPE_CHECKING:
     from ggufext.header.layers import LayerFacts
     from ggufext.header.model import ModelFacts
     from ggufext.planning.plan import Plan
+
+
+#: Context of the run that shows what llama.cpp does: a file's own would need its whole cache.
+SMALL_CONTEXT = 256
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,37 +32,56 @@ class Expected:
     yarn : bool
     original_length : int
         Training length that YaRN starts from, tokens.
+    attn_factor : float
+        What the rotated values are multiplied by, beside YaRN's own.
+    factors : tuple of float or None
+        What each pair's angle is divided by.
     """
 
     freq_base: float
     freq_scale: float
     yarn: bool
     original_length: int
+    attn_factor: float = 1.0
+    factors: tuple[float, ...] | None = None
 
 
-def of_plan(plan: Plan, layer: LayerFacts) -> Expected:
-    """What a plan means for a layer of the original file."""
+def of_plan(plan: Plan, layer: LayerFacts, *, is_long: bool) -> Expected:
+    """What a plan means for a layer of the original file.
+
+    Parameters
+    ----------
+    is_long : bool
+        Whether the context is above the plan's original length.
+    """
     kept = any(edit.key.endswith(".rope.freq_base_swa") for edit in plan.edits)
     follows = layer.moves or (layer.follows_freq_base and not kept)
-    scale = 1.0 / plan.freq_scale_factor if layer.follows_scaling or layer.moves else 1.0
+    is_scaled = layer.moves or layer.follows_scaling
+    scale = 1.0 / plan.freq_scale_factor if is_scaled else 1.0
+    factors = plan.long_factors if is_long else plan.short_factors
     return Expected(
         freq_base=plan.freq_base.after if follows else layer.freq_base,
         freq_scale=scale,
-        yarn=plan.method is Method.YARN and scale != 1.0,
-        original_length=plan.train_length.value,
+        yarn=plan.scaling_type == "yarn" and scale != 1.0,
+        original_length=plan.original_length,
+        attn_factor=plan.attention_factor_written,
+        factors=factors if is_scaled else None,
     )
 
 
-def of_facts(facts: ModelFacts, layer: LayerFacts) -> Expected:
-    """What a file's own keys mean for a layer."""
+def of_facts(facts: ModelFacts, layer: LayerFacts, *, is_long: bool) -> Expected:
+    """What a file's own keys and tensors mean for a layer; `is_long` as in `of_plan`."""
     scaling = facts.scaling
-    scaled = scaling.type != "none" and (layer.moves or layer.follows_scaling)
-    scale = 1.0 / scaling.factor if scaled else 1.0
+    is_scaled = layer.moves or layer.follows_scaling
+    scale = 1.0 / scaling.factor if is_scaled and scaling.type != "none" else 1.0
+    factors = factors_in_effect(dict(facts.factors), is_long=is_long)
     return Expected(
         freq_base=layer.freq_base,
         freq_scale=scale,
         yarn=scaling.type == "yarn" and scale != 1.0,
         original_length=scaling.original_context_length or facts.train_length,
+        attn_factor=scaling.attention_factor,
+        factors=factors if is_scaled else None,
     )
 
 
@@ -72,6 +95,11 @@ def differences(nodes: Sequence[RopeNode], expected: Sequence[Expected]) -> Iter
         One a layer.
     """
     for node in nodes:
+        if node.factors != expected[node.layer].factors:
+            yield (
+                f"llama.cpp rotates {node.tensor} of layer {node.layer} with "
+                f"{_named(node.factors)}, planned {_named(expected[node.layer].factors)}"
+            )
         for name, found, planned in _compared(node, expected[node.layer]):
             if not math.isclose(found, planned, rel_tol=1e-6):
                 yield (
@@ -80,10 +108,16 @@ def differences(nodes: Sequence[RopeNode], expected: Sequence[Expected]) -> Iter
                 )
 
 
+def _named(factors: tuple[float, ...] | None) -> str:
+    if factors is None:
+        return "no factors"
+    return f"{len(factors)} factors from {factors[0]:g} to {factors[-1]:g}"
+
+
 def _compared(node: RopeNode, expected: Expected) -> Iterator[tuple[str, float, float]]:
     yield "base", node.freq_base, expected.freq_base
     yield "scale", node.freq_scale, expected.freq_scale
-    yield "attention factor", node.attn_factor, 1.0
+    yield "attention factor", node.attn_factor, expected.attn_factor
     if expected.freq_scale != 1.0:
         # Where nothing is scaled, YaRN's mix has two equal sides.
         yield "yarn mix", node.ext_factor, 1.0 if expected.yarn else 0.0

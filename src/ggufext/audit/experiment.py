@@ -152,7 +152,9 @@ class _Experiment:
         for number, layer in enumerate(facts.layers):
             if (number in seen) != layer.rotates:
                 yield f"layer {number} {'rotates' if number in seen else 'does not rotate'}"
-        yield from differences(nodes, [of_facts(facts, layer) for layer in facts.layers])
+        yield from differences(
+            nodes, [of_facts(facts, layer, is_long=False) for layer in facts.layers]
+        )
         for node in nodes:
             rotary = facts.layers[node.layer].rotary_dim or facts.rotary_dim
             if node.n_dims != rotary:
@@ -184,7 +186,9 @@ class _Experiment:
 
     def _effect(self, made: Plan, changed: Observation) -> Iterator[str]:
         layers = self._facts.layers
-        yield from differences(changed.rope_nodes, [of_plan(made, layer) for layer in layers])
+        yield from differences(
+            changed.rope_nodes, [of_plan(made, layer, is_long=False) for layer in layers]
+        )
         for node in changed.rope_nodes:
             if (node.beta_fast, node.beta_slow) != (YARN_BETA_FAST, YARN_BETA_SLOW):
                 yield f"layer {node.layer} mixes with {node.beta_fast:g} and {node.beta_slow:g}"
@@ -220,7 +224,9 @@ class _Experiment:
         overrides = {edit.key: edit.after for edit in forced.edits}
         changed = self._observe(overrides)  # type: ignore[arg-type]  # no plan writes an array
         layers = self._facts.layers
-        yield from differences(changed.rope_nodes, [of_plan(forced, layer) for layer in layers])
+        yield from differences(
+            changed.rope_nodes, [of_plan(forced, layer, is_long=False) for layer in layers]
+        )
         moved = _changed_layers(self._native.rope_nodes, changed.rope_nodes)
         if not any(layers[number].window for number in moved):
             yield "refused, but no local layer would change"

@@ -13,7 +13,7 @@ from ggufext.audit.copies import refuse_copies, with_copies
 from ggufext.audit.depths import depth_bins
 from ggufext.audit.engines import Frame
 from ggufext.audit.engines.llama_cpp import LlamaCpp
-from ggufext.audit.expectation import differences
+from ggufext.audit.expectation import SMALL_CONTEXT, differences
 from ggufext.audit.keys import check_keys
 from ggufext.audit.memory import (
     ModelSize,
@@ -54,8 +54,6 @@ if TYPE_CHECKING:
     from ggufext.audit.results import Trial
     from ggufext.header.header import Header
     from ggufext.header.model import ModelFacts
-
-_AUDIT_CONTEXT = 256
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -137,7 +135,9 @@ def check_file(
     )
     with ExitStack() as held:
         chosen = held.enter_context(with_copies(path, chosen, allow_copy))
-        audited = tuple(_audit(path, each) for each in chosen) if settings.audit else ()
+        audited: tuple[str, ...] = ()
+        if settings.audit:
+            audited = tuple(_audit(path, each, facts.architecture) for each in chosen)
         engine = LlamaCpp(path, rpc=settings.rpc)
         held.callback(engine.close)
         cluster = held.enter_context(Cluster(settings.dask)) if settings.dask else None
@@ -258,7 +258,7 @@ def _frame(header: Header, engine: LlamaCpp, template: Template) -> Frame:
     return frame_of(source, bos=words.bos, eos=words.eos, path=header.path)
 
 
-def _audit(path: Path, condition: Condition) -> str:
+def _audit(path: Path, condition: Condition, architecture: str) -> str:
     """Compare the ROPE nodes of a condition with what it means.
 
     Raises
@@ -266,21 +266,27 @@ def _audit(path: Path, condition: Condition) -> str:
     EngineError
         ``rope_mismatch``.
     """
-    if condition.expected is None:
-        return f"{condition.name}: the file scales with its own factors, which are not compared"
-    seen = observe(
-        condition.path or path,
-        tokens=(0,),
-        settings=ContextSettings(n_ctx=_AUDIT_CONTEXT),
-        kv_overrides=dict(condition.kv_overrides),
-    )
-    for difference in differences(seen.rope_nodes, condition.expected):
-        raise EngineError(
-            code="rope_mismatch",
-            path=path,
-            message=f"{condition.name}: {difference}; what is measured would not be what was "
-            "planned",
+    overrides = dict(condition.kv_overrides)
+    contexts = [(SMALL_CONTEXT, condition.expected, overrides)]
+    if condition.expected_long is not None:
+        # Above the original length, without the cache that the real one needs.
+        key = f"{architecture}.rope.scaling.original_context_length"
+        shorter = {**overrides, key: SMALL_CONTEXT}
+        contexts.append((2 * SMALL_CONTEXT, condition.expected_long, shorter))
+    for n_ctx, expected, given in contexts:
+        seen = observe(
+            condition.path or path,
+            tokens=(0,),
+            settings=ContextSettings(n_ctx=n_ctx),
+            kv_overrides=given,
         )
+        for difference in differences(seen.rope_nodes, expected):
+            raise EngineError(
+                code="rope_mismatch",
+                path=path,
+                message=f"{condition.name}: {difference}; what is measured would not be what was "
+                "planned",
+            )
     rotating = len({node.layer for node in seen.rope_nodes})
     return (
         f"{condition.name}: llama.cpp rotates {rotating} of {len(condition.expected)} layers, all "

@@ -6,19 +6,19 @@ import struct
 from importlib.util import find_spec
 from typing import TYPE_CHECKING, NoReturn
 
-from ggufext.audit.expectation import differences, of_plan
+from ggufext.audit.expectation import SMALL_CONTEXT, differences, of_plan
 from ggufext.audit.rope_nodes import ContextSettings, observe
 from ggufext.editing.inspection import facts_of
 from ggufext.errors import EditError
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
     from pathlib import Path
 
+    from ggufext.audit.rope_nodes import Override
     from ggufext.header.header import Value
+    from ggufext.header.layers import LayerFacts
     from ggufext.planning.plan import Plan
-
-#: Context of the run that shows what llama.cpp does: the file's own would need its whole cache.
-_SMALL_CONTEXT = 256
 
 
 def verify_file(path: Path, plan: Plan) -> tuple[str, ...]:
@@ -53,32 +53,55 @@ def verify_file(path: Path, plan: Plan) -> tuple[str, ...]:
 def _by_gguf_py(path: Path, plan: Plan) -> str:
     from gguf import GGUFReader
 
-    fields = GGUFReader(path).fields
+    reader = GGUFReader(path)
+    fields = reader.fields
     for edit in plan.edits:
         field = fields.get(edit.key)
         found = None if field is None else field.contents()
         if not _same(found, edit.after):
             _differs(path, f"gguf-py reads {edit.key} as {found!r}, planned {edit.after!r}")
-    return f"gguf-py reads the {len(plan.edits)} planned values"
+    tensors = {tensor.name: tensor.data for tensor in reader.tensors} if plan.tensor_edits else {}
+    for made in plan.tensor_edits:
+        values = tensors.get(made.name)
+        if values is None or tuple(values.tolist()) != made.after:
+            _differs(path, f"gguf-py does not read the planned factors in {made.name}")
+    done = f"gguf-py reads the {len(plan.edits)} planned values"
+    return done + (f" and {len(plan.tensor_edits)} tensors" if plan.tensor_edits else "")
 
 
 def _by_llama_cpp(path: Path, plan: Plan) -> str:
-    seen = observe(path, tokens=(0,), settings=ContextSettings(n_ctx=_SMALL_CONTEXT))
+    layers = facts_of(path).layers
+    is_long = plan.original_length < SMALL_CONTEXT
+    _see(path, plan, layers, n_ctx=SMALL_CONTEXT, is_long=is_long)
+    how = "as planned, the others as before"
+    if plan.long_factors != plan.short_factors and not is_long:
+        # A context above the original length, without the cache that the real one needs.
+        shorter = {f"{plan.architecture}.rope.scaling.original_context_length": SMALL_CONTEXT}
+        _see(path, plan, layers, n_ctx=2 * SMALL_CONTEXT, is_long=True, overrides=shorter)
+        how += "; it takes the long factors above the original length only"
+    moved = sum(layer.moves for layer in layers)
+    return f"llama.cpp loads the file and rotates {moved} of {len(layers)} layers {how}"
+
+
+def _see(
+    path: Path,
+    plan: Plan,
+    layers: tuple[LayerFacts, ...],
+    *,
+    n_ctx: int,
+    is_long: bool,
+    overrides: Mapping[str, Override] | None = None,
+) -> None:
+    seen = observe(path, tokens=(0,), settings=ContextSettings(n_ctx=n_ctx), kv_overrides=overrides)
     if seen.n_ctx_train != plan.target_length:
         _differs(
             path,
             f"llama.cpp takes {seen.n_ctx_train:,} for the context length, planned "
             f"{plan.target_length:,}",
         )
-    layers = facts_of(path).layers
-    expected = [of_plan(plan, layer) for layer in layers]
+    expected = [of_plan(plan, layer, is_long=is_long) for layer in layers]
     for difference in differences(seen.rope_nodes, expected):
         _differs(path, difference)
-    moved = sum(layer.moves for layer in layers)
-    return (
-        f"llama.cpp loads the file and rotates {moved} of {len(layers)} layers as planned, the "
-        "others as before"
-    )
 
 
 def _same(found: object, planned: Value) -> bool:

@@ -132,6 +132,8 @@ def _lines(found: Inspection, *, layers: bool) -> Iterator[str]:
             if scaling.factor == 1.0 or scaling.type == "none"
             else (f"{scaling.type} by {scaling.factor:g}")
         )
+        if scaling.factor_tensors:
+            how = f"by {', '.join(scaling.factor_tensors)}"
         yield row(
             "rope",
             f"base {found.rope.freq_base:,.10g}, {found.rope.rotary_dim} of {found.head_dim} "

@@ -14,6 +14,7 @@ from ggufext.errors import GgufextError
 from ggufext.header.shards import first_shard
 from ggufext.locating.names import is_name
 from ggufext.planning.methods import Method
+from ggufext.planning.run_time import RunTimeMethod
 
 if TYPE_CHECKING:
     from ggufext.planning.emit import Engine
@@ -126,7 +127,10 @@ paths_argument = click.argument(
     callback=model_files,
 )
 target_option = click.option(
-    "--target", "target_length", type=TOKENS, required=True, help="Context length wanted: 32k, 1m."
+    "--target",
+    "target_length",
+    type=TOKENS,
+    help="Context length wanted: 32k, 1m. Without it that of --from or --factors.",
 )
 gamma_option = click.option(
     "--gamma",
@@ -141,10 +145,29 @@ train_length_option = click.option(
 allow_lower_base_option = click.option(
     "--allow-lower-base", is_flag=True, help="Accept a --gamma that lowers the RoPE base."
 )
+factors_option = click.option(
+    "--factors",
+    "factors_path",
+    metavar="FILE",
+    type=click.Path(path_type=Path),
+    help="JSON with the factors that method longrope writes.",
+)
+from_option = click.option(
+    "--from",
+    "result_path",
+    metavar="FILE",
+    type=click.Path(path_type=Path),
+    help="Method, base or factors as a JSON result says (docs/methods.md).",
+)
+keep_short_option = click.option(
+    "--keep-short",
+    is_flag=True,
+    help="Write long factors: contexts up to the training length stay exactly as they are.",
+)
 follow_option = click.option(
     "--follow", is_flag=True, help="Edit the file that a symbolic link points to."
 )
 json_option = click.option("--json", "as_json", is_flag=True, help="Print the result as JSON.")
 
 
-METHOD = click.Choice([method.value for method in Method])
+METHOD = click.Choice([method.value for method in (*Method, *RunTimeMethod)])

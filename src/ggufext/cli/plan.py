@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 import click
 
+from ggufext.cli.asked import asked
 from ggufext.cli.emission import config_of, emissions, show_emissions
 from ggufext.cli.models import found_model
 from ggufext.cli.options import (
@@ -15,8 +16,11 @@ from ggufext.cli.options import (
     METHOD,
     Engines,
     allow_lower_base_option,
+    factors_option,
+    from_option,
     gamma_option,
     json_option,
+    keep_short_option,
     path_argument,
     target_option,
     train_length_option,
@@ -24,6 +28,7 @@ from ggufext.cli.options import (
 from ggufext.cli.output import as_json as jsonable
 from ggufext.cli.output import binary_size, show_json, show_warnings, tokens
 from ggufext.cli.plan_text import cache_sizes, head_line, plan_as_json, plan_lines
+from ggufext.cli.run_time import show_run_time
 from ggufext.editing.inspection import facts_of
 from ggufext.errors import PlanError
 from ggufext.header.reading import read_header
@@ -32,9 +37,9 @@ from ggufext.header.widths import model_widths
 from ggufext.planning.emit import Engine
 from ggufext.planning.fit import cache_fits
 from ggufext.planning.gamma import Verdict
-from ggufext.planning.methods import Method
 from ggufext.planning.plan import plan as plan_facts
 from ggufext.planning.plan import plan_all_methods
+from ggufext.planning.run_time import RunTimeMethod
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -50,6 +55,9 @@ if TYPE_CHECKING:
 @target_option
 @click.option("--method", type=METHOD, help="Plan this one; every method side by side without.")
 @gamma_option
+@factors_option
+@from_option
+@keep_short_option
 @train_length_option
 @allow_lower_base_option
 @click.option(
@@ -65,14 +73,18 @@ if TYPE_CHECKING:
 @click.option(
     "--force",
     is_flag=True,
-    help="Plan a factor above 1024, and methods that change sliding-window layers.",
+    help="Plan a factor above 1024, a method that changes sliding-window layers, or a recipe of "
+    "another model.",
 )
 @json_option
 def plan(
     path: Path | str,
-    target_length: int,
+    target_length: int | None,
     method: str | None,
     gamma: float | None,
+    factors_path: Path | None,
+    result_path: Path | None,
+    keep_short: bool,
     train_length: int | None,
     allow_lower_base: bool,
     engines: tuple[Engine, ...] | None,
@@ -84,21 +96,39 @@ def plan(
 
     FILE is a GGUF file, or a Hugging Face config.json or the folder that holds one.
     """
+    request = asked(
+        method=method,
+        target_length=target_length,
+        gamma=gamma,
+        factors_path=factors_path,
+        result_path=result_path,
+        keep_short=keep_short,
+    )
+    if gamma is not None and request.method is None:
+        raise click.UsageError("--gamma belongs to --method gamma")
+    recipe, target = request.recipe, request.target_length
     model = found_model(path)
     path = model if isinstance(model, Path) else model.name
     config = config_of(model, train_length=train_length) if isinstance(model, Path) else None
-    facts = config.facts if config else facts_of(model, train_length=train_length)
-    if gamma is not None and method is None:
-        raise click.UsageError("--gamma belongs to --method gamma")
+    made_for = None if force else recipe
+    facts = config.facts if config else facts_of(model, train_length=train_length, recipe=made_for)
     with naming(path):
-        if method is None:
-            plans = plan_all_methods(facts, target_length=target_length, force=force)
+        if isinstance(request.method, RunTimeMethod):
+            show_run_time(path, facts, request.method, target, as_json=as_json)
+            return
+        if request.method is None:
+            plans = plan_all_methods(
+                facts, target_length=target, keep_short=keep_short, force=force
+            )
         else:
             one = plan_facts(
                 facts,
-                target_length=target_length,
-                method=Method(method),
+                target_length=target,
+                method=request.method,
                 gamma=gamma,
+                freq_base=recipe.freq_base if recipe else None,
+                factors=recipe.factors if recipe else None,
+                keep_short=keep_short,
                 allow_lower_base=allow_lower_base,
                 force=force,
             )
@@ -106,23 +136,23 @@ def plan(
     if vram is not None and config is not None:
         raise click.UsageError("--vram needs the weights of a GGUF file; this is a configuration")
     if engines is None:
-        engines = (Engine.HF,) if config and method else ()
+        engines = (Engine.HF,) if config and request.method else ()
     emitted = emissions(path, plans, facts, engines, config=config)
-    fits = _fits(model, facts.layers, target_length, vram)
+    fits = _fits(model, facts.layers, target, vram)
     if as_json:
         shown = [
             plan_as_json(path, p, emitted[p.method]) | ({"memory": jsonable(fits)} if fits else {})
             for p in plans
         ]
-        show_json(shown[0] if method else {"plans": shown})
+        show_json(shown[0] if request.method else {"plans": shown})
         return
-    if method is None and plans[0].verdict is not Verdict.NO_EXTENSION_NEEDED:
+    if request.method is None and plans[0].verdict is not Verdict.NO_EXTENSION_NEEDED:
         _show_table(path, plans)
     else:
         for line in plan_lines(path, plans[0]):
             click.echo(line)
     for fit in fits:
-        click.echo(_fit_line(fit, target_length))
+        click.echo(_fit_line(fit, target))
     show_emissions(emitted)
     warnings = [w for p in plans for w in p.warnings] + list(config.warnings if config else ())
     show_warnings(dict.fromkeys(warnings), path)

@@ -38,9 +38,11 @@ def plan_lines(path: Path | str, made: Plan) -> Iterator[str]:
     yield f"  {made.method.value} to {target} tokens (factor {made.factor:g}), " + (
         f"base {made.freq_base.before:,.10g} → {made.freq_base.after:,.10g}"
         if made.freq_base.before != made.freq_base.after
-        else f"base stays {made.freq_base.before:,.10g}, frequencies by factor "
-        f"{made.freq_scale_factor:g}"
+        else f"base stays {made.freq_base.before:,.10g}, frequencies by "
+        + ("factor tensors" if made.tensor_edits else f"factor {made.freq_scale_factor:g}")
     )
+    if made.keep_short:
+        yield f"  contexts up to {tokens(made.original_length)} tokens stay as they are"
     yield (
         f"  γ {gamma.native:.3f} at training length; at {target} {gamma.unscaled:.3f} without "
         f"extension, {gamma.effective:.3f} with this plan"
@@ -61,6 +63,9 @@ def plan_lines(path: Path | str, made: Plan) -> Iterator[str]:
         before = "absent" if edit.before is None else edit.before
         after = printable(str(edit.after), 80)
         yield f"    {printable(edit.key, 100)}: {printable(str(before), 80)} → {after}"
+    for tensor in made.tensor_edits:
+        after = f"{len(tensor.after)} factors, {tensor.after[0]:.4g} … {tensor.after[-1]:.4g}"
+        yield f"    {tensor.name}: {'new' if tensor.before is None else 'replaced'}, {after}"
 
 
 def head_line(path: Path | str, made: Plan) -> str:

@@ -10,12 +10,16 @@ from typing import TYPE_CHECKING
 
 import click
 
+from ggufext.cli.asked import asked
 from ggufext.cli.options import (
     METHOD,
     allow_lower_base_option,
+    factors_option,
     follow_option,
+    from_option,
     gamma_option,
     json_option,
+    keep_short_option,
     paths_argument,
     target_option,
     train_length_option,
@@ -28,6 +32,7 @@ from ggufext.editing.strategies import Strategy
 from ggufext.errors import printable
 from ggufext.locating.names import OLLAMA_PREFIX
 from ggufext.planning.methods import Method
+from ggufext.planning.run_time import RunTimeMethod, refuse_to_write
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -44,9 +49,14 @@ if TYPE_CHECKING:
 @paths_argument
 @target_option
 @click.option(
-    "--method", type=METHOD, default=Method.GAMMA.value, show_default=True, help="How to extend."
+    "--method",
+    type=METHOD,
+    help="How to extend; gamma without it, or what --from and --factors say.",
 )
 @gamma_option
+@factors_option
+@from_option
+@keep_short_option
 @train_length_option
 @allow_lower_base_option
 @click.option(
@@ -76,9 +86,12 @@ if TYPE_CHECKING:
 @json_option
 def rewrite(
     paths: tuple[Path | str, ...],
-    target_length: int,
-    method: str,
+    target_length: int | None,
+    method: str | None,
     gamma: float | None,
+    factors_path: Path | None,
+    result_path: Path | None,
+    keep_short: bool,
     train_length: int | None,
     allow_lower_base: bool,
     output: Path | None,
@@ -97,14 +110,27 @@ def rewrite(
     """
     if output is not None and len(set(paths)) > 1:
         raise click.UsageError("--output takes one FILE")
+    request = asked(
+        method=method,
+        target_length=target_length,
+        gamma=gamma,
+        factors_path=factors_path,
+        result_path=result_path,
+        keep_short=keep_short,
+    )
+    chosen = request.method or Method.GAMMA
+    if isinstance(chosen, RunTimeMethod):
+        raise refuse_to_write(chosen)
 
     def do(path: Path | str) -> _Outcome:
         with copy_progress() as progress:
             done = rewrite_file(
                 path,
-                target_length=target_length,
-                method=Method(method),
+                target_length=request.target_length,
+                method=chosen,
                 gamma=gamma,
+                recipe=request.recipe,
+                keep_short=keep_short,
                 train_length=train_length,
                 allow_lower_base=allow_lower_base,
                 output=output,

@@ -63,11 +63,12 @@ def apply_in_place(
     try:
         journals.write(files, journal, path)
         recovery.poison(files, descriptor, patch)
+        recovery.lengthen(files, descriptor, patch)
         if patch.growth > 0:
             files.insert_range(descriptor, 0, patch.growth)
         elif patch.growth < 0:
             files.collapse_range(descriptor, 0, -patch.growth)
-        recovery.write_front(files, descriptor, patch)
+        recovery.write_changes(files, descriptor, patch)
         _verify(files, descriptor, path, journal, expected_header)
         recovery.commit(files, descriptor, patch)
         journals.remove(files, path)
@@ -92,6 +93,7 @@ def _verify(
     """Compare the file with what it has to be, the magic excepted."""
     same = files.size(descriptor) == journal.patch.size_after
     same = same and _holds(files, descriptor, expected_header, start=len(POISONED_MAGIC))
+    same = same and recovery.holds_data(files, descriptor, journal.patch)
     same = same and all(
         journals.fingerprint_at(files, descriptor, mark.offset + journal.patch.growth, mark.size)
         == mark.sha256
@@ -169,7 +171,8 @@ def apply_by_copy(
         files.lock(descriptor)
         _write_patched(files, source, descriptor, patch, own, progress)
         files.sync(descriptor)
-        if not _holds(files, descriptor, expected_header):
+        same = _holds(files, descriptor, expected_header)
+        if not (same and recovery.holds_data(files, descriptor, patch)):
             raise EditError(
                 code="not_verified",
                 path=target_path,
@@ -223,6 +226,7 @@ def _write_patched(
         advance(patch.size - shared)
     for span in patch.spans:
         files.write(target, span.offset + growth, span.new)
+    recovery.write_tail(files, target, patch)
 
 
 def shared_from(patch: Patch, block: int) -> int:

@@ -3,19 +3,12 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from datetime import datetime, timezone
 from typing import TYPE_CHECKING
 
 from ggufext.editing import history, strategies
 from ggufext.editing import journal as journals
 from ggufext.editing.application import apply_by_copy, apply_in_place, shared_from
-from ggufext.editing.patch import (
-    HISTORY_KEY,
-    compact_patch,
-    encode_entry,
-    front_patch,
-    value_patch,
-)
+from ggufext.editing.changes import changes_for
 from ggufext.editing.strategies import DEFAULT_BLOCK, Strategy
 from ggufext.errors import EditError
 from ggufext.header.reading import parse_header
@@ -24,6 +17,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
     from pathlib import Path
 
+    from ggufext.editing.changes import Changes
     from ggufext.editing.files import FileSystem
     from ggufext.editing.history import History
     from ggufext.editing.journal import Direction
@@ -78,10 +72,16 @@ class Edit:
             return (ByteRange(0, own, "start of a new file that shares the rest with the old"),)
         front = ByteRange(0, len(patch.new_front), "front of the header")
         moved = (
-            ByteRange(s.offset + patch.growth, s.offset + patch.growth + len(s.new), "one value")
+            ByteRange(
+                s.offset + patch.growth,
+                s.offset + patch.growth + len(s.new),
+                "values in their place",
+            )
             for s in patch.spans
         )
-        return (front, *moved)
+        start, size = patch.tail_start + patch.growth, len(patch.new_tail)
+        tail = (ByteRange(start, start + size, "tensors at the end"),) if size else ()
+        return (front, *moved, *tail)
 
 
 def build_edit(
@@ -109,7 +109,7 @@ def build_edit(
     EditError
         ``strategy_unusable``, ``lease_unavailable``.
     """
-    changes = _changes(model, plan)
+    changes = changes_for(model, plan)
     if output is None and changes.are_in_the_file:
         return None
     record = changes.record(plan) if keep_history else None
@@ -126,7 +126,7 @@ def build_edit(
         possible[Strategy.OVERWRITE] = (in_values, record)
     if not patch.growth:
         possible[Strategy.OVERWRITE] = (patch, None)
-    elif place.insert and not files.holes(model.descriptor):
+    elif place.insert and patch.tells_its_state and not files.holes(model.descriptor):
         possible[Strategy.INSERT] = (patch, None)
     if place.share:
         possible[Strategy.REFLINK] = (patch, None)
@@ -149,7 +149,7 @@ def build_edit(
 def _new_file(
     files: FileSystem,
     model: OpenModel,
-    changes: _Changes,
+    changes: Changes,
     record: History | None,
     output: Path,
     wanted: Strategy | None,
@@ -185,14 +185,19 @@ def _best(possible: set[Strategy], *, grows: bool, exclusive: bool) -> Strategy:
 
 def build_undo(files: FileSystem, model: OpenModel, record: History) -> Edit:
     """The edit that gives a model its original bytes back; raises as `history.undo_patch`."""
-    patch = history.undo_patch(model.header, model.header_bytes, record)
+    patch = history.undo_patch(model.header, model.header_bytes, record, model.read)
     place = strategies.Place()
     if patch.growth or not model.exclusive:
         place = strategies.place_of(files, model.descriptor, model.path.parent)
     possible = {Strategy.COPY}
     if not patch.growth:
         possible.add(Strategy.OVERWRITE)
-    elif place.insert and patch.growth % place.insert == 0 and not files.holes(model.descriptor):
+    elif (
+        place.insert
+        and patch.growth % place.insert == 0
+        and patch.tells_its_state
+        and not files.holes(model.descriptor)
+    ):
         possible.add(Strategy.INSERT)
     if place.share and patch.growth % place.share == 0:
         possible.add(Strategy.REFLINK)
@@ -243,86 +248,6 @@ def apply(
     if edit.record_beside is None and beside.exists():
         # The record lies in the file now, or the file is the original again.
         files.remove(beside)
-
-
-class _Changes:
-    """Entries to replace, remove and add so that a file holds a plan."""
-
-    def __init__(
-        self, model: OpenModel, replaced: dict[str, bytes | None], added: tuple[bytes, ...]
-    ) -> None:
-        self.model = model
-        self.replaced = replaced
-        self.added = added
-
-    @property
-    def are_in_the_file(self) -> bool:
-        """Whether the file already holds everything."""
-        keys, content = self.model.header.keys, self.model.header_bytes
-        return not self.added and all(
-            entry == content[keys[key].start : keys[key].end]
-            for key, entry in self.replaced.items()
-        )
-
-    def record(self, plan: Plan) -> History:
-        """The undo record, always back to the original file."""
-        model = self.model
-        return history.of_new_edit(
-            model.header,
-            model.header_bytes,
-            earlier=model.history,
-            touched=tuple(edit.key for edit in plan.edits),
-            method=plan.method.value,
-            target_length=plan.target_length,
-            time=datetime.now(timezone.utc).isoformat(timespec="seconds"),
-        )
-
-    def growing(self, record: History | None, block: int) -> Patch:
-        """Patch with a filler and, where kept, the undo record; grows in blocks if it must."""
-        replaced, added = dict(self.replaced), self.added
-        has_record = HISTORY_KEY in self.model.header.keys
-        if has_record:
-            replaced[HISTORY_KEY] = record.entry() if record else None
-        elif record:
-            added = (*added, record.entry())
-        return front_patch(
-            self.model.header,
-            self.model.header_bytes,
-            replaced=replaced,
-            added=added,
-            step=max(block, self.model.header.alignment),
-        )
-
-    def compact(self) -> Patch:
-        """Patch that leaves no trace of this program in the file."""
-        replaced = dict(self.replaced)
-        if HISTORY_KEY in self.model.header.keys:
-            replaced[HISTORY_KEY] = None
-        return compact_patch(
-            self.model.header, self.model.header_bytes, replaced=replaced, added=self.added
-        )
-
-    def in_values(self) -> Patch | None:
-        """Patch that changes values where they stand, where that is enough."""
-        same = {key: entry for key, entry in self.replaced.items() if entry is not None}
-        if self.added or len(same) < len(self.replaced):
-            return None
-        return value_patch(self.model.header, self.model.header_bytes, same)
-
-
-def _changes(model: OpenModel, plan: Plan) -> _Changes:
-    """What turns the file as it is into the original with this plan."""
-    planned = {e.key: encode_entry(e.key, e.type, e.after) for e in plan.edits}
-    # Keys of an earlier edit that this plan does not touch go back to the original.
-    earlier = dict(model.history.original) if model.history else {}
-    replaced: dict[str, bytes | None] = {}
-    added: list[bytes] = []
-    for key, entry in {**earlier, **planned}.items():
-        if key in model.header.keys:
-            replaced[key] = entry
-        elif entry is not None:
-            added.append(entry)
-    return _Changes(model, replaced, tuple(added))
 
 
 def _checked(

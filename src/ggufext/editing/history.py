@@ -14,16 +14,19 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from ggufext import __version__
-from ggufext.editing.patch import HISTORY_KEY, encode_entry, restoring_patch
+from ggufext.editing.patch import HISTORY_KEY, encode_entry, restoring_patch, whole_patch
+from ggufext.editing.tensors import tensor_change
 from ggufext.errors import JournalError
 from ggufext.header.header import ValueType
 from ggufext.header.reading import parse_header
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
     from pathlib import Path
 
     from ggufext.editing.files import FileSystem
-    from ggufext.editing.patch import Patch
+    from ggufext.editing.patch import Patch, TensorInfos
+    from ggufext.editing.tensors import Originals, TensorChange
     from ggufext.header.header import Header
 
 #: A file's undo record lies beside it under this name where the file itself has no room.
@@ -51,9 +54,11 @@ class History:
     header_sha256 : str
         Of the original file's first `data_offset` bytes.
     infos_sha256 : str
-        Of the tensor infos, which no edit changes.
+        Of the tensor infos after the edit.
     original : tuple of (str, bytes or None)
         Entries that were replaced, as they stood in the file; None for a key that was added.
+    tensors : Originals
+        Tensors that were overwritten, as they stood in the file, and those that were appended.
     """
 
     tool: str
@@ -65,6 +70,7 @@ class History:
     header_sha256: str
     infos_sha256: str
     original: tuple[tuple[str, bytes | None], ...]
+    tensors: Originals = ()
 
     def encode(self) -> str:
         """The record as JSON text."""
@@ -78,11 +84,9 @@ class History:
                 "data_offset": self.data_offset,
                 "header_sha256": self.header_sha256,
                 "infos_sha256": self.infos_sha256,
-                "original": {
-                    key: None if raw is None else base64.b64encode(raw).decode("ascii")
-                    for key, raw in self.original
-                },
-            },
+                "original": _as_text(self.original),
+            }
+            | ({"tensors": _as_text(self.tensors)} if self.tensors else {}),
             separators=(",", ":"),
         )
 
@@ -112,10 +116,8 @@ def decode(text: str, path: Path | None = None) -> History:
             data_offset=_count(record["data_offset"]),
             header_sha256=_text(record["header_sha256"]),
             infos_sha256=_text(record["infos_sha256"]),
-            original=tuple(
-                (_text(key), None if raw is None else base64.b64decode(raw, validate=True))
-                for key, raw in record["original"].items()
-            ),
+            original=_as_bytes(record["original"]),
+            tensors=_as_bytes(record.get("tensors", {})),
         )
     except (ValueError, TypeError, KeyError, AttributeError, RecursionError) as error:
         raise JournalError(
@@ -136,6 +138,8 @@ def of_new_edit(
     method: str,
     target_length: int,
     time: str,
+    infos: TensorInfos,
+    tensors: Originals,
 ) -> History:
     """The record for an edit about to be made.
 
@@ -149,13 +153,16 @@ def of_new_edit(
         The file's record of an earlier edit.
     touched : tuple of str
         Keys that the edit adds or replaces.
+    infos : TensorInfos
+        After the edit.
+    tensors : Originals
+        What an undo puts back into tensors.
     """
     original = dict(earlier.original) if earlier else {}
     for key in touched:
         if key not in original:
             entry = header.keys.get(key)
             original[key] = None if entry is None else header_bytes[entry.start : entry.end]
-    infos = header_bytes[header.keys_end : header.infos_end]
     return History(
         tool=f"ggufext {__version__}",
         time=time,
@@ -166,8 +173,9 @@ def of_new_edit(
         header_sha256=earlier.header_sha256
         if earlier
         else hashlib.sha256(header_bytes).hexdigest(),
-        infos_sha256=hashlib.sha256(infos).hexdigest(),
+        infos_sha256=hashlib.sha256(infos.encoded).hexdigest(),
         original=tuple(original.items()),
+        tensors=tensors,
     )
 
 
@@ -180,7 +188,9 @@ def in_file(header: Header) -> History | None:
     return decode(value if isinstance(value, str) else "", header.path)
 
 
-def undo_patch(header: Header, header_bytes: bytes, history: History) -> Patch:
+def undo_patch(
+    header: Header, header_bytes: bytes, history: History, read: Callable[[int, int], bytes]
+) -> Patch:
     """Patch that gives the original bytes back, checked against the record's hashes.
 
     Parameters
@@ -188,22 +198,28 @@ def undo_patch(header: Header, header_bytes: bytes, history: History) -> Patch:
     header, header_bytes : Header, bytes
         Of the file as it is, and its first data_offset bytes.
     history : History
+    read : callable
+        Reads (offset, size) of the file.
 
     Raises
     ------
     JournalError
         ``history_mismatch``: the record belongs to another file, or the file was changed since.
     """
-    return _undone(header, header_bytes, history)[0]
+    return _undone(header, header_bytes, history, read)[0]
 
 
-def original_header(header: Header, header_bytes: bytes, history: History) -> Header:
+def original_header(
+    header: Header, header_bytes: bytes, history: History, read: Callable[[int, int], bytes]
+) -> Header:
     """The header of the original file, for planning again; raises as `undo_patch` does."""
-    patch, restored = _undone(header, header_bytes, history)
+    patch, restored = _undone(header, header_bytes, history, read)
     return parse_header(restored, file_size=patch.size_after, path=header.path)
 
 
-def _undone(header: Header, header_bytes: bytes, history: History) -> tuple[Patch, bytes]:
+def _undone(
+    header: Header, header_bytes: bytes, history: History, read: Callable[[int, int], bytes]
+) -> tuple[Patch, bytes]:
     """The patch of an undo, and the header's bytes after it."""
 
     def mismatch(what: str) -> JournalError:
@@ -218,14 +234,22 @@ def _undone(header: Header, header_bytes: bytes, history: History) -> tuple[Patc
     infos = header_bytes[header.keys_end : header.infos_end]
     if hashlib.sha256(infos).hexdigest() != history.infos_sha256:
         raise mismatch("the tensors differ from those in the undo record")
-    if header.file_size - history.size != header.data_offset - history.data_offset:
-        raise mismatch("the file's size differs from that in the undo record")
+    try:
+        change = _undone_tensors(header, header_bytes, history, read)
+    except ValueError:
+        raise mismatch("the file's size or tensors differ from those in the undo record") from None
     replaced = {key: raw for key, raw in history.original if key in header.keys}
     if any(raw is not None and key not in replaced for key, raw in history.original):
         raise mismatch("a key of the undo record is missing")
     if HISTORY_KEY in header.keys:
         replaced[HISTORY_KEY] = None
-    patch = restoring_patch(header, header_bytes, replaced=replaced)
+    if change.infos_change:
+        patch = whole_patch(
+            header, header_bytes, replaced=replaced, added=(), infos=change.infos, step=None
+        )
+    else:
+        patch = restoring_patch(header, header_bytes, replaced=replaced)
+    patch = change.with_data(patch)
     restored = patch.applied(header_bytes)
     if (
         patch.size_after != history.size
@@ -233,6 +257,36 @@ def _undone(header: Header, header_bytes: bytes, history: History) -> tuple[Patc
     ):
         raise mismatch("the header was changed since")
     return patch, restored
+
+
+def _undone_tensors(
+    header: Header, header_bytes: bytes, history: History, read: Callable[[int, int], bytes]
+) -> TensorChange:
+    change = tensor_change(
+        header,
+        header_bytes,
+        read,
+        wanted={},
+        originals=history.tensors,
+        original_size=history.size - history.data_offset,
+    )
+    if change.old_tail and not change.infos_change:
+        raise ValueError("bytes behind the data")
+    return change
+
+
+def _as_text(originals: Originals) -> dict[str, str | None]:
+    return {
+        name: None if raw is None else base64.b64encode(raw).decode("ascii")
+        for name, raw in originals
+    }
+
+
+def _as_bytes(originals: dict[str, str | None]) -> Originals:
+    return tuple(
+        (_text(name), None if raw is None else base64.b64decode(raw, validate=True))
+        for name, raw in originals.items()
+    )
 
 
 def _text(value: object) -> str:

@@ -11,12 +11,14 @@ from ggufext.editing.opening import open_model
 from ggufext.errors import GgufextError, JournalError, ModelWarning, PlanError
 from ggufext.header.architectures import architecture
 from ggufext.header.header import ValueType
+from ggufext.header.identity import facts_hash
 from ggufext.header.lint import lint
 from ggufext.header.model import TrainLength, architecture_name, model_facts, quantization
 from ggufext.header.shards import COUNT_KEY
 from ggufext.locating.names import is_remote, local_path
 from ggufext.locating.remote import RemoteModel, read_remote
 from ggufext.planning.kv_cache import CacheType, KvCacheBytes, bytes_per_token
+from ggufext.planning.recipe import check_model
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -27,15 +29,17 @@ if TYPE_CHECKING:
     from ggufext.header.architectures import Layout, Support
     from ggufext.header.header import Header
     from ggufext.header.model import ModelFacts
+    from ggufext.planning.recipe import Recipe
 
 
 @dataclass(frozen=True, slots=True)
 class ScalingInFile:
-    """RoPE scaling as it takes effect: type, factor and original length in tokens."""
+    """RoPE scaling as it takes effect: type, factor, original length in tokens, factor tensors."""
 
     type: str
     factor: float
     original_context_length: int | None
+    factor_tensors: tuple[str, ...]
 
 
 @dataclass(frozen=True, slots=True)
@@ -170,7 +174,7 @@ def inspect(model: Path | str | RemoteModel, *, files: FileSystem | None = None)
     if isinstance(model, str) and is_remote(model):
         model = read_remote(model)
     if isinstance(model, RemoteModel):
-        record, complaint = _found_record(model.header, model.front, history.in_file)
+        record, complaint = _found_record(model.header, model.front, history.in_file, _no_data)
         complaint = (*complaint, *_unread_parts(model))
         return _inspected(model.name, (model.header,), record, complaint, None)
     files = files or FileSystem()
@@ -189,6 +193,7 @@ def facts_of(
     model: Path | str | RemoteModel,
     *,
     train_length: int | None = None,
+    recipe: Recipe | None = None,
     files: FileSystem | None = None,
 ) -> ModelFacts:
     """Facts that a plan for a model starts from: those of the original, before edits of ours.
@@ -199,18 +204,25 @@ def facts_of(
         As for `inspect`.
     train_length : int, optional
         The real training length in tokens, where the file says something else.
+    recipe : Recipe, optional
+        Must have been made for this model.
 
     Raises
     ------
     HeaderError, PlanError, LocationError
-        See `ggufext.header.model.model_facts`.
+        See `ggufext.header.model.model_facts`; ``other_model``.
     """
     if isinstance(model, str) and is_remote(model):
         model = read_remote(model)
     if isinstance(model, RemoteModel):
-        return model_facts(_original(model), train_length=train_length)
-    with open_model(files or FileSystem(), local_path(model), writing=False) as opened:
-        return opened.original_facts(train_length=train_length)
+        original = _original(model)
+        facts = model_facts(original, train_length=train_length)
+    else:
+        with open_model(files or FileSystem(), local_path(model), writing=False) as opened:
+            original, facts = opened.original, opened.original_facts(train_length=train_length)
+    if recipe is not None:
+        check_model(recipe, facts_hash(original, facts))
+    return facts
 
 
 def _inspected(
@@ -267,7 +279,12 @@ def _rope(facts: ModelFacts) -> RopeInFile:
         layout=facts.layout,
         rotary_dim=facts.rotary_dim,
         freq_base=facts.freq_base,
-        scaling=ScalingInFile(scaling.type, scaling.factor, scaling.original_context_length),
+        scaling=ScalingInFile(
+            type=scaling.type,
+            factor=scaling.factor,
+            original_context_length=scaling.original_context_length,
+            factor_tensors=scaling.factor_tensors,
+        ),
     )
 
 
@@ -296,12 +313,17 @@ def _unread_parts(model: RemoteModel) -> tuple[ModelWarning, ...]:
     return (ModelWarning("parts_not_read", what),)
 
 
+def _no_data(_offset: int, _size: int) -> bytes:
+    """Of a remote model only the header was fetched."""
+    raise ValueError("only the header was read")
+
+
 def _original(model: RemoteModel) -> Header:
     """The header before an edit of ours; a record that belongs to another file counts as none."""
     try:
         record = history.in_file(model.header)
         if record is not None:
-            return history.original_header(model.header, model.front, record)
+            return history.original_header(model.header, model.front, record, _no_data)
     except GgufextError:
         pass
     return model.header
@@ -317,17 +339,21 @@ def _record(
         model.header,
         model.header_bytes,
         lambda header: history.in_file(header) or history.beside(files, model.path),
+        model.read,
     )
 
 
 def _found_record(
-    header: Header, header_bytes: bytes, find: Callable[[Header], History | None]
+    header: Header,
+    header_bytes: bytes,
+    find: Callable[[Header], History | None],
+    read: Callable[[int, int], bytes],
 ) -> tuple[EditInFile | None, tuple[ModelWarning, ...]]:
     try:
         found = find(header)
         if found is None:
             return None, ()
-        history.undo_patch(header, header_bytes, found)
+        history.undo_patch(header, header_bytes, found, read)
     except JournalError as error:
         return None, (ModelWarning(error.code, error.message),)
     except GgufextError as error:

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
     from ggufext.editing.files import FileSystem
 
-_FORMAT = 1
+_FORMAT = 2
 
 #: Places whose bytes are remembered, to tell later how far a shift came.
 _FINGERPRINT_COUNT = 16
@@ -78,6 +78,8 @@ class Journal:
             "size": self.patch.size,
             "old_front": _base64(self.patch.old_front),
             "new_front": _base64(self.patch.new_front),
+            "old_tail": _base64(self.patch.old_tail),
+            "new_tail": _base64(self.patch.new_tail),
             "spans": [[s.offset, _base64(s.old), _base64(s.new)] for s in self.patch.spans],
             "fingerprints": [[f.offset, f.size, f.sha256] for f in self.fingerprints],
         }
@@ -116,6 +118,8 @@ def decode(data: bytes, path: Path) -> Journal:
                     )
                     for offset, old, new in body["spans"]
                 ),
+                old_tail=base64.b64decode(body["old_tail"], validate=True),
+                new_tail=base64.b64decode(body["new_tail"], validate=True),
             ),
             inode=body["inode"],
             block=body["block"],
@@ -140,16 +144,18 @@ def _check(journal: Journal) -> None:
     numbers += [s.offset for s in patch.spans]
     if not all(isinstance(n, int) and 0 <= n < 2**62 for n in numbers):
         raise ValueError("number")
-    if len(patch.old_front) > patch.size or min(len(patch.old_front), len(patch.new_front)) < 4:
+    if len(patch.old_front) > patch.tail_start or not patch.tells_its_state:
+        raise ValueError("tail")
+    if min(len(patch.old_front), len(patch.new_front)) < 4:
         raise ValueError("front")
     if journal.block <= 0 or (patch.growth and abs(patch.growth) % journal.block):
         raise ValueError("block")
     for span in patch.spans:
-        inside = len(patch.old_front) <= span.offset <= patch.size - len(span.old)
+        inside = len(patch.old_front) <= span.offset <= patch.tail_start - len(span.old)
         if len(span.old) != len(span.new) or not inside:
             raise ValueError("span")
     for mark in journal.fingerprints:
-        if mark.offset < len(patch.old_front) or mark.offset + mark.size > patch.size:
+        if mark.offset < len(patch.old_front) or mark.offset + mark.size > patch.tail_start:
             raise ValueError("fingerprint")
 
 
@@ -158,7 +164,7 @@ def fingerprints(
 ) -> tuple[Fingerprint, ...]:
     """Fingerprints of full blocks behind the front, the first and the last among them."""
     first = -(-max(len(patch.old_front), len(patch.new_front)) // block)
-    last = patch.size // block - 1
+    last = patch.tail_start // block - 1
     if last < first:
         return ()
     step = max(1, (last - first) // (_FINGERPRINT_COUNT - 1))

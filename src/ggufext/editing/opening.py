@@ -6,22 +6,24 @@ import errno
 import os
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import partial
 from typing import TYPE_CHECKING
 
 from ggufext.editing import guards, history
 from ggufext.editing import journal as journals
 from ggufext.errors import EditError, GgufextError, HeaderError
+from ggufext.header.factors import read_factors
 from ggufext.header.model import model_facts
 from ggufext.header.reading import parse_header, read_header_from
 from ggufext.header.shards import first_shard, later_shards
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
     from pathlib import Path
 
     from ggufext.editing.files import FileSystem
     from ggufext.editing.history import History
-    from ggufext.header.header import Header
+    from ggufext.header.header import Header, TensorInfo
     from ggufext.header.model import ModelFacts
 
 
@@ -43,6 +45,8 @@ class OpenModel:
         The header before that edit: what plans start from.
     exclusive : bool
         Whether nobody else can have the file open, as far as an edit has to know.
+    read : callable
+        Reads (offset, size) of the file as it is.
     """
 
     path: Path
@@ -52,20 +56,37 @@ class OpenModel:
     history: History | None
     original: Header
     exclusive: bool
+    read: Callable[[int, int], bytes]
+
+    def facts(self) -> ModelFacts:
+        """Facts of the model in the file as it is; raises as `model_facts` does."""
+        return model_facts(
+            self.header,
+            later_shards=self.later_shards(),
+            factors=read_factors(self.header, self._data),
+        )
+
+    def original_facts(self, *, train_length: int | None = None) -> ModelFacts:
+        """Facts of the original model, before edits of ours; raises as `model_facts` does."""
+        before = dict(self.history.tensors) if self.history else {}
+
+        def data(tensor: TensorInfo) -> bytes:
+            return before.get(tensor.name) or self._data(tensor)
+
+        return model_facts(
+            self.original,
+            train_length=train_length,
+            later_shards=self.later_shards(),
+            factors=read_factors(self.original, data),
+        )
+
+    def _data(self, tensor: TensorInfo) -> bytes:
+        # Offsets count from the start of the data, which an edit moves as a whole.
+        return self.read(self.header.data_offset + tensor.offset, tensor.size)
 
     def later_shards(self) -> tuple[Header, ...]:
         """Headers of a split model's other parts; see `ggufext.header.shards.later_shards`."""
         return later_shards(self.header)
-
-    def facts(self) -> ModelFacts:
-        """Facts of the model in the file as it is; raises as `model_facts` does."""
-        return model_facts(self.header, later_shards=self.later_shards())
-
-    def original_facts(self, *, train_length: int | None = None) -> ModelFacts:
-        """Facts of the original model, before edits of ours; raises as `model_facts` does."""
-        return model_facts(
-            self.original, train_length=train_length, later_shards=self.later_shards()
-        )
 
 
 @contextmanager
@@ -106,7 +127,8 @@ def open_model(
         header_bytes = files.read(descriptor, 0, header.data_offset)
         # Values come from memory from here on: opening the file again would break the lease.
         header = parse_header(header_bytes, file_size=header.file_size, path=path)
-        earlier, original = _earlier_edit(files, path, header, header_bytes)
+        read = partial(files.read, descriptor)
+        earlier, original = _earlier_edit(files, path, header, header_bytes, read)
         yield OpenModel(
             path=path,
             descriptor=descriptor,
@@ -115,11 +137,16 @@ def open_model(
             history=earlier,
             original=original,
             exclusive=exclusive,
+            read=read,
         )
 
 
 def _earlier_edit(
-    files: FileSystem, path: Path, header: Header, header_bytes: bytes
+    files: FileSystem,
+    path: Path,
+    header: Header,
+    header_bytes: bytes,
+    read: Callable[[int, int], bytes],
 ) -> tuple[History | None, Header]:
     """The record that leads back to the original, and the original's header.
 
@@ -128,7 +155,7 @@ def _earlier_edit(
     try:
         record = history.in_file(header) or history.beside(files, path)
         if record is not None:
-            return record, history.original_header(header, header_bytes, record)
+            return record, history.original_header(header, header_bytes, record, read)
     except GgufextError:
         pass
     return None, header

@@ -1,8 +1,8 @@
 """A change to a GGUF file as pure bytes: what stands where before, and after.
 
-Only the front of a header is rewritten. In real files all model keys lie before the first large
-array (the tokenizer), so the new header is the same file with a longer front: everything behind
-it moves by exactly the growth and keeps its bytes.
+Only the front of a header is rewritten, unless tensors are added. In real files all model keys lie
+before the first large array (the tokenizer), so the new header is the same file with a longer
+front: everything behind it moves by exactly the growth and keeps its bytes.
 """
 
 from __future__ import annotations
@@ -77,13 +77,17 @@ class Patch:
     old_front, new_front : bytes
         The file from its first byte on, before and after. What follows moves by `growth`.
     spans : tuple of Span
-        Changes behind the front, in order, not overlapping.
+        Changes between the front and the tail, in order, not overlapping.
+    old_tail, new_tail : bytes
+        The last bytes of the file, before and after: tensors that an edit of ours appended.
     """
 
     size: int
     old_front: bytes
     new_front: bytes
     spans: tuple[Span, ...] = ()
+    old_tail: bytes = b""
+    new_tail: bytes = b""
 
     @property
     def growth(self) -> int:
@@ -91,9 +95,27 @@ class Patch:
         return len(self.new_front) - len(self.old_front)
 
     @property
+    def tail_start(self) -> int:
+        """Byte at which the tail starts before the patch; it moves by the growth."""
+        return self.size - len(self.old_tail)
+
+    @property
+    def size_moving(self) -> int:
+        """Bytes of the file before its data moves: with the longer one of the two tails."""
+        return self.tail_start + max(len(self.old_tail), len(self.new_tail))
+
+    @property
     def size_after(self) -> int:
         """Bytes of the file after."""
-        return self.size + self.growth
+        return self.tail_start + self.growth + len(self.new_tail)
+
+    @property
+    def tells_its_state(self) -> bool:
+        """Whether the size of an interrupted file tells how far the patch came.
+
+        It does not where one end grows while the other shrinks.
+        """
+        return self.growth * (len(self.new_tail) - len(self.old_tail)) >= 0
 
     def inverted(self) -> Patch:
         """The patch that takes this one back."""
@@ -102,6 +124,8 @@ class Patch:
             old_front=self.new_front,
             new_front=self.old_front,
             spans=tuple(Span(s.offset + self.growth, s.new, s.old) for s in self.spans),
+            old_tail=self.new_tail,
+            new_tail=self.old_tail,
         )
 
     def applied(self, header: bytes) -> bytes:
@@ -112,6 +136,8 @@ class Patch:
             return whole
         content = bytearray(whole)
         for span in self.spans:
+            if span.offset >= len(header):
+                break  # data of a tensor
             start = span.offset + self.growth
             content[start : start + len(span.new)] = span.new
         return bytes(content)
@@ -210,37 +236,71 @@ def front_patch(
     return Patch(
         size=header.file_size,
         old_front=header_bytes[:end],
-        new_front=_fixed(header_bytes, count) + body + filler,
+        new_front=_fixed(header_bytes, count, header.tensor_count) + body + filler,
         spans=spans,
     )
 
 
-def compact_patch(
+@dataclass(frozen=True, slots=True)
+class TensorInfos:
+    """The descriptions of a file's tensors as bytes, and their number."""
+
+    count: int
+    encoded: bytes
+
+
+def tensor_infos(header: Header, header_bytes: bytes) -> TensorInfos:
+    """Those of a file as it is."""
+    encoded = header_bytes[header.keys_end : header.infos_end]
+    return TensorInfos(header.tensor_count, encoded)
+
+
+def whole_patch(
     header: Header,
     header_bytes: bytes,
     *,
     replaced: Mapping[str, bytes | None],
     added: tuple[bytes, ...],
+    infos: TensorInfos,
+    step: int | None,
 ) -> Patch:
-    """Patch that rewrites the whole header without a filler: for a copy, which grows freely.
+    """Patch that rewrites the whole header: where tensors change, or for a copy.
 
     New entries go where `front_patch` would put them.
 
-    Parameters are those of `front_patch`; a filler in the file is removed.
+    Parameters
+    ----------
+    header, header_bytes, replaced, added
+        As in `front_patch`.
+    infos : TensorInfos
+        Descriptions of the tensors after the patch.
+    step : int or None
+        The file grows by a multiple of it, with a filler; None: no filler, a filler in the file
+        is removed, and the file becomes as long as it must.
     """
     changes: dict[str, bytes | None] = dict(replaced)
     if PADDING_KEY in header.keys:
         changes[PADDING_KEY] = None
     end = front_end(header, changes)
     front, spans = _changed_entries(header, header_bytes, changes, end)
-    behind = bytearray(header_bytes[end : header.infos_end])
+    behind = bytearray(header_bytes[end : header.keys_end])
     for span in spans:
         behind[span.offset - end : span.offset - end + len(span.new)] = span.new
     gone = sum(new is None for new in changes.values())
     count = header.key_count - gone + len(added)
-    new = _fixed(header_bytes, count) + b"".join((*front, *added)) + bytes(behind)
-    if header.tensor_count:
-        new += bytes(-len(new) % header.alignment)
+    body, filler = b"".join((*front, *added)), b""
+    size = FIXED_SIZE + len(body) + len(behind) + len(infos.encoded)
+    padding = header_bytes[header.infos_end :]
+    if step is not None:
+        # As much padding as before, so that an undo that only changes the front finds it.
+        used, room = size + SMALLEST_PADDING + len(padding), header.data_offset
+        growth = 0 if used <= room else _rounded_up(used + _ROOM_FOR_LATER - room, step)
+        filler, count = padding_entry(room + growth - size - len(padding)), count + 1
+    fixed = _fixed(header_bytes, count, infos.count)
+    new = fixed + body + filler + bytes(behind) + infos.encoded
+    if infos.count:
+        missing = -len(new) % header.alignment
+        new += padding if len(padding) == missing else bytes(missing)
     return Patch(size=header.file_size, old_front=header_bytes, new_front=new)
 
 
@@ -260,7 +320,7 @@ def restoring_patch(
     return Patch(
         size=header.file_size,
         old_front=header_bytes[:end],
-        new_front=_fixed(header_bytes, count) + b"".join(entries),
+        new_front=_fixed(header_bytes, count, header.tensor_count) + b"".join(entries),
         spans=spans,
     )
 
@@ -299,8 +359,8 @@ def _changed_entries(
     return front, tuple(spans)
 
 
-def _fixed(header_bytes: bytes, key_count: int) -> bytes:
-    return header_bytes[:16] + struct.pack("<Q", key_count)
+def _fixed(header_bytes: bytes, key_count: int, tensor_count: int) -> bytes:
+    return header_bytes[:8] + struct.pack("<QQ", tensor_count, key_count)
 
 
 def _rounded_up(size: int, step: int) -> int:

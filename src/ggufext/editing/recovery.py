@@ -53,7 +53,7 @@ def recover_open_file(files: FileSystem, descriptor: int, path: Path, journal: J
     # Where a file stays of one size only its bytes tell how far the edit came.
     if not patch.growth and _is_complete(files, descriptor, patch):
         target, shifted = patch, True
-    write_front(files, descriptor, target)
+    write_changes(files, descriptor, target)
     commit(files, descriptor, target)
     journals.remove(files, path)
     if journal.direction is Direction.EDIT:
@@ -70,13 +70,29 @@ def poison(files: FileSystem, descriptor: int, patch: Patch) -> None:
     files.sync(descriptor)
 
 
-def write_front(files: FileSystem, descriptor: int, patch: Patch) -> None:
+def lengthen(files: FileSystem, descriptor: int, patch: Patch) -> None:
+    """Append what the file grows by at its end, before anything moves."""
+    if patch.size_moving > patch.size:
+        files.write(descriptor, patch.tail_start, patch.new_tail)
+        files.sync(descriptor)
+
+
+def write_changes(files: FileSystem, descriptor: int, patch: Patch) -> None:
     """Write everything that a patch changes but the magic, at its place after the patch."""
     magic = len(POISONED_MAGIC)
     files.write(descriptor, magic, patch.new_front[magic:])
     for span in patch.spans:
         files.write(descriptor, span.offset + patch.growth, span.new)
+    write_tail(files, descriptor, patch)
     files.sync(descriptor)
+
+
+def write_tail(files: FileSystem, descriptor: int, patch: Patch) -> None:
+    """Give a file whose data has moved its new end."""
+    if patch.new_tail:
+        files.write(descriptor, patch.tail_start + patch.growth, patch.new_tail)
+    if files.size(descriptor) > patch.size_after:
+        files.truncate(descriptor, patch.size_after)
 
 
 def commit(files: FileSystem, descriptor: int, patch: Patch) -> None:
@@ -95,16 +111,18 @@ def _finish_shift(files: FileSystem, descriptor: int, path: Path, journal: Journ
         _check_fingerprints(files, descriptor, path, journal, shifted_from, shifted_to)
 
     if not growth:
-        if size != patch.size:
+        if not min(patch.size, patch.size_after) <= size <= patch.size_moving:
             _unclear(path, size, holes)
         check(None)
         return False
     if growth > 0:
         # What is left of the inserted range where writing the front had not come yet.
         holes = tuple((start, end) for start, end in holes if end > length)
-    small, large = sorted((patch.size, patch.size_after))
+    small, large = sorted((patch.size_moving, patch.size_moving + growth))
+    # The tail grows before anything moves, and shrinks when everything has moved.
+    shortest = min(patch.size, patch.size_after)
     at_end = len(holes) == 1 and holes[0][0] >= small and holes[0][1] == size
-    if at_end or (not holes and small <= size < large):
+    if at_end or (not holes and shortest <= size < large):
         # The size grows before anything moves up and shrinks after everything moved down; xfs
         # shows it rounded up to a block on the way.
         shifted = growth < 0
@@ -163,7 +181,15 @@ def _is_complete(files: FileSystem, descriptor: int, patch: Patch) -> bool:
     """Whether the file holds everything that the patch wanted, the magic included."""
     if files.read(descriptor, 0, len(patch.new_front)) != patch.new_front:
         return False
-    return all(files.read(descriptor, s.offset, len(s.new)) == s.new for s in patch.spans)
+    return files.size(descriptor) == patch.size_after and holds_data(files, descriptor, patch)
+
+
+def holds_data(files: FileSystem, descriptor: int, patch: Patch) -> bool:
+    """Whether what a patch changes behind the front stands at its place after the patch."""
+    tail = files.read(descriptor, patch.tail_start + patch.growth, len(patch.new_tail))
+    return tail == patch.new_tail and all(
+        files.read(descriptor, s.offset + patch.growth, len(s.new)) == s.new for s in patch.spans
+    )
 
 
 def _unclear(

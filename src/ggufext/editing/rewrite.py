@@ -18,12 +18,14 @@ from ggufext.editing.recovery import State
 from ggufext.editing.strategies import Strategy
 from ggufext.errors import EditError, JournalError, PlanError
 from ggufext.header.architectures import Support
+from ggufext.header.identity import facts_hash
 from ggufext.header.reading import read_header
 from ggufext.header.shards import first_shard
 from ggufext.locating.names import local_path
 from ggufext.planning.gamma import Verdict
 from ggufext.planning.methods import Method
 from ggufext.planning.plan import plan
+from ggufext.planning.recipe import check_model
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -31,6 +33,7 @@ if TYPE_CHECKING:
     from ggufext.editing.edit import ByteRange
     from ggufext.editing.opening import OpenModel
     from ggufext.planning.plan import Plan
+    from ggufext.planning.recipe import Recipe
 
 
 @dataclass(frozen=True, slots=True)
@@ -93,6 +96,8 @@ def rewrite(
     target_length: int,
     method: Method = Method.GAMMA,
     gamma: float | None = None,
+    recipe: Recipe | None = None,
+    keep_short: bool = False,
     train_length: int | None = None,
     allow_lower_base: bool = False,
     output: Path | str | None = None,
@@ -114,8 +119,11 @@ def rewrite(
         The file, or ``ollama:NAME`` with an `output`.
     target_length : int
         Context length wanted, tokens.
-    method, gamma, allow_lower_base
+    method, gamma, keep_short, allow_lower_base
         See `ggufext.planning.plan.plan`.
+    recipe : Recipe, optional
+        Base or factors to write, and the model they were made for; its method and target are the
+        caller's to pass on.
     train_length : int, optional
         The real training length in tokens, where the file says something else.
     output : Path or str, optional
@@ -130,7 +138,7 @@ def rewrite(
         Write nothing; the receipt tells what would be written.
     force : bool
         Accept an unverified architecture, an absurd factor, a method that changes sliding-window
-        layers, and a file that is in use.
+        layers, a recipe of another model, and a file that is in use.
     progress : callable
         Called during a copy with bytes done and bytes in all.
     files : FileSystem, optional
@@ -154,11 +162,16 @@ def rewrite(
     writing = target is None and not dry_run
     with open_model(files, path, writing=writing, force=force) as model:
         facts = model.original_facts(train_length=train_length)
+        if recipe is not None and not force:
+            check_model(recipe, facts_hash(model.original, facts))
         made = plan(
             facts,
             target_length=target_length,
             method=method,
             gamma=gamma,
+            freq_base=recipe.freq_base if recipe else None,
+            factors=recipe.factors if recipe else None,
+            keep_short=keep_short,
             allow_lower_base=allow_lower_base,
             force=force,
         )

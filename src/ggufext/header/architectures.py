@@ -79,6 +79,19 @@ class Unrotated(Enum):
     """Layers 0, 4, 8 …, in a model that has local ones and not exactly four layers."""
 
 
+class FactorSupport(Enum):
+    """Which frequency-factor tensors llama.cpp loads and rotates with."""
+
+    NONE = "none"
+    """None: a file that carries one does not load, or the graph ignores it."""
+    ROPE_FREQS = "rope_freqs"
+    """rope_freqs.weight."""
+    BY_TYPE = "by_type"
+    """rope_factors_long and _short.weight with scaling type longrope, else rope_freqs.weight."""
+    LONG_SHORT = "long_short"
+    """rope_factors_long and _short.weight, whatever the scaling type."""
+
+
 @dataclass(frozen=True, slots=True)
 class Architecture:
     """One entry of the table.
@@ -135,6 +148,7 @@ class Architecture:
         The last attention.shared_kv_layers layers use the KV cache of earlier ones.
     cached_layers : int or None
         Layers from this one on use the KV cache of earlier ones.
+    factor_support : FactorSupport
     """
 
     name: str
@@ -164,6 +178,7 @@ class Architecture:
     recurrent_interval: int | None = None
     shared_kv_layers: bool = False
     cached_layers: int | None = None
+    factor_support: FactorSupport = FactorSupport.NONE
 
 
 #: How the text of a field becomes its value, where it is no plain number or truth value.
@@ -173,6 +188,7 @@ _FIELDS: dict[str, Callable[[str], Enum]] = {
     "positions": Positions,
     "local_rotation": LocalRotation,
     "unrotated": Unrotated,
+    "factor_support": FactorSupport,
 }
 
 

@@ -7,7 +7,14 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, NoReturn
 
 from ggufext.errors import HeaderError, PlanError
-from ggufext.header.architectures import Layout, Positions, Support, architecture
+from ggufext.header.architectures import (
+    FactorSupport,
+    Layout,
+    Positions,
+    Support,
+    architecture,
+)
+from ggufext.header.factors import factor_tensors
 from ggufext.header.key_reader import KeyReader
 from ggufext.header.layers import HeadSizes, LayerFacts, layer_facts
 
@@ -17,9 +24,6 @@ if TYPE_CHECKING:
 
 #: llama.cpp's rope.freq_base for files that do not say (llama-model.cpp).
 DEFAULT_FREQ_BASE = 10_000.0
-
-#: Tensors whose values divide the inverse frequencies.
-FACTOR_TENSORS = ("rope_freqs.weight", "rope_factors_long.weight", "rope_factors_short.weight")
 
 #: Values of general.type that are no language model, and what to say of them.
 _NOT_A_MODEL = {
@@ -120,6 +124,10 @@ class ModelFacts:
         What llama.cpp multiplies rope.freq_base by: `freq_base` is the product.
     scales_attention : bool
         Linear and yarn scaling multiply all scores of attention (MLA).
+    factors : tuple of (str, tuple of float)
+        Values of the file's frequency-factor tensors by name; empty where nobody read them.
+    factor_support : FactorSupport
+        Which of these tensors llama.cpp takes for the architecture.
     """
 
     architecture: str
@@ -137,10 +145,16 @@ class ModelFacts:
     metadata: tuple[tuple[str, Value | None], ...]
     freq_base_multiplier: float = 1.0
     scales_attention: bool = False
+    factors: tuple[tuple[str, tuple[float, ...]], ...] = ()
+    factor_support: FactorSupport = FactorSupport.NONE
 
 
 def model_facts(
-    header: Header, *, train_length: int | None = None, later_shards: tuple[Header, ...] = ()
+    header: Header,
+    *,
+    train_length: int | None = None,
+    later_shards: tuple[Header, ...] = (),
+    factors: tuple[tuple[str, tuple[float, ...]], ...] = (),
 ) -> ModelFacts:
     """Facts of the model that a header describes.
 
@@ -152,6 +166,9 @@ def model_facts(
         The real training length in tokens, where context_length is known to say something else.
     later_shards : tuple of Header
         Of a split model's other parts (`ggufext.header.shards.later_shards`), which hold tensors.
+    factors : tuple of (str, tuple of float)
+        Values of the frequency-factor tensors (`header.factors.read_factors`); a plan for a file
+        that has such tensors needs them.
 
     Raises
     ------
@@ -229,10 +246,13 @@ def model_facts(
                 "rope.scaling.type",
                 "rope.scaling.factor",
                 "rope.scaling.original_context_length",
+                "rope.scaling.attn_factor",
             )
         ),
         freq_base_multiplier=multiplier,
         scales_attention=entry.scales_attention,
+        factors=factors,
+        factor_support=entry.factor_support,
     )
 
 
@@ -384,12 +404,12 @@ def _scaling(read: KeyReader, shards: tuple[Header, ...]) -> Scaling:
     factor = read.factor("rope.scaling.factor")
     if factor is None:
         factor = read.factor("rope.scale_linear")
-    names = {tensor.name for shard in shards for tensor in shard.tensors}
+    names = [tensor.name for shard in shards for tensor in factor_tensors(shard)]
     return Scaling(
         # llama.cpp takes an absent type for linear and an absent or zero factor for 1.
         type="linear" if kind is None else kind,
         factor=factor or 1.0,
         original_context_length=read.count("rope.scaling.original_context_length", at_least=0),
         attention_factor=read.positive("rope.scaling.attn_factor") or 1.0,
-        factor_tensors=tuple(name for name in FACTOR_TENSORS if name in names),
+        factor_tensors=tuple(names),
     )

@@ -11,7 +11,7 @@ from ggufext.planning.methods import Method
 if TYPE_CHECKING:
     from ggufext.header.layers import LayerFacts
     from ggufext.header.model import ModelFacts
-    from ggufext.planning.methods import Rotation
+    from ggufext.planning.combining import Combination
 
 
 def moves_nothing(facts: ModelFacts) -> bool:
@@ -19,14 +19,14 @@ def moves_nothing(facts: ModelFacts) -> bool:
     return not any(layer.moves for layer in facts.layers)
 
 
-def local_freq_base(facts: ModelFacts, rotation: Rotation, *, force: bool) -> float | None:
+def local_freq_base(facts: ModelFacts, made: Combination, *, force: bool) -> float | None:
     """Value of rope.freq_base_swa that keeps the local layers as they were trained.
 
     Parameters
     ----------
     facts : ModelFacts
-    rotation : Rotation
-        Of the layers that the extension is meant for.
+    made : Combination
+        For the layers that the extension is meant for.
     force : bool
         Accept that local layers change.
 
@@ -45,8 +45,10 @@ def local_freq_base(facts: ModelFacts, rotation: Rotation, *, force: bool) -> fl
     based = tuple(layer for layer in local if layer.follows_freq_base)
     base_can_be_kept = all(layer.freq_base_can_be_kept for layer in based)
     today = 1.0 if facts.scaling.type == "none" else facts.scaling.factor
+    rotation, way_out = made.rotation, "gamma" if base_can_be_kept else None
+    if made.tensors and scaled and not force:
+        raise _refusal(facts, scaled, "rope.scaling.type", way_out)
     if rotation.freq_scale_factor != today and scaled and not force:
-        way_out = "gamma" if base_can_be_kept else None
         raise _refusal(facts, scaled, "rope.scaling.factor", way_out)
     if rotation.freq_base == facts.freq_base or not based:
         return None

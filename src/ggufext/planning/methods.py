@@ -7,6 +7,7 @@ Symbols: T training length, L target length, f = L/T, θ RoPE base, d rotated di
 from __future__ import annotations
 
 import math
+import struct
 from dataclasses import dataclass
 from enum import Enum
 
@@ -17,6 +18,11 @@ from ggufext.errors import PlanError
 YARN_BETA_FAST = 32.0
 YARN_BETA_SLOW = 1.0
 
+#: Turns within the original length below which llama3 interpolates a pair fully, and above which
+#: it leaves the pair alone: those of every Llama 3.1 and 3.2.
+LLAMA3_LOW_TURNS = 1.0
+LLAMA3_HIGH_TURNS = 4.0
+
 
 class Method(Enum):
     """How the rotation is stretched to the target length."""
@@ -25,6 +31,8 @@ class Method(Enum):
     NTK = "ntk"
     YARN = "yarn"
     LINEAR = "linear"
+    LLAMA3 = "llama3"
+    LONGROPE = "longrope"
 
 
 @dataclass(frozen=True, slots=True)
@@ -135,3 +143,78 @@ def yarn(freq_base: float, rotary_dim: int, factor: float, training_length: floa
         ramp = min(1.0, max(0.0, (i - low) / max(0.001, high - low)))
         inv_freq.append(w / factor * ramp + w * (1.0 - ramp))
     return Rotation(freq_base, factor, tuple(inv_freq), 1.0 + 0.1 * math.log(factor))
+
+
+def llama3_factors(
+    inv_freq: tuple[float, ...], factor: float, original_length: float
+) -> tuple[float, ...]:
+    """What llama3 divides each frequency by: 1 for fast pairs, f for slow ones, smooth between.
+
+    Parameters
+    ----------
+    inv_freq : tuple of float
+        Frequencies as trained, radians per token.
+    factor : float
+        f, > 0.
+    original_length : float
+        Tokens that the wavelengths are compared with.
+
+    Source: Llama 3.1's rope_scaling of type llama3 (transformers, modeling_rope_utils.py).
+    """
+    span = LLAMA3_HIGH_TURNS - LLAMA3_LOW_TURNS
+    factors = []
+    for w in inv_freq:
+        turns = original_length * w / (2.0 * math.pi)
+        kept = min(1.0, max(0.0, (turns - LLAMA3_LOW_TURNS) / span))
+        factors.append(1.0 / ((1.0 - kept) / factor + kept))
+    return tuple(factors)
+
+
+def llama3_parameters(
+    inv_freq: tuple[float, ...], factors: tuple[float, ...]
+) -> tuple[float, int] | None:
+    """Factor and original length that a tensor of llama3 factors was made from.
+
+    Parameters
+    ----------
+    inv_freq : tuple of float
+        Frequencies that the factors divide, radians per token.
+    factors : tuple of float
+        As a file holds them.
+
+    Returns
+    -------
+    (float, int) or None
+        f and tokens; None where the factors are no llama3 factors with the usual turns, or where
+        no pair lies between the two sides, so that nothing tells the length.
+    """
+    largest = max(factors)
+    lengths = []
+    for w, factor in zip(inv_freq, factors, strict=True):
+        if 1.0 + 1e-4 < factor < largest * (1.0 - 1e-4):
+            kept = (1.0 / factor - 1.0 / largest) / (1.0 - 1.0 / largest)
+            turns = LLAMA3_LOW_TURNS + kept * (LLAMA3_HIGH_TURNS - LLAMA3_LOW_TURNS)
+            lengths.append(turns * 2.0 * math.pi / w)
+    if not lengths:
+        return None
+    original = round(sorted(lengths)[len(lengths) // 2])
+    again = llama3_factors(inv_freq, largest, original)
+    if any(abs(a - b) > 1e-3 * b for a, b in zip(again, factors, strict=True)):
+        return None
+    return largest, original
+
+
+def longrope_attention_factor(factor: float, training_length: float) -> float:
+    """√(1 + ln f / ln T), 1 without an extension (Ding et al. 2024, LongRoPE)."""
+    if factor <= 1.0:
+        return 1.0
+    return math.sqrt(1.0 + math.log(factor) / math.log(training_length))
+
+
+def as_float32(value: float) -> float:
+    """The value that 32 bits hold, so that a plan speaks of what is written."""
+    try:
+        rounded: float = struct.unpack("<f", struct.pack("<f", value))[0]
+    except OverflowError:
+        return math.inf
+    return rounded

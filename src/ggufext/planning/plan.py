@@ -3,30 +3,43 @@
 from __future__ import annotations
 
 import math
-import struct
-from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from ggufext.errors import ModelWarning, PlanError
-from ggufext.header.architectures import Support
-from ggufext.header.header import ValueType
+from ggufext.errors import PlanError
+from ggufext.header.factors import factors_in_effect
 from ggufext.header.model import TrainLength
-from ggufext.planning import methods
-from ggufext.planning.gamma import (
-    FACTOR_NEEDS_FINETUNE,
-    Verdict,
-    d_horizon,
-    freq_base_for_gamma,
-    gamma_pade,
-    verdict,
-)
+from ggufext.planning.cautions import GAMMA_RULE_STATUS, extension_warnings, support_warnings
+from ggufext.planning.combining import Combination, Factors, Form, Wish, combine
+from ggufext.planning.edits import metadata_edits, tensor_edits
+from ggufext.planning.gamma import d_horizon, gamma_pade, verdict
 from ggufext.planning.kv_cache import CacheType, KvCacheBytes, kv_cache_bytes
-from ggufext.planning.local_layers import local_freq_base, moves_nothing, peculiarities
-from ggufext.planning.methods import Method, Rotation
+from ggufext.planning.local_layers import local_freq_base, moves_nothing
+from ggufext.planning.methods import Method, rebased
+from ggufext.planning.native import NativeKind, NativeScaling, native_scaling
+from ggufext.planning.result import (
+    FreqBase,
+    Gamma,
+    MetadataEdit,
+    OutOfDistribution,
+    Plan,
+    TensorEdit,
+)
 
 if TYPE_CHECKING:
-    from ggufext.header.header import Value
     from ggufext.header.model import ModelFacts
+
+__all__ = [
+    "GAMMA_RULE_STATUS",
+    "Factors",
+    "FreqBase",
+    "Gamma",
+    "MetadataEdit",
+    "OutOfDistribution",
+    "Plan",
+    "TensorEdit",
+    "plan",
+    "plan_all_methods",
+]
 
 #: llama.cpp keeps context lengths and positions in 32-bit integers.
 LARGEST_TARGET = 2**31 - 1
@@ -37,129 +50,6 @@ ABSURD_FACTOR = 1024.0
 #: ω'·L over ω·T above 1 by more than this is an angle that training never showed.
 ANGLE_TOLERANCE = 1e-6
 
-GAMMA_RULE_STATUS = (
-    "the γ rule is derived, not validated by its author: take its verdict as an expectation and "
-    "measure this model"
-)
-
-
-@dataclass(frozen=True, slots=True)
-class MetadataEdit:
-    """One key to write.
-
-    Attributes
-    ----------
-    key : str
-    type : ValueType
-        GGUF type to write; keys that exist keep theirs.
-    before : Value or None
-        None: the key is new.
-    after : Value
-    """
-
-    key: str
-    type: ValueType
-    before: Value | None
-    after: Value
-
-
-@dataclass(frozen=True, slots=True)
-class FreqBase:
-    """RoPE base θ before and after."""
-
-    before: float
-    after: float
-
-
-@dataclass(frozen=True, slots=True)
-class Gamma:
-    """Decay exponents γ by the Padé formula.
-
-    Attributes
-    ----------
-    native : float
-        At the training length with the native base.
-    unscaled : float
-        At the target length with the native base: what happens without an extension.
-    after : float
-        At the target length with the base that is written.
-    effective : float
-        At the target length with the whole scaling, as tafagent counts it: linear shortens the
-        length by f, ntk and yarn count as base θ·f.
-    """
-
-    native: float
-    unscaled: float
-    after: float
-    effective: float
-
-
-@dataclass(frozen=True, slots=True)
-class OutOfDistribution:
-    """Angles at the target that training never showed. A description, not a verdict.
-
-    Attributes
-    ----------
-    pairs : int
-        Pairs that made no full turn in training and turn further at the target than they ever did.
-    max_excess : float
-        Largest angle at the target over the largest in training among the pairs that made no
-        full turn; 0 where there is none.
-    """
-
-    pairs: int
-    max_excess: float
-
-
-@dataclass(frozen=True, slots=True)
-class Plan:
-    """What one method would write into a model, and what to expect of it.
-
-    Attributes
-    ----------
-    architecture : str
-    method : Method
-    train_length : TrainLength
-    target_length : int
-        Tokens.
-    factor : float
-        Target over training length.
-    freq_base : FreqBase
-    gamma : Gamma
-    d_horizon : float or None
-        Tokens: `gamma.d_horizon` of the native base and the effective γ. With the native γ kept
-        it equals the training length by construction; it says something only with another γ.
-    verdict : Verdict
-    out_of_distribution : OutOfDistribution
-    kv_cache_bytes : KvCacheBytes
-    inv_freq : tuple of float
-        Inverse frequency of each pair after the plan, radians per token.
-    attention_factor : float
-        What queries and keys are multiplied by.
-    freq_scale_factor : float
-        rope.scaling.factor that takes effect; 1 for gamma and ntk.
-    edits : tuple of MetadataEdit
-        Empty where nothing has to change.
-    warnings : tuple of ModelWarning
-    """
-
-    architecture: str
-    method: Method
-    train_length: TrainLength
-    target_length: int
-    factor: float
-    freq_base: FreqBase
-    gamma: Gamma
-    d_horizon: float | None
-    verdict: Verdict
-    out_of_distribution: OutOfDistribution
-    kv_cache_bytes: KvCacheBytes
-    inv_freq: tuple[float, ...]
-    attention_factor: float
-    freq_scale_factor: float
-    edits: tuple[MetadataEdit, ...]
-    warnings: tuple[ModelWarning, ...]
-
 
 def plan(
     facts: ModelFacts,
@@ -167,13 +57,18 @@ def plan(
     target_length: int,
     method: Method = Method.GAMMA,
     gamma: float | None = None,
+    freq_base: float | None = None,
+    factors: Factors | None = None,
+    keep_short: bool = False,
     allow_lower_base: bool = False,
     force: bool = False,
 ) -> Plan:
     """Plan one method for one model.
 
     A target that is not longer than the training length gives a plan without edits and the
-    verdict NO-EXTENSION-NEEDED.
+    verdict NO-EXTENSION-NEEDED. Scaling that the model brings from its training is extended in
+    kind: yarn by yarn, linear by linear, longrope by new long factors, rope_freqs made again or
+    left below a base or another scaling.
 
     Parameters
     ----------
@@ -184,66 +79,85 @@ def plan(
     gamma : float, optional
         Decay exponent wanted at the target, in (−1, 1); only with `Method.GAMMA`. Without it the
         model keeps its native γ, which gives the base θ·L/T.
+    freq_base : float, optional
+        Base to write, > 1; only with `Method.GAMMA` and `Method.NTK`.
+    factors : Factors, optional
+        What `Method.LONGROPE` writes; only with it.
+    keep_short : bool
+        Write the method as long factors, so that contexts up to the training length stay as they
+        are.
     allow_lower_base : bool
-        Accept a `gamma` that lowers the base.
+        Accept a `gamma` or a `freq_base` that lowers the base.
     force : bool
         Accept a factor above 1024, and a method that changes sliding-window layers.
 
     Raises
     ------
     PlanError
-        ``target_absurd``, ``lowers_base``, ``gamma_out_of_range``, ``cannot_combine``,
-        ``local_layers_would_change``.
+        ``target_absurd``, ``lowers_base``, ``gamma_out_of_range``, ``gamma_needs_gamma_method``,
+        ``cannot_combine``, ``local_layers_would_change``, ``tensors_not_supported``,
+        ``factors_needed``, ``factors_do_not_fit``, ``factors_need_longrope``.
     """
     _check_target(facts, target_length, force=force)
-    if gamma is not None and method is not Method.GAMMA:
-        raise PlanError(
-            code="gamma_needs_gamma_method",
-            message=f"a wanted γ belongs to method gamma, not to {method.value}",
-        )
+    _check_belongs(method, gamma=gamma, freq_base=freq_base, factors=factors)
+    wish = Wish(
+        method=method,
+        target_length=target_length,
+        gamma=gamma,
+        freq_base=freq_base,
+        factors=factors,
+        allow_lower_base=allow_lower_base,
+        keep_short=keep_short,
+    )
     factor = target_length / facts.train_length
-    extends = factor > 1.0
-    swa_base: float | None = None
-    if extends and not moves_nothing(facts):
-        _check_native_scaling(facts)
-        rotation = _rotation(facts, method, factor, target_length, gamma, allow_lower_base)
-        swa_base = local_freq_base(facts, rotation, force=force)
-    else:
-        rotation = methods.rebased(facts.freq_base, facts.rotary_dim)
-
-    gammas = _gammas(facts, method, target_length, rotation.freq_base, gamma)
-    judged = verdict(gammas.effective, factor)
-    # Facts without keys come from a configuration, which has nothing of GGUF to edit.
-    written = extends and bool(facts.metadata)
-    edits = _edits(facts, method, rotation, target_length, swa_base) if written else ()
+    if factor <= 1.0:
+        return _without_extension(facts, wish)
+    native, made = _combined(facts, wish)
+    swa_base = local_freq_base(facts, made, force=force)
+    edits = metadata_edits(facts, made, target_length, freq_base_swa=swa_base)
+    tensors = tensor_edits(facts, made)
+    gammas = _gammas(facts, native, wish, made)
+    values = dict(facts.factors) | dict(made.tensors)
+    changes = bool(edits or tensors or not facts.metadata)
     return Plan(
         architecture=facts.architecture,
         method=method,
         train_length=TrainLength(facts.train_length, facts.train_length_source),
         target_length=target_length,
         factor=factor,
-        freq_base=FreqBase(facts.freq_base, rotation.freq_base),
+        freq_base=FreqBase(facts.freq_base, made.rotation.freq_base),
         gamma=gammas,
-        d_horizon=d_horizon(facts.freq_base, gammas.effective),
-        verdict=judged,
-        out_of_distribution=_out_of_distribution(facts, rotation, target_length),
-        kv_cache_bytes=KvCacheBytes(
-            *(kv_cache_bytes(facts.layers, target_length, kind) for kind in CacheType)
+        d_horizon=d_horizon(facts.freq_base * native.stretch(facts), gammas.effective),
+        verdict=verdict(gammas.effective, factor),
+        out_of_distribution=_out_of_distribution(
+            facts, native.inv_freq, made.rotation.inv_freq, target_length
         ),
-        inv_freq=rotation.inv_freq,
-        attention_factor=rotation.attention_factor,
-        freq_scale_factor=rotation.freq_scale_factor,
+        kv_cache_bytes=_cache_bytes(facts, target_length),
+        inv_freq=made.rotation.inv_freq,
+        attention_factor=made.rotation.attention_factor,
+        freq_scale_factor=made.rotation.freq_scale_factor,
         edits=edits,
-        warnings=_warnings(facts, method, factor, judged, edits),
+        warnings=(
+            *support_warnings(facts),
+            *extension_warnings(facts, native, wish, made, changes=changes),
+        ),
+        tensor_edits=tensors,
+        keep_short=made.form is Form.LONG and (keep_short or native.kind is NativeKind.LONGROPE),
+        original_length=made.original_length,
+        scaling_type=made.form.value,
+        attention_factor_written=made.attention_factor_written,
+        long_factors=factors_in_effect(values, is_long=True),
+        short_factors=factors_in_effect(values, is_long=False),
     )
 
 
 def plan_all_methods(
-    facts: ModelFacts, *, target_length: int, force: bool = False
+    facts: ModelFacts, *, target_length: int, keep_short: bool = False, force: bool = False
 ) -> tuple[Plan, ...]:
     """A plan of every method that this model can take, in the order of `Method`.
 
-    One plan where no method changes anything but context_length.
+    longrope is not among them: it needs factors from outside. One plan where no method changes
+    anything but context_length.
 
     Raises
     ------
@@ -253,8 +167,17 @@ def plan_all_methods(
     plans: list[Plan] = []
     refusals: list[PlanError] = []
     for method in [Method.GAMMA] if moves_nothing(facts) else Method:
+        if method is Method.LONGROPE:
+            continue
         try:
-            plans.append(plan(facts, target_length=target_length, method=method, force=force))
+            made = plan(
+                facts,
+                target_length=target_length,
+                method=method,
+                keep_short=keep_short,
+                force=force,
+            )
+            plans.append(made)
         except PlanError as error:
             refusals.append(error)
     if not plans:
@@ -279,205 +202,108 @@ def _check_target(facts: ModelFacts, target_length: int, *, force: bool) -> None
         )
 
 
-def _check_native_scaling(facts: ModelFacts) -> None:
-    scaling = facts.scaling
-    if not scaling.in_effect:
-        return
-    found = []
-    if scaling.type != "none" and scaling.factor != 1.0:
-        found.append(f"{scaling.type} scaling by {scaling.factor:g}")
-    if scaling.attention_factor != 1.0:
-        found.append(f"attention factor {scaling.attention_factor:g}")
-    found.extend(f"tensor {name}" for name in scaling.factor_tensors)
-    raise PlanError(
-        code="cannot_combine",
-        field=f"{facts.architecture}.rope.scaling.type",
-        message=f"the model comes with {', '.join(found)} as part of its training; combining it "
-        "with another extension is not supported yet; start from a file without it",
+def _check_belongs(
+    method: Method, *, gamma: float | None, freq_base: float | None, factors: Factors | None
+) -> None:
+    """Refuse what another method than the chosen one would use."""
+    if gamma is not None and method is not Method.GAMMA:
+        raise PlanError(
+            code="gamma_needs_gamma_method",
+            message=f"a wanted γ belongs to method gamma, not to {method.value}",
+        )
+    if freq_base is not None and method not in {Method.GAMMA, Method.NTK}:
+        raise PlanError(
+            code="gamma_needs_gamma_method",
+            message=f"a wanted base belongs to methods gamma and ntk, not to {method.value}",
+        )
+    if factors is not None and method is not Method.LONGROPE:
+        raise PlanError(
+            code="factors_need_longrope",
+            message=f"factors from a file belong to method longrope, not to {method.value}",
+        )
+
+
+def _without_extension(facts: ModelFacts, wish: Wish) -> Plan:
+    """The plan of a target within the training length: nothing to write."""
+    base, target = facts.freq_base, wish.target_length
+    at_target = gamma_pade(base, target)
+    gammas = Gamma(gamma_pade(base, facts.train_length), at_target, at_target, at_target)
+    inv_freq = rebased(base, facts.rotary_dim).inv_freq
+    return Plan(
+        architecture=facts.architecture,
+        method=wish.method,
+        train_length=TrainLength(facts.train_length, facts.train_length_source),
+        target_length=target,
+        factor=target / facts.train_length,
+        freq_base=FreqBase(base, base),
+        gamma=gammas,
+        d_horizon=d_horizon(base, at_target),
+        verdict=verdict(at_target, target / facts.train_length),
+        out_of_distribution=_out_of_distribution(facts, facts.inv_freq, inv_freq, target),
+        kv_cache_bytes=_cache_bytes(facts, target),
+        inv_freq=inv_freq,
+        attention_factor=1.0,
+        freq_scale_factor=1.0,
+        edits=(),
+        warnings=support_warnings(facts),
+        tensor_edits=(),
+        keep_short=wish.keep_short,
+        original_length=facts.train_length,
+        scaling_type=facts.scaling.type,
+        attention_factor_written=facts.scaling.attention_factor,
+        long_factors=factors_in_effect(dict(facts.factors), is_long=True),
+        short_factors=factors_in_effect(dict(facts.factors), is_long=False),
     )
 
 
-def _rotation(
-    facts: ModelFacts,
-    method: Method,
-    factor: float,
-    target_length: int,
-    gamma: float | None,
-    allow_lower_base: bool,
-) -> Rotation:
-    base, dim = facts.freq_base, facts.rotary_dim
-    if method is Method.LINEAR:
-        return methods.linear(base, dim, _as_float32(factor))
-    if method is Method.YARN:
-        return methods.yarn(base, dim, _as_float32(factor), facts.train_length)
-    if method is Method.NTK:
-        if dim < 4:
-            raise PlanError(
-                code="cannot_combine",
-                message=f"NTK-aware scaling needs at least 4 rotated dimensions; this model has "
-                f"{dim}; choose gamma, linear or yarn",
-            )
-        return methods.rebased(_as_float32(methods.ntk_freq_base(base, dim, factor)), dim)
-    after = base * factor
-    if gamma is not None:
-        after = _base_for_wanted_gamma(facts, gamma, target_length, allow_lower_base)
-    return methods.rebased(_as_float32(after), dim)
-
-
-def _base_for_wanted_gamma(
-    facts: ModelFacts, gamma: float, target_length: int, allow_lower_base: bool
-) -> float:
-    if not -1.0 < gamma < 1.0:
-        raise PlanError(
-            code="gamma_out_of_range",
-            message=f"γ of {gamma:g}; it must lie between -1 and 1, both excluded",
-        )
-    after = freq_base_for_gamma(gamma, target_length)
-    if after <= 1.0 or not math.isfinite(_as_float32(after)):
-        raise PlanError(
-            code="gamma_out_of_range",
-            message=f"γ of {gamma:g} at {target_length:,} tokens means base {after:g}, which no "
-            "model can rotate with",
-        )
-    if after < facts.freq_base and not allow_lower_base:
-        native = gamma_pade(facts.freq_base, facts.train_length)
-        smallest = gamma_pade(facts.freq_base, target_length)
-        raise PlanError(
-            code="lowers_base",
-            field=f"{facts.architecture}.rope.freq_base",
-            message=f"γ of {gamma:g} at {target_length:,} tokens lowers the base from "
-            f"{facts.freq_base:,.6g} to {after:,.6g}; the native γ is {native:.4f}, the smallest "
-            f"that does not lower the base is {smallest:.4f}; --allow-lower-base accepts it",
-        )
-    return after
-
-
-def _gammas(
-    facts: ModelFacts,
-    method: Method,
-    target_length: int,
-    base_after: float,
-    wanted: float | None,
-) -> Gamma:
-    base, factor = facts.freq_base, target_length / facts.train_length
-    unscaled = gamma_pade(base, target_length)
-    if factor <= 1.0:
-        effective = unscaled
-    elif wanted is not None:
-        effective = wanted
-    elif method is Method.LINEAR:
-        effective = gamma_pade(base, target_length / factor)
+def _gammas(facts: ModelFacts, native: NativeScaling, wish: Wish, made: Combination) -> Gamma:
+    target, factor = wish.target_length, wish.target_length / facts.train_length
+    base = facts.freq_base * native.stretch(facts)
+    after = made.rotation.freq_base
+    if wish.gamma is not None:
+        effective = wish.gamma
+    elif wish.freq_base is not None:
+        effective = gamma_pade(base * wish.freq_base / facts.freq_base, target)
+    elif wish.method is Method.LINEAR:
+        effective = gamma_pade(base, target / factor)
+    elif wish.method is Method.LONGROPE:
+        stretch = max(w / v for w, v in zip(facts.inv_freq, made.rotation.inv_freq, strict=True))
+        effective = gamma_pade(facts.freq_base * stretch, target)
     else:
-        effective = gamma_pade(base * factor, target_length)
+        effective = gamma_pade(base * factor, target)
     return Gamma(
         native=gamma_pade(base, facts.train_length),
-        unscaled=unscaled,
-        after=gamma_pade(base_after, target_length),
+        unscaled=gamma_pade(base, target),
+        after=gamma_pade(after, target),
         effective=effective,
     )
 
 
-def _edits(
-    facts: ModelFacts,
-    method: Method,
-    rotation: Rotation,
-    target_length: int,
-    swa_base: float | None,
-) -> tuple[MetadataEdit, ...]:
-    today = dict(facts.metadata)
-    prefix = f"{facts.architecture}."
-    edits: list[MetadataEdit] = []
-
-    def write(suffix: str, kind: ValueType, after: Value) -> None:
-        before = today[prefix + suffix]
-        if before != after:
-            edits.append(MetadataEdit(prefix + suffix, kind, before, after))
-
-    write("context_length", ValueType.UINT32, target_length)
+def _combined(facts: ModelFacts, wish: Wish) -> tuple[NativeScaling, Combination]:
+    """What a model rotates with, and what it will; raises as `combine`."""
     if moves_nothing(facts):
-        pass
-    elif method in {Method.GAMMA, Method.NTK}:
-        in_file = _as_float32(rotation.freq_base / facts.freq_base_multiplier)
-        write("rope.freq_base", ValueType.FLOAT32, in_file)
-        if swa_base is not None:
-            write("rope.freq_base_swa", ValueType.FLOAT32, swa_base)
-        write("rope.scaling.type", ValueType.STRING, "none")
-        if facts.has_scaling_factor:
-            # Type none does not switch a factor off for the local layers of every architecture.
-            write("rope.scaling.factor", ValueType.FLOAT32, 1.0)
-    else:
-        write("rope.scaling.type", ValueType.STRING, method.value)
-        write("rope.scaling.factor", ValueType.FLOAT32, rotation.freq_scale_factor)
-    # Without this key llama.cpp takes context_length for the original length, which is raised.
-    write("rope.scaling.original_context_length", ValueType.UINT32, facts.train_length)
-    return tuple(edits)
+        unchanged = rebased(facts.freq_base, facts.rotary_dim)
+        native = NativeScaling(NativeKind.NONE, facts.inv_freq, 1.0, None)
+        return native, Combination(unchanged, Form.BASE, facts.train_length)
+    native = native_scaling(facts)
+    return native, combine(facts, native, wish)
+
+
+def _cache_bytes(facts: ModelFacts, length: int) -> KvCacheBytes:
+    return KvCacheBytes(*(kv_cache_bytes(facts.layers, length, kind) for kind in CacheType))
 
 
 def _out_of_distribution(
-    facts: ModelFacts, rotation: Rotation, target_length: int
+    facts: ModelFacts, before: tuple[float, ...], after: tuple[float, ...], target_length: int
 ) -> OutOfDistribution:
     if moves_nothing(facts):
         return OutOfDistribution(0, 0.0)
     excesses = [
-        after * target_length / (native * facts.train_length)
-        for native, after in zip(facts.inv_freq, rotation.inv_freq, strict=True)
-        if native * facts.train_length < 2.0 * math.pi
+        new * target_length / (old * facts.train_length)
+        for old, new in zip(before, after, strict=True)
+        if old * facts.train_length < 2.0 * math.pi
     ]
     return OutOfDistribution(
         pairs=sum(excess > 1.0 + ANGLE_TOLERANCE for excess in excesses),
         max_excess=max(excesses, default=0.0),
     )
-
-
-def _warnings(
-    facts: ModelFacts,
-    method: Method,
-    factor: float,
-    judged: Verdict,
-    edits: tuple[MetadataEdit, ...],
-) -> tuple[ModelWarning, ...]:
-    found: list[ModelWarning] = []
-
-    def warn(code: str, message: str) -> None:
-        found.append(ModelWarning(code, message))
-
-    if facts.support is not Support.VERIFIED:
-        warn(
-            "unverified_architecture",
-            f"what llama.cpp does with the RoPE keys of {facts.architecture} was not verified "
-            "by experiment; rewrite needs --force",
-        )
-    if judged is Verdict.NO_EXTENSION_NEEDED:
-        return tuple(found)
-    if facts.metadata and not edits:
-        warn("changes_nothing", "the file already holds these values: nothing would be written")
-    found.extend(peculiarities(facts, method))
-    warn("gamma_rule_not_validated", GAMMA_RULE_STATUS)
-    if factor > FACTOR_NEEDS_FINETUNE:
-        warn(
-            "factor_above_4",
-            f"factor {factor:g} is above 4: without fine-tuning expect losses; choose the "
-            "smallest target that serves",
-        )
-    if method in {Method.LINEAR, Method.YARN}:
-        warn(
-            "short_texts",
-            f"static {method.value} scaling acts on short texts too and costs them quality; "
-            "choose the smallest target that serves",
-        )
-    if method is Method.LINEAR:
-        warn(
-            "linear_needs_finetuning",
-            "linear interpolation usually needs fine-tuning at the new length; without it "
-            "retrieval tends to fail at every length",
-        )
-    return tuple(found)
-
-
-def _as_float32(value: float) -> float:
-    """The value that a 32-bit key holds, so that the plan speaks of what is written."""
-    try:
-        rounded: float = struct.unpack("<f", struct.pack("<f", value))[0]
-    except OverflowError:
-        return math.inf
-    return rounded

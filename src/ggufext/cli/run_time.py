@@ -1,0 +1,60 @@
+"""Plans of run-time methods as text: what to tell llama.cpp instead of writing a file."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import click
+
+from ggufext.cli.output import as_json as jsonable
+from ggufext.cli.output import show_json, tokens
+from ggufext.errors import printable
+from ggufext.planning.run_time import RunTimeMethod, dynamic, self_extend
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from ggufext.header.model import ModelFacts
+    from ggufext.planning.run_time import DynamicPlan, SelfExtendPlan
+
+
+def show_run_time(
+    path: Path | str, facts: ModelFacts, method: RunTimeMethod, target_length: int, *, as_json: bool
+) -> None:
+    """Print the plan of a run-time method."""
+    made: DynamicPlan | SelfExtendPlan
+    if method is RunTimeMethod.DYNAMIC:
+        made = dynamic(facts, target_length=target_length)
+        lines = _dynamic(made)
+    else:
+        made = self_extend(facts, target_length=target_length)
+        lines = _self_extend(made)
+    if as_json:
+        shown = jsonable(made)
+        assert isinstance(shown, dict)
+        show_json({"path": str(path), **shown})
+        return
+    name = click.style(printable(str(path)), bold=True)
+    click.echo(f"{name}: {method.value} to {tokens(target_length)} tokens; nothing to write")
+    for line in lines:
+        click.echo(f"  {line}")
+
+
+def _dynamic(made: DynamicPlan) -> list[str]:
+    rows = [f"{tokens(row.length):>12}  {row.options}" for row in made.rows]
+    return [
+        "the base depends on the length of the context: choose the row that serves,",
+        "and give its options to llama-cli, llama-server or any program of llama.cpp",
+        *rows,
+    ]
+
+
+def _self_extend(made: SelfExtendPlan) -> list[str]:
+    return [
+        f"groups of {made.group} tokens share a position beyond {tokens(made.window)} neighbours: "
+        f"{tokens(made.target_length)} tokens take",
+        f"{tokens(made.largest_position)} positions of {tokens(made.train_length)} trained ones",
+        f"llama-completion {made.options}",
+        "llama-server has no such options; measure it with "
+        f"ggufext check --condition self-extend:g={made.group},w={made.window}",
+    ]

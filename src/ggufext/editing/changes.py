@@ -1,0 +1,166 @@
+"""From a plan to the entries and tensors that change in a file, and to the patch of each form."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import datetime, timezone
+from typing import TYPE_CHECKING
+
+from ggufext.editing import history
+from ggufext.editing.patch import (
+    HISTORY_KEY,
+    encode_entry,
+    front_patch,
+    value_patch,
+    whole_patch,
+)
+from ggufext.editing.tensors import TensorChange, tensor_change
+from ggufext.header.factors import encode_factors
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from ggufext.editing.history import History
+    from ggufext.editing.opening import OpenModel
+    from ggufext.editing.patch import Patch
+    from ggufext.planning.plan import Plan
+
+#: Key of a split model's parts: tensors in all parts together.
+_SPLIT_COUNT = "split.tensors.count"
+
+
+@dataclass(frozen=True, slots=True)
+class Changes:
+    """Entries to replace, remove and add, and tensors, so that a file holds a plan.
+
+    Attributes
+    ----------
+    model : OpenModel
+    replaced : mapping of str to (bytes or None)
+        New entries of existing keys; None for a key that goes.
+    added : tuple of bytes
+        New entries.
+    tensors : TensorChange
+    touched : tuple of str
+        Keys that the plan writes.
+    """
+
+    model: OpenModel
+    replaced: Mapping[str, bytes | None]
+    added: tuple[bytes, ...]
+    tensors: TensorChange
+    touched: tuple[str, ...]
+
+    @property
+    def are_in_the_file(self) -> bool:
+        """Whether the file already holds everything."""
+        keys, content = self.model.header.keys, self.model.header_bytes
+        return (
+            not self.added
+            and self.tensors.is_empty
+            and all(
+                entry == content[keys[key].start : keys[key].end]
+                for key, entry in self.replaced.items()
+            )
+        )
+
+    def record(self, plan: Plan) -> History:
+        """The undo record, always back to the original file."""
+        model = self.model
+        return history.of_new_edit(
+            model.header,
+            model.header_bytes,
+            earlier=model.history,
+            touched=self.touched,
+            method=plan.method.value,
+            target_length=plan.target_length,
+            time=datetime.now(timezone.utc).isoformat(timespec="seconds"),
+            infos=self.tensors.infos,
+            tensors=self.tensors.originals,
+        )
+
+    def growing(self, record: History | None, block: int) -> Patch:
+        """Patch with a filler and, where kept, the undo record; grows in blocks if it must."""
+        replaced, added = dict(self.replaced), self.added
+        has_record = HISTORY_KEY in self.model.header.keys
+        if has_record:
+            replaced[HISTORY_KEY] = record.entry() if record else None
+        elif record:
+            added = (*added, record.entry())
+        step = max(block, self.model.header.alignment)
+        header, content = self.model.header, self.model.header_bytes
+        if self.tensors.infos_change:
+            patch = whole_patch(
+                header,
+                content,
+                replaced=replaced,
+                added=added,
+                infos=self.tensors.infos,
+                step=step,
+            )
+        else:
+            patch = front_patch(header, content, replaced=replaced, added=added, step=step)
+        return self.tensors.with_data(patch)
+
+    def compact(self) -> Patch:
+        """Patch that leaves no trace of this program in the file."""
+        replaced = dict(self.replaced)
+        if HISTORY_KEY in self.model.header.keys:
+            replaced[HISTORY_KEY] = None
+        patch = whole_patch(
+            self.model.header,
+            self.model.header_bytes,
+            replaced=replaced,
+            added=self.added,
+            infos=self.tensors.infos,
+            step=None,
+        )
+        return self.tensors.with_data(patch)
+
+    def in_values(self) -> Patch | None:
+        """Patch that changes values where they stand, where that is enough."""
+        same = {key: entry for key, entry in self.replaced.items() if entry is not None}
+        if self.added or len(same) < len(self.replaced) or self.tensors.infos_change:
+            return None
+        patch = value_patch(self.model.header, self.model.header_bytes, same)
+        return None if patch is None else self.tensors.with_data(patch)
+
+
+def changes_for(model: OpenModel, plan: Plan) -> Changes:
+    """What turns the file as it is into the original with this plan."""
+    tensors = _tensors(model, plan)
+    planned = {e.key: encode_entry(e.key, e.type, e.after) for e in plan.edits}
+    planned |= _counted(model, tensors)
+    # Keys of an earlier edit that this plan does not touch go back to the original.
+    earlier = dict(model.history.original) if model.history else {}
+    replaced: dict[str, bytes | None] = {}
+    added: list[bytes] = []
+    for key, entry in {**earlier, **planned}.items():
+        if key in model.header.keys:
+            replaced[key] = entry
+        elif entry is not None:
+            added.append(entry)
+    return Changes(model, replaced, tuple(added), tensors, tuple(planned))
+
+
+def _tensors(model: OpenModel, plan: Plan) -> TensorChange:
+    original = model.original
+    return tensor_change(
+        model.header,
+        model.header_bytes,
+        model.read,
+        wanted={edit.name: encode_factors(edit.after) for edit in plan.tensor_edits},
+        originals=model.history.tensors if model.history else (),
+        original_size=original.file_size - original.data_offset,
+    )
+
+
+def _counted(model: OpenModel, tensors: TensorChange) -> dict[str, bytes]:
+    """The number of tensors that a split model declares in its first part."""
+    entry = model.original.keys.get(_SPLIT_COUNT)
+    more = tensors.infos.count - model.original.tensor_count
+    if entry is None or not more:
+        return {}
+    total = model.original.value(_SPLIT_COUNT)
+    assert isinstance(total, int)
+    return {_SPLIT_COUNT: encode_entry(_SPLIT_COUNT, entry.type, total + more)}

@@ -1,0 +1,137 @@
+"""What to know before writing a plan, as warnings of the plan."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from ggufext.errors import ModelWarning
+from ggufext.header.architectures import Support
+from ggufext.planning.combining import can_keep_short
+from ggufext.planning.gamma import FACTOR_NEEDS_FINETUNE
+from ggufext.planning.local_layers import peculiarities
+from ggufext.planning.methods import Method
+from ggufext.planning.native import NativeKind
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from ggufext.header.model import ModelFacts
+    from ggufext.planning.combining import Combination, Wish
+    from ggufext.planning.native import NativeScaling
+
+GAMMA_RULE_STATUS = (
+    "the γ rule is derived, not validated by its author: take its verdict as an expectation and "
+    "measure this model"
+)
+
+#: llama.cpp rounds a context up to this many tokens before it compares it with the original length.
+_CONTEXT_STEP = 256
+
+
+def support_warnings(facts: ModelFacts) -> tuple[ModelWarning, ...]:
+    """What holds for an architecture, whatever is planned."""
+    if facts.support is Support.VERIFIED:
+        return ()
+    return (
+        ModelWarning(
+            "unverified_architecture",
+            f"what llama.cpp does with the RoPE keys of {facts.architecture} was not verified "
+            "by experiment; rewrite needs --force",
+        ),
+    )
+
+
+def extension_warnings(
+    facts: ModelFacts, native: NativeScaling, wish: Wish, made: Combination, *, changes: bool
+) -> tuple[ModelWarning, ...]:
+    """What holds for an extension.
+
+    Parameters
+    ----------
+    changes : bool
+        Whether the plan writes anything.
+    """
+    found = [ModelWarning("gamma_rule_not_validated", GAMMA_RULE_STATUS)]
+    if not changes:
+        found.insert(
+            0,
+            ModelWarning(
+                "changes_nothing", "the file already holds these values: nothing would be written"
+            ),
+        )
+    found += peculiarities(facts, wish.method)
+    found += _native(facts, native)
+    factor = wish.target_length / facts.train_length
+    if factor > FACTOR_NEEDS_FINETUNE:
+        found.append(
+            ModelWarning(
+                "factor_above_4",
+                f"factor {factor:g} is above 4: without fine-tuning expect losses; choose the "
+                "smallest target that serves",
+            )
+        )
+    found += _method(wish, keeps_short=wish.keep_short or native.kind is NativeKind.LONGROPE)
+    found += _short_contexts(facts, native, wish, made)
+    return tuple(found)
+
+
+def _native(facts: ModelFacts, native: NativeScaling) -> Iterator[ModelWarning]:
+    if native.kind is NativeKind.NONE:
+        return
+    yield ModelWarning(
+        "native_scaling",
+        f"the model was trained with {native.kind.value} scaling: the extension starts from its "
+        f"frequencies at {facts.train_length:,} tokens",
+    )
+    if native.kind in {NativeKind.ROPE_FREQS, NativeKind.LONGROPE}:
+        yield ModelWarning(
+            "gamma_not_defined",
+            "the γ rule is not defined for frequencies with factors: its figures here take the "
+            f"base for {native.stretch(facts):.4g} times as large, by the most stretched pair",
+        )
+
+
+def _method(wish: Wish, *, keeps_short: bool) -> Iterator[ModelWarning]:
+    method = wish.method
+    if method in {Method.LINEAR, Method.YARN} and not keeps_short:
+        yield ModelWarning(
+            "short_texts",
+            f"static {method.value} scaling acts on short texts too and costs them quality; "
+            "choose the smallest target that serves",
+        )
+    if method is Method.LINEAR:
+        yield ModelWarning(
+            "linear_needs_finetuning",
+            "linear interpolation usually needs fine-tuning at the new length; without it "
+            "retrieval tends to fail at every length",
+        )
+
+
+def _short_contexts(
+    facts: ModelFacts, native: NativeScaling, wish: Wish, made: Combination
+) -> Iterator[ModelWarning]:
+    original = made.original_length
+    if made.attention_dropped:
+        yield ModelWarning(
+            "attention_factor_dropped",
+            f"the attention factor of {wish.method.value} is left out: it would act on contexts "
+            f"up to {original:,} tokens too, which --keep-short leaves as they are",
+        )
+    if wish.keep_short and original % _CONTEXT_STEP:
+        yield ModelWarning(
+            "context_rounded",
+            f"llama.cpp rounds contexts up to {_CONTEXT_STEP} tokens, so those above "
+            f"{original // _CONTEXT_STEP * _CONTEXT_STEP:,} use the long factors already",
+        )
+    if native.kind is NativeKind.LONGROPE:
+        yield ModelWarning(
+            "new_long_factors",
+            f"the plan writes new long factors: contexts up to {original:,} tokens stay as they "
+            "are",
+        )
+    elif not wish.keep_short and can_keep_short(facts, native):
+        yield ModelWarning(
+            "keep_short_possible",
+            f"--keep-short would leave contexts up to {facts.train_length:,} tokens exactly as "
+            "trained: recommended where short texts matter",
+        )

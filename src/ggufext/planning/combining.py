@@ -1,0 +1,420 @@
+"""A method on top of the scaling that a model brings: the new rotation and its form in a file."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass, replace
+from enum import Enum
+from typing import TYPE_CHECKING
+
+from ggufext.errors import PlanError
+from ggufext.header.architectures import FactorSupport
+from ggufext.header.factors import ROPE_FACTORS_LONG, ROPE_FACTORS_SHORT, ROPE_FREQS
+from ggufext.planning import methods
+from ggufext.planning.gamma import freq_base_for_gamma, gamma_pade
+from ggufext.planning.methods import Method, Rotation, as_float32
+from ggufext.planning.native import NativeKind, NativeScaling, divided, refuse
+
+if TYPE_CHECKING:
+    from ggufext.header.model import ModelFacts
+
+
+class Form(Enum):
+    """How a rotation is written: what rope.scaling.type becomes."""
+
+    BASE = "none"
+    """A base, and scaling switched off."""
+    LINEAR = "linear"
+    YARN = "yarn"
+    LONG = "longrope"
+    """Long factors, for contexts above the original length only."""
+
+
+@dataclass(frozen=True, slots=True)
+class Factors:
+    """Frequency factors from outside, as `--factors` reads them.
+
+    Attributes
+    ----------
+    long : tuple of float
+        What each pair's angle is divided by in contexts above the original length; > 0.
+    short : tuple of float or None
+        The same up to the original length; None: as trained.
+    attention_factor : float or None
+        Acts at every length; None: √(1 + ln f / ln T).
+    """
+
+    long: tuple[float, ...]
+    short: tuple[float, ...] | None = None
+    attention_factor: float | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Wish:
+    """What was asked for.
+
+    Attributes
+    ----------
+    method : Method
+    target_length : int
+        Tokens.
+    gamma : float or None
+        Decay exponent wanted at the target.
+    freq_base : float or None
+        Base to write, for gamma and ntk.
+    factors : Factors or None
+    allow_lower_base : bool
+    keep_short : bool
+        Write long factors, so that contexts up to the training length stay as they are.
+    """
+
+    method: Method
+    target_length: int
+    gamma: float | None = None
+    freq_base: float | None = None
+    factors: Factors | None = None
+    allow_lower_base: bool = False
+    keep_short: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Combination:
+    """A rotation and its form in a file.
+
+    Attributes
+    ----------
+    rotation : Rotation
+        In effect at the target.
+    form : Form
+    original_length : int
+        rope.scaling.original_context_length, tokens.
+    tensors : tuple of (str, tuple of float)
+        Factor tensors to write, by name.
+    attention_factor_written : float
+        rope.scaling.attn_factor.
+    attention_dropped : bool
+        Whether the method has an attention factor that this form cannot hold.
+    """
+
+    rotation: Rotation
+    form: Form
+    original_length: int
+    tensors: tuple[tuple[str, tuple[float, ...]], ...] = ()
+    attention_factor_written: float = 1.0
+    attention_dropped: bool = False
+
+
+def combine(facts: ModelFacts, native: NativeScaling, wish: Wish) -> Combination:
+    """The rotation of a method on top of a model's own scaling.
+
+    Raises
+    ------
+    PlanError
+        ``cannot_combine``, ``tensors_not_supported``, ``factors_needed``,
+        ``factors_do_not_fit``, ``lowers_base``, ``gamma_out_of_range``.
+    """
+    if native.kind is NativeKind.LONGROPE:
+        return _new_long_factors(facts, native, wish)
+    if wish.method is Method.LONGROPE:
+        _check_kind(facts, native, "factors for long contexts replace its scaling at every length")
+        return _factors_from_outside(facts, native, wish)
+    made = _plain(facts, native, wish)
+    if not wish.keep_short:
+        return made
+    _check_kind(facts, native, "--keep-short would not leave short contexts as they are")
+    check_factor_support(facts, ROPE_FACTORS_LONG)
+    return _packed(facts, made)
+
+
+def can_keep_short(facts: ModelFacts, native: NativeScaling) -> bool:
+    """Whether long factors alone can hold an extension of this model."""
+    takes_long = facts.factor_support in {FactorSupport.BY_TYPE, FactorSupport.LONG_SHORT}
+    return takes_long and native.kind is NativeKind.NONE
+
+
+def _check_kind(facts: ModelFacts, native: NativeScaling, why: str) -> None:
+    if native.kind is not NativeKind.NONE:
+        refuse(facts, f"{why}; choose {_possible(native.kind)}")
+
+
+def _possible(kind: NativeKind) -> str:
+    """The methods that go on top of a native scaling."""
+    if kind is NativeKind.ROPE_FREQS:
+        return "--method gamma, ntk, linear, yarn or llama3"
+    return f"--method {kind.value}"
+
+
+def _plain(facts: ModelFacts, native: NativeScaling, wish: Wish) -> Combination:
+    kind, method = native.kind, wish.method
+    if kind is NativeKind.LINEAR and method is not Method.LINEAR:
+        refuse(
+            facts,
+            f"{method.value} would take the trained interpolation away, or bend it where the "
+            f"model knows it; choose {_possible(kind)}, which multiplies the factors",
+        )
+    if kind is NativeKind.YARN and method is not Method.YARN:
+        refuse(
+            facts,
+            f"{method.value} would take the trained YaRN frequencies away, whose ramp depends on "
+            f"base and original length; choose {_possible(kind)}, which raises the factor",
+        )
+    if method is Method.LLAMA3:
+        return _llama3(facts, native, wish)
+    rotation, form = _scaled(facts, native, wish)
+    return Combination(
+        rotation=_divided_by(rotation, facts, native),
+        form=form,
+        original_length=_original_length(facts, native),
+    )
+
+
+def _scaled(facts: ModelFacts, native: NativeScaling, wish: Wish) -> tuple[Rotation, Form]:
+    """Rotation from base and factor, factor tensors aside."""
+    base, dim = facts.freq_base, facts.rotary_dim
+    if wish.method is Method.LINEAR:
+        return methods.linear(base, dim, _stretched(facts, native, wish)), Form.LINEAR
+    if wish.method is Method.YARN:
+        factor = _stretched(facts, native, wish)
+        return methods.yarn(base, dim, factor, _original_length(facts, native)), Form.YARN
+    after = as_float32(base * base_ratio(facts, native, wish))
+    return methods.rebased(after, dim), Form.BASE
+
+
+def _stretched(facts: ModelFacts, native: NativeScaling, wish: Wish) -> float:
+    """The factor to write: the target over the original length where the model was scaled."""
+    factor = wish.target_length / facts.train_length
+    if native.kind not in {NativeKind.LINEAR, NativeKind.YARN}:
+        return as_float32(factor)
+    trained = facts.scaling.factor
+    if native.original_length is None:
+        return as_float32(trained * factor)
+    # context_length of some files is the original length: the trained factor reaches further.
+    return as_float32(max(trained, wish.target_length / native.original_length))
+
+
+def _original_length(facts: ModelFacts, native: NativeScaling) -> int:
+    if native.kind is NativeKind.LINEAR:
+        return native.original_length or round(facts.train_length / facts.scaling.factor)
+    if native.kind in {NativeKind.YARN, NativeKind.LONGROPE}:
+        return native.original_length or facts.train_length
+    return facts.train_length
+
+
+def _divided_by(rotation: Rotation, facts: ModelFacts, native: NativeScaling) -> Rotation:
+    """The rotation with the model's rope_freqs, which stay in the file."""
+    if native.kind is not NativeKind.ROPE_FREQS:
+        return rotation
+    factors = dict(facts.factors)[ROPE_FREQS]
+    return replace(rotation, inv_freq=divided(rotation.inv_freq, factors))
+
+
+def base_ratio(facts: ModelFacts, native: NativeScaling, wish: Wish) -> float:
+    """By what gamma and ntk multiply the base.
+
+    Raises
+    ------
+    PlanError
+        ``lowers_base``, ``gamma_out_of_range``, ``cannot_combine``.
+    """
+    factor, dim = wish.target_length / facts.train_length, facts.rotary_dim
+    if wish.freq_base is not None:
+        if not (math.isfinite(as_float32(wish.freq_base)) and wish.freq_base > 1.0):
+            raise PlanError(
+                code="gamma_out_of_range",
+                message=f"base of {wish.freq_base:g}; it must be a finite number above 1",
+            )
+        _check_not_lower(facts, wish, facts.freq_base, wish.freq_base)
+        return wish.freq_base / facts.freq_base
+    if wish.method is Method.NTK:
+        if dim < 4:
+            raise PlanError(
+                code="cannot_combine",
+                message=f"NTK-aware scaling needs at least 4 rotated dimensions; this model has "
+                f"{dim}; choose gamma, linear or yarn",
+            )
+        return methods.ntk_freq_base(1.0, dim, factor)
+    if wish.gamma is None:
+        return factor
+    before = facts.freq_base * native.stretch(facts)
+    return _base_for_wanted_gamma(facts, wish, before, wish.gamma) / before
+
+
+def _base_for_wanted_gamma(facts: ModelFacts, wish: Wish, before: float, gamma: float) -> float:
+    if not -1.0 < gamma < 1.0:
+        raise PlanError(
+            code="gamma_out_of_range",
+            message=f"γ of {gamma:g}; it must lie between -1 and 1, both excluded",
+        )
+    after = freq_base_for_gamma(gamma, wish.target_length)
+    if after <= 1.0 or not math.isfinite(as_float32(after)):
+        raise PlanError(
+            code="gamma_out_of_range",
+            message=f"γ of {gamma:g} at {wish.target_length:,} tokens means base {after:g}, which "
+            "no model can rotate with",
+        )
+    _check_not_lower(facts, wish, before, after)
+    return after
+
+
+def _check_not_lower(facts: ModelFacts, wish: Wish, before: float, after: float) -> None:
+    if after >= before or wish.allow_lower_base:
+        return
+    wanted = gamma_pade(after, wish.target_length)
+    native = gamma_pade(before, facts.train_length)
+    smallest = gamma_pade(before, wish.target_length)
+    raise PlanError(
+        code="lowers_base",
+        field=f"{facts.architecture}.rope.freq_base",
+        message=f"γ of {wanted:g} at {wish.target_length:,} tokens lowers the base from "
+        f"{before:,.6g} to {after:,.6g}; the native γ is {native:.4f}, the smallest "
+        f"that does not lower the base is {smallest:.4f}; --allow-lower-base accepts it",
+    )
+
+
+def _llama3(facts: ModelFacts, native: NativeScaling, wish: Wish) -> Combination:
+    """llama3 factors, made again from the model's own where it has some."""
+    if not wish.keep_short:
+        check_factor_support(facts, ROPE_FREQS)
+    factor, original = wish.target_length / facts.train_length, facts.train_length
+    if native.kind is NativeKind.ROPE_FREQS:
+        found = methods.llama3_parameters(facts.inv_freq, dict(facts.factors)[ROPE_FREQS])
+        if found is None:
+            refuse(
+                facts,
+                "these factors are not those of llama3 with turns 1 and 4, so they cannot be made "
+                "again for another length; choose --method gamma, ntk, linear or yarn",
+            )
+        factor, original = factor * found[0], found[1]
+    factors = tuple(map(as_float32, methods.llama3_factors(facts.inv_freq, factor, original)))
+    rotation = Rotation(facts.freq_base, 1.0, divided(facts.inv_freq, factors), 1.0)
+    return Combination(
+        rotation=rotation,
+        form=Form.BASE,
+        original_length=facts.train_length,
+        tensors=((ROPE_FREQS, factors),),
+    )
+
+
+def _packed(facts: ModelFacts, made: Combination) -> Combination:
+    """The same frequencies as long factors; the base stays for short contexts."""
+    long = _factors_to(facts, made.rotation.inv_freq)
+    return Combination(
+        rotation=Rotation(facts.freq_base, 1.0, divided(facts.inv_freq, long), 1.0),
+        form=Form.LONG,
+        original_length=facts.train_length,
+        tensors=((ROPE_FACTORS_LONG, long),),
+        # attn_factor acts at every length, so it would change short contexts.
+        attention_dropped=made.rotation.attention_factor != 1.0,
+    )
+
+
+def _factors_from_outside(facts: ModelFacts, native: NativeScaling, wish: Wish) -> Combination:
+    factors = _checked_factors(facts, wish)
+    check_factor_support(facts, ROPE_FACTORS_LONG)
+    long = tuple(map(as_float32, factors.long))
+    tensors = [(ROPE_FACTORS_LONG, long)]
+    attention = factors.attention_factor
+    if attention is None:
+        attention = methods.longrope_attention_factor(
+            wish.target_length / facts.train_length, facts.train_length
+        )
+    if factors.short is not None and not wish.keep_short:
+        tensors.append((ROPE_FACTORS_SHORT, tuple(map(as_float32, factors.short))))
+    written = 1.0 if wish.keep_short else as_float32(attention)
+    return Combination(
+        rotation=Rotation(facts.freq_base, 1.0, divided(facts.inv_freq, long), written),
+        form=Form.LONG,
+        original_length=_original_length(facts, native),
+        tensors=tuple(tensors),
+        attention_factor_written=written,
+        attention_dropped=wish.keep_short and attention != 1.0,
+    )
+
+
+def _new_long_factors(facts: ModelFacts, native: NativeScaling, wish: Wish) -> Combination:
+    """The method on a longrope model's own frequencies, as new long factors; short ones stay."""
+    attention, tensors = native.attention_factor, []
+    if wish.method is Method.LONGROPE:
+        factors = _checked_factors(facts, wish)
+        long = tuple(map(as_float32, factors.long))
+        if factors.short is not None and not wish.keep_short:
+            tensors.append((ROPE_FACTORS_SHORT, tuple(map(as_float32, factors.short))))
+        if factors.attention_factor is not None and not wish.keep_short:
+            attention = as_float32(factors.attention_factor)
+    else:
+        long = _factors_to(facts, _beyond(facts, native, wish))
+    return Combination(
+        rotation=Rotation(facts.freq_base, 1.0, divided(facts.inv_freq, long), attention),
+        form=Form.LONG,
+        original_length=_original_length(facts, native),
+        tensors=((ROPE_FACTORS_LONG, long), *tensors),
+        attention_factor_written=attention,
+    )
+
+
+def _beyond(facts: ModelFacts, native: NativeScaling, wish: Wish) -> tuple[float, ...]:
+    """A method applied to frequencies that no base describes."""
+    factor, dim = wish.target_length / facts.train_length, facts.rotary_dim
+    if wish.method is Method.LINEAR:
+        return tuple(w / factor for w in native.inv_freq)
+    if wish.method is Method.LLAMA3:
+        factors = methods.llama3_factors(native.inv_freq, factor, facts.train_length)
+        return divided(native.inv_freq, factors)
+    if wish.method is Method.YARN:
+        refuse(
+            facts,
+            "YaRN's ramp is defined by a base, which these frequencies do not have; choose "
+            "--method gamma, ntk, linear, llama3 or longrope, which make new long factors",
+        )
+    ratio = base_ratio(facts, native, wish)
+    return tuple(w * ratio ** (-2.0 * i / dim) for i, w in enumerate(native.inv_freq))
+
+
+def _factors_to(facts: ModelFacts, inv_freq: tuple[float, ...]) -> tuple[float, ...]:
+    return tuple(as_float32(w / v) for w, v in zip(facts.inv_freq, inv_freq, strict=True))
+
+
+def _checked_factors(facts: ModelFacts, wish: Wish) -> Factors:
+    factors, pairs = wish.factors, len(facts.inv_freq)
+    if factors is None:
+        raise PlanError(
+            code="factors_needed",
+            message="longrope has no formula: its factors are searched for each model; give them "
+            "with --factors FILE.json",
+        )
+    for name, values in (("long", factors.long), ("short", factors.short)):
+        if values is not None and len(values) != pairs:
+            raise PlanError(
+                code="factors_do_not_fit",
+                field=f"plan.{name}",
+                message=f"has {len(values)} factors; this model rotates {pairs} pairs a head",
+            )
+    return factors
+
+
+def check_factor_support(facts: ModelFacts, tensor: str) -> None:
+    """Refuse a tensor that llama.cpp does not take for the architecture.
+
+    Raises
+    ------
+    PlanError
+        ``tensors_not_supported``.
+    """
+    takes = {
+        FactorSupport.NONE: (),
+        FactorSupport.ROPE_FREQS: (ROPE_FREQS,),
+        FactorSupport.LONG_SHORT: (ROPE_FACTORS_LONG,),
+        FactorSupport.BY_TYPE: (ROPE_FREQS, ROPE_FACTORS_LONG),
+    }[facts.factor_support]
+    if tensor in takes:
+        return
+    others = {
+        FactorSupport.ROPE_FREQS: "; --method llama3 works, through rope_freqs.weight",
+        FactorSupport.LONG_SHORT: "; --method longrope and --keep-short work, through "
+        "rope_factors_long.weight",
+    }.get(facts.factor_support, "; choose --method gamma, ntk, yarn or linear")
+    raise PlanError(
+        code="tensors_not_supported",
+        field=tensor,
+        message=f"llama.cpp does not take this tensor for {facts.architecture}{others}",
+    )

@@ -1,0 +1,170 @@
+"""A plan as JSON that other runs read: factors from a paper, results of compare and tune.
+
+One schema for all of them: ``plan`` says what to write, ``model`` which model it was made for,
+``evidence`` is for people and kept as it is.
+"""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from typing import NoReturn
+
+from ggufext.errors import PlanError
+from ggufext.planning.combining import Factors
+from ggufext.planning.methods import Method
+
+#: Longest recipe taken for real, characters.
+LONGEST_RECIPE = 16 * 1024 * 1024
+
+_SMALLEST, _LARGEST = 1e-30, 1e30
+
+
+@dataclass(frozen=True, slots=True)
+class Recipe:
+    """What to write into a model.
+
+    Attributes
+    ----------
+    method : Method
+    target_length : int or None
+        Tokens; None: for any length.
+    freq_base : float or None
+        Base that method gamma or ntk writes; None: the method's own.
+    factors : Factors or None
+        Of method longrope.
+    facts_hash : str or None
+        `ggufext.header.identity.facts_hash` of the model it was made for; None: for any.
+    """
+
+    method: Method
+    target_length: int | None = None
+    freq_base: float | None = None
+    factors: Factors | None = None
+    facts_hash: str | None = None
+
+    def encode(self, evidence: object = None) -> str:
+        """The recipe as JSON text."""
+        factors = self.factors
+        return json.dumps(
+            {
+                "plan": {
+                    "method": self.method.value,
+                    "target_length": self.target_length,
+                    "freq_base": self.freq_base,
+                    "short": factors.short if factors else None,
+                    "long": factors.long if factors else None,
+                    "attention_factor": factors.attention_factor if factors else None,
+                },
+                "model": {"facts_hash": self.facts_hash},
+                "evidence": evidence,
+            }
+        )
+
+
+def decode_recipe(text: str) -> Recipe:
+    """Read a recipe.
+
+    Parameters
+    ----------
+    text : str
+        JSON. Of ``plan``, ``method`` may be absent beside ``long`` (then it is longrope), and
+        everything else may be absent or null; ``model`` and ``evidence`` too.
+
+    Raises
+    ------
+    PlanError
+        ``bad_recipe``, with the field that is wrong.
+    """
+    try:
+        document = json.loads(text) if len(text) <= LONGEST_RECIPE else None
+    except (ValueError, RecursionError):
+        document = None
+    if not isinstance(document, dict):
+        _bad(None, "is no JSON object")
+    fields = document.get("plan")
+    if not isinstance(fields, dict):
+        _bad("plan", "is missing; expected an object with method or long")
+    long = _numbers(fields, "long")
+    short = _numbers(fields, "short")
+    attention = _number(fields, "attention_factor")
+    if long is None and (short is not None or attention is not None):
+        _bad("plan.long", "is missing beside short or attention_factor")
+    model = document.get("model")
+    facts_hash = model.get("facts_hash") if isinstance(model, dict) else None
+    if facts_hash is not None and not isinstance(facts_hash, str):
+        _bad("model.facts_hash", "is no text")
+    return Recipe(
+        method=_method(fields, has_factors=long is not None),
+        target_length=_target(fields),
+        freq_base=_number(fields, "freq_base") if long is None else None,
+        factors=Factors(long, short, attention) if long is not None else None,
+        facts_hash=facts_hash,
+    )
+
+
+def check_model(recipe: Recipe, facts_hash: str) -> None:
+    """Refuse a recipe that was made for another model.
+
+    Raises
+    ------
+    PlanError
+        ``other_model``.
+    """
+    if recipe.facts_hash not in {None, facts_hash}:
+        raise PlanError(
+            code="other_model",
+            message="the plan was made for a model with other RoPE facts or tensors; make one for "
+            "this model, or --force",
+        )
+
+
+def _method(fields: dict[str, object], *, has_factors: bool) -> Method:
+    if has_factors:
+        # Whatever frequencies the factors came from, they are written as longrope.
+        return Method.LONGROPE
+    try:
+        return Method(fields.get("method"))
+    except ValueError:
+        names = ", ".join(method.value for method in Method)
+        _bad("plan.method", f"is {fields.get('method')!r}; expected one of {names}")
+
+
+def _target(fields: dict[str, object]) -> int | None:
+    value = fields.get("target_length")
+    if value is None:
+        return None
+    if isinstance(value, bool) or not isinstance(value, int) or value < 1:
+        _bad("plan.target_length", f"is {value!r}; expected tokens, a whole number above 0")
+    return value
+
+
+def _number(fields: dict[str, object], name: str) -> float | None:
+    value = fields.get(name)
+    return None if value is None else _positive(value, name)
+
+
+def _numbers(fields: dict[str, object], name: str) -> tuple[float, ...] | None:
+    values = fields.get(name)
+    if values is None:
+        return None
+    if not isinstance(values, list) or not values:
+        _bad(f"plan.{name}", "is no list of numbers, one a pair")
+    return tuple(_positive(value, name) for value in values)
+
+
+def _positive(value: object, name: str) -> float:
+    is_number = isinstance(value, (int, float)) and not isinstance(value, bool)
+    # Within what 32 bits hold, with room for a division.
+    if not (is_number and _SMALLEST < value < _LARGEST):  # type: ignore[operator]
+        _bad(f"plan.{name}", f"holds {value!r:.40}; expected numbers above 0")
+    assert isinstance(value, (int, float))
+    return float(value)
+
+
+def _bad(field: str | None, what: str) -> NoReturn:
+    raise PlanError(
+        code="bad_recipe",
+        field=field,
+        message=f"{what}; docs/methods.md shows what such a file holds",
+    )

@@ -1,0 +1,173 @@
+"""A plan and its parts: pure values."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from ggufext.errors import ModelWarning
+    from ggufext.header.header import Value, ValueType
+    from ggufext.header.model import TrainLength
+    from ggufext.planning.gamma import Verdict
+    from ggufext.planning.kv_cache import KvCacheBytes
+    from ggufext.planning.methods import Method
+
+
+@dataclass(frozen=True, slots=True)
+class MetadataEdit:
+    """One key to write.
+
+    Attributes
+    ----------
+    key : str
+    type : ValueType
+        GGUF type to write; keys that exist keep theirs.
+    before : Value or None
+        None: the key is new.
+    after : Value
+    """
+
+    key: str
+    type: ValueType
+    before: Value | None
+    after: Value
+
+
+@dataclass(frozen=True, slots=True)
+class TensorEdit:
+    """One frequency-factor tensor to write.
+
+    Attributes
+    ----------
+    name : str
+    before : tuple of float or None
+        None: the tensor is new.
+    after : tuple of float
+        What each pair's angle is divided by; float32 values.
+    """
+
+    name: str
+    before: tuple[float, ...] | None
+    after: tuple[float, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class FreqBase:
+    """RoPE base θ before and after."""
+
+    before: float
+    after: float
+
+
+@dataclass(frozen=True, slots=True)
+class Gamma:
+    """Decay exponents γ by the Padé formula.
+
+    Scaling that the model brings from its training counts as the base with the same slowest pair.
+
+    Attributes
+    ----------
+    native : float
+        At the training length with the native base.
+    unscaled : float
+        At the target length with the native base: what happens without an extension.
+    after : float
+        At the target length with the base that is written.
+    effective : float
+        At the target length with the whole scaling, as tafagent counts it: linear shortens the
+        length by f, ntk and yarn count as base θ·f.
+    """
+
+    native: float
+    unscaled: float
+    after: float
+    effective: float
+
+
+@dataclass(frozen=True, slots=True)
+class OutOfDistribution:
+    """Angles at the target that training never showed. A description, not a verdict.
+
+    Attributes
+    ----------
+    pairs : int
+        Pairs that made no full turn in training and turn further at the target than they ever did.
+    max_excess : float
+        Largest angle at the target over the largest in training among the pairs that made no
+        full turn; 0 where there is none.
+    """
+
+    pairs: int
+    max_excess: float
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """What one method would write into a model, and what to expect of it.
+
+    Attributes
+    ----------
+    architecture : str
+    method : Method
+    train_length : TrainLength
+    target_length : int
+        Tokens.
+    factor : float
+        Target over training length.
+    freq_base : FreqBase
+    gamma : Gamma
+    d_horizon : float or None
+        Tokens: `gamma.d_horizon` of the native base and the effective γ. With the native γ kept
+        it equals the training length by construction; it says something only with another γ.
+    verdict : Verdict
+    out_of_distribution : OutOfDistribution
+    kv_cache_bytes : KvCacheBytes
+    inv_freq : tuple of float
+        Inverse frequency of each pair after the plan, radians per token.
+    attention_factor : float
+        What queries and keys are multiplied by.
+    freq_scale_factor : float
+        rope.scaling.factor that takes effect; 1 where a base or factor tensors do it all.
+    edits : tuple of MetadataEdit
+        Empty where nothing has to change.
+    warnings : tuple of ModelWarning
+    tensor_edits : tuple of TensorEdit
+        Empty for methods that need no tensor.
+    keep_short : bool
+        Whether contexts up to `original_length` rotate as before.
+    original_length : int
+        What rope.scaling.original_context_length says under the plan, tokens: where YaRN starts
+        from, and up to where long factors do not act.
+    scaling_type : str
+        What rope.scaling.type means under the plan.
+    attention_factor_written : float
+        rope.scaling.attn_factor under the plan.
+    long_factors, short_factors : tuple of float or None
+        What tensors divide the angles by in contexts above `original_length` and up to it; None:
+        nothing.
+    """
+
+    architecture: str
+    method: Method
+    train_length: TrainLength
+    target_length: int
+    factor: float
+    freq_base: FreqBase
+    gamma: Gamma
+    d_horizon: float | None
+    verdict: Verdict
+    out_of_distribution: OutOfDistribution
+    kv_cache_bytes: KvCacheBytes
+    inv_freq: tuple[float, ...]
+    attention_factor: float
+    freq_scale_factor: float
+    edits: tuple[MetadataEdit, ...]
+    warnings: tuple[ModelWarning, ...]
+    tensor_edits: tuple[TensorEdit, ...]
+    keep_short: bool
+    original_length: int
+    scaling_type: str
+    attention_factor_written: float
+    long_factors: tuple[float, ...] | None
+    short_factors: tuple[float, ...] | None

@@ -1,0 +1,175 @@
+"""Extensions that no file can hold: llama.cpp does them when it runs, by options of its own."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from enum import Enum
+from typing import TYPE_CHECKING
+
+from ggufext.errors import PlanError
+from ggufext.planning import methods
+from ggufext.planning.native import NativeKind, native_scaling, refuse
+
+if TYPE_CHECKING:
+    from ggufext.header.model import ModelFacts
+
+#: Neighbours whose exact distance Self-Extend keeps: the default of llama.cpp's --grp-attn-w.
+_WINDOW = 512
+
+
+class RunTimeMethod(Enum):
+    """A method of the running program, not of the file."""
+
+    DYNAMIC = "dynamic"
+    SELF_EXTEND = "self-extend"
+
+
+@dataclass(frozen=True, slots=True)
+class DynamicBase:
+    """Base of Dynamic NTK at one length: a row of its table."""
+
+    length: int
+    freq_base: float
+    options: str
+
+
+@dataclass(frozen=True, slots=True)
+class DynamicPlan:
+    """Dynamic NTK: another base for each length, chosen when llama.cpp starts.
+
+    Attributes
+    ----------
+    train_length, target_length : int
+        Tokens.
+    factor : float
+        Target over training length.
+    rows : tuple of DynamicBase
+        From the training length by doubling to the target.
+    """
+
+    method: RunTimeMethod
+    train_length: int
+    target_length: int
+    factor: float
+    rows: tuple[DynamicBase, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class SelfExtendPlan:
+    """Self-Extend: far positions share numbers in groups; near ones stay exact.
+
+    Attributes
+    ----------
+    train_length, target_length : int
+        Tokens.
+    group : int
+        Far tokens that share a position.
+    window : int
+        Neighbours with exact positions, a multiple of the group.
+    largest_position : int
+        Reached at the target; within the training length.
+    options : str
+        Of llama-completion.
+    """
+
+    method: RunTimeMethod
+    train_length: int
+    target_length: int
+    group: int
+    window: int
+    largest_position: int
+    options: str
+
+
+def dynamic(facts: ModelFacts, *, target_length: int) -> DynamicPlan:
+    """The table of Dynamic NTK: θ·((f·ℓ/T) − (f − 1))^(d/(d−2)) for a length ℓ ≥ T.
+
+    Parameters
+    ----------
+    facts : ModelFacts
+    target_length : int
+        Tokens, above the training length.
+
+    Raises
+    ------
+    PlanError
+        ``target_not_longer``; ``cannot_combine`` for a model with scaling of its own beside
+        rope_freqs, or with 2 rotated dimensions.
+
+    Source: the dynamic rope_scaling of transformers (modeling_rope_utils.py).
+    """
+    _check_longer(facts, target_length)
+    native = native_scaling(facts)
+    if native.kind not in {NativeKind.NONE, NativeKind.ROPE_FREQS}:
+        refuse(facts, "another base would bend the scaling it was trained with")
+    dim, train = facts.rotary_dim, facts.train_length
+    if dim < 4:
+        raise PlanError(
+            code="cannot_combine",
+            message=f"dynamic NTK needs at least 4 rotated dimensions; this model has {dim}",
+        )
+    factor = target_length / train
+    lengths = [train]
+    while lengths[-1] * 2 < target_length:
+        lengths.append(lengths[-1] * 2)
+    rows = []
+    for length in (*lengths, target_length):
+        stretch = factor * length / train - (factor - 1.0)
+        base = methods.as_float32(methods.ntk_freq_base(facts.freq_base, dim, stretch))
+        rows.append(DynamicBase(length, base, f"--ctx-size {length} --rope-freq-base {base:.9g}"))
+    return DynamicPlan(RunTimeMethod.DYNAMIC, train, target_length, factor, tuple(rows))
+
+
+def self_extend(facts: ModelFacts, *, target_length: int) -> SelfExtendPlan:
+    """Smallest group size with which Self-Extend reaches a target (Jin et al. 2024).
+
+    Parameters
+    ----------
+    facts : ModelFacts
+    target_length : int
+        Tokens, above the training length.
+
+    Raises
+    ------
+    PlanError
+        ``target_not_longer``; ``target_absurd`` where no group size reaches the target.
+    """
+    _check_longer(facts, target_length)
+    train = facts.train_length
+    for group in range(2, train):
+        window = max(group, min(_WINDOW, train // 2) // group * group)
+        largest = window + -(-(target_length - window) // group)
+        if window < train and largest <= train:
+            break
+    else:
+        raise PlanError(
+            code="target_absurd",
+            message=f"no group size brings {target_length:,} tokens into {train:,} positions",
+        )
+    options = f"--ctx-size {target_length} --grp-attn-n {group} --grp-attn-w {window}"
+    return SelfExtendPlan(
+        RunTimeMethod.SELF_EXTEND, train, target_length, group, window, largest, options
+    )
+
+
+def _check_longer(facts: ModelFacts, target_length: int) -> None:
+    if target_length <= facts.train_length:
+        raise PlanError(
+            code="target_not_longer",
+            message=f"target of {target_length:,} tokens is not above the training length of "
+            f"{facts.train_length:,} ({facts.train_length_source}): nothing to extend",
+        )
+
+
+def refuse_to_write(method: RunTimeMethod) -> PlanError:
+    """What to say where a file should be written by such a method: ``run_time_method``."""
+    what = {
+        RunTimeMethod.DYNAMIC: "dynamic changes the base with the length of the context, which no "
+        "file can hold; `ggufext plan FILE --target N --method dynamic` gives the base for each "
+        "length, for llama.cpp's --rope-freq-base; to write one base, use --method ntk or gamma",
+        RunTimeMethod.SELF_EXTEND: "self-extend changes positions while the model runs, which no "
+        "file can hold; `ggufext plan FILE --target N --method self-extend` gives llama.cpp's "
+        "--grp-attn-n and --grp-attn-w, `ggufext check --condition self-extend:g=4,w=512` "
+        "measures it",
+    }[method]
+    return PlanError(code="run_time_method", message=what)

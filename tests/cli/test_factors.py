@@ -1,0 +1,118 @@
+"""--factors, --from, --keep-short and the run-time methods, as a user meets them."""
+
+from __future__ import annotations
+
+import json
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from cli.test_cli import result, run
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+LONG = [1.0 + i / 4 for i in range(16)]
+
+
+def written(folder: Path, plan: dict[str, Any], **more: Any) -> Path:
+    path = folder / "result.json"
+    path.write_text(json.dumps({"plan": plan, **more}))
+    return path
+
+
+def test_factors_are_written_as_longrope(llama: Path, tmp_path: Path) -> None:
+    factors = written(tmp_path, {"long": LONG, "short": None, "attention_factor": 1.25})
+    done = result("rewrite", llama, "--target", "8k", "--factors", factors)
+    assert done["method"] == "longrope"
+    (tensor,) = done["tensor_edits"]
+    assert tensor == {"name": "rope_factors_long.weight", "before": None, "after": LONG}
+    scaling = result("inspect", llama)["rope"]["scaling"]
+    assert scaling["type"] == "longrope"
+    assert scaling["factor_tensors"] == ["rope_factors_long.weight"]
+    assert "scaling by rope_factors_long.weight" in run("inspect", llama).stdout
+
+
+def test_from_takes_method_and_target_of_a_result(llama: Path, tmp_path: Path) -> None:
+    recipe = written(tmp_path, {"method": "gamma", "target_length": 8192, "freq_base": 51234.0})
+    planned = result("plan", llama, "--from", recipe)
+    done = result("rewrite", llama, "--from", recipe)
+    assert planned["freq_base"] == done["freq_base"] == {"before": 10000.0, "after": 51234.0}
+    assert done["target_length"] == 8192
+    again = result("rewrite", llama, "--from", recipe, "--target", "16k")
+    assert again["target_length"] == 16384
+
+
+def test_from_a_result_for_another_model_is_refused(llama: Path, tmp_path: Path) -> None:
+    recipe = written(tmp_path, {"method": "ntk"}, model={"facts_hash": "sha256:0"})
+    for command in ("plan", "rewrite"):
+        done = run(command, llama, "--target", "8k", "--from", recipe, "--json")
+        assert done.returncode == 1
+        assert json.loads(done.stdout)["error"]["code"] == "other_model"
+    assert result("plan", llama, "--target", "8k", "--from", recipe, "--force")["method"] == "ntk"
+
+
+def test_keep_short_is_said_and_listed(llama: Path) -> None:
+    done = run("rewrite", llama, "--target", "8k", "--method", "yarn", "--keep-short", "--dry-run")
+    assert "contexts up to 2,048 tokens stay as they are" in done.stdout
+    assert "rope_factors_long.weight: new, 16 factors" in done.stdout
+    assert "tensors at the end" in done.stdout
+    assert "attention factor of yarn is left out" in done.stderr
+    every = result("plan", llama, "--target", "8k", "--keep-short")
+    assert all(made["keep_short"] for made in every["plans"])
+
+
+def test_dynamic_is_a_table_of_bases(llama: Path) -> None:
+    made = result("plan", llama, "--target", "8k", "--method", "dynamic")
+    assert [row["length"] for row in made["rows"]] == [2048, 4096, 8192]
+    text = run("plan", llama, "--target", "8k", "--method", "dynamic").stdout
+    assert text.count("--rope-freq-base") == 3
+
+
+def test_self_extend_is_explained_with_llama_cpps_options(llama: Path) -> None:
+    text = run("plan", llama, "--target", "8k", "--method", "self-extend").stdout
+    assert "--grp-attn-n 5 --grp-attn-w 510" in text
+    assert "--condition self-extend:g=5,w=510" in text
+
+
+@pytest.mark.parametrize("method", ["dynamic", "self-extend"])
+def test_run_time_methods_write_nothing(llama: Path, method: str) -> None:
+    content = llama.read_bytes()
+    done = run("rewrite", llama, "--target", "8k", "--method", method, "--json")
+    assert done.returncode == 1
+    assert json.loads(done.stdout)["error"]["code"] == "run_time_method"
+    assert llama.read_bytes() == content
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        ("--method", "yarn"),
+        ("--factors", "R", "--from", "R", "--target", "8k"),
+        ("--factors", "R", "--method", "yarn", "--target", "8k"),
+        ("--from", "R", "--method", "yarn", "--target", "8k"),
+        ("--target", "8k", "--method", "dynamic", "--keep-short"),
+    ],
+)
+def test_options_that_contradict_each_other_are_usage_errors(
+    llama: Path, tmp_path: Path, options: tuple[str, ...]
+) -> None:
+    recipe = written(tmp_path, {"long": LONG})
+    given = [str(recipe) if option == "R" else option for option in options]
+    for command in ("plan", "rewrite"):
+        done = run(command, llama, *given)
+        assert done.returncode == 2
+        assert "Traceback" not in done.stderr
+
+
+@pytest.mark.parametrize("content", ["", "{}", '{"plan": {"method": "ntk"}}', "\x00\xff"])
+def test_a_file_without_factors_is_named(llama: Path, tmp_path: Path, content: str) -> None:
+    path = tmp_path / "factors.json"
+    path.write_text(content)
+    done = run("rewrite", llama, "--target", "8k", "--factors", path)
+    assert done.returncode == 1
+    assert str(path) in done.stderr
+    assert len(done.stderr.splitlines()) == 1
+    absent = run("rewrite", llama, "--target", "8k", "--factors", tmp_path / "absent.json")
+    assert absent.returncode == 1
+    assert "Traceback" not in absent.stderr

@@ -1,0 +1,172 @@
+"""Methods that need factor tensors, and --keep-short, on models without scaling of their own."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import replace
+
+import pytest
+
+from ggufext.errors import PlanError
+from ggufext.header.architectures import FactorSupport
+from ggufext.header.factors import ROPE_FACTORS_LONG, ROPE_FACTORS_SHORT, ROPE_FREQS
+from ggufext.planning.combining import Factors
+from ggufext.planning.methods import Method, as_float32
+from ggufext.planning.plan import Plan, plan, plan_all_methods
+from planning.facts import LLAMA_2, facts
+
+MODEL = replace(LLAMA_2, factor_support=FactorSupport.BY_TYPE)
+LONG = tuple(1.0 + i / 2 for i in range(64))
+
+
+def edits(made: Plan) -> dict[str, object]:
+    return {edit.key.removeprefix("llama."): edit.after for edit in made.edits}
+
+
+def tensors(made: Plan) -> dict[str, tuple[float, ...]]:
+    return {edit.name: edit.after for edit in made.tensor_edits}
+
+
+def codes(made: Plan) -> set[str]:
+    return {warning.code for warning in made.warnings}
+
+
+def refused_code(**request: object) -> str:
+    model = request.pop("model", MODEL)
+    with pytest.raises(PlanError) as caught:
+        plan(model, **request)  # type: ignore[arg-type]
+    return caught.value.code
+
+
+def test_llama3_writes_rope_freqs_and_no_factor() -> None:
+    made = plan(MODEL, target_length=32768, method=Method.LLAMA3)
+    factors = tensors(made)[ROPE_FREQS]
+    assert factors[0] == 1.0
+    assert factors[-1] == 8.0
+    assert edits(made) == {
+        "context_length": 32768,
+        "rope.scaling.type": "none",
+        "rope.scaling.original_context_length": 4096,
+    }
+    assert made.inv_freq[-1] == MODEL.inv_freq[-1] / 8.0
+
+
+def test_longrope_writes_both_sets_and_the_attention_factor() -> None:
+    short = (1.5,) * 64
+    made = plan(
+        MODEL, target_length=32768, method=Method.LONGROPE, factors=Factors(LONG, short, 1.25)
+    )
+    assert tensors(made) == {ROPE_FACTORS_LONG: LONG, ROPE_FACTORS_SHORT: short}
+    assert edits(made) == {
+        "context_length": 32768,
+        "rope.scaling.type": "longrope",
+        "rope.scaling.original_context_length": 4096,
+        "rope.scaling.attn_factor": 1.25,
+    }
+
+
+def test_longrope_attention_is_that_of_the_paper_where_the_factors_say_nothing() -> None:
+    phi = facts(train_length=4096, freq_base=1e4, factor_support=FactorSupport.LONG_SHORT)
+    made = plan(phi, target_length=131072, method=Method.LONGROPE, factors=Factors(LONG))
+    assert made.attention_factor == pytest.approx(1.19024, abs=1e-5)
+
+
+def test_a_factor_key_that_exists_is_neutralised_beside_factors() -> None:
+    stale = replace(
+        MODEL,
+        has_scaling_factor=True,
+        metadata=tuple(
+            (key, 2.0 if key.endswith("scaling.factor") else value) for key, value in MODEL.metadata
+        ),
+        scaling=replace(MODEL.scaling, type="none", factor=2.0),
+    )
+    for request in ({"method": Method.LLAMA3}, {"keep_short": True}):
+        made = plan(stale, target_length=8192, **request)
+        assert edits(made)["rope.scaling.factor"] == 1.0
+
+
+@pytest.mark.parametrize("method", [Method.GAMMA, Method.NTK, Method.LINEAR, Method.LLAMA3])
+def test_keep_short_has_the_frequencies_of_the_method_as_long_factors(method: Method) -> None:
+    plain = plan(MODEL, target_length=32768, method=method)
+    kept = plan(MODEL, target_length=32768, method=method, keep_short=True)
+    assert kept.inv_freq == pytest.approx(plain.inv_freq, rel=1e-6)
+    assert set(tensors(kept)) == {ROPE_FACTORS_LONG}
+    assert edits(kept) == {
+        "context_length": 32768,
+        "rope.scaling.type": "longrope",
+        "rope.scaling.original_context_length": 4096,
+    }
+    assert kept.freq_base.after == MODEL.freq_base
+    assert kept.gamma.effective == plain.gamma.effective
+    assert kept.verdict is plain.verdict
+
+
+def test_keep_short_drops_the_attention_factor_of_yarn_and_says_so() -> None:
+    made = plan(MODEL, target_length=32768, method=Method.YARN, keep_short=True)
+    assert made.attention_factor == 1.0
+    assert "attention_factor_dropped" in codes(made)
+    assert "short_texts" not in codes(made)
+
+
+def test_keep_short_says_where_rounded_contexts_are_long_already() -> None:
+    odd = replace(MODEL, train_length=4000)
+    made = plan(odd, target_length=16000, keep_short=True)
+    assert "context_rounded" in codes(made)
+    assert "context_rounded" not in codes(plan(MODEL, target_length=16384, keep_short=True))
+
+
+def test_keep_short_is_recommended_where_the_architecture_takes_it() -> None:
+    assert "keep_short_possible" in codes(plan(MODEL, target_length=8192))
+    assert "keep_short_possible" not in codes(plan(LLAMA_2, target_length=8192))
+    assert "keep_short_possible" not in codes(plan(MODEL, target_length=8192, keep_short=True))
+
+
+@pytest.mark.parametrize(
+    ("support", "taken"),
+    [
+        (FactorSupport.NONE, set()),
+        (FactorSupport.ROPE_FREQS, {"llama3"}),
+        (FactorSupport.LONG_SHORT, {"longrope", "keep-short"}),
+        (FactorSupport.BY_TYPE, {"llama3", "longrope", "keep-short"}),
+    ],
+)
+def test_tensors_are_written_only_where_llama_cpp_takes_them(
+    support: FactorSupport, taken: set[str]
+) -> None:
+    model = replace(MODEL, factor_support=support)
+    requests: dict[str, dict[str, object]] = {
+        "llama3": {"method": Method.LLAMA3},
+        "longrope": {"method": Method.LONGROPE, "factors": Factors(LONG)},
+        "keep-short": {"keep_short": True},
+    }
+    for name, request in requests.items():
+        if name in taken:
+            assert plan(model, target_length=8192, **request).tensor_edits  # type: ignore[arg-type]
+        else:
+            code = refused_code(model=model, target_length=8192, **request)
+            assert code == "tensors_not_supported"
+
+
+def test_a_table_of_all_methods_leaves_out_what_cannot_be_planned() -> None:
+    names = [made.method for made in plan_all_methods(MODEL, target_length=8192)]
+    assert names == [Method.GAMMA, Method.NTK, Method.YARN, Method.LINEAR, Method.LLAMA3]
+    without = [made.method for made in plan_all_methods(LLAMA_2, target_length=8192)]
+    assert Method.LLAMA3 not in without
+
+
+def test_factors_belong_to_longrope_and_longrope_needs_factors() -> None:
+    assert refused_code(target_length=8192, method=Method.LONGROPE) == "factors_needed"
+    code = refused_code(target_length=8192, method=Method.YARN, factors=Factors(LONG))
+    assert code == "factors_need_longrope"
+    code = refused_code(target_length=8192, method=Method.LONGROPE, factors=Factors(LONG[:3]))
+    assert code == "factors_do_not_fit"
+
+
+def test_a_wanted_base_is_written_and_gives_its_gamma() -> None:
+    made = plan(MODEL, target_length=32768, freq_base=60_000.0)
+    assert made.freq_base.after == as_float32(60_000.0)
+    assert made.gamma.effective == pytest.approx(made.gamma.after)
+    assert refused_code(target_length=32768, freq_base=9_000.0) == "lowers_base"
+    assert refused_code(target_length=32768, freq_base=math.nan) == "gamma_out_of_range"
+    code = refused_code(target_length=32768, freq_base=6e4, method=Method.LINEAR)
+    assert code == "gamma_needs_gamma_method"
