@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import shutil
 from dataclasses import replace
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import pytest
 
 from ggufext.audit import copies
 from ggufext.audit.conditions import Condition, RewrittenCopy
 from ggufext.audit.copies import CopyNeeded, refuse_copies, with_copies
+from ggufext.editing.rewrite import Rewritten, rewrite
+from ggufext.editing.strategies import Strategy
 from ggufext.errors import EngineError
 from ggufext.header.reading import read_header
 from ggufext.planning.methods import Method
@@ -74,7 +76,11 @@ def test_a_copy_that_does_not_fit_is_refused_before_asking(
 
 
 def test_blocks_that_are_shared_need_no_leave(llama: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(copies, "share_block", lambda *_: 4096)
+    def sharing(*arguments: Any, dry_run: bool = False, **options: Any) -> Rewritten:
+        done = rewrite(*arguments, dry_run=dry_run, **options)
+        return replace(done, receipt=replace(done.receipt, strategy=Strategy.REFLINK))
+
+    monkeypatch.setattr(copies, "rewrite", sharing)
     with with_copies(llama, (COPIED,), refuse_copies) as (copied,):
         assert copied.path is not None
         assert read_header(copied.path).value("llama.context_length") == 8192

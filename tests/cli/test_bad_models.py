@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import os
 import struct
 import sys
 from dataclasses import dataclass
@@ -306,3 +307,21 @@ def test_hostile_text_of_a_file_is_escaped_and_shortened(
                 assert len(done.out) < 20_000
             assert "Traceback" not in done.err
     assert path.read_bytes() == content
+
+
+@pytest.mark.parametrize("command", ["inspect", "plan", "rewrite", "check", "undo", "recover"])
+def test_what_is_no_file_is_named_and_never_waited_for(
+    command: str, run: Callable[..., Run], tmp_path: Path
+) -> None:
+    folder, pipe, absent = tmp_path / "folder", tmp_path / "pipe", tmp_path / "absent.gguf"
+    folder.mkdir()
+    os.mkfifo(pipe)
+    for path, found in ((folder, "a directory"), (pipe, "a pipe"), (absent, "No such file")):
+        if (command, path) == ("inspect", folder):
+            continue  # lists the models in it
+        done = run(command, path, *COMMANDS.get(command, ()), "--json")
+        assert done.status == 1
+        assert json.loads(done.out)["error"]["code"] in {"not_gguf", "unreadable", "os_error"}
+        (line,) = done.err.splitlines()
+        assert line.startswith(f"error: {path}: ")
+        assert found in line

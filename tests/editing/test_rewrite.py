@@ -202,6 +202,22 @@ def test_a_copy_keeps_mode_and_extended_attributes(llama: Path) -> None:
     assert seen[-1] == 100
 
 
+def test_where_the_owner_may_not_be_set_a_copy_keeps_the_group(
+    llama: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked: list[tuple[int, int]] = []
+
+    def chown(_path: Path, owner: int, group: int) -> None:
+        asked.append((owner, group))
+        if owner != -1:
+            raise PermissionError
+
+    monkeypatch.setattr(os, "chown", chown)
+    status = llama.stat()
+    rewrite(llama, target_length=8192, strategy=Strategy.COPY)
+    assert asked == [(status.st_uid, status.st_gid), (-1, status.st_gid)]
+
+
 def test_without_inserting_same_size_values_are_overwritten_with_a_record_beside(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -147,8 +147,9 @@ def test_an_unused_window_is_none(read: Callable[..., HfConfig]) -> None:
 
 
 def test_windows_in_every_layer_move_together(read: Callable[..., HfConfig]) -> None:
-    layers = read(LLAMA | {"model_type": "mistral", "sliding_window": 4096}).facts.layers
-    assert {(layer.window, layer.moves) for layer in layers} == {(4096, True)}
+    config = read(LLAMA | {"model_type": "mistral", "sliding_window": 4096})
+    assert {(layer.window, layer.moves) for layer in config.facts.layers} == {(4096, True)}
+    assert [warning.code for warning in config.warnings] == ["windows_everywhere"]
 
 
 @pytest.mark.parametrize(

@@ -8,6 +8,7 @@ from __future__ import annotations
 import shutil
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
+from functools import partial
 from os import W_OK, access
 from pathlib import Path
 from tempfile import TemporaryDirectory, gettempdir
@@ -15,7 +16,7 @@ from typing import TYPE_CHECKING
 
 from ggufext.editing.files import FileSystem
 from ggufext.editing.rewrite import rewrite
-from ggufext.editing.strategies import share_block
+from ggufext.editing.strategies import Strategy
 from ggufext.errors import EngineError
 from ggufext.header.reading import read_header
 from ggufext.header.shards import later_shards
@@ -104,20 +105,13 @@ def _copy(
     order = condition.copy
     assert order is not None
     folder.mkdir()
-    if not _shares(files, path, folder):
-        _refuse_or_ask(path, condition, folder, allow)
     # By the same name, so that llama.cpp finds the other parts of a split model.
     target = folder / path.name
-    rewrite(path, **order.arguments, output=target, keep_history=False, files=files)
+    write = partial(rewrite, path, **order.arguments, output=target, files=files)
+    if write(dry_run=True).receipt.strategy is not Strategy.REFLINK:
+        _refuse_or_ask(path, condition, folder, allow)
+    write()
     return target
-
-
-def _shares(files: FileSystem, path: Path, folder: Path) -> bool:
-    descriptor = files.open_for_reading(path)
-    try:
-        return share_block(files, descriptor, folder) is not None
-    finally:
-        files.close(descriptor)
 
 
 def _refuse_or_ask(

@@ -1,7 +1,8 @@
 """The operations on files that editing is made of: the only module that writes.
 
 Every call is complete or raises OSError: short reads and writes are continued, interrupted calls
-repeated. Tests put a recording and interrupting double in the place of `FileSystem`.
+repeated. Opening what is no file raises HeaderError. Tests put a recording and interrupting double
+in the place of `FileSystem`.
 """
 
 from __future__ import annotations
@@ -15,6 +16,8 @@ import threading
 from contextlib import contextmanager, suppress
 from functools import cache
 from typing import TYPE_CHECKING
+
+from ggufext.header.source import check_regular
 
 if TYPE_CHECKING:
     import ctypes
@@ -41,10 +44,12 @@ class FileSystem:
 
     def open_for_reading(self, path: Path) -> int:
         """Open a regular file for reading; the caller closes the descriptor."""
+        _refuse_special(path)
         return os.open(path, os.O_RDONLY | _flag("O_CLOEXEC") | _flag("O_BINARY"))
 
     def open_for_editing(self, path: Path) -> int:
         """Open a file for reading and writing; never through a symbolic link."""
+        _refuse_special(path)
         flags = os.O_RDWR | _flag("O_NOFOLLOW") | _flag("O_CLOEXEC") | _flag("O_BINARY")
         return os.open(path, flags)
 
@@ -281,3 +286,9 @@ def _libc() -> ctypes.CDLL:
     import ctypes
 
     return ctypes.CDLL(None, use_errno=True)
+
+
+def _refuse_special(path: Path) -> None:
+    # A missing file is the system's to name.
+    if path.exists():
+        check_regular(path)

@@ -75,7 +75,8 @@ def check_writable(path: Path) -> None:
         ``hard_links``, ``read_only``, ``folder_not_writable``.
     """
     status = path.stat()
-    if status.st_nlink > 1:
+    # Folders have several links too; what is no file is named when it is opened.
+    if stat.S_ISREG(status.st_mode) and status.st_nlink > 1:
         raise EditError(
             code="hard_links",
             path=path,

@@ -149,7 +149,7 @@ def _config(
         section=section,
         kept=_kept(rope, rotary_dim, head_dim),
         local=None if local_rope is None else tuple(local_rope.entries.items()),
-        warnings=(*warnings, *_own_code(whole)),
+        warnings=(*warnings, *_windows_everywhere(windows), *_own_code(whole)),
     )
 
 
@@ -321,6 +321,19 @@ def _kept(rope: ConfigReader, rotary_dim: int, head_dim: int) -> tuple[tuple[str
         # It may lie outside the block; a block that replaces the loaded one must hold it.
         kept["partial_rotary_factor"] = rotary_dim / head_dim
     return tuple(kept.items())
+
+
+def _windows_everywhere(windows: LocalLayers) -> tuple[ModelWarning, ...]:
+    seen = [window for window in windows if window is not None]
+    if not seen or len(seen) < len(windows):
+        return ()
+    return (
+        ModelWarning(
+            "windows_everywhere",
+            f"every layer sees {max(seen):,} tokens at most: what lies further back is reached "
+            "from layer to layer only, in a longer context too",
+        ),
+    )
 
 
 def _own_code(whole: dict[str, Any]) -> tuple[ModelWarning, ...]:

@@ -83,18 +83,43 @@ class FileSource:
 
 
 def open_file(path: Path) -> int:
-    """Open for reading, without waiting for a pipe's other end."""
+    """Open for reading, without waiting for a pipe's other end.
+
+    Raises
+    ------
+    HeaderError
+        As `check_regular`.
+    """
+    check_regular(path)
+    try:
+        return os.open(path, os.O_RDONLY)
+    except OSError as error:
+        raise _unreadable(error, path) from error
+
+
+def check_regular(path: Path) -> None:
+    """Refuse what is no file: opening a pipe would wait for ever.
+
+    Raises
+    ------
+    HeaderError
+        ``unreadable``, or ``not_gguf`` for folders, pipes and devices.
+    """
     try:
         mode = path.stat().st_mode
-        if stat.S_ISREG(mode):
-            return os.open(path, os.O_RDONLY)
     except OSError as error:
-        raise HeaderError(
-            code="unreadable",
-            message=f"the system says: {error.strerror}; check the name and the permissions",
-            path=path,
-        ) from error
+        raise _unreadable(error, path) from error
+    if stat.S_ISREG(mode):
+        return
     found = "a directory" if stat.S_ISDIR(mode) else "a pipe or device"
     raise HeaderError(
         code="not_gguf", message=f"found {found}, expected a GGUF file: name the file", path=path
+    )
+
+
+def _unreadable(error: OSError, path: Path) -> HeaderError:
+    return HeaderError(
+        code="unreadable",
+        message=f"the system says: {error.strerror}; check the name and the permissions",
+        path=path,
     )

@@ -288,7 +288,8 @@ def _lmstudio(made: Plan, facts: ModelFacts, _model: str) -> Emission:
     if rope_parameters.form_of(made, facts) is Form.DEFAULT:
         load = {"contextLength": length, "ropeFrequencyBase": made.freq_base.after}
         blocks.insert(0, Block(f"load configuration of its SDKs, {_UNTOUCHED}", json.dumps(load)))
-        return Emission(Engine.LMSTUDIO, tuple(blocks), None, notes)
+        cap = "its documentation does not say whether contextLength may exceed that of the file"
+        return Emission(Engine.LMSTUDIO, tuple(blocks), None, (*notes, cap))
     reason = (
         "its load configuration has a RoPE base and a frequency scale whose direction its "
         "documentation does not settle, no YaRN and no factors: rewrite the file"
