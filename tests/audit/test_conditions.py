@@ -9,6 +9,7 @@ from ggufext.audit.conditions import conditions
 from ggufext.audit.rope_nodes import ContextSettings, observe
 from ggufext.errors import PlanError
 from ggufext.planning.methods import Method
+from ggufext.planning.recipe import Recipe
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -67,21 +68,33 @@ def test_native_condition_of_an_unedited_file_says_that_it_is_the_file(
     assert [warning.code for warning in found.warnings] == ["native_is_file"]
 
 
-def test_a_planned_condition_with_tensors_runs_on_a_rewritten_copy(passkey_model: Path) -> None:
-    found = condition(passkey_model, "planned:llama3")
+@pytest.mark.parametrize("name", ["planned:llama3", "planned:ntk+keep-short"])
+def test_a_planned_condition_with_tensors_asks_for_a_copy(name: str, passkey_model: Path) -> None:
+    found = condition(passkey_model, name)
     assert found.copy is not None
-    assert found.copy.method is Method.LLAMA3
     assert found.kv_overrides == ()
 
 
-@pytest.mark.parametrize("name", ["native", "planned:gamma"])
-def test_what_factor_tensors_replaced_is_not_known_from_outside(
-    name: str, passkey_copy: Path
-) -> None:
+def test_what_factor_tensors_replaced_is_not_known_from_outside(passkey_copy: Path) -> None:
     rewrite(passkey_copy, target_length=TARGET, keep_short=True)
     with pytest.raises(PlanError) as refused:
-        condition(passkey_copy, name)
+        condition(passkey_copy, "native")
     assert refused.value.code == "native_unknown"
+
+
+def test_a_recipe_of_another_model_is_refused(passkey_model: Path, tmp_path: Path) -> None:
+    path = tmp_path / "factors.json"
+    path.write_text(Recipe(Method.GAMMA, freq_base=2000.0, facts_hash="ab" * 32).encode())
+    with pytest.raises(PlanError):
+        condition(passkey_model, f"planned:{path}")
+
+
+def test_a_recipe_that_cannot_be_read_is_refused_with_its_path(
+    passkey_model: Path, tmp_path: Path
+) -> None:
+    with pytest.raises(PlanError, match=r"nothing\.json") as refused:
+        condition(passkey_model, f"planned:{tmp_path / 'nothing.json'}")
+    assert refused.value.code == "bad_recipe"
 
 
 def test_a_kept_short_file_is_expected_to_rotate_short_and_long_contexts_otherwise(

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
+from functools import partial
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ggufext.audit.engines import SelfExtend
@@ -11,16 +13,20 @@ from ggufext.audit.expectation import SMALL_CONTEXT, Expected, of_facts, of_plan
 from ggufext.editing.files import FileSystem
 from ggufext.editing.opening import open_model
 from ggufext.errors import ModelWarning, PlanError
+from ggufext.header.identity import facts_hash
 from ggufext.header.model import DEFAULT_FREQ_BASE
 from ggufext.planning.methods import Method
 from ggufext.planning.plan import plan
+from ggufext.planning.recipe import LONGEST_RECIPE, Recipe, check_model, decode_recipe
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
-    from pathlib import Path
+    from collections.abc import Callable, Sequence
 
     from ggufext.header.header import Header
     from ggufext.header.model import ModelFacts
+
+#: Behind a planned condition's method.
+_KEEP_SHORT = "+keep-short"
 
 _SELF_EXTEND = re.compile(r"self-extend:g=(?P<group>\d+),w=(?P<window>\d+)")
 
@@ -34,15 +40,13 @@ class RewrittenCopy:
     target_length: int
     method: Method
     train_length: int | None
+    keep_short: bool = False
+    recipe: Recipe | None = None
 
     @property
     def arguments(self) -> dict[str, Any]:
         """For `ggufext.editing.rewrite.rewrite`."""
-        return {
-            "target_length": self.target_length,
-            "method": self.method,
-            "train_length": self.train_length,
-        }
+        return {field.name: getattr(self, field.name) for field in fields(self)}
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,7 +93,8 @@ def conditions(
     ----------
     path : Path
     names : sequence of str
-        ``"file"``, ``"native"``, ``"planned:METHOD"``, ``"self-extend:g=G,w=W"``.
+        ``"file"``, ``"native"``, ``"planned:METHOD"``, ``"planned:FACTORS.json"``,
+        ``"planned:METHOD+keep-short"``, ``"self-extend:g=G,w=W"``.
     target_length : int
         Tokens that a planned condition extends to.
     train_length : int, optional
@@ -113,14 +118,22 @@ def conditions(
             overrides = _undoing(now, original, found, facts)
             return _native(name, facts, overrides, edited=edited)
         if name.startswith("planned:"):
-            overrides = _undoing(now, original, found, facts)
-            return _planned(name, facts, overrides, target_length, train_length)
+            undoing = partial(_undoing, now, original, found, facts)
+            edited_tensors = found.factors != facts.factors
+            return _planned(
+                name,
+                facts,
+                undoing,
+                identity=partial(facts_hash, original, facts),
+                target_length=target_length,
+                had_tensors=edited_tensors,
+            )
         if match := _SELF_EXTEND.fullmatch(name):
             return _as_it_is(name, found, _self_extend(name, match))
         raise PlanError(
             code="unknown_condition",
-            message=f"condition {name!r}; there are file, native, planned:METHOD (gamma, ntk, "
-            "yarn, linear) and self-extend:g=4,w=512",
+            message=f"condition {name!r}; there are file, native, planned:METHOD "
+            f"({', '.join(method.value for method in Method)}) and self-extend:g=4,w=512",
         )
 
     return tuple(resolve(name) for name in dict.fromkeys(names))
@@ -227,39 +240,72 @@ def _meaning_of_absence(key: str, facts: ModelFacts) -> Override | None:
 def _planned(
     name: str,
     facts: ModelFacts,
-    undoing: tuple[tuple[str, Override], ...],
+    undoing: Callable[[], tuple[tuple[str, Override], ...]],
+    *,
+    identity: Callable[[], str],
     target_length: int,
-    train_length: int | None,
+    had_tensors: bool,
 ) -> Condition:
     wanted = name.removeprefix("planned:")
-    try:
-        method = Method(wanted)
-    except ValueError:
-        raise PlanError(
-            code="unknown_condition",
-            message=f"condition {name!r}; the methods are "
-            f"{', '.join(method.value for method in Method)}",
-        ) from None
-    planned = plan(facts, target_length=target_length, method=method)
+    keep_short = wanted.endswith(_KEEP_SHORT)
+    method, recipe = _wanted(name, wanted.removesuffix(_KEEP_SHORT))
+    if recipe is not None:
+        check_model(recipe, identity())
+    planned = plan(
+        facts,
+        target_length=target_length,
+        method=method,
+        freq_base=recipe.freq_base if recipe else None,
+        factors=recipe.factors if recipe else None,
+        keep_short=keep_short,
+    )
     is_long = planned.original_length < SMALL_CONTEXT
-    two_sets = planned.long_factors != planned.short_factors and not is_long
-    expected = {
-        long: tuple(of_plan(planned, layer, is_long=long) for layer in facts.layers)
-        for long in (is_long, True)
-    }
-    # Tensors cannot be given to llama.cpp from outside.
-    needs_copy = bool(planned.tensor_edits)
-    overrides = {} if needs_copy else dict(undoing)
-    for edit in () if needs_copy else planned.edits:
-        # Plans edit scalars; a list could not be given to llama.cpp from outside.
-        assert isinstance(edit.after, (bool, int, float, str))
-        overrides[edit.key] = edit.after
+    # llama.cpp looks at the context only where the two sets differ.
+    split = planned.long_factors != planned.short_factors and not is_long
+    copy: RewrittenCopy | None = None
+    overrides: dict[str, Override] = {}
+    if planned.tensor_edits or had_tensors:
+        copy = RewrittenCopy(target_length, method, facts.train_length, keep_short, recipe)
+    else:
+        overrides.update(undoing())
+        for edit in planned.edits:
+            # Plans edit scalars; a list could not be given to llama.cpp from outside.
+            assert isinstance(edit.after, (bool, int, float, str))
+            overrides[edit.key] = edit.after
     return Condition(
         name=name,
         kv_overrides=tuple(overrides.items()),
         self_extend=None,
-        expected=expected[is_long],
-        expected_long=expected[True] if two_sets else None,
-        short_context=planned.original_length if two_sets else None,
-        copy=RewrittenCopy(target_length, method, train_length) if needs_copy else None,
+        expected=tuple(of_plan(planned, layer, is_long=is_long) for layer in facts.layers),
+        expected_long=tuple(of_plan(planned, layer, is_long=True) for layer in facts.layers)
+        if split
+        else None,
+        short_context=planned.original_length if split else None,
+        copy=copy,
     )
+
+
+def _wanted(name: str, wanted: str) -> tuple[Method, Recipe | None]:
+    """Method of a planned condition, or of the file that holds its recipe."""
+    if wanted.endswith(".json"):
+        path = Path(wanted)
+        try:
+            with path.open(encoding="utf-8", errors="replace") as file:
+                recipe = decode_recipe(file.read(LONGEST_RECIPE + 1))
+        except PlanError as error:
+            error.path = path
+            raise
+        except OSError as error:
+            raise PlanError(
+                code="bad_recipe", path=path, message=f"cannot be read: {error.strerror}"
+            ) from error
+        return recipe.method, recipe
+    try:
+        return Method(wanted), None
+    except ValueError:
+        raise PlanError(
+            code="unknown_condition",
+            message=f"condition {name!r}; the methods are "
+            f"{', '.join(method.value for method in Method)}, or a file of factors (.json); "
+            f"{_KEEP_SHORT} behind one leaves short contexts as they are",
+        ) from None

@@ -213,7 +213,7 @@ def _prepare(
         sessions=sessions,
         identity={
             "size": header.file_size,
-            "conditions": [[each.name, each.kv_overrides] for each in chosen],
+            "conditions": [[each.name, each.kv_overrides, str(each.copy)] for each in chosen],
             "answer_tokens": prompts.answer_tokens,
             "cache_type": budget.cache_type.label,
         },

@@ -155,7 +155,8 @@ class LayerCount(click.ParamType["int | None"]):
     multiple=True,
     default=("file",),
     show_default=True,
-    help="file, native, planned:METHOD or self-extend:g=4,w=512; repeatable, on the same prompts.",
+    help="file, native, planned:METHOD, planned:FACTORS.json (either with +keep-short) or "
+    "self-extend:g=4,w=512; repeatable, on the same prompts.",
 )
 @train_length_option
 @click.option(

@@ -1,0 +1,66 @@
+"""Planned conditions that need factor tensors: the same as the rewritten file, on a copy."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import TYPE_CHECKING
+
+import pytest
+
+from ggufext.api import rewrite
+from ggufext.audit.passkey import PasskeyRequest, PasskeyRun
+from ggufext.audit.passkey_file import LocalSettings, check_file
+from ggufext.editing.inspection import facts_of
+from ggufext.errors import EngineError
+from ggufext.planning.combining import Factors
+from ggufext.planning.methods import Method
+from ggufext.planning.recipe import Recipe
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+REQUEST = PasskeyRequest(lengths=(128, 512), depths=2, trials=1)
+
+
+def check(path: Path, request: PasskeyRequest, *, allowed: bool = True) -> PasskeyRun:
+    settings = LocalSettings(threads=1, audit=True)
+    return check_file(path, request, settings, lambda _: None, allow_copy=lambda _: allowed)
+
+
+@pytest.mark.parametrize("keep_short", [False, True])
+@pytest.mark.parametrize("method", [Method.LLAMA3, Method.NTK, Method.LONGROPE])
+def test_planned_tensors_give_the_trials_of_the_rewritten_file(
+    method: Method, keep_short: bool, passkey_copy: Path, tmp_path: Path
+) -> None:
+    recipe = None
+    name = method.value
+    if method is Method.LONGROPE:
+        pairs = len(facts_of(passkey_copy).inv_freq)
+        long = tuple(4.0 ** (index / (pairs - 1)) for index in range(pairs))
+        recipe = Recipe(method, factors=Factors(long, None, None))
+        (tmp_path / "factors.json").write_text(recipe.encode())
+        name = str(tmp_path / "factors.json")
+    name = f"planned:{name}" + ("+keep-short" if keep_short else "")
+    before = passkey_copy.read_bytes()
+    planned = check(passkey_copy, replace(REQUEST, conditions=("file", name)))
+    assert passkey_copy.read_bytes() == before
+    rewrite(passkey_copy, target_length=512, method=method, recipe=recipe, keep_short=keep_short)
+    written = check(passkey_copy, REQUEST)
+    there = [replace(t, condition="file") for t in planned.trials if t.condition == name]
+    assert there == list(written.trials)
+    assert len(planned.audited) == 2
+
+
+@pytest.mark.parametrize("method", [Method.LLAMA3, Method.YARN])
+def test_a_file_that_was_extended_by_tensors_is_planned_from_its_original(
+    method: Method, passkey_model: Path, passkey_copy: Path
+) -> None:
+    request = replace(REQUEST, conditions=(f"planned:{method.value}",))
+    rewrite(passkey_copy, target_length=1024, method=Method.LLAMA3)
+    assert check(passkey_copy, request).trials == check(passkey_model, request).trials
+
+
+def test_planned_tensors_are_refused_where_no_copy_is_allowed(passkey_copy: Path) -> None:
+    with pytest.raises(EngineError, match="--yes") as refused:
+        check(passkey_copy, replace(REQUEST, conditions=("planned:llama3",)), allowed=False)
+    assert refused.value.code == "copy_not_allowed"
