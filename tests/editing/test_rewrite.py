@@ -290,16 +290,16 @@ def test_the_filler_and_the_record_are_in_the_file(llama: Path) -> None:
 
 
 def test_an_unverified_architecture_needs_force(tmp_path: Path) -> None:
-    keys = {key.replace("llama", "falcon"): value for key, value in METADATA.items()}
+    keys = {key.replace("llama", "plm"): value for key, value in METADATA.items()}
     path = tmp_path / "m.gguf"
-    path.write_bytes(gguf_bytes(keys=keys | {"general.architecture": "falcon"}))
+    path.write_bytes(gguf_bytes(keys=keys | {"general.architecture": "plm"}))
     original = path.read_bytes()
     with pytest.raises(PlanError) as caught:
         rewrite(path, target_length=4096)
     assert caught.value.code == "unverified_architecture"
     assert path.read_bytes() == original
     rewrite(path, target_length=4096, force=True)
-    assert read_header(path).value("falcon.context_length") == 4096
+    assert read_header(path).value("plm.context_length") == 4096
 
 
 def test_recover_on_a_complete_file_does_nothing(llama: Path) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from contextlib import suppress
 from typing import TYPE_CHECKING
 
+import numpy as np
 import pytest
 
 from editing.disk import FailingDisk, RecordingDisk
@@ -12,11 +13,14 @@ from ggufext.editing.inspection import facts_of, inspect
 from ggufext.editing.rewrite import recover, rewrite, undo
 from ggufext.errors import EditError, HeaderError
 from ggufext.header.reading import read_header
+from ggufext.planning.methods import Method
 from random_model import write_random_model
 from split_model import split_model
 
 if TYPE_CHECKING:
     from pathlib import Path
+
+FACTORS = {"rope_freqs.weight": np.full(16, 8.0, np.float32)}
 
 
 @pytest.fixture(params=[False, True], ids=["tensors in every part", "metadata first"])
@@ -68,10 +72,7 @@ def test_an_incomplete_set_is_not_rewritten_but_undone(parts: tuple[Path, ...]) 
 
 
 def test_factor_tensors_in_a_later_part_count(tmp_path: Path) -> None:
-    import numpy as np
-
-    factors = {"rope_freqs.weight": np.full(16, 8.0, np.float32)}
-    model = write_random_model(tmp_path / "model.gguf", "llama", tensors=factors)
+    model = write_random_model(tmp_path / "model.gguf", "llama", tensors=FACTORS)
     first, second = split_model(model, tmp_path / "split", parts=2)
     assert "rope_freqs.weight" in {tensor.name for tensor in read_header(second).tensors}
     assert facts_of(first).scaling.factor_tensors == ("rope_freqs.weight",)
@@ -119,3 +120,32 @@ def test_a_new_file_that_fails_leaves_no_part_behind(parts: tuple[Path, ...]) ->
             rewrite(parts[0], target_length=8192, output=output, files=failing)
         if failing.refused:
             assert sorted(parts[0].parent.iterdir()) == before
+
+
+def test_a_split_model_gets_a_tensor_and_loses_it_again(llama: Path) -> None:
+    parts = split_model(llama, llama.with_name("split"), parts=3)
+    original = parts[0].read_bytes()
+    rewrite(parts[0], target_length=8192, method=Method.LLAMA3)
+    assert inspect(parts[1]).tensor_count == read_header(parts[0]).value("split.tensors.count")
+    undo(parts[0])
+    assert parts[0].read_bytes() == original
+
+
+def test_a_first_part_without_tensors_gets_none(llama: Path) -> None:
+    first, *_ = split_model(llama, llama.with_name("split"), parts=3, metadata_first=True)
+    original = first.read_bytes()
+    with pytest.raises(EditError, match="gguf-split --merge") as caught:
+        rewrite(first, target_length=8192, method=Method.LLAMA3)
+    assert caught.value.code == "no_tensors"
+    assert first.read_bytes() == original
+
+
+def test_a_tensor_of_a_later_part_is_not_replaced(llama: Path) -> None:
+    whole = llama.with_name("whole.gguf")
+    rewrite(llama, target_length=8192, method=Method.LLAMA3, output=whole, keep_history=False)
+    first, second = split_model(whole, llama.with_name("split"), parts=2)
+    original = first.read_bytes()
+    with pytest.raises(EditError, match="gguf-split --merge") as caught:
+        rewrite(first, target_length=16384, method=Method.LLAMA3)
+    assert (caught.value.code, caught.value.path) == ("not_first_shard", second)
+    assert first.read_bytes() == original

@@ -14,6 +14,7 @@ from ggufext.errors import GgufextError, PlanError
 from ggufext.header.architectures import Layout
 from ggufext.header.hf_config import HfConfig, config_file, read_config
 from ggufext.planning.emit import Engine, emit
+from ggufext.planning.methods import Method
 from ggufext.planning.plan import plan
 
 if TYPE_CHECKING:
@@ -302,11 +303,23 @@ def test_a_folder_stands_for_its_configuration(tmp_path: Path) -> None:
     assert config_file(tmp_path / "model.gguf") is None
 
 
-def test_scaling_of_the_training_is_not_combined(read: Callable[..., HfConfig]) -> None:
+def test_scaling_of_the_training_is_extended_in_kind(read: Callable[..., HfConfig]) -> None:
     config = read(LLAMA | {"rope_scaling": {"type": "linear", "factor": 4.0}})
+    made = plan(config.facts, target_length=16384, method=Method.LINEAR)
+    assert made.freq_scale_factor == 8.0
     with pytest.raises(PlanError) as caught:
-        plan(config.facts, target_length=65536)
+        plan(config.facts, target_length=16384, method=Method.YARN)
     assert caught.value.code == "cannot_combine"
+
+
+@pytest.mark.parametrize("factors", [None, [1.0] * 3, [0.0] * 64, ["1"] * 64, {}])
+def test_factors_that_no_pair_can_have_are_refused(
+    factors: object, refusal: Callable[[object], GgufextError]
+) -> None:
+    scaling = {"type": "longrope", "short_factor": [1.0] * 64, "long_factor": factors}
+    error = refusal(LLAMA | {"rope_scaling": scaling})
+    assert error.code in {"missing_key", "wrong_type", "nonsense_value"}
+    assert error.field == "rope_scaling.long_factor"
 
 
 JSON_VALUES = st.recursive(

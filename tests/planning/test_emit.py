@@ -13,8 +13,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ggufext.header.architectures import Layout
+from ggufext.header.architectures import FactorSupport, Layout
 from ggufext.header.model import ModelFacts, Scaling
+from ggufext.planning.combining import Factors
 from ggufext.planning.emit import Emission, Engine, emit, number
 from ggufext.planning.methods import Method
 from ggufext.planning.plan import Plan, plan
@@ -49,14 +50,12 @@ def options(text: str) -> dict[str, str]:
 
 def factors_of_single_pairs(of: ModelFacts) -> Plan:
     """A plan whose frequencies no base and factor give."""
-    made = plan(of, target_length=TARGET)
-    stretched = tuple(w / (1.0 + i / 7) for i, w in enumerate(of.inv_freq))
-    return replace(
-        made,
-        inv_freq=stretched,
-        attention_factor=1.1,
-        freq_base=replace(made.freq_base, after=of.freq_base),
-    )
+    factors = Factors(long=tuple(1.0 + i / 7 for i in range(64)), attention_factor=1.1)
+    return plan(taking_factors(of), target_length=TARGET, method=Method.LONGROPE, factors=factors)
+
+
+def taking_factors(of: ModelFacts) -> ModelFacts:
+    return replace(of, factor_support=FactorSupport.BY_TYPE)
 
 
 def test_base_methods_are_a_plain_rotation_for_transformers() -> None:
@@ -224,8 +223,25 @@ def test_factors_of_single_pairs_are_longrope_for_transformers() -> None:
     rotation = entries(emit(made, LLAMA_3, Engine.HF, model="m"))["rope_parameters"]
     assert rotation["rope_type"] == "longrope"
     assert rotation["long_factor"] == pytest.approx([1.0 + i / 7 for i in range(64)])
-    assert rotation["attention_factor"] == 1.1
+    assert rotation["short_factor"] == [1.0] * 64
+    assert rotation["attention_factor"] == pytest.approx(1.1)
     assert emit(made, LLAMA_3, Engine.VLLM, model="m").not_expressible
+
+
+def test_llama3_has_a_name_of_its_own() -> None:
+    of = taking_factors(LLAMA_2)
+    made = plan(of, target_length=TARGET, method=Method.LLAMA3)
+    rotation = entries(emit(made, of, Engine.HF, model="m"))["rope_parameters"]
+    assert rotation == {
+        "rope_type": "llama3",
+        "rope_theta": 1e4,
+        "factor": pytest.approx(8.0),
+        "low_freq_factor": 1.0,
+        "high_freq_factor": 4.0,
+        "original_max_position_embeddings": 4096,
+    }
+    command = options(emit(made, of, Engine.VLLM, model="m").blocks[0].text)
+    assert json.loads(command["--hf-overrides"])["max_position_embeddings"] == TARGET
 
 
 @pytest.mark.parametrize("engine", list(Engine))

@@ -7,14 +7,23 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
+from ggufext.header.hf_config import read_config
 from ggufext.planning.emit import Engine, emit
+from ggufext.planning.methods import Method
+from ggufext.planning.native import native_scaling
 from ggufext.planning.plan import Plan, plan
 from planning.facts import LLAMA_2, LLAMA_3, facts
-from planning.test_emit import METHODS, factors_of_single_pairs, with_local_layers
+from planning.test_emit import (
+    METHODS,
+    factors_of_single_pairs,
+    taking_factors,
+    with_local_layers,
+)
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     from ggufext.header.model import ModelFacts
-    from ggufext.planning.methods import Method
 
 pytest.importorskip("torch", reason="needs torch: pip install torch")
 transformers = pytest.importorskip(
@@ -63,12 +72,77 @@ def test_transformers_computes_the_plan(of: ModelFacts, method: Method, target: 
     assert_same_rotation(LlamaRotaryEmbedding(config), made)
 
 
-def test_transformers_computes_factors_of_single_pairs() -> None:
+def test_transformers_computes_factors_of_single_pairs_in_long_contexts() -> None:
+    import torch
     from transformers.models.llama.modeling_llama import LlamaRotaryEmbedding
 
     made = factors_of_single_pairs(LLAMA_3)
     rotary = LlamaRotaryEmbedding(loaded(made, LLAMA_3, "LlamaConfig"))
+    assert rotary.inv_freq.tolist() == pytest.approx(LLAMA_3.inv_freq, rel=1e-5)
+    positions = torch.arange(9000)[None]
+    rotary(torch.zeros(1, 1, 9000, 1), positions)
     assert_same_rotation(rotary, made)
+
+
+@pytest.mark.parametrize("of", [LLAMA_2, LLAMA_3, ODD], ids=["llama2", "llama3", "odd"])
+def test_transformers_computes_llama3(of: ModelFacts) -> None:
+    from transformers.models.llama.modeling_llama import LlamaRotaryEmbedding
+
+    made = plan(taking_factors(of), target_length=32_768, method=Method.LLAMA3)
+    assert_same_rotation(LlamaRotaryEmbedding(loaded(made, of, "LlamaConfig")), made)
+
+
+LLAMA_3_1 = {
+    "rope_type": "llama3",
+    "factor": 8.0,
+    "low_freq_factor": 1.0,
+    "high_freq_factor": 4.0,
+    "original_max_position_embeddings": 8192,
+}
+
+
+@pytest.mark.parametrize(
+    ("scaling", "length", "chosen"),
+    [
+        (None, 8192, METHODS),
+        (LLAMA_3_1, 131_072, (*METHODS, Method.LLAMA3)),
+        ({"rope_type": "linear", "factor": 4.0}, 16_384, (Method.LINEAR,)),
+        (
+            {"rope_type": "yarn", "factor": 4.0, "original_max_position_embeddings": 4096},
+            16_384,
+            (Method.YARN,),
+        ),
+    ],
+    ids=["unscaled", "llama3", "linear", "yarn"],
+)
+def test_a_configuration_is_extended_on_top_of_its_own_scaling(
+    scaling: dict[str, Any] | None, length: int, chosen: tuple[Method, ...], tmp_path: Path
+) -> None:
+    from transformers.models.llama.modeling_llama import LlamaRotaryEmbedding
+
+    entries = {
+        "model_type": "llama",
+        "hidden_size": 512,
+        "num_attention_heads": 4,
+        "num_hidden_layers": 1,
+        "max_position_embeddings": length,
+        "rope_theta": 5e5,
+        "rope_scaling": scaling,
+    }
+    path = tmp_path / "config.json"
+    path.write_text(json.dumps(entries))
+    config = read_config(path)
+    native = LlamaRotaryEmbedding(transformers.LlamaConfig(**entries))
+    assert native.inv_freq.tolist() == pytest.approx(
+        native_scaling(config.facts).inv_freq, rel=1e-5
+    )
+    for method in chosen:
+        made = plan(config.facts, target_length=2 * length, method=method)
+        blocks = emit(made, config.facts, Engine.HF, model="m", config=config).blocks
+        new = json.loads(blocks[0 if CURRENT else 1].text)
+        outdated = {"rope_theta", "rope_scaling"}
+        kept = {key: value for key, value in entries.items() if key not in outdated}
+        assert_same_rotation(LlamaRotaryEmbedding(transformers.LlamaConfig(**kept | new)), made)
 
 
 @pytest.mark.skipif(not CURRENT, reason="Transformers 4 keeps two rotary modules in gemma3")

@@ -161,7 +161,7 @@ def apply_by_copy(
     """
     folder = target_path.parent
     own = shared_from(patch, share) if share else patch.size
-    guards.check_space(folder, own + patch.growth, target_path)
+    guards.check_space(folder, own + patch.growth + len(patch.new_tail), target_path)
     draft = target_path.with_name(target_path.name + COPY_SUFFIX)
     before = os.fstat(source)
     remove_abandoned_copy(files, target_path)

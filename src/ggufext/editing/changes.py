@@ -15,7 +15,9 @@ from ggufext.editing.patch import (
     whole_patch,
 )
 from ggufext.editing.tensors import TensorChange, tensor_change
+from ggufext.errors import EditError
 from ggufext.header.factors import encode_factors
+from ggufext.header.shards import TENSOR_COUNT_KEY
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -24,9 +26,6 @@ if TYPE_CHECKING:
     from ggufext.editing.opening import OpenModel
     from ggufext.editing.patch import Patch
     from ggufext.planning.plan import Plan
-
-#: Key of a split model's parts: tensors in all parts together.
-_SPLIT_COUNT = "split.tensors.count"
 
 
 @dataclass(frozen=True, slots=True)
@@ -145,6 +144,8 @@ def changes_for(model: OpenModel, plan: Plan) -> Changes:
 
 def _tensors(model: OpenModel, plan: Plan) -> TensorChange:
     original = model.original
+    if plan.tensor_edits:
+        _check_parts(model, plan)
     return tensor_change(
         model.header,
         model.header_bytes,
@@ -155,12 +156,35 @@ def _tensors(model: OpenModel, plan: Plan) -> TensorChange:
     )
 
 
+def _check_parts(model: OpenModel, plan: Plan) -> None:
+    """Refuse tensors that the first part of a split model, the only one edited, cannot get."""
+    later = model.later_shards()
+    holders = {tensor.name: part for part in later for tensor in part.tensors}
+    merge = "merge the parts (llama.cpp's gguf-split --merge), or choose a method without tensors"
+    for edit in plan.tensor_edits:
+        if edit.name in holders:
+            raise EditError(
+                code="not_first_shard",
+                path=holders[edit.name].path,
+                field=edit.name,
+                message=f"lies in a later part of a split model, of which only the first is "
+                f"edited; {merge}",
+            )
+    if later and not model.original.tensor_count:
+        raise EditError(
+            code="no_tensors",
+            path=model.path,
+            message=f"is the first part of a split model and holds no tensors, so none can be "
+            f"appended; {merge}",
+        )
+
+
 def _counted(model: OpenModel, tensors: TensorChange) -> dict[str, bytes]:
     """The number of tensors that a split model declares in its first part."""
-    entry = model.original.keys.get(_SPLIT_COUNT)
+    entry = model.original.keys.get(TENSOR_COUNT_KEY)
     more = tensors.infos.count - model.original.tensor_count
     if entry is None or not more:
         return {}
-    total = model.original.value(_SPLIT_COUNT)
+    total = model.original.value(TENSOR_COUNT_KEY)
     assert isinstance(total, int)
-    return {_SPLIT_COUNT: encode_entry(_SPLIT_COUNT, entry.type, total + more)}
+    return {TENSOR_COUNT_KEY: encode_entry(TENSOR_COUNT_KEY, entry.type, total + more)}

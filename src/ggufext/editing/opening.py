@@ -58,13 +58,13 @@ class OpenModel:
     exclusive: bool
     read: Callable[[int, int], bytes]
 
+    def later_shards(self) -> tuple[Header, ...]:
+        """Headers of a split model's other parts; see `ggufext.header.shards.later_shards`."""
+        return later_shards(self.header)
+
     def facts(self) -> ModelFacts:
         """Facts of the model in the file as it is; raises as `model_facts` does."""
-        return model_facts(
-            self.header,
-            later_shards=self.later_shards(),
-            factors=read_factors(self.header, self._data),
-        )
+        return self._facts(self.header, self._data)
 
     def original_facts(self, *, train_length: int | None = None) -> ModelFacts:
         """Facts of the original model, before edits of ours; raises as `model_facts` does."""
@@ -73,20 +73,31 @@ class OpenModel:
         def data(tensor: TensorInfo) -> bytes:
             return before.get(tensor.name) or self._data(tensor)
 
-        return model_facts(
-            self.original,
-            train_length=train_length,
-            later_shards=self.later_shards(),
-            factors=read_factors(self.original, data),
-        )
+        return self._facts(self.original, data, train_length)
+
+    def _facts(
+        self,
+        header: Header,
+        data: Callable[[TensorInfo], bytes],
+        train_length: int | None = None,
+    ) -> ModelFacts:
+        later = self.later_shards()
+        factors = read_factors(header, data)
+        for shard in later:
+            factors += read_factors(shard, partial(_data_of, shard))
+        return model_facts(header, train_length=train_length, factors=factors, later_shards=later)
 
     def _data(self, tensor: TensorInfo) -> bytes:
         # Offsets count from the start of the data, which an edit moves as a whole.
         return self.read(self.header.data_offset + tensor.offset, tensor.size)
 
-    def later_shards(self) -> tuple[Header, ...]:
-        """Headers of a split model's other parts; see `ggufext.header.shards.later_shards`."""
-        return later_shards(self.header)
+
+def _data_of(shard: Header, tensor: TensorInfo) -> bytes:
+    """A tensor's data in another file of a split model."""
+    assert shard.path is not None
+    with shard.path.open("rb") as file:
+        file.seek(shard.data_offset + tensor.offset)
+        return file.read(tensor.size)
 
 
 @contextmanager

@@ -8,7 +8,8 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, NoReturn
 
 from ggufext.errors import HeaderError, ModelWarning, PlanError, printable
-from ggufext.header.architectures import Layout, Support
+from ggufext.header.architectures import FactorSupport, Layout, Support
+from ggufext.header.factors import ROPE_FACTORS_LONG, ROPE_FACTORS_SHORT, ROPE_FREQS
 from ggufext.header.hf_layers import LocalLayers, local_layers
 from ggufext.header.hf_reader import ConfigReader, parsed
 from ggufext.header.layers import LayerFacts
@@ -127,7 +128,8 @@ def _config(
     base = rope.real("rope_theta", above=1.0) or read.real("rope_theta", above=1.0)
     if base is None:
         read.missing("rope_theta")
-    scaling, warnings = _scaling(rope, context_length)
+    inv_freq = tuple(base ** (-2.0 * i / rotary_dim) for i in range(rotary_dim // 2))
+    scaling, warnings = _scaling(read, rope, context_length)
     windows = local_layers(read, own_rotation=local_rope is not None)
     length, source = _length(scaling, context_length, rope.field("factor"), train_length)
     return HfConfig(
@@ -140,11 +142,14 @@ def _config(
             freq_base=base,
             rotary_dim=rotary_dim,
             head_dim=head_dim,
-            inv_freq=tuple(base ** (-2.0 * i / rotary_dim) for i in range(rotary_dim // 2)),
+            inv_freq=inv_freq,
             scaling=scaling,
             has_scaling_factor=False,
             layers=_layers(read, windows, base, local_rope, heads, head_dim),
             metadata=(),
+            factors=_factors(rope, scaling, inv_freq),
+            # Transformers takes either kind for every model, by rope_type.
+            factor_support=FactorSupport.BY_TYPE,
         ),
         section=section,
         kept=_kept(rope, rotary_dim, head_dim),
@@ -220,21 +225,26 @@ def _refuse_what_cannot_be_extended(read: ConfigReader, rope: ConfigReader) -> N
         )
 
 
-def _scaling(rope: ConfigReader, context_length: int) -> tuple[Scaling, tuple[ModelWarning, ...]]:
+def _scaling(
+    read: ConfigReader, rope: ConfigReader, context_length: int
+) -> tuple[Scaling, tuple[ModelWarning, ...]]:
     kind = _rope_type(rope)
     _refuse_unknown_entries(rope, kind)
     factor = rope.real("factor") or 1.0
-    original = rope.count(_ORIGINAL)
+    # Phi-3's files have it outside the block.
+    original = rope.count(_ORIGINAL) or read.count(_ORIGINAL)
     if kind == "linear":
         return Scaling("linear", factor, None, 1.0, ()), ()
     if kind == "yarn":
         attention = _yarn_attention(rope, factor)
         return Scaling("yarn", factor, original or context_length, attention, ()), ()
     if kind == "llama3":
-        return Scaling("linear", 1.0, original, 1.0, ("rope_freqs.weight",)), ()
+        return Scaling("linear", 1.0, original or context_length, 1.0, (ROPE_FREQS,)), ()
     if kind == "longrope":
-        tensors = ("rope_factors_long.weight", "rope_factors_short.weight")
-        return Scaling("longrope", 1.0, original, 1.0, tensors), ()
+        original = original or context_length
+        attention = _longrope_attention(rope, context_length / original, original)
+        tensors = (ROPE_FACTORS_LONG, ROPE_FACTORS_SHORT)
+        return Scaling("longrope", 1.0, original, attention, tensors), ()
     unscaled = Scaling("none", 1.0, None, 1.0, ())
     if kind != "dynamic":
         return unscaled, ()
@@ -277,6 +287,39 @@ def _yarn_attention(rope: ConfigReader, factor: float) -> float:
     if given is None and mscale is not None and all_dim is not None:
         given = scale(mscale) / scale(all_dim)
     return 1.0 if given is None else given / scale(1.0)
+
+
+def _longrope_attention(rope: ConfigReader, factor: float, original: int) -> float:
+    """Source: Transformers, _compute_longrope_parameters."""
+    factor = rope.real("factor") or factor
+    given = rope.real("attention_factor")
+    plain = 1.0 if factor <= 1.0 else math.sqrt(1.0 + math.log(factor) / math.log(original))
+    return plain if given is None else given
+
+
+def _factors(
+    rope: ConfigReader, scaling: Scaling, inv_freq: tuple[float, ...]
+) -> tuple[tuple[str, tuple[float, ...]], ...]:
+    """Factors of single pairs, by the names of the tensors that hold them in GGUF."""
+    if scaling.type == "longrope":
+        pairs = len(inv_freq)
+        return (
+            (ROPE_FACTORS_LONG, rope.reals("long_factor", pairs)),
+            (ROPE_FACTORS_SHORT, rope.reals("short_factor", pairs)),
+        )
+    if ROPE_FREQS not in scaling.factor_tensors:
+        return ()
+    low, high = rope.real("low_freq_factor") or 1.0, rope.real("high_freq_factor") or 4.0
+    if high <= low:
+        rope.nonsense("high_freq_factor", f"more than low_freq_factor, which is {low:g}")
+    factor, original = rope.real("factor") or 1.0, scaling.original_context_length or 1
+
+    def divisor(w: float) -> float:
+        turns = original * w / (2.0 * math.pi)
+        kept = min(1.0, max(0.0, (turns - low) / (high - low)))
+        return 1.0 / ((1.0 - kept) / factor + kept)
+
+    return ((ROPE_FREQS, tuple(map(divisor, inv_freq))),)
 
 
 def _length(

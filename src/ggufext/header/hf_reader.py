@@ -112,6 +112,19 @@ class ConfigReader:
             self.nonsense(name, f"a finite number above {above:g}")
         return float(value)
 
+    def reals(self, name: str, count: int) -> tuple[float, ...]:
+        """A list of finite numbers above 0, of a given length."""
+        values = self.entries.get(name)
+        if values is None:
+            self.missing(name)
+        self.check_type(name, values, list, "a list")
+        if len(values) != count:
+            self.nonsense(name, f"{count} numbers, one a rotated pair")
+        numbers = [v for v in values if isinstance(v, (int, float)) and not isinstance(v, bool)]
+        if len(numbers) != count or not all(0 < v < _LARGEST_REAL for v in numbers):
+            self.nonsense(name, "finite numbers above 0")
+        return tuple(map(float, numbers))
+
     def part(self, name: str) -> dict[str, Any] | None:
         """A dictionary."""
         value = self.entries.get(name)

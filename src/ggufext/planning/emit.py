@@ -166,7 +166,8 @@ def _vllm(made: Plan, facts: ModelFacts, model: str, config: HfConfig | None) ->
             "of its own; rewrite the GGUF file, or choose gamma, ntk, yarn or linear",
         )
     # A raised base says nothing about the length; a factor does, and vLLM multiplies with it.
-    entries = found.length | found.rope if found.form is Form.DEFAULT else found.rope
+    multiplied = found.form in {Form.LINEAR, Form.YARN}
+    entries = found.rope if multiplied else found.length | found.rope
     overrides = json.dumps(found.in_section(entries))
     command = (
         f"vllm serve {shlex.quote(model) if config else 'MODEL'} "
@@ -181,30 +182,29 @@ def _llama_cpp(made: Plan, facts: ModelFacts, model: str) -> Emission:
         _REWRITTEN, f"llama-server -m {shlex.quote(model)} --ctx-size {made.target_length}"
     )
     notes = ("--ctx-size counts the tokens of all slots: --parallel 1 gives one the whole context",)
-    form = rope_parameters.form_of(made, facts)
+    yarn = made.scaling_type == "yarn"
     if not facts.architecture.isprintable() or len(facts.architecture) > _LONGEST_NAME:
         reason = "the architecture's name is too long or has control characters for a command line"
         return Emission(Engine.LLAMA_CPP, (rewritten,), reason, notes)
-    if form is Form.FACTORS:
+    if made.tensor_edits or made.scaling_type == "longrope":
         reason = "its flags have no factors of single pairs, which are tensors: rewrite the file"
         return Emission(Engine.LLAMA_CPP, (rewritten,), reason, notes)
     flags = ["llama-server", "-m", shlex.quote(model), "--ctx-size", str(made.target_length)]
-    if form is Form.DEFAULT:
-        flags += ["--rope-scaling", "none"]
-    else:
-        flags += ["--rope-scaling", form.value, "--rope-scale", number(made.freq_scale_factor)]
+    flags += ["--rope-scaling", made.scaling_type]
+    if made.scaling_type != "none":
+        flags += ["--rope-scale", number(made.freq_scale_factor)]
     if made.freq_base.after != made.freq_base.before:
         flags += ["--rope-freq-base", number(made.freq_base.after)]
     # Without it llama.cpp takes context_length, which the override below raises.
-    flags += ["--yarn-orig-ctx", str(rope_parameters.original_length(made, facts))]
-    flags += ["--yarn-ext-factor", "1"] if form is Form.YARN else []
-    whole = form is not Form.YARN or _length_after_yarn_flags(made, facts) == made.target_length
+    flags += ["--yarn-orig-ctx", str(made.original_length)]
+    flags += ["--yarn-ext-factor", "1"] if yarn else []
+    whole = not yarn or _length_after_yarn_flags(made) == made.target_length
     overrides = [_override(e) for e in made.edits if not (whole and _has_flag(e.key, facts))]
     flags += ["--override-kv", shlex.quote(",".join(overrides))] if overrides else []
     return Emission(Engine.LLAMA_CPP, (Block(_UNTOUCHED, " ".join(flags)), rewritten), None, notes)
 
 
-def _length_after_yarn_flags(made: Plan, facts: ModelFacts) -> int:
+def _length_after_yarn_flags(made: Plan) -> int:
     """Training length that llama.cpp computes when flags scale otherwise than the file.
 
     Rounding may lose a token, to which the server would cap; overrides of the file's keys avoid it.
@@ -212,7 +212,7 @@ def _length_after_yarn_flags(made: Plan, facts: ModelFacts) -> int:
     Source: llama-context.cpp, llama_init_from_model.
     """
     scale = _float32(1.0 / _float32(made.freq_scale_factor))
-    return int(_float32(rope_parameters.original_length(made, facts) / scale))
+    return int(_float32(made.original_length / scale))
 
 
 def _has_flag(key: str, facts: ModelFacts) -> bool:
@@ -239,8 +239,7 @@ def _ollama(made: Plan, facts: ModelFacts, model: str) -> Emission:
         "`ollama create NAME -f Modelfile` copies the file into its store: rewrite first, and "
         "rewrite the file, never the copy"
     ]
-    scaled = rope_parameters.form_of(made, facts) is not Form.DEFAULT
-    if scaled and facts.architecture in _OLLAMA_ENGINE:
+    if (made.scaling_type != "none" or made.tensor_edits) and facts.architecture in _OLLAMA_ENGINE:
         notes.append(
             f"versions that run {facts.architecture} in their own engine instead of llama-server "
             "may not read what this plan writes; gamma and ntk change a key that they read"
@@ -260,7 +259,7 @@ def _koboldcpp(made: Plan, facts: ModelFacts, model: str) -> Emission:
         return Emission(Engine.KOBOLDCPP, (), reason)
     start = f"koboldcpp --model {shlex.quote(model)} --contextsize {length}"
     rewritten = Block(_REWRITTEN, start)
-    obstacle = _no_ropeconfig(rope_parameters.form_of(made, facts), facts)
+    obstacle = _no_ropeconfig(made, facts)
     if obstacle is not None:
         return Emission(Engine.KOBOLDCPP, (rewritten,), obstacle)
     scale = _float32(1.0 / made.freq_scale_factor)
@@ -268,12 +267,12 @@ def _koboldcpp(made: Plan, facts: ModelFacts, model: str) -> Emission:
     return Emission(Engine.KOBOLDCPP, (Block(_UNTOUCHED, text), rewritten))
 
 
-def _no_ropeconfig(form: Form, facts: ModelFacts) -> str | None:
-    if form is Form.YARN:
-        return "--ropeconfig has a scale and a base, no YaRN: rewrite the file"
-    if form is Form.FACTORS:
+def _no_ropeconfig(made: Plan, facts: ModelFacts) -> str | None:
+    if made.tensor_edits or made.scaling_type == "longrope":
         return "--ropeconfig has no factors of single pairs: rewrite the file"
-    if form is Form.LINEAR and facts.scaling.type != "linear":
+    if made.scaling_type == "yarn":
+        return "--ropeconfig has a scale and a base, no YaRN: rewrite the file"
+    if made.scaling_type == "linear" and facts.scaling.type != "linear":
         return (
             f"the file says rope.scaling.type {facts.scaling.type}, which --ropeconfig leaves and "
             "under which its scale is not linear: rewrite the file"
@@ -281,11 +280,11 @@ def _no_ropeconfig(form: Form, facts: ModelFacts) -> str | None:
     return None
 
 
-def _lmstudio(made: Plan, facts: ModelFacts, _model: str) -> Emission:
+def _lmstudio(made: Plan, _facts: ModelFacts, _model: str) -> Emission:
     length = made.target_length
     blocks = [Block(_REWRITTEN, f"lms load MODEL --context-length {length}")]
     notes = ("MODEL is the name that `lms ls` shows after `lms import`",)
-    if rope_parameters.form_of(made, facts) is Form.DEFAULT:
+    if made.scaling_type == "none" and not made.tensor_edits:
         load = {"contextLength": length, "ropeFrequencyBase": made.freq_base.after}
         blocks.insert(0, Block(f"load configuration of its SDKs, {_UNTOUCHED}", json.dumps(load)))
         cap = "its documentation does not say whether contextLength may exceed that of the file"

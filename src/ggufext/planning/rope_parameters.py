@@ -43,6 +43,7 @@ class Form(Enum):
     DEFAULT = "default"
     LINEAR = "linear"
     YARN = "yarn"
+    LLAMA3 = "llama3"
     FACTORS = "longrope"
     """A factor for each pair that no formula here gives."""
 
@@ -84,7 +85,7 @@ def form_of(made: Plan, facts: ModelFacts) -> Form:
     candidates = {
         Form.DEFAULT: methods.rebased(base, dim),
         Form.LINEAR: methods.linear(base, dim, factor),
-        Form.YARN: methods.yarn(base, dim, factor, original_length(made, facts)),
+        Form.YARN: methods.yarn(base, dim, factor, made.original_length),
     }
     for form, rotation in candidates.items():
         same_attention = math.isclose(
@@ -92,14 +93,23 @@ def form_of(made: Plan, facts: ModelFacts) -> Form:
         )
         if same_attention and _same(rotation.inv_freq, made.inv_freq):
             return form
+    if made.attention_factor == 1.0 and _llama3(made, facts) is not None:
+        return Form.LLAMA3
     return Form.FACTORS
 
 
-def original_length(made: Plan, facts: ModelFacts) -> int:
-    """Length in tokens that YaRN's ranges are computed from once the plan is written."""
-    after = dict(facts.metadata) | {edit.key: edit.after for edit in made.edits}
-    length = after.get(f"{facts.architecture}.rope.scaling.original_context_length")
-    return length if isinstance(length, int) and length > 0 else made.train_length.value
+def _pair_factors(made: Plan, facts: ModelFacts) -> tuple[float, ...]:
+    """What the plan divides each pair by in long contexts, beside its base."""
+    native = methods.inverse_frequencies(made.freq_base.after, facts.rotary_dim)
+    return tuple(n / after for n, after in zip(native, made.inv_freq, strict=True))
+
+
+def _llama3(made: Plan, facts: ModelFacts) -> tuple[float, int] | None:
+    """Factor and original length, where that is what the plan does at every length."""
+    if made.scaling_type == Form.FACTORS.value:
+        return None
+    native = methods.inverse_frequencies(made.freq_base.after, facts.rotary_dim)
+    return methods.llama3_parameters(native, _pair_factors(made, facts))
 
 
 def of_plan(made: Plan, facts: ModelFacts, config: HfConfig | None) -> ConfigEntries | str:
@@ -142,19 +152,29 @@ def _parameters(made: Plan, facts: ModelFacts, form: Form) -> Entries:
     found: Entries = {"rope_type": form.value, "rope_theta": made.freq_base.after}
     if form is Form.DEFAULT:
         return found
-    original = original_length(made, facts)
+    original = made.original_length
     if form is Form.LINEAR:
         return found | {"factor": config_factor(made, original)}
     found["original_max_position_embeddings"] = original
     if form is Form.YARN:
         return found | {"factor": config_factor(made, original)}
-    native = methods.inverse_frequencies(made.freq_base.after, facts.rotary_dim)
-    factors = [n / after for n, after in zip(native, made.inv_freq, strict=True)]
+    if form is Form.LLAMA3 and (llama3 := _llama3(made, facts)) is not None:
+        return found | {
+            "factor": llama3[0],
+            "original_max_position_embeddings": llama3[1],
+            "low_freq_factor": methods.LLAMA3_LOW_TURNS,
+            "high_freq_factor": methods.LLAMA3_HIGH_TURNS,
+        }
+    long = _pair_factors(made, facts)
+    # Without short factors contexts up to the original length rotate as trained.
+    short = made.short_factors or (1.0,) * len(long)
+    if made.scaling_type != Form.FACTORS.value:
+        short = long
     return found | {
         "factor": made.target_length / original,
         "attention_factor": made.attention_factor,
-        "short_factor": factors,
-        "long_factor": factors,
+        "short_factor": short,
+        "long_factor": long,
     }
 
 
