@@ -99,7 +99,7 @@ def test_llama_cpp_turns_the_text_of_a_prompt_into_its_ids(
 ) -> None:
     rng = random.Random(seed)
     prompt = (
-        task.sweep_prompt(rng, length=250, depths=[rng.random() for _ in range(keys)])
+        task.sweep_prompts(rng, length=250, depths=[rng.random() for _ in range(keys)])[0]
         if keys
         else task.passkey_prompt(rng, length=250, depth=rng.random())
     )

@@ -131,27 +131,30 @@ def test_prompts_of_another_seed_differ() -> None:
 
 
 def test_length_too_short_for_the_prompt_is_refused() -> None:
-    shortest = task.shortest_length()
-    with pytest.raises(ValueError, match=f"needs {shortest} tokens"):
-        prompt(seed=1, length=shortest - 1, depth=0.5)
+    with pytest.raises(ValueError, match="needs 3 tokens more"):
+        prompt(seed=1, length=task.shortest_length() - 3, depth=0.5)
 
 
 @given(keys=st.integers(1, 8), spare=st.integers(0, 300), seed=seeds, data=st.data())
-def test_sweep_question_names_the_label_of_its_key(
+def test_sweep_prompts_ask_for_each_key_by_its_label(
     keys: int, spare: int, seed: int, data: st.DataObject
 ) -> None:
-    asked = task.sweep_prompt(
-        random.Random(seed),
-        length=task.shortest_length(keys=keys) + spare,
-        depths=data.draw(st.lists(depths, min_size=keys, max_size=keys)),
-        asked=data.draw(st.integers(0, keys - 1)),
-    )
-    line = task.decode(asked.ids[asked.key_start : asked.key_end])
-    assert line == f"{task.decode(asked.ids[asked.question_start :]).split('?')[1]} {asked.key}."
-    assert asked.text.count(" The pass key of the ") == keys + 1
-    assert asked.length == task.shortest_length(keys=keys) + spare
+    length = task.shortest_length(keys=keys) + spare
+    wanted = data.draw(st.lists(depths, min_size=keys, max_size=keys))
+    prompts = task.sweep_prompts(random.Random(seed), length=length, depths=wanted)
+    for asked in prompts:
+        line = task.decode(asked.ids[asked.key_start : asked.key_end])
+        question = task.decode(asked.ids[asked.question_start :])
+        assert line == f"{question.split('?')[1]} {asked.key}."
+        assert asked.length == length
 
 
-def test_sweep_labels_of_one_prompt_differ() -> None:
-    asked = task.sweep_prompt(random.Random(1), length=800, depths=[0.5] * len(LABELS))
-    assert all(asked.text.count(f"key of the {label} is") >= 1 for label in LABELS)
+def test_sweep_prompts_share_one_text_up_to_the_question() -> None:
+    prompts = task.sweep_prompts(random.Random(1), length=200, depths=[0.1, 0.5, 0.9])
+    assert len({asked.ids[: asked.question_start] for asked in prompts}) == 1
+    assert len({asked.ids for asked in prompts}) == 3
+
+
+def test_sweep_refuses_more_keys_than_labels() -> None:
+    with pytest.raises(ValueError, match="only 40 labels"):
+        task.sweep_prompts(random.Random(1), length=2000, depths=[0.5] * 41)
