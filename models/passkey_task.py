@@ -253,11 +253,14 @@ def shortest_length(*, keys: int | None = None) -> int:
     return fixed + SHORTEST_SENTENCE
 
 
-def prompt_set(*, seed: int, length: int, depths: int, trials: int) -> list[Prompt]:
-    """Draw the fixed prompts of standard mode: `trials` for every depth bin of a length.
+def prompt_set(
+    *, seed: int, length: int, depths: int, trials: int, keys: int | None = None
+) -> list[Prompt]:
+    """Draw fixed prompts, each with a text of its own: `trials` for every depth bin of a length.
 
-    The depth is drawn at random within its bin. The set is a property of the arguments: a prompt
-    does not change when another length or more trials are asked for.
+    The depth of the key asked for is drawn at random within its bin, those of other keys anywhere.
+    The set is a property of the arguments: a prompt does not change when another length or more
+    trials are asked for.
 
     Parameters
     ----------
@@ -269,13 +272,25 @@ def prompt_set(*, seed: int, length: int, depths: int, trials: int) -> list[Prom
         Number of equal bins of [0, 1], at least 1.
     trials : int
         Prompts a bin, at least 1.
+    keys : int, optional
+        Labelled keys of a sweep prompt, at least 1; None for standard mode.
+
+    Returns
+    -------
+    list of Prompt
+        In the order of the bins.
     """
     prompts = []
     for depth_bin in range(depths):
         for trial in range(trials):
-            rng = random.Random(f"passkey/{seed}/{length}/{depth_bin}/{depths}/{trial}")
+            rng = random.Random(f"{seed}/{length}/{depth_bin}/{depths}/{trial}/{keys}")
             depth = (depth_bin + rng.random()) / depths
-            prompts.append(passkey_prompt(rng, length=length, depth=depth))
+            if keys is None:
+                prompt = passkey_prompt(rng, length=length, depth=depth)
+            else:
+                others = [rng.random() for _ in range(keys - 1)]
+                prompt = sweep_prompts(rng, length=length, depths=[depth, *others])[0]
+            prompts.append(prompt)
     return prompts
 
 

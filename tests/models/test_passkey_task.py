@@ -113,9 +113,9 @@ def test_depth_moves_the_key_line_and_leaves_the_filler() -> None:
 def test_prompts_are_the_same_on_every_machine() -> None:
     asked = task.prompt_set(seed=1, length=64, depths=1, trials=1)[0]
     assert asked.text == (
-        " One pass key is hidden here. Remember it. Every blue cart stayed before our empty singer "
-        "against the large neighbour. The pass key is 40722. Remember, 40722 is the pass key. What "
-        "is the pass key? The pass key is"
+        " One pass key is hidden here. Remember it. Each blue cart turned across another tailor. The "
+        "pass key is 43209. Remember, 43209 is the pass key. Each tall leaf stayed. What is the "
+        "pass key? The pass key is"
     )
 
 
@@ -123,6 +123,14 @@ def test_prompt_does_not_depend_on_how_many_are_asked_for() -> None:
     few = task.prompt_set(seed=3, length=128, depths=2, trials=1)
     many = task.prompt_set(seed=3, length=128, depths=2, trials=4)
     assert few == [many[0], many[4]]
+
+
+def test_key_asked_for_lies_in_its_depth_bin() -> None:
+    prompts = task.prompt_set(seed=3, length=600, depths=4, trials=3, keys=5)
+    assert len(prompts) == 12
+    for index, asked in enumerate(prompts):
+        share = asked.key_start / asked.question_start
+        assert index // 3 / 4 - 0.1 <= share <= (index // 3 + 1) / 4 + 0.1
 
 
 def test_prompts_of_another_seed_differ() -> None:
