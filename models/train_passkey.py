@@ -1,6 +1,6 @@
 """Trains the shipped passkey model and writes it as GGUF (needs PyTorch 2.13.0, gguf, numpy).
 
-    python models/train_passkey.py --seed 1 --output models
+    python models/train_passkey.py --seed 3 --output models
 
 A llama of 0.8 million parameters, training length 256, freq_base 500, learns to answer with the
 pass key of its prompt. The figures and the choice of the seed are in the model card (README.md).
@@ -42,6 +42,7 @@ LEARNING_RATE = 1.5e-3
 LAST_LEARNING_RATE = 0.03
 WARM_UP = 100
 PREPARATION_LIMIT = 6000
+CHECKPOINT_STEPS = 500
 PROMPT_STEPS = 3000
 COSINE_FROM = 0.45
 # Preparation, standard mode, sweep mode.
@@ -147,8 +148,16 @@ def learning_rate(*, step: int, prompt_step: int) -> float:
     return LEARNING_RATE * scale * min(1.0, (step + 1) / WARM_UP)
 
 
-def train(seed: int) -> Model:
-    """Train a model from scratch; on one machine the result is a property of seed and threads.
+def train(seed: int, *, checkpoint: Path, resume: bool) -> Model:
+    """Train a model.
+
+    Parameters
+    ----------
+    seed : int
+    checkpoint : Path
+        Where the state is kept every CHECKPOINT_STEPS.
+    resume : bool
+        Go on from the checkpoint; the optimizer starts anew.
 
     Raises
     ------
@@ -167,6 +176,12 @@ def train(seed: int) -> Model:
     preparation = lessons.preparation()
     skills = {"preparation": preparation, "standard": lessons.standard(), "sweep": lessons.sweep()}
     started, step, prompt_step = time.monotonic(), 0, 0
+    if resume:
+        state = torch.load(checkpoint)
+        model.load_state_dict(state["model"])
+        prompt_step, preparation.mastered = state["prompt_step"], state["prompt_step"] > 0
+        for name, level in state["levels"].items():
+            skills[name].level = level
     while prompt_step < PROMPT_STEPS:
         if not preparation.mastered:
             skill = preparation
@@ -189,6 +204,16 @@ def train(seed: int) -> Model:
                 f"{name} {skill.level} ({skill.accuracy:.2f})" for name, skill in skills.items()
             )
             print(f"step {step} {levels} {time.monotonic() - started:.0f} s", flush=True)
+        if step % CHECKPOINT_STEPS == 0:
+            levels_reached = {name: skill.level for name, skill in skills.items()}
+            torch.save(
+                {
+                    "model": model.state_dict(),
+                    "prompt_step": prompt_step,
+                    "levels": levels_reached,
+                },
+                checkpoint,
+            )
     return model
 
 
@@ -268,9 +293,12 @@ def quantize(source: Path, target: Path, kind: str) -> None:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--seed", type=int, default=1)
+    parser.add_argument("--seed", type=int, default=3)
     parser.add_argument("--threads", type=int, default=1)
     parser.add_argument("--output", type=Path, default=Path(__file__).parent)
+    parser.add_argument(
+        "--resume", action="store_true", help="go on from passkey-checkpoint.pt in the output"
+    )
     parser.add_argument("--quantize", nargs=3, help=argparse.SUPPRESS)
     arguments = parser.parse_args()
     if arguments.quantize:
@@ -278,7 +306,8 @@ def main() -> None:
         quantize(Path(source), Path(target), kind)
         return
     torch.set_num_threads(arguments.threads)
-    model = train(arguments.seed)
+    checkpoint = arguments.output / "passkey-checkpoint.pt"
+    model = train(arguments.seed, checkpoint=checkpoint, resume=arguments.resume)
     with tempfile.TemporaryDirectory() as folder:
         f16 = Path(folder) / "passkey-F16.gguf"
         write_f16(model, f16)

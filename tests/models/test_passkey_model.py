@@ -32,7 +32,7 @@ EXPECTED_METADATA = {
     "general.name": "ggufext passkey",
     "general.license": "MIT",
     "llama.context_length": TRAINING_LENGTH,
-    "llama.block_count": 3,
+    "llama.block_count": 4,
     "llama.embedding_length": 128,
     "llama.feed_forward_length": 384,
     "llama.attention.head_count": 4,
