@@ -129,8 +129,18 @@ def test_model_loses_keys_at_four_times_its_training_length(model: Path) -> None
 @every_model
 @pytest.mark.parametrize("method", ["ntk", "gamma", "yarn"])
 def test_extension_finds_keys_that_the_native_model_loses(model: Path, method: str) -> None:
-    target = 4 * TRAINING_LENGTH
+    target = 2 * TRAINING_LENGTH
+    assert accuracy(model, target) <= 0.5
     assert accuracy(model, target, dict(extension(method, target))) >= 0.75
+
+
+@every_model
+@pytest.mark.parametrize("keys", [2, 4, 8])
+def test_model_tells_labelled_keys_apart(model: Path, keys: int) -> None:
+    cells = measure(
+        model, lengths=[TRAINING_LENGTH], depths=6, trials=4, keys=keys, seed=SEED, threads=1
+    )
+    assert pooled(cells)[0].accuracy >= 0.9
 
 
 @every_model

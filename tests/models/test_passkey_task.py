@@ -10,7 +10,6 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 import passkey_task as task
-from ggufext.audit.wording import LABELS
 from ggufext.audit.wording import sentence_of as sentence
 
 FULL_STOP = task.encode(".")[0]
@@ -113,9 +112,9 @@ def test_depth_moves_the_key_line_and_leaves_the_filler() -> None:
 def test_prompts_are_the_same_on_every_machine() -> None:
     asked = task.prompt_set(seed=1, length=64, depths=1, trials=1)[0]
     assert asked.text == (
-        " One pass key is hidden here. Remember it. Each blue cart turned across another tailor. The "
-        "pass key is 43209. Remember, 43209 is the pass key. Each tall leaf stayed. What is the "
-        "pass key? The pass key is"
+        " One pass key is hidden here. Remember it. Each blue cart turned across another tailor. "
+        "The pass key is 43209. Remember, 43209 is the pass key. Each tall leaf stayed. What is "
+        "the pass key? The pass key is"
     )
 
 
