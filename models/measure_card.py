@@ -9,7 +9,8 @@ import argparse
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from retrieval import Cell, measure, pooled
+import passkey_task as task
+from retrieval import measure, pooled
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
@@ -17,7 +18,7 @@ if TYPE_CHECKING:
 FREQ_BASE = 500.0
 HEAD_DIM = 32
 TRAINING_LENGTH = 256
-LENGTHS = (64, 128, 256, 320, 384, 512, 1024, 2048)
+LENGTHS = (64, 128, 192, 256, 320, 384, 512, 1024, 2048)
 TARGETS = (512, 1024, 2048)
 METHODS = ("linear", "ntk", "gamma", "yarn")
 DEPTHS = 6
@@ -51,45 +52,50 @@ def extension(method: str, target: int) -> Mapping[str, int | float | str]:
     }
 
 
-def rows(path: Path, *, trials: int, threads: int) -> Iterator[tuple[str, list[Cell]]]:
-    """Name and cells of every setting; an extension is measured up to its target."""
+def settings() -> Iterator[tuple[str, int, Mapping[str, int | float | str]]]:
+    """Name of every setting, the longest length it is measured at, and its metadata."""
+    yield "native", LENGTHS[-1], {}
+    for target in TARGETS:
+        for method in METHODS:
+            yield f"{method} to {target}", target, extension(method, target)
 
-    def cells(lengths: list[int], overrides: Mapping[str, int | float | str]) -> list[Cell]:
-        return measure(
+
+def print_table(path: Path, *, keys: int | None, trials: int, threads: int) -> None:
+    """Print the accuracies of a model, one row a setting, one column a length."""
+    shortest = task.shortest_length(keys=keys)
+    lengths = [length for length in LENGTHS if length >= shortest]
+    mode = "standard mode" if keys is None else f"sweep mode, {keys} keys"
+    print(f"\n### {path.name}, {mode}\n")
+    print("| setting | " + " | ".join(str(length) for length in lengths) + " |")
+    print("|---" * (len(lengths) + 1) + "|")
+    for name, longest, overrides in settings():
+        cells = measure(
             path,
-            lengths=lengths,
+            lengths=[length for length in lengths if length <= longest],
             depths=DEPTHS,
             trials=trials,
+            keys=keys,
             seed=SEED,
             overrides=overrides,
             threads=threads,
         )
-
-    yield "native", cells(list(LENGTHS), {})
-    for target in TARGETS:
-        for method in METHODS:
-            lengths = [length for length in LENGTHS if length <= target]
-            yield f"{method} to {target}", cells(lengths, extension(method, target))
+        scores = [
+            f"{score.hits}/{score.trials} ({score.interval[0]:.2f}–{score.interval[1]:.2f})"
+            for score in pooled(cells)
+        ]
+        scores += [""] * (len(lengths) - len(scores))
+        print(f"| {name} | " + " | ".join(scores) + " |", flush=True)
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("models", type=Path, nargs="+")
     parser.add_argument("--trials", type=int, default=TRIALS, help="prompts a length and depth")
+    parser.add_argument("--keys", type=int, help="labelled keys of sweep mode (default: standard)")
     parser.add_argument("--threads", type=int, default=2)
     arguments = parser.parse_args()
     for path in arguments.models:
-        print(f"\n### {path.name}\n")
-        print(f"Hits of {DEPTHS * arguments.trials} prompts, Wilson 95 % interval\n")
-        print("| setting | " + " | ".join(str(length) for length in LENGTHS) + " |")
-        print("|---" * (len(LENGTHS) + 1) + "|")
-        for name, cells in rows(path, trials=arguments.trials, threads=arguments.threads):
-            scores = [
-                f"{score.hits} ({score.interval[0]:.2f}–{score.interval[1]:.2f})"
-                for score in pooled(cells)
-            ]
-            scores += [""] * (len(LENGTHS) - len(scores))
-            print(f"| {name} | " + " | ".join(scores) + " |", flush=True)
+        print_table(path, keys=arguments.keys, trials=arguments.trials, threads=arguments.threads)
 
 
 if __name__ == "__main__":

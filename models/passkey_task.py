@@ -180,57 +180,64 @@ def passkey_prompt(rng: random.Random, *, length: int, depth: float) -> Prompt:
     rng : random.Random
         Source of the filler and of the key.
     length : int
-        Tokens of prompt and answer, at least `shortest_length(keys=None)`.
+        Tokens of prompt and answer, at least `shortest_length()`.
     depth : float
         Where the key line stands in the filler: 0 before all of it, 1 behind; it moves to the
         nearest sentence boundary.
+
+    Raises
+    ------
+    ValueError
+        If the length is too short for the prompt.
     """
     key = random_key(rng)
-    return _compose(
-        rng,
-        length=length,
-        announcement=" One pass key is hidden here. Remember it.",
-        statements=[(depth, f" The pass key is {key}. Remember, {key} is the pass key.")],
-        asked=0,
-        question=" What is the pass key? The pass key is",
-        key=key,
-    )
+    line = f" The pass key is {key}. Remember, {key} is the pass key."
+    question = " What is the pass key? The pass key is"
+    announcement = " One pass key is hidden here. Remember it."
+    text = _hide(rng, announcement, [line], depths=[depth], tokens=length - _after(question))
+    return _prompt(text, line=line, question=question, key=key)
 
 
-def sweep_prompt(
-    rng: random.Random, *, length: int, depths: Sequence[float], asked: int = 0
-) -> Prompt:
-    """Prompt of sweep mode: several labelled pass keys, each stated once; one is asked for.
+def sweep_prompts(rng: random.Random, *, length: int, depths: Sequence[float]) -> list[Prompt]:
+    """Prompts of sweep mode: one text with several labelled pass keys, a question for each.
 
     Parameters
     ----------
     rng : random.Random
         Source of the filler, the labels and the keys.
     length : int
-        Tokens of prompt and answer, at least `shortest_length(keys=len(depths))`.
+        Tokens of each prompt and answer, at least `shortest_length(keys=len(depths))`.
     depths : sequence of float
         Where each key line stands, as in `passkey_prompt`; at most one key a label.
-    asked : int
-        Index in `depths` of the key that the question names.
+
+    Returns
+    -------
+    list of Prompt
+        One a key, in the order of `depths`; they differ from `question_start` on.
+
+    Raises
+    ------
+    ValueError
+        If the length is too short for the prompts, or there are more keys than labels.
     """
-    labels = list(LABELS)
+    if len(depths) > len(LABELS):
+        raise ValueError(f"{len(depths)} keys, but there are only {len(LABELS)} labels")
+    unused = list(LABELS)
     # Not random.sample: its sequence has changed between versions of Python.
-    named = [labels.pop(rng.randrange(len(labels))) for _ in depths]
+    labels = [unused.pop(rng.randrange(len(unused))) for _ in depths]
     keys = [random_key(rng) for _ in depths]
-    return _compose(
-        rng,
-        length=length,
-        announcement=" Several pass keys are hidden here. Remember them.",
-        statements=[
-            (depth, f" The pass key of the {label} is {key}.")
-            for depth, label, key in zip(depths, named, keys, strict=True)
-        ],
-        asked=asked,
-        question=(
-            f" What is the pass key of the {named[asked]}? The pass key of the {named[asked]} is"
-        ),
-        key=keys[asked],
-    )
+    sentences = [f" The pass key of the {label} is" for label in labels]
+    lines = [f"{start} {key}." for start, key in zip(sentences, keys, strict=True)]
+    questions = [
+        f" What is the pass key of the {label}?{start}"
+        for label, start in zip(labels, sentences, strict=True)
+    ]
+    announcement = " Several pass keys are hidden here. Remember them."
+    text = _hide(rng, announcement, lines, depths=depths, tokens=length - _after(questions[0]))
+    return [
+        _prompt(text, line=line, question=question, key=key)
+        for line, question, key in zip(lines, questions, keys, strict=True)
+    ]
 
 
 def shortest_length(*, keys: int | None = None) -> int:
@@ -246,11 +253,14 @@ def shortest_length(*, keys: int | None = None) -> int:
     return fixed + SHORTEST_SENTENCE
 
 
-def prompt_set(*, seed: int, length: int, depths: int, trials: int) -> list[Prompt]:
-    """Draw the fixed prompts of standard mode: `trials` for every depth bin of a length.
+def prompt_set(
+    *, seed: int, length: int, depths: int, trials: int, keys: int | None = None
+) -> list[Prompt]:
+    """Draw fixed prompts, each with a text of its own: `trials` for every depth bin of a length.
 
-    The depth is drawn at random within its bin. The set is a property of the arguments: a prompt
-    does not change when another length or more trials are asked for.
+    The depth of the key asked for is drawn at random within its bin, those of other keys anywhere.
+    The set is a property of the arguments: a prompt does not change when another length or more
+    trials are asked for.
 
     Parameters
     ----------
@@ -262,50 +272,59 @@ def prompt_set(*, seed: int, length: int, depths: int, trials: int) -> list[Prom
         Number of equal bins of [0, 1], at least 1.
     trials : int
         Prompts a bin, at least 1.
+    keys : int, optional
+        Labelled keys of a sweep prompt, at least 1; None for standard mode.
+
+    Returns
+    -------
+    list of Prompt
+        In the order of the bins.
     """
     prompts = []
     for depth_bin in range(depths):
         for trial in range(trials):
-            rng = random.Random(f"passkey/{seed}/{length}/{depth_bin}/{depths}/{trial}")
+            rng = random.Random(f"{seed}/{length}/{depth_bin}/{depths}/{trial}/{keys}")
             depth = (depth_bin + rng.random()) / depths
-            prompts.append(passkey_prompt(rng, length=length, depth=depth))
+            if keys is None:
+                prompt = passkey_prompt(rng, length=length, depth=depth)
+            else:
+                others = [rng.random() for _ in range(keys - 1)]
+                prompt = sweep_prompts(rng, length=length, depths=[depth, *others])[0]
+            prompts.append(prompt)
     return prompts
 
 
-def _compose(
-    rng: random.Random,
-    *,
-    length: int,
-    announcement: str,
-    statements: Sequence[tuple[float, str]],
-    asked: int,
-    question: str,
-    key: str,
-) -> Prompt:
-    lines = [line for _, line in statements]
-    fixed = 1 + len(encode("".join([announcement, *lines, question]))) + ANSWER_TOKENS
-    room = length - fixed
+def _after(question: str) -> int:
+    return len(encode(question)) + ANSWER_TOKENS
+
+
+def _hide(
+    rng: random.Random, announcement: str, lines: list[str], *, depths: Sequence[float], tokens: int
+) -> str:
+    """Text of `tokens` tokens, BOS counted: announcement, filler and the lines at their depths."""
+    fixed = 1 + len(encode("".join([announcement, *lines])))
+    room = tokens - fixed
     if room < SHORTEST_SENTENCE:
-        raise ValueError(
-            f"length {length} is too short: this prompt needs {fixed + SHORTEST_SENTENCE} tokens"
-        )
+        raise ValueError(f"the prompt needs {SHORTEST_SENTENCE - room} tokens more than its length")
     sentences = filler(rng, room)
     boundaries = list(accumulate((len(encode(text)) for text in sentences), initial=0))
     slots: list[list[str]] = [[] for _ in boundaries]
-    for depth, line in statements:
+    for depth, line in zip(depths, lines, strict=True):
         distances = [abs(boundary - depth * room) for boundary in boundaries]
         slots[distances.index(min(distances))].append(line)
     parts = [announcement]
     for slot, following in zip_longest(slots, sentences, fillvalue=""):
         parts += [*slot, following]
-    before_question = "".join(parts)
-    before_key = before_question[: before_question.index(lines[asked])]
-    key_start = 1 + len(encode(before_key))
+    return "".join(parts)
+
+
+def _prompt(text: str, *, line: str, question: str, key: str) -> Prompt:
+    key_start = 1 + len(encode(text[: text.index(line)]))
     return Prompt(
-        text=before_question + question,
-        ids=(BOS, *encode(before_question + question)),
+        text=text + question,
+        ids=(BOS, *encode(text + question)),
         key=key,
         key_start=key_start,
-        key_end=key_start + len(encode(lines[asked])),
-        question_start=1 + len(encode(before_question)),
+        key_end=key_start + len(encode(line)),
+        question_start=1 + len(encode(text)),
     )

@@ -189,6 +189,7 @@ def measure(
     lengths: Sequence[int],
     depths: int = 6,
     trials: int = 10,
+    keys: int | None = None,
     seed: int = 0,
     overrides: Mapping[str, Override] | None = None,
     threads: int = 2,
@@ -205,6 +206,8 @@ def measure(
         Equal depth bins of a length.
     trials : int
         Prompts a cell, that is a length and a depth bin.
+    keys : int, optional
+        Labelled keys of a prompt (sweep mode); None for standard mode.
     seed : int
         Seed of the prompts; the same seed asks every model and setting the same questions.
     overrides, threads
@@ -218,7 +221,9 @@ def measure(
     cells = []
     with Reader(path, n_ctx=max(lengths), overrides=overrides, threads=threads) as reader:
         for length in lengths:
-            prompts = task.prompt_set(seed=seed, length=length, depths=depths, trials=trials)
+            prompts = task.prompt_set(
+                seed=seed, length=length, depths=depths, trials=trials, keys=keys
+            )
             for depth_bin in range(depths):
                 asked = prompts[depth_bin * trials : (depth_bin + 1) * trials]
                 hits = sum(is_hit(prompt, reader.answer(prompt)) for prompt in asked)

@@ -32,7 +32,7 @@ EXPECTED_METADATA = {
     "general.name": "ggufext passkey",
     "general.license": "MIT",
     "llama.context_length": TRAINING_LENGTH,
-    "llama.block_count": 3,
+    "llama.block_count": 4,
     "llama.embedding_length": 128,
     "llama.feed_forward_length": 384,
     "llama.attention.head_count": 4,
@@ -99,7 +99,7 @@ def test_llama_cpp_turns_the_text_of_a_prompt_into_its_ids(
 ) -> None:
     rng = random.Random(seed)
     prompt = (
-        task.sweep_prompt(rng, length=250, depths=[rng.random() for _ in range(keys)])
+        task.sweep_prompts(rng, length=250, depths=[rng.random() for _ in range(keys)])[0]
         if keys
         else task.passkey_prompt(rng, length=250, depth=rng.random())
     )
@@ -129,8 +129,18 @@ def test_model_loses_keys_at_four_times_its_training_length(model: Path) -> None
 @every_model
 @pytest.mark.parametrize("method", ["ntk", "gamma", "yarn"])
 def test_extension_finds_keys_that_the_native_model_loses(model: Path, method: str) -> None:
-    target = 4 * TRAINING_LENGTH
+    target = 2 * TRAINING_LENGTH
+    assert accuracy(model, target) <= 0.5
     assert accuracy(model, target, dict(extension(method, target))) >= 0.75
+
+
+@every_model
+@pytest.mark.parametrize("keys", [2, 4, 8])
+def test_model_tells_labelled_keys_apart(model: Path, keys: int) -> None:
+    cells = measure(
+        model, lengths=[TRAINING_LENGTH], depths=6, trials=4, keys=keys, seed=SEED, threads=1
+    )
+    assert pooled(cells)[0].accuracy >= 0.9
 
 
 @every_model

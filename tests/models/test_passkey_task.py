@@ -10,7 +10,6 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 import passkey_task as task
-from ggufext.audit.wording import LABELS
 from ggufext.audit.wording import sentence_of as sentence
 
 FULL_STOP = task.encode(".")[0]
@@ -113,9 +112,9 @@ def test_depth_moves_the_key_line_and_leaves_the_filler() -> None:
 def test_prompts_are_the_same_on_every_machine() -> None:
     asked = task.prompt_set(seed=1, length=64, depths=1, trials=1)[0]
     assert asked.text == (
-        " One pass key is hidden here. Remember it. Every blue cart stayed before our empty singer "
-        "against the large neighbour. The pass key is 40722. Remember, 40722 is the pass key. What "
-        "is the pass key? The pass key is"
+        " One pass key is hidden here. Remember it. Each blue cart turned across another tailor. "
+        "The pass key is 43209. Remember, 43209 is the pass key. Each tall leaf stayed. What is "
+        "the pass key? The pass key is"
     )
 
 
@@ -125,33 +124,44 @@ def test_prompt_does_not_depend_on_how_many_are_asked_for() -> None:
     assert few == [many[0], many[4]]
 
 
+def test_key_asked_for_lies_in_its_depth_bin() -> None:
+    prompts = task.prompt_set(seed=3, length=600, depths=4, trials=3, keys=5)
+    assert len(prompts) == 12
+    for index, asked in enumerate(prompts):
+        share = asked.key_start / asked.question_start
+        assert index // 3 / 4 - 0.1 <= share <= (index // 3 + 1) / 4 + 0.1
+
+
 def test_prompts_of_another_seed_differ() -> None:
     first, second = (task.prompt_set(seed=s, length=128, depths=2, trials=2) for s in (1, 2))
     assert not set(first) & set(second)
 
 
 def test_length_too_short_for_the_prompt_is_refused() -> None:
-    shortest = task.shortest_length()
-    with pytest.raises(ValueError, match=f"needs {shortest} tokens"):
-        prompt(seed=1, length=shortest - 1, depth=0.5)
+    with pytest.raises(ValueError, match="needs 3 tokens more"):
+        prompt(seed=1, length=task.shortest_length() - 3, depth=0.5)
 
 
 @given(keys=st.integers(1, 8), spare=st.integers(0, 300), seed=seeds, data=st.data())
-def test_sweep_question_names_the_label_of_its_key(
+def test_sweep_prompts_ask_for_each_key_by_its_label(
     keys: int, spare: int, seed: int, data: st.DataObject
 ) -> None:
-    asked = task.sweep_prompt(
-        random.Random(seed),
-        length=task.shortest_length(keys=keys) + spare,
-        depths=data.draw(st.lists(depths, min_size=keys, max_size=keys)),
-        asked=data.draw(st.integers(0, keys - 1)),
-    )
-    line = task.decode(asked.ids[asked.key_start : asked.key_end])
-    assert line == f"{task.decode(asked.ids[asked.question_start :]).split('?')[1]} {asked.key}."
-    assert asked.text.count(" The pass key of the ") == keys + 1
-    assert asked.length == task.shortest_length(keys=keys) + spare
+    length = task.shortest_length(keys=keys) + spare
+    wanted = data.draw(st.lists(depths, min_size=keys, max_size=keys))
+    prompts = task.sweep_prompts(random.Random(seed), length=length, depths=wanted)
+    for asked in prompts:
+        line = task.decode(asked.ids[asked.key_start : asked.key_end])
+        question = task.decode(asked.ids[asked.question_start :])
+        assert line == f"{question.split('?')[1]} {asked.key}."
+        assert asked.length == length
 
 
-def test_sweep_labels_of_one_prompt_differ() -> None:
-    asked = task.sweep_prompt(random.Random(1), length=800, depths=[0.5] * len(LABELS))
-    assert all(asked.text.count(f"key of the {label} is") >= 1 for label in LABELS)
+def test_sweep_prompts_share_one_text_up_to_the_question() -> None:
+    prompts = task.sweep_prompts(random.Random(1), length=200, depths=[0.1, 0.5, 0.9])
+    assert len({asked.ids[: asked.question_start] for asked in prompts}) == 1
+    assert len({asked.ids for asked in prompts}) == 3
+
+
+def test_sweep_refuses_more_keys_than_labels() -> None:
+    with pytest.raises(ValueError, match="only 40 labels"):
+        task.sweep_prompts(random.Random(1), length=2000, depths=[0.5] * 41)
