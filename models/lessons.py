@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import passkey_task as task
+from ggufext.audit.wording import LABELS
 
 if TYPE_CHECKING:
     import random
@@ -128,7 +129,7 @@ def labelled_digits(rng: random.Random, keys: int) -> Lesson:
     size = 1 + task.DIGITS
     rows = []
     for _ in range(_rows(1 + 2 * keys * size)):
-        labels = sorted(task.LABELS, key=lambda _: rng.random())[:keys]
+        labels = sorted(LABELS, key=lambda _: rng.random())[:keys]
         blocks = [f" {label}{task.random_key(rng)}" for label in labels]
         again = sorted(blocks, key=lambda _: rng.random())
         rows.append([task.BOS, *task.encode("".join([*blocks, *again]))])
