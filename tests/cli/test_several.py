@@ -139,7 +139,7 @@ def test_undo_check_writes_nothing_and_tells_by_its_status(llama: Path) -> None:
 def test_undo_check_sees_that_the_header_was_changed_since(llama: Path) -> None:
     run("rewrite", llama, "--target", "8k")
     content = llama.read_bytes()
-    llama.write_bytes(content.replace(b"random llama", b"Random llama", 1))
+    llama.write_bytes(content.replace(b"random weights", b"Random weights", 1))
     done = run("undo", "--check", llama, "--json")
     assert done.returncode == 1
     assert json.loads(done.stdout)["error"]["code"] == "history_mismatch"

@@ -17,7 +17,9 @@ from ggufext.editing.inspection import inspect
 from ggufext.editing.rewrite import recover, rewrite, undo
 from ggufext.editing.strategies import Strategy
 from ggufext.errors import EditError
+from ggufext.header.factors import ROPE_FREQS
 from ggufext.header.reading import read_header
+from ggufext.planning.methods import Method
 from random_model import write_random_model
 
 if TYPE_CHECKING:
@@ -60,6 +62,19 @@ def model(image: Image, source: Path) -> Iterator[Path]:
 
 
 only_sharing = pytest.mark.parametrize("image", SHARING, indirect=True)
+
+
+def test_a_tensor_is_appended_and_taken_back_on_every_file_system(
+    image: Image, model: Path
+) -> None:
+    original = model.read_bytes()
+    first = rewrite(model, target_length=8192, method=Method.LLAMA3)
+    assert first.receipt.strategy is FIRST_EDIT[image.kind][0]
+    assert read_header(model).tensors[-1].name == ROPE_FREQS
+    for request in ({"keep_short": True}, {"method": Method.GAMMA}, {"method": Method.LLAMA3}):
+        rewrite(model, target_length=8192, **request)
+    undo(model)
+    assert model.read_bytes() == original
 
 
 def test_the_first_edit_takes_the_way_of_its_file_system(image: Image, model: Path) -> None:
@@ -117,9 +132,9 @@ def test_a_new_file_without_history_is_copied_since_nothing_fills_its_blocks(
 ) -> None:
     options = {"target_length": 8192, "output": model.with_name("new.gguf"), "keep_history": False}
     with pytest.raises(EditError, match="no filler") as caught:
-        rewrite(model, strategy=Strategy.REFLINK, **options)  # type: ignore[arg-type]
+        rewrite(model, strategy=Strategy.REFLINK, **options)
     assert caught.value.code == "strategy_unusable"
-    assert rewrite(model, **options).receipt.strategy is Strategy.COPY  # type: ignore[arg-type]
+    assert rewrite(model, **options).receipt.strategy is Strategy.COPY
 
 
 @pytest.mark.parametrize("image", ["ext4", "xfs without reflink"], indirect=True)
