@@ -21,7 +21,7 @@ from split_model import split_model
 if TYPE_CHECKING:
     from pathlib import Path
 
-PLAIN = Condition("file", (), None, (), None)  # type: ignore[call-arg,unused-ignore]
+PLAIN = Condition("file", (), None, (), None, None)
 COPIED = replace(
     PLAIN, name="planned:yarn", copy=RewrittenCopy(8192, Method.YARN, train_length=None)
 )
