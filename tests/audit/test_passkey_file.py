@@ -215,7 +215,7 @@ def test_audit_compares_the_rope_nodes_of_every_condition(passkey_model: Path) -
     request = replace(REQUEST, conditions=("file", "planned:yarn"), target_length=1024)
     run = check(passkey_model, request, LocalSettings(threads=1, audit=True))
     assert [sentence.split(":")[0] for sentence in run.audited] == ["file", "planned"]
-    assert "3 of 3 layers" in run.audited[0]
+    assert "4 of 4 layers" in run.audited[0]
 
 
 def test_audit_refuses_to_measure_what_was_not_planned(
@@ -236,8 +236,8 @@ def test_memory_plan_is_part_of_the_run(passkey_model: Path) -> None:
     plan = check(passkey_model).memory_plan
     assert plan is not None
     assert plan.model >= passkey_model.stat().st_size
-    # 3 layers, 4 heads of 32, keys and values of 2 bytes, 256 cells.
-    assert plan.kv_cache == 3 * 4 * 32 * 2 * 2 * 256
+    # 4 layers, 4 heads of 32, keys and values of 2 bytes, 256 cells.
+    assert plan.kv_cache == 4 * 4 * 32 * 2 * 2 * 256
 
 
 @pytest.mark.skipif(not sys.platform.startswith("linux"), reason="RLIMIT_AS")

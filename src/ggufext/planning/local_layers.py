@@ -45,7 +45,9 @@ def local_freq_base(facts: ModelFacts, made: Combination, *, force: bool) -> flo
     based = tuple(layer for layer in local if layer.follows_freq_base)
     base_can_be_kept = all(layer.freq_base_can_be_kept for layer in based)
     today = 1.0 if facts.scaling.type == "none" else facts.scaling.factor
-    rotation, way_out = made.rotation, "gamma" if base_can_be_kept else None
+    rotation = made.rotation
+    # gamma does not go on top of a model's own scaling.
+    way_out = "gamma" if base_can_be_kept and not facts.scaling.in_effect else None
     if made.tensors and scaled and not force:
         raise _refusal(facts, scaled, "rope.scaling.type", way_out)
     if rotation.freq_scale_factor != today and scaled and not force:

@@ -102,16 +102,16 @@ def test_frame_is_put_around_every_prompt(engine: LlamaCpp) -> None:
 
 
 def test_self_extend_finds_keys_beyond_the_training_length(engine: LlamaCpp) -> None:
-    text, found = filler(60)[:44], {}
+    text, found = filler(60)[:34], {}
     asked = [
         [*text[:at], wording.key_line("48213"), *text[at:], wording.QUESTION, wording.ANSWER_START]
         for at in range(0, 12, 2)
     ]
-    for extend in (None, SelfExtend(group=4, window=128)):
+    for extend in (None, SelfExtend(group=2, window=128)):
         engine.open(settings=SETTINGS, kv_overrides={}, gpu_layers=0, self_extend=extend)
         answers = [engine.ask(parts, key="48213", tokens=6).text for parts in asked]
         found[extend] = answers.count(" 48213")
-    assert found[SelfExtend(group=4, window=128)] > found[None]
+    assert found[SelfExtend(group=2, window=128)] > found[None]
 
 
 @pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGSEGV, signal.SIGABRT])
