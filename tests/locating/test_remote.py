@@ -5,15 +5,17 @@ from __future__ import annotations
 import socket
 from typing import TYPE_CHECKING
 
+import numpy as np
 import pytest
 
 from gguf_bytes import U16, U32, Tensor, gguf_bytes
 from ggufext.editing.inspection import facts_of, inspect
 from ggufext.editing.rewrite import rewrite
-from ggufext.errors import GgufextError, LocationError
+from ggufext.errors import GgufextError, LocationError, PlanError
 from ggufext.header.reading import parse_header, read_header
 from ggufext.locating.names import local_path, shown
 from ggufext.locating.remote import RemoteModel, read_remote
+from ggufext.planning.plan import plan
 from random_model import write_random_model
 from range_server import Reply, changed, ranged, serving, whole
 
@@ -105,6 +107,27 @@ def test_a_remote_model_is_inspected_and_planned_like_a_file(
     assert there.path == f"{server.address}/m.gguf"
     assert there.likely_strategy is None
     assert (there.rope, there.size, there.warnings) == (here.rope, here.size, here.warnings)
+
+
+def test_frequency_factors_are_read_by_a_request_of_their_own(
+    server: RangeServer, tmp_path: Path
+) -> None:
+    factors = {"rope_freqs.weight": np.linspace(1.0, 8.0, 16, dtype=np.float32)}
+    path = write_random_model(tmp_path / "m.gguf", "llama", tensors=factors)
+    remote = read(server, ranged(path.read_bytes()))
+    assert remote.requests == 2
+    assert facts_of(remote) == facts_of(path)
+
+
+def test_a_server_without_ranges_gives_no_frequency_factors(
+    server: RangeServer, tmp_path: Path
+) -> None:
+    factors = {"rope_freqs.weight": np.linspace(1.0, 8.0, 16, dtype=np.float32)}
+    path = write_random_model(tmp_path / "m.gguf", "llama", tensors=factors)
+    remote = read(server, whole(path.read_bytes()))
+    assert remote.factors == ()
+    with pytest.raises(PlanError, match="values of the tensors were not read"):
+        plan(facts_of(remote), target_length=8192)
 
 
 def test_a_remote_model_that_was_extended_is_planned_from_its_original(

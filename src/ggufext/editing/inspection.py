@@ -216,7 +216,9 @@ def facts_of(
         model = read_remote(model)
     if isinstance(model, RemoteModel):
         original = _original(model)
-        facts = model_facts(original, train_length=train_length)
+        names = {tensor.name for tensor in original.tensors}
+        factors = tuple(each for each in model.factors if each[0] in names)
+        facts = model_facts(original, train_length=train_length, factors=factors)
     else:
         with open_model(files or FileSystem(), local_path(model), writing=False) as opened:
             original, facts = opened.original, opened.original_facts(train_length=train_length)

@@ -5,9 +5,11 @@ from __future__ import annotations
 import re
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import partial
 from typing import TYPE_CHECKING
 
 from ggufext.errors import GgufextError, HeaderError, LocationError
+from ggufext.header.factors import read_factors
 from ggufext.header.reading import parse_header
 from ggufext.locating.names import shown
 
@@ -15,7 +17,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping
     from typing import Any
 
-    from ggufext.header.header import Header
+    from ggufext.header.header import Header, TensorInfo
 
 #: Ends of the ranges that are asked for, bytes. Metadata of the model comes first in a file, a
 #: vocabulary of 128k tokens takes 8 MB, one of 262k tokens 16 MB.
@@ -47,12 +49,15 @@ class RemoteModel:
         The file's first `header.data_offset` bytes.
     requests : int
         Requests for the file that it took.
+    factors : tuple of (str, tuple of float)
+        Values of the frequency-factor tensors by name; empty where the server knows no ranges.
     """
 
     name: str
     header: Header
     front: bytes
     requests: int
+    factors: tuple[tuple[str, tuple[float, ...]], ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,7 +79,9 @@ def read_remote(
     progress: Callable[[int], None] = lambda _read: None,
     patience: float = _PATIENCE,
 ) -> RemoteModel:
-    """Read and check the header of a remote GGUF file; nothing of its weights is asked for.
+    """Read and check the header of a remote GGUF file, and its frequency factors.
+
+    Nothing else of its weights is asked for.
 
     A server that knows no ranges is read from the front, and the connection closed behind the
     header.
@@ -149,7 +156,10 @@ class _RemoteFront:
             header, answer = self._request(end, first)
             if header is not None:
                 front = bytes(self.front[: header.data_offset])
-                return RemoteModel(shown(self.name), header, front, self.requests)
+                factors: tuple[tuple[str, tuple[float, ...]], ...] = ()
+                if answer.ranged:
+                    factors = read_factors(header, partial(self._tensor, header, answer))
+                return RemoteModel(shown(self.name), header, front, self.requests, factors)
             first = first or answer
         raise _error(
             self.name,
@@ -161,18 +171,7 @@ class _RemoteFront:
     def _request(self, end: int, first: _Answer | None) -> tuple[Header | None, _Answer]:
         """Ask for the bytes from here to `end`, and stop as soon as the header is complete."""
         start = len(self.front)
-        self.requests += 1
-        # A size is given so that fsspec does not ask for it, block size 0 for one plain stream.
-        stream = self.files.open(
-            self.url,
-            size=1,
-            block_size=0,
-            headers={
-                **self.headers,
-                "Range": f"bytes={start}-{end - 1}",
-                "Accept-Encoding": "identity",
-            },
-        )
+        stream = self._open(start, end)
         try:
             answer = self._answer(stream.r.status, stream.r.headers, start, end)
             if first is not None:
@@ -194,6 +193,42 @@ class _RemoteFront:
                         return header, answer
                     self.next_try = len(self.front) * 5 // 4
             return None, answer
+        finally:
+            stream.close()
+
+    def _open(self, start: int, end: int) -> Any:
+        self.requests += 1
+        # A size is given so that fsspec does not ask for it, block size 0 for one plain stream.
+        return self.files.open(
+            self.url,
+            size=1,
+            block_size=0,
+            headers={
+                **self.headers,
+                "Range": f"bytes={start}-{end - 1}",
+                "Accept-Encoding": "identity",
+            },
+        )
+
+    def _tensor(self, header: Header, first: _Answer, tensor: TensorInfo) -> bytes:
+        """The bytes of a small tensor, by a request of its own."""
+        start = header.data_offset + tensor.offset
+        end = start + tensor.size
+        stream = self._open(start, end)
+        try:
+            answer = self._answer(stream.r.status, stream.r.headers, start, end)
+            self._check_same(first, answer)
+            content = bytearray()
+            while len(content) < tensor.size:
+                piece = stream.read(tensor.size - len(content))
+                if not piece:
+                    raise _error(
+                        self.name,
+                        "remote_truncated",
+                        f"the connection ended within {tensor.name}; try again",
+                    )
+                content += piece
+            return bytes(content)
         finally:
             stream.close()
 
