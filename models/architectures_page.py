@@ -65,9 +65,7 @@ _REASONS = """\
 - [1] `local_layers_would_change`: the method would change the rotation of local layers, which only
   see distances that they were trained for, and llama.cpp cannot keep them apart. `--force` accepts
   it.
-- [2] `cannot_combine`: the file brings a scaling of its own (gemma4: the tensor
-  `rope_freqs.weight`).
-- [3] every method raises `context_length` only: no layer that sees the whole context rotates.
+- [2] every method raises `context_length` only: no layer that sees the whole context rotates.
 """
 
 _LOCAL = {
@@ -149,14 +147,14 @@ def _layer(layer: LayerFacts) -> str:
 def _method(trial: MethodTrial) -> str:
     name = trial.method.value
     if trial.refused is not None:
-        mark = {"local_layers_would_change": "1", "cannot_combine": "2"}[trial.refused]
-        return f"({name} [{mark}])"
+        mark = {"local_layers_would_change": "[1]"}[trial.refused]
+        return f"({name} {mark})"
     return f"{name} + swa" if "rope.freq_base_swa" in trial.edits else name
 
 
 def _methods(trial: Trial) -> str:
     if not any(layer.moves for layer in trial.facts.layers):
-        return "[3]"
+        return "[2]"
     return ", ".join(_method(each) for each in trial.methods)
 
 

@@ -289,7 +289,11 @@ class _Weights:
         shape = _shape(tensor, self._geometry)
         choice = np.random.default_rng([self._seed, zlib.crc32(name.encode())])
         if len(shape) == 1 or tensor.role is Role.DECAY:
-            yield _vector(tensor.role, math.prod(shape), choice).data
+            vector = _vector(tensor.role, math.prod(shape), choice)
+            if name == "rope_freqs.weight":
+                # Only gemma4 must have it; its converter switches the last three quarters off.
+                vector[:], vector[len(vector) // 4 :] = 1.0, 1e30
+            yield vector.data
             return
         pool = self._pool(_deviation(tensor.role, shape[-1]), raw)
         _, block_bytes = GGML_QUANT_SIZES[raw]

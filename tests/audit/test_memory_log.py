@@ -100,8 +100,11 @@ def reported(path: Path, setting: Setting) -> dict[str, float]:
     )
     log = "\n".join(observe(path, tokens=(0,), settings=settings).log)
     found = {"model": 0.0, "KV": 0.0, "compute": 0.0, "output": 0.0}
-    for what, mib in re.findall(r"(model|KV|compute|output) buffer size = +([\d.]+) MiB", log):
-        found[what] += float(mib) * MIB
+    buffers = re.findall(r"(\S+) +(model|KV|compute|output) buffer size = +([\d.]+) MiB", log)
+    for where, what, mib in buffers:
+        # The mapped file holds these weights too: cached pages, read while loading only.
+        if where != "CPU_REPACK":
+            found[what] += float(mib) * MIB
     return found
 
 

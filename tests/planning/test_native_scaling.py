@@ -269,6 +269,21 @@ def test_angles_are_compared_with_those_of_the_trained_frequencies() -> None:
     assert made.out_of_distribution.max_excess == pytest.approx(1.0)
 
 
+#: Three quarters of the pairs do not turn, as gemma4's converter writes it.
+SWITCHED_OFF = llama_31((1.0,) * 16 + (1e30,) * 48)
+
+
+@pytest.mark.parametrize("method", [Method.GAMMA, Method.YARN, Method.LINEAR], ids=str)
+def test_pairs_that_do_not_turn_have_no_angles_and_no_part_in_gamma(method: Method) -> None:
+    made = plan(SWITCHED_OFF, target_length=524288, method=method)
+    slowest = SWITCHED_OFF.inv_freq[15]
+    assert slowest * 131072 > 2 * math.pi, "every angle of the pairs that turn was trained"
+    assert (made.out_of_distribution.pairs, made.out_of_distribution.max_excess) == (0, 0.0)
+    assert made.gamma.native == gamma_pade(5e5, 131072)
+    (said,) = (w.message for w in made.warnings if w.code == "slow_pairs_off")
+    assert "16 of 64 pairs turn" in said
+
+
 def test_it_is_said_that_gamma_is_not_defined_for_factors() -> None:
     assert "gamma_not_defined" in codes(plan(llama_31(), target_length=262144))
     assert "gamma_not_defined" in codes(plan(phi_3_128k(), target_length=262144))

@@ -154,7 +154,7 @@ def _amx(flags: tuple[str, ...]) -> Finding:
     if "amx_tile" not in flags:
         return Finding("this processor has no AMX", ok=True)
     return Finding(
-        "this processor has AMX; ggufext loads models without the buffers that crash there",
+        "this processor has AMX; ggufext loads models without the layouts that crash there",
         ok=True,
         hint="other programs on the same llama.cpp may die with SIGSEGV on quantized models when "
         'GCC 12 built it: reinstall it with CMAKE_ARGS="-DGGML_NATIVE=OFF"',

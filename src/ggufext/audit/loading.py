@@ -94,8 +94,8 @@ class Llama:
         parameters = self.api.llama_model_default_params()
         parameters.n_gpu_layers = gpu_layers
         parameters.vocab_only = vocabulary_only
-        # Repacked weights crash on processors with AMX when GCC 12 built llama.cpp for them.
-        parameters.use_extra_bufts = False
+        # Weights laid out for AMX crash when GCC 12 built llama.cpp; other layouts only help.
+        parameters.use_extra_bufts = b"AMX_INT8 = 1" not in self.api.llama_print_system_info()
         parameters.kv_overrides = self._overrides(kv_overrides)
         self._log.errors.clear()
         model = self.api.llama_model_load_from_file(os.fsencode(path), parameters)

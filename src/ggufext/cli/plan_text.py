@@ -10,6 +10,7 @@ from ggufext.cli.output import as_json as jsonable
 from ggufext.cli.output import binary_size, tokens
 from ggufext.errors import printable
 from ggufext.planning.gamma import Verdict
+from ggufext.planning.native import turns
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -52,9 +53,9 @@ def plan_lines(path: Path | str, made: Plan) -> Iterator[str]:
             f"  d_horizon {made.d_horizon:,.0f} tokens (base {made.freq_base.before:,.10g}, "
             f"γ {gamma.effective:.3f})"
         )
-    angles = made.out_of_distribution
+    angles, turning = made.out_of_distribution, sum(map(turns, made.inv_freq))
     yield (
-        f"  angles beyond training: {angles.pairs} of {len(made.inv_freq)} pairs, at most "
+        f"  angles beyond training: {angles.pairs} of {turning} pairs, at most "
         f"{angles.max_excess:.3g} times"
     )
     yield f"  KV cache at {target}: {cache_sizes(made)}"

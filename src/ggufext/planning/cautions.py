@@ -10,7 +10,7 @@ from ggufext.planning.combining import can_keep_short
 from ggufext.planning.gamma import FACTOR_NEEDS_FINETUNE
 from ggufext.planning.local_layers import peculiarities
 from ggufext.planning.methods import Method
-from ggufext.planning.native import NativeKind
+from ggufext.planning.native import NativeKind, turns
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -83,11 +83,24 @@ def _native(facts: ModelFacts, native: NativeScaling) -> Iterator[ModelWarning]:
         f"the model was trained with {native.kind.value} scaling: the extension starts from its "
         f"frequencies at {facts.train_length:,} tokens",
     )
-    if native.kind in {NativeKind.ROPE_FREQS, NativeKind.LONGROPE}:
+    if native.kind not in {NativeKind.ROPE_FREQS, NativeKind.LONGROPE}:
+        return
+    longest, pairs = native.stretch(facts), len(native.inv_freq)
+    yield ModelWarning(
+        "gamma_not_defined",
+        "the γ rule is not defined for frequencies with factors: its figures here "
+        + (
+            f"take the base for {longest:.4g} times as large, by the most stretched pair"
+            if longest > 1.0
+            else "take the base alone"
+        ),
+    )
+    turning = sum(map(turns, native.inv_freq))
+    if turning < pairs:
         yield ModelWarning(
-            "gamma_not_defined",
-            "the γ rule is not defined for frequencies with factors: its figures here take the "
-            f"base for {native.stretch(facts):.4g} times as large, by the most stretched pair",
+            "slow_pairs_off",
+            f"{turning} of {pairs} pairs turn in this model, the slow ones do not: γ and verdict "
+            "count on those and say little here; the angles count what turns",
         )
 
 

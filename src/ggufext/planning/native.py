@@ -20,8 +20,8 @@ if TYPE_CHECKING:
     from ggufext.header.model import ModelFacts
 
 
-#: Factors from here on switch a pair's rotation off (gemma4 has 1e30).
-_SWITCHED_OFF = 1e6
+#: Radians per token below which a pair turns in no context: factors of 1e30 switch it off (gemma4).
+_SLOWEST_TURN = 1e-20
 
 
 class NativeKind(Enum):
@@ -56,8 +56,7 @@ class NativeScaling:
 
     def stretch(self, facts: ModelFacts) -> float:
         """How many times slower pairs turn than the base alone makes them, at most; 1 or more."""
-        ratios = (w / scaled for w, scaled in zip(facts.inv_freq, self.inv_freq, strict=True))
-        return max((1.0, *(ratio for ratio in ratios if ratio < _SWITCHED_OFF)))
+        return stretch(facts.inv_freq, self.inv_freq)
 
 
 def native_scaling(facts: ModelFacts) -> NativeScaling:
@@ -122,6 +121,16 @@ def _with_tensors(facts: ModelFacts, original: int | None) -> NativeScaling:
     chosen = factors_in_effect(values, is_long=is_long)
     inv_freq = facts.inv_freq if chosen is None else divided(facts.inv_freq, chosen)
     return NativeScaling(NativeKind.LONGROPE, inv_freq, scaling.attention_factor, original)
+
+
+def turns(frequency: float) -> bool:
+    """Whether a pair rotates at all; a frequency in radians per token."""
+    return frequency > _SLOWEST_TURN
+
+
+def stretch(before: tuple[float, ...], after: tuple[float, ...]) -> float:
+    """How many times slower pairs turn, at most, of those that turn; 1 or more."""
+    return max(1.0, *(w / v if turns(v) else 1.0 for w, v in zip(before, after, strict=True)))
 
 
 def divided(inv_freq: tuple[float, ...], factors: tuple[float, ...]) -> tuple[float, ...]:

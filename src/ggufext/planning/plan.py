@@ -15,7 +15,7 @@ from ggufext.planning.gamma import d_horizon, gamma_pade, verdict
 from ggufext.planning.kv_cache import CacheType, KvCacheBytes, kv_cache_bytes
 from ggufext.planning.local_layers import local_freq_base, moves_nothing
 from ggufext.planning.methods import Method, rebased
-from ggufext.planning.native import NativeKind, NativeScaling, native_scaling
+from ggufext.planning.native import NativeKind, NativeScaling, native_scaling, stretch, turns
 from ggufext.planning.result import (
     FreqBase,
     Gamma,
@@ -267,8 +267,8 @@ def _gammas(facts: ModelFacts, native: NativeScaling, wish: Wish, made: Combinat
     elif wish.method is Method.LINEAR:
         effective = gamma_pade(base, target / factor)
     elif wish.method is Method.LONGROPE:
-        stretch = max(w / v for w, v in zip(facts.inv_freq, made.rotation.inv_freq, strict=True))
-        effective = gamma_pade(facts.freq_base * stretch, target)
+        longest = stretch(facts.inv_freq, made.rotation.inv_freq)
+        effective = gamma_pade(facts.freq_base * longest, target)
     else:
         effective = gamma_pade(base * factor, target)
     return Gamma(
@@ -301,7 +301,7 @@ def _out_of_distribution(
     excesses = [
         new * target_length / (old * facts.train_length)
         for old, new in zip(before, after, strict=True)
-        if old * facts.train_length < 2.0 * math.pi
+        if turns(old) and old * facts.train_length < 2.0 * math.pi
     ]
     return OutOfDistribution(
         pairs=sum(excess > 1.0 + ANGLE_TOLERANCE for excess in excesses),
