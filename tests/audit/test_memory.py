@@ -23,7 +23,9 @@ SIZE = ModelSize(
 CACHE_32K = 4096 * MIB  # 32 layers × 2 × 8 × 128 values × 2 bytes × 32768 tokens
 
 
-def budget(available: int, *, flash_attention: bool = True, size: ModelSize = SIZE) -> Budget:
+def budget(
+    available: int, *, flash_attention: bool | None = True, size: ModelSize = SIZE
+) -> Budget:
     return plan_memory(
         size,
         lengths=(4096, 8192, 32_768),
@@ -62,6 +64,17 @@ def test_longest_lengths_are_left_out_last_and_each_is_named() -> None:
 
 def test_cache_is_not_quantized_without_flash_attention() -> None:
     assert budget(7000 * MIB, flash_attention=False).cache_type is CacheType.F16
+
+
+def test_flash_attention_comes_on_for_memory_only() -> None:
+    plenty = budget(64_000 * MIB, flash_attention=None)
+    assert not plenty.flash_attention
+    assert plenty.plan.steps == ()
+    little = budget(8400 * MIB, flash_attention=None)
+    assert little.flash_attention
+    assert "flash attention" in little.plan.steps[-1]
+    assert little.cache_type is CacheType.F16
+    assert little.lengths == (4096, 8192, 32_768)
 
 
 def test_too_little_for_the_shortest_length_is_refused_with_the_sum() -> None:

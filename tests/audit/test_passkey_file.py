@@ -19,6 +19,7 @@ from ggufext.audit.passkey import PasskeyRequest, PasskeyRun, RunNotes, Stop, Te
 from ggufext.audit.passkey_file import LocalSettings, check_file
 from ggufext.audit.results import Mode, Trial
 from ggufext.errors import EngineError, PlanError
+from ggufext.planning.kv_cache import CacheType
 from ggufext.planning.methods import Method
 
 if TYPE_CHECKING:
@@ -274,24 +275,27 @@ def test_model_that_fits_nowhere_is_refused_before_it_is_loaded(
     assert refused.value.code == "out_of_memory"
 
 
-def threads_used(path: Path, settings: LocalSettings, monkeypatch: pytest.MonkeyPatch) -> int:
+def opened_with(
+    path: Path, settings: LocalSettings, monkeypatch: pytest.MonkeyPatch
+) -> dict[str, Any]:
+    """Context settings of a run."""
     used = []
 
     class Noted(LlamaCpp):
         def open(self, **options: Any) -> Opened:
-            used.append(options["settings"]["n_threads"])
+            used.append(options["settings"])
             return super().open(**options)
 
     monkeypatch.setattr(passkey_file, "LlamaCpp", Noted)
     check(path, PasskeyRequest(lengths=(128,), depths=1, trials=1), settings)
-    (threads,) = used
-    return int(threads)
+    (found,) = used
+    return dict(found)
 
 
 def test_a_small_model_runs_in_one_thread(
     passkey_model: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    assert threads_used(passkey_model, LocalSettings(), monkeypatch) == 1
+    assert opened_with(passkey_model, LocalSettings(), monkeypatch)["n_threads"] == 1
 
 
 def test_a_large_model_runs_on_every_processor(
@@ -299,7 +303,22 @@ def test_a_large_model_runs_on_every_processor(
 ) -> None:
     monkeypatch.setattr(opening, "_SMALL_MODEL", 0)
     processors = len(os.sched_getaffinity(0))
-    assert threads_used(passkey_model, LocalSettings(), monkeypatch) == processors
+    assert opened_with(passkey_model, LocalSettings(), monkeypatch)["n_threads"] == processors
+
+
+@pytest.mark.parametrize(
+    ("settings", "value"),
+    [
+        (LocalSettings(gpu_layers=0), 0),
+        (LocalSettings(flash_attention=True), 1),
+        (LocalSettings(flash_attention=False), 0),
+        (LocalSettings(cache_type=CacheType.Q8_0), -1),
+    ],
+)
+def test_flash_attention_is_off_on_processors_unless_asked_for_or_needed(
+    passkey_model: Path, settings: LocalSettings, value: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert opened_with(passkey_model, settings, monkeypatch)["flash_attn_type"] == value
 
 
 def test_chat_is_refused_where_the_file_brings_no_template(passkey_model: Path) -> None:

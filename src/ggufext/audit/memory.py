@@ -57,6 +57,7 @@ class Budget:
         Lengths that can be measured, rising.
     n_ubatch, n_batch : int
     cache_type : CacheType
+    flash_attention : bool
     plan : MemoryPlan
     """
 
@@ -64,6 +65,7 @@ class Budget:
     n_ubatch: int
     n_batch: int
     cache_type: CacheType
+    flash_attention: bool
     plan: MemoryPlan
 
 
@@ -86,7 +88,7 @@ def plan_memory(
     lengths: tuple[int, ...],
     n_ubatch: int,
     cache_type: CacheType,
-    flash_attention: bool,
+    flash_attention: bool | None,
     available: int,
 ) -> Budget:
     """Fit a run into the memory there is, giving up as little as possible, each thing named.
@@ -100,8 +102,9 @@ def plan_memory(
         Wanted micro-batch in tokens; compute buffers grow with it.
     cache_type : CacheType
         Wanted type of the KV cache.
-    flash_attention : bool
-        Whether scores are never written out; a quantized cache needs it.
+    flash_attention : bool or None
+        Whether scores are never written out; a quantized cache needs it. None: where memory asks
+        for it, since on processors it takes two to four times as long a token.
     available : int
         Bytes.
 
@@ -115,11 +118,12 @@ def plan_memory(
         n_ubatch=n_ubatch,
         n_batch=max(LARGEST_BATCH, n_ubatch),
         cache_type=cache_type,
+        flash_attention=bool(flash_attention),
         plan=MemoryPlan(size.tensors, 0, 0, 0, available, ()),
     )
     plan = wanted.plan
-    for budget in _reductions(size, wanted, flash_attention):
-        plan = _needs(size, budget, flash_attention)
+    for budget in _reductions(size, wanted, may_switch=flash_attention is None):
+        plan = _needs(size, budget)
         if plan.needed <= available:
             return replace(budget, plan=plan)
     raise EngineError(
@@ -132,7 +136,7 @@ def plan_memory(
     )
 
 
-def _reductions(size: ModelSize, wanted: Budget, flash_attention: bool) -> Iterator[Budget]:
+def _reductions(size: ModelSize, wanted: Budget, *, may_switch: bool) -> Iterator[Budget]:
     """The wish first, then each step further down."""
     budget = wanted
 
@@ -147,8 +151,11 @@ def _reductions(size: ModelSize, wanted: Budget, flash_attention: bool) -> Itera
         yield step(f"micro-batch of {smaller} tokens instead of {wanted.n_ubatch}")
     if budget.n_ubatch < wanted.n_ubatch:
         budget = step(f"micro-batch of {budget.n_ubatch} tokens instead of {wanted.n_ubatch}")
+    if may_switch:
+        budget = step("flash attention, which is slower on processors", flash_attention=True)
+        yield budget
     quantized = kv_cache_bytes(size.layers, _CELLS, CacheType.Q8_0)
-    if budget.cache_type is CacheType.F16 and quantized is not None and flash_attention:
+    if budget.cache_type is CacheType.F16 and quantized is not None and budget.flash_attention:
         budget = step("KV cache in q8_0 instead of f16", cache_type=CacheType.Q8_0)
         yield budget
     while len(budget.lengths) > 1:
@@ -157,7 +164,7 @@ def _reductions(size: ModelSize, wanted: Budget, flash_attention: bool) -> Itera
         yield budget
 
 
-def _needs(size: ModelSize, budget: Budget, flash_attention: bool) -> MemoryPlan:
+def _needs(size: ModelSize, budget: Budget) -> MemoryPlan:
     length = budget.lengths[-1]
     # Reuse needs whole caches in sliding-window layers too (swa_full).
     full = tuple(replace(layer, window=None) for layer in size.layers)
@@ -177,7 +184,7 @@ def _needs(size: ModelSize, budget: Budget, flash_attention: bool) -> MemoryPlan
             size.layers,
             length,
             n_ubatch=budget.n_ubatch,
-            flash_attention=flash_attention,
+            flash_attention=budget.flash_attention,
         ),
         process=_PROCESS_BYTES + _TOKEN_BYTES * size.widths.vocabulary,
     )

@@ -15,7 +15,8 @@ if TYPE_CHECKING:
 #: Bytes of weights from which on a micro-batch is worth more than one thread.
 _SMALL_MODEL = 64 << 20
 
-_FLASH_ATTENTION = {None: -1, False: 0, True: 1}
+#: llama.cpp's value for "where the devices can".
+_WHERE_POSSIBLE = -1
 
 
 def opening(
@@ -29,6 +30,9 @@ def opening(
     """Arguments of `ggufext.audit.engines.llama_cpp.LlamaCpp.open` for lengths of a condition."""
     cache = budget.cache_type.label
     threads = settings.threads or _usual_threads(budget.plan.model)
+    flash_attention = int(budget.flash_attention)
+    if budget.flash_attention and settings.flash_attention is None:
+        flash_attention = _WHERE_POSSIBLE
     return {
         "path": condition.path,
         "settings": {
@@ -39,7 +43,7 @@ def opening(
             "n_threads_batch": threads,
             "type_k": cache,
             "type_v": cache,
-            "flash_attn_type": _FLASH_ATTENTION[settings.flash_attention],
+            "flash_attn_type": flash_attention,
             # Windows would forget cells that the next prompt reuses.
             "swa_full": True,
         },

@@ -69,7 +69,7 @@ class LocalSettings:
     cache_type : CacheType
         Of the KV cache, keys and values.
     flash_attention : bool or None
-        None: llama.cpp decides.
+        None: on devices where they can; on processors, where it is slower, to save memory only.
     rpc : tuple of str
         Addresses ``host:port`` of llama.cpp RPC workers.
     dask : str or None
@@ -166,12 +166,16 @@ def _prepare(
         layers=facts.layers,
     )
     place = cluster.smallest(path) if cluster else engine.hello
+    flash_attention = settings.flash_attention
+    processor = settings.gpu_layers == 0 or not (place.gpu or settings.rpc)
+    if flash_attention is None and not (processor and settings.cache_type is CacheType.F16):
+        flash_attention = True
     budget = plan_memory(
         size,
         lengths=lengths,
         n_ubatch=micro_batch(lengths[0]),
         cache_type=settings.cache_type,
-        flash_attention=settings.flash_attention is not False,
+        flash_attention=flash_attention,
         available=place.available + place.device_memory,
     )
     layers = settings.gpu_layers
@@ -216,6 +220,7 @@ def _prepare(
             "conditions": [[each.name, each.kv_overrides, str(each.copy)] for each in chosen],
             "answer_tokens": prompts.answer_tokens,
             "cache_type": budget.cache_type.label,
+            "flash_attention": budget.flash_attention,
         },
         train_length=facts.train_length,
         memory_plan=budget.plan,

@@ -199,7 +199,8 @@ class LayerCount(click.ParamType["int | None"]):
     type=click.Choice(["auto", "on", "off"]),
     default="auto",
     show_default=True,
-    help="Attention that never writes its scores out; auto leaves it to llama.cpp.",
+    help="Attention that never writes its scores out. auto: on devices that can; on processors, "
+    "where it is slower, only to save memory.",
 )
 @click.option(
     "--rpc",

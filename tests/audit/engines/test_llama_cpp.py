@@ -48,14 +48,16 @@ def logits(engine: LlamaCpp, asked: Sequence[list[str]], *, reuse: bool) -> list
 
 @pytest.mark.parametrize("n_ubatch", [UBATCH, 64])
 @pytest.mark.parametrize("n_threads", [1, 2])
+@pytest.mark.parametrize("flash_attn_type", [0, 1])
 def test_reused_cells_give_bit_identical_logits(
-    engine: LlamaCpp, n_ubatch: int, n_threads: int
+    engine: LlamaCpp, n_ubatch: int, n_threads: int, flash_attn_type: int
 ) -> None:
     settings = {
         **SETTINGS,
         "n_ubatch": n_ubatch,
         "n_threads": n_threads,
         "n_threads_batch": n_threads,
+        "flash_attn_type": flash_attn_type,
     }
     engine.open(settings=settings, kv_overrides={}, gpu_layers=0)
     assert logits(engine, prompts(), reuse=True) == logits(engine, prompts(), reuse=False)
