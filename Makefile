@@ -64,6 +64,7 @@ bench: $(VENV)/.installed-dev
 	PYTHONPATH=models $(BIN)/python benchmarks/header.py
 	PYTHONPATH=models $(BIN)/python benchmarks/inspection.py
 	PYTHONPATH=models $(BIN)/python benchmarks/editing.py
+	$(BIN)/python benchmarks/check.py
 	$(BIN)/python benchmarks/rope_cpu.py
 
 clean:
