@@ -3,25 +3,20 @@
 from __future__ import annotations
 
 import json
-import subprocess
-import sys
 from typing import TYPE_CHECKING
 
+import program
 from gguf_bytes import gguf_bytes
 from ggufext.editing.rewrite import rewrite
 from ggufext.planning.methods import Method
 
 if TYPE_CHECKING:
+    import subprocess
     from pathlib import Path
 
 
 def run(*arguments: object) -> subprocess.CompletedProcess[str]:
-    return subprocess.run(
-        [sys.executable, "-m", "ggufext", "diff", *map(str, arguments)],
-        capture_output=True,
-        text=True,
-        check=False,
-    )
+    return program.run("diff", *arguments)
 
 
 def test_the_status_says_whether_headers_differ(llama: Path, tmp_path: Path) -> None:

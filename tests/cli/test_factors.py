@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from cli.test_cli import result, run
+from program import result, run
 
 if TYPE_CHECKING:
     from pathlib import Path

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
+import program
 from ollama_folder import add_model
 from range_server import ranged, serving
 
@@ -29,14 +30,8 @@ def blob(llama: Path, tmp_path: Path) -> Path:
 
 def run(home: Path, *arguments: object) -> subprocess.CompletedProcess[str]:
     kept = {name: value for name, value in os.environ.items() if not name.startswith(("HF_", "O"))}
-    return subprocess.run(
-        [sys.executable, "-m", "ggufext", *map(str, arguments)],
-        capture_output=True,
-        text=True,
-        check=False,
-        cwd=home,
-        env={**kept, "HOME": str(home), "XDG_CACHE_HOME": str(home / ".cache")},
-    )
+    environment = {**kept, "HOME": str(home), "XDG_CACHE_HOME": str(home / ".cache")}
+    return program.run(*arguments, cwd=home, env=environment)
 
 
 def answered(home: Path, *arguments: object) -> Any:

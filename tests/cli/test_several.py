@@ -11,9 +11,9 @@ from typing import TYPE_CHECKING, Any
 import click
 import pytest
 
-from cli.test_cli import run
 from ggufext.cli.several import Work, handle_files
 from ggufext.errors import GgufextError
+from program import run
 from split_model import split_model
 
 if TYPE_CHECKING:

@@ -4,12 +4,11 @@ from __future__ import annotations
 
 import json
 import os
-import subprocess
-import sys
 from typing import TYPE_CHECKING, Any
 
 import pytest
 
+import program
 from gguf_bytes import U32, Tensor, gguf_bytes
 from ggufext.locating.hub import direct_address
 from range_server import Reply, ranged, serving
@@ -64,13 +63,7 @@ def run(hub: RangeServer, tmp_path: Path, *arguments: str, **variables: str) -> 
         "NO_PROXY": "*",
         **variables,
     }
-    done = subprocess.run(
-        [sys.executable, "-m", "ggufext", *arguments, "--json"],
-        capture_output=True,
-        text=True,
-        check=False,
-        env=environment,
-    )
+    done = program.run(*arguments, "--json", env=environment)
     assert "Traceback" not in done.stderr
     return json.loads(done.stdout)
 
