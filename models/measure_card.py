@@ -92,7 +92,7 @@ def main() -> None:
     parser.add_argument("models", type=Path, nargs="+")
     parser.add_argument("--trials", type=int, default=TRIALS, help="prompts a length and depth")
     parser.add_argument("--keys", type=int, help="labelled keys of sweep mode (default: standard)")
-    parser.add_argument("--threads", type=int, default=2)
+    parser.add_argument("--threads", type=int, default=1, help="change last bits of the scores")
     arguments = parser.parse_args()
     for path in arguments.models:
         print_table(path, keys=arguments.keys, trials=arguments.trials, threads=arguments.threads)
