@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from ggufext.api import rewrite
-from ggufext.audit.conditions import conditions
+from ggufext.audit.conditions import OriginalCopy, conditions
 from ggufext.audit.rope_nodes import ContextSettings, observe
 from ggufext.errors import PlanError
 from ggufext.planning.methods import Method
@@ -75,11 +75,13 @@ def test_a_planned_condition_with_tensors_asks_for_a_copy(name: str, passkey_mod
     assert found.kv_overrides == ()
 
 
-def test_what_factor_tensors_replaced_is_not_known_from_outside(passkey_copy: Path) -> None:
+def test_native_condition_of_a_file_that_was_given_tensors_asks_for_a_copy(
+    passkey_copy: Path,
+) -> None:
     rewrite(passkey_copy, target_length=TARGET, keep_short=True)
-    with pytest.raises(PlanError) as refused:
-        condition(passkey_copy, "native")
-    assert refused.value.code == "native_unknown"
+    found = condition(passkey_copy, "native")
+    assert found.copy == OriginalCopy()
+    assert found.kv_overrides == ()
 
 
 def test_a_recipe_of_another_model_is_refused(passkey_model: Path, tmp_path: Path) -> None:

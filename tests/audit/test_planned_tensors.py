@@ -60,6 +60,18 @@ def test_a_file_that_was_extended_by_tensors_is_planned_from_its_original(
     assert check(passkey_copy, request).trials == check(passkey_model, request).trials
 
 
+@pytest.mark.parametrize("keep_short", [False, True])
+def test_native_of_a_file_that_was_extended_by_tensors_is_the_original(
+    keep_short: bool, passkey_model: Path, passkey_copy: Path
+) -> None:
+    rewrite(passkey_copy, target_length=1024, method=Method.LLAMA3, keep_short=keep_short)
+    extended = passkey_copy.read_bytes()
+    native = check(passkey_copy, replace(REQUEST, conditions=("native",)))
+    original = check(passkey_model, REQUEST)
+    assert [replace(t, condition="file") for t in native.trials] == list(original.trials)
+    assert passkey_copy.read_bytes() == extended
+
+
 def test_planned_tensors_are_refused_where_no_copy_is_allowed(passkey_copy: Path) -> None:
     with pytest.raises(EngineError, match="--yes") as refused:
         check(passkey_copy, replace(REQUEST, conditions=("planned:llama3",)), allowed=False)

@@ -136,6 +136,16 @@ def test_undo_check_writes_nothing_and_tells_by_its_status(llama: Path) -> None:
     assert llama.read_bytes() == edited
 
 
+def test_undo_writes_the_original_of_one_file_to_an_output(llama: Path, tmp_path: Path) -> None:
+    original, output = llama.read_bytes(), tmp_path / "original.gguf"
+    run("rewrite", llama, "--target", "8k")
+    done = run("undo", llama, "--output", output)
+    assert done.returncode == 0
+    assert f"{output}: original restored by copy" in done.stdout
+    assert output.read_bytes() == original
+    assert run("undo", llama, llama.with_name("other.gguf"), "--output", output).returncode == 2
+
+
 def test_undo_check_sees_that_the_header_was_changed_since(llama: Path) -> None:
     run("rewrite", llama, "--target", "8k")
     content = llama.read_bytes()

@@ -162,6 +162,22 @@ def test_output_leaves_the_source_alone_and_can_be_undone(llama: Path) -> None:
     assert output.read_bytes() == source
 
 
+def test_undo_to_an_output_writes_the_original_and_leaves_the_source_alone(llama: Path) -> None:
+    original = llama.read_bytes()
+    rewrite(llama, target_length=8192)
+    extended = llama.read_bytes()
+    output = llama.with_name("original.gguf")
+    assert undo(llama, output=output, check=True).strategy is Strategy.COPY
+    assert not output.exists()
+    undone = undo(llama, output=output)
+    assert (undone.path, undone.size) == (output, len(original))
+    assert output.read_bytes() == original
+    assert llama.read_bytes() == extended
+    with pytest.raises(EditError) as caught:
+        undo(llama, output=output)
+    assert caught.value.code == "output_exists"
+
+
 def test_output_without_history_carries_no_trace(llama: Path) -> None:
     output = llama.with_name("published.gguf")
     rewrite(llama, target_length=8192, output=output, keep_history=False)

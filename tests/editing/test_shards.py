@@ -37,6 +37,17 @@ def test_a_rewrite_changes_the_first_part_and_undo_gives_it_back(parts: tuple[Pa
     assert [part.read_bytes() for part in parts] == original
 
 
+def test_undo_to_an_output_takes_the_other_parts_along(
+    parts: tuple[Path, ...], tmp_path: Path
+) -> None:
+    original = [part.read_bytes() for part in parts]
+    rewrite(parts[0], target_length=8192)
+    folder = tmp_path / "original"
+    folder.mkdir()
+    undo(parts[1], output=folder / parts[0].name)
+    assert [(folder / part.name).read_bytes() for part in parts] == original
+
+
 def test_a_later_part_stands_for_the_first(parts: tuple[Path, ...]) -> None:
     original = parts[0].read_bytes()
     assert rewrite(parts[2], target_length=8192).receipt.output == parts[0]

@@ -116,6 +116,8 @@ def test_undo_is_exact_for_every_layout_of_a_file(
             tensor.size + alignment for tensor in header.tensors
         )
     rewrite(path, target_length=8192, method=Method.LLAMA3)
+    undo(path, output=tmp_path / "original.gguf")
+    assert (tmp_path / "original.gguf").read_bytes() == content
     undo(path)
     assert path.read_bytes() == content
 

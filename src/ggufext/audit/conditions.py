@@ -50,6 +50,11 @@ class RewrittenCopy:
 
 
 @dataclass(frozen=True, slots=True)
+class OriginalCopy:
+    """A copy of the file whose edit is undone."""
+
+
+@dataclass(frozen=True, slots=True)
 class Condition:
     """One way of running the file.
 
@@ -67,7 +72,7 @@ class Condition:
     short_context : int or None
         Up to this context, tokens, a longrope file uses other factors than above it.
     warnings : tuple of ModelWarning
-    copy : RewrittenCopy or None
+    copy : RewrittenCopy, OriginalCopy or None
         The copy that stands in for the file, to be made first.
     path : Path or None
         Where it is; None: the file itself.
@@ -80,7 +85,7 @@ class Condition:
     expected_long: tuple[Expected, ...] | None
     short_context: int | None
     warnings: tuple[ModelWarning, ...] = ()
-    copy: RewrittenCopy | None = None
+    copy: RewrittenCopy | OriginalCopy | None = None
     path: Path | None = None
 
 
@@ -103,7 +108,7 @@ def conditions(
     Raises
     ------
     PlanError
-        ``unknown_condition``, ``native_unknown``, and the planning's own.
+        ``unknown_condition``, and the planning's own.
     HeaderError
     """
     with open_model(FileSystem(), path, writing=False) as model:
@@ -111,22 +116,20 @@ def conditions(
         edited = model.history is not None
         found, facts = model.facts(), model.original_facts(train_length=train_length)
 
+    undoing = _undoing(now, original, found, facts)
+
     def resolve(name: str) -> Condition:
         if name == "file":
             return _as_it_is(name, found, None)
         if name == "native":
-            overrides = _undoing(now, original, found, facts)
-            return _native(name, facts, overrides, edited=edited)
+            return _native(name, facts, undoing, edited=edited)
         if name.startswith("planned:"):
-            undoing = partial(_undoing, now, original, found, facts)
-            edited_tensors = found.factors != facts.factors
             return _planned(
                 name,
                 facts,
                 undoing,
                 identity=partial(facts_hash, original, facts),
                 target_length=target_length,
-                had_tensors=edited_tensors,
             )
         if match := _SELF_EXTEND.fullmatch(name):
             return _as_it_is(name, found, _self_extend(name, match))
@@ -170,7 +173,7 @@ def _self_extend(name: str, match: re.Match[str]) -> SelfExtend:
 def _native(
     name: str,
     facts: ModelFacts,
-    undoing: tuple[tuple[str, Override], ...],
+    undoing: dict[str, Override] | None,
     *,
     edited: bool,
 ) -> Condition:
@@ -185,26 +188,23 @@ def _native(
         )
     return Condition(
         name=name,
-        kv_overrides=undoing,
+        kv_overrides=tuple(undoing.items()) if undoing else (),
         self_extend=None,
         expected=base.expected,
         expected_long=base.expected_long,
         short_context=base.short_context,
         warnings=warnings,
+        copy=OriginalCopy() if undoing is None else None,
     )
 
 
 def _undoing(
     now: Header, original: Header, found: ModelFacts, facts: ModelFacts
-) -> tuple[tuple[str, Override], ...]:
-    """Metadata that makes an edited file behave like its original."""
+) -> dict[str, Override] | None:
+    """Metadata that makes an edited file behave like its original; None where none does."""
     if found.factors != facts.factors:
-        raise PlanError(
-            code="native_unknown",
-            message="the edit wrote factor tensors, which cannot be taken away from outside; undo "
-            "the edit on a copy and check that",
-        )
-    overrides: list[tuple[str, Override]] = []
+        return None
+    overrides: dict[str, Override] = {}
     for key, _ in facts.metadata:
         present = now.value(key) if key in now.keys else None
         native = original.value(key) if key in original.keys else None
@@ -212,14 +212,9 @@ def _undoing(
             continue
         before = _meaning_of_absence(key, facts) if native is None else native
         if not isinstance(before, (bool, int, float, str)):
-            raise PlanError(
-                code="native_unknown",
-                field=key,
-                message="was edited, and its original value cannot be given to llama.cpp from "
-                "outside; undo the edit on a copy and check that",
-            )
-        overrides.append((key, before))
-    return tuple(overrides)
+            return None
+        overrides[key] = before
+    return overrides
 
 
 def _meaning_of_absence(key: str, facts: ModelFacts) -> Override | None:
@@ -240,11 +235,10 @@ def _meaning_of_absence(key: str, facts: ModelFacts) -> Override | None:
 def _planned(
     name: str,
     facts: ModelFacts,
-    undoing: Callable[[], tuple[tuple[str, Override], ...]],
+    undoing: dict[str, Override] | None,
     *,
     identity: Callable[[], str],
     target_length: int,
-    had_tensors: bool,
 ) -> Condition:
     wanted = name.removeprefix("planned:")
     keep_short = wanted.endswith(_KEEP_SHORT)
@@ -264,10 +258,10 @@ def _planned(
     split = planned.long_factors != planned.short_factors and not is_long
     copy: RewrittenCopy | None = None
     overrides: dict[str, Override] = {}
-    if planned.tensor_edits or had_tensors:
+    if planned.tensor_edits or undoing is None:
         copy = RewrittenCopy(target_length, method, facts.train_length, keep_short, recipe)
     else:
-        overrides.update(undoing())
+        overrides.update(undoing)
         for edit in planned.edits:
             # Plans edit scalars; a list could not be given to llama.cpp from outside.
             assert isinstance(edit.after, (bool, int, float, str))

@@ -1,4 +1,4 @@
-"""Conditions that need factor tensors run on a rewritten copy, which is gone after the run.
+"""Conditions with other factor tensors than the file run on a copy, which is gone after the run.
 
 llama.cpp takes other metadata from outside, but no other tensors.
 """
@@ -14,8 +14,9 @@ from pathlib import Path
 from tempfile import TemporaryDirectory, gettempdir
 from typing import TYPE_CHECKING
 
+from ggufext.audit.conditions import OriginalCopy
 from ggufext.editing.files import FileSystem
-from ggufext.editing.rewrite import rewrite
+from ggufext.editing.rewrite import rewrite, undo
 from ggufext.editing.strategies import Strategy
 from ggufext.errors import EngineError
 from ggufext.header.reading import read_header
@@ -59,7 +60,7 @@ def with_copies(
     *,
     files: FileSystem | None = None,
 ) -> Iterator[tuple[Condition, ...]]:
-    """Give every condition that needs one a rewritten copy, until the context is left.
+    """Give every condition that needs one a copy, rewritten or undone, until the context is left.
 
     A copy that shares its blocks with the file costs nothing and is made without asking.
 
@@ -77,7 +78,7 @@ def with_copies(
     EngineError
         ``copy_not_allowed``, ``no_space``.
     PlanError, EditError
-        See `ggufext.editing.rewrite.rewrite`.
+        See `ggufext.editing.rewrite.rewrite` and `undo`.
     """
     if all(condition.copy is None for condition in chosen):
         yield chosen
@@ -107,8 +108,16 @@ def _copy(
     folder.mkdir()
     # By the same name, so that llama.cpp finds the other parts of a split model.
     target = folder / path.name
-    write = partial(rewrite, path, **order.arguments, output=target, files=files)
-    if write(dry_run=True).receipt.strategy is not Strategy.REFLINK:
+    write: Callable[[], object]
+    if isinstance(order, OriginalCopy):
+        write = partial(undo, path, output=target, files=files)
+        strategy = undo(path, output=target, files=files, check=True).strategy
+    else:
+        write = partial(rewrite, path, **order.arguments, output=target, files=files)
+        strategy = rewrite(
+            path, **order.arguments, output=target, files=files, dry_run=True
+        ).receipt.strategy
+    if strategy is not Strategy.REFLINK:
         _refuse_or_ask(path, condition, folder, allow)
     write()
     return target
@@ -133,7 +142,7 @@ def _refuse_or_ask(
         raise EngineError(
             code="copy_not_allowed",
             path=path,
-            message=f"condition {condition.name!r} writes factor tensors, which llama.cpp takes "
-            f"from a file only: it needs a temporary copy of {size:,} bytes in {needed.folder}, "
-            f"which has {free:,} free; --yes allows it",
+            message=f"condition {condition.name!r} has other factor tensors than the file, which "
+            f"llama.cpp takes from a file only: it needs a temporary copy of {size:,} bytes in "
+            f"{needed.folder}, which has {free:,} free; --yes allows it",
         )

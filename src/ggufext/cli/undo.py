@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import click
@@ -14,8 +15,6 @@ from ggufext.editing.rewrite import undo as undo_file
 from ggufext.errors import printable
 
 if TYPE_CHECKING:
-    from pathlib import Path
-
     from ggufext.editing.rewrite import Undone
 
 _SENTENCES = {
@@ -28,19 +27,35 @@ _SENTENCES = {
 @paths_argument
 @follow_option
 @click.option("--check", is_flag=True, help="Only say whether an exact undo is possible.")
-@click.option("--force", is_flag=True, help="Undo although the file is in use.")
+@click.option(
+    "--output",
+    type=click.Path(path_type=Path),
+    help="Write the original to this new file and leave FILE alone.",
+)
+@click.option(
+    "--force", is_flag=True, help="Undo although the file is in use; replace an existing output."
+)
 @json_option
 def undo(
-    paths: tuple[Path | str, ...], follow: bool, check: bool, force: bool, as_json: bool
+    paths: tuple[Path | str, ...],
+    follow: bool,
+    check: bool,
+    output: Path | None,
+    force: bool,
+    as_json: bool,
 ) -> None:
     """Give rewritten files their exact original bytes back.
 
     With --check nothing is written; the exit status is 1 where an exact undo is not possible.
     """
+    if output is not None and len(set(paths)) > 1:
+        raise click.UsageError("--output takes one FILE")
 
     def do(path: Path | str) -> Undone:
         with copy_progress() as progress:
-            return undo_file(path, follow=follow, check=check, force=force, progress=progress)
+            return undo_file(
+                path, output=output, follow=follow, check=check, force=force, progress=progress
+            )
 
     work = Work(
         do=do,

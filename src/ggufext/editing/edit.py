@@ -183,9 +183,22 @@ def _best(possible: set[Strategy], *, grows: bool, exclusive: bool) -> Strategy:
     return next(strategy for strategy in order if strategy in possible)
 
 
-def build_undo(files: FileSystem, model: OpenModel, record: History) -> Edit:
-    """The edit that gives a model its original bytes back; raises as `history.undo_patch`."""
+def build_undo(
+    files: FileSystem, model: OpenModel, record: History, *, output: Path | None
+) -> Edit:
+    """The edit that gives a model its original bytes back; raises as `history.undo_patch`.
+
+    Parameters
+    ----------
+    output : Path or None
+        A new file to write; None edits in place.
+    """
     patch = history.undo_patch(model.header, model.header_bytes, record, model.read)
+    if output is not None:
+        block = strategies.share_block(files, model.descriptor, output.parent)
+        shares = block is not None and patch.growth % block == 0
+        chosen = Strategy.REFLINK if shares else Strategy.COPY
+        return _checked(model, patch, chosen, output=output, block=block or DEFAULT_BLOCK)
     place = strategies.Place()
     if patch.growth or not model.exclusive:
         place = strategies.place_of(files, model.descriptor, model.path.parent)

@@ -77,6 +77,7 @@ class Undone:
     Attributes
     ----------
     path : Path
+        The file that is the original now.
     state : State
     size : int
         Of the file now, bytes; where nothing was done yet, of the original.
@@ -200,16 +201,20 @@ def rewrite(
 def undo(
     path: Path | str,
     *,
+    output: Path | str | None = None,
     follow: bool = False,
     check: bool = False,
     force: bool = False,
     progress: Callable[[int, int], None] = lambda _done, _total: None,
     files: FileSystem | None = None,
 ) -> Undone:
-    """Give a rewritten file its exact original bytes back.
+    """Give a rewritten file its exact original bytes back, in place unless `output` is given.
 
     Parameters
     ----------
+    output : Path or str, optional
+        Write the original to a new file and leave `path` alone; the other parts of a split model go
+        beside it.
     check : bool
         Build and check the original header in memory, and write nothing.
     path, follow, force, progress, files
@@ -223,8 +228,15 @@ def undo(
         ``history_mismatch``: the record belongs to another state of the file.
     """
     files = files or FileSystem()
-    path = guards.resolve(local_path(path), follow=follow)
-    with open_model(files, path, writing=not check, force=force) as model:
+    path = local_path(path)
+    target = None if output is None else Path(output)
+    if target is None:
+        path = guards.resolve(path, follow=follow)
+    else:
+        path = first_shard(path)
+        _check_output(path, target, force=force)
+    writing = target is None and not check
+    with open_model(files, path, writing=writing, force=force) as model:
         record = history.in_file(model.header) or history.beside(files, path)
         if record is None:
             raise EditError(
@@ -233,11 +245,14 @@ def undo(
                 message="carries no undo record: it was not rewritten by ggufext, or with "
                 "--no-history",
             )
-        edit = build_undo(files, model, record)
+        edit = build_undo(files, model, record, output=target)
+        copies = _copies_of_parts(model, target, force=force) if target else {}
         if not check:
-            apply(files, model, edit, direction=Direction.UNDO, progress=progress)
+            share = edit.strategy is Strategy.REFLINK
+            with shards.copied(files, copies, edit.output, share=share, progress=progress):
+                apply(files, model, edit, direction=Direction.UNDO, progress=progress)
     state = State.POSSIBLE if check else State.RESTORED
-    return Undone(path=path, state=state, size=edit.patch.size_after, strategy=edit.strategy)
+    return Undone(path=edit.output, state=state, size=edit.patch.size_after, strategy=edit.strategy)
 
 
 def recover(
