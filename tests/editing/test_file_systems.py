@@ -111,6 +111,10 @@ def test_a_new_file_shares_its_data_with_the_source(image: Image, model: Path) -
     assert rewrite(model, target_length=8192, output=output).receipt.strategy is Strategy.REFLINK
     assert image.used() - before < MODEL_SIZE // 8
     assert model.read_bytes() == original
+    again = model.with_name("original.gguf")
+    assert undo(output, output=again).strategy is Strategy.REFLINK
+    assert image.used() - before < MODEL_SIZE // 8
+    assert again.read_bytes() == original
     undo(output)
     assert output.read_bytes() == original
 

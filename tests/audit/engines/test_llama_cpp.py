@@ -15,7 +15,7 @@ from ggufext.audit.engines.llama_cpp import LlamaCpp
 from ggufext.errors import EngineError
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Callable, Iterator, Sequence
     from pathlib import Path
 
 UBATCH = 16
@@ -76,6 +76,35 @@ def test_reused_cells_give_bit_identical_logits_in_other_architectures(
     asked = [prompt[-12:] for prompt in prompts()]
     assert logits(engine, asked, reuse=True) == logits(engine, asked, reuse=False)
     engine.close()
+
+
+@pytest.fixture
+def recurrent(random_models: Callable[[str], Path]) -> Iterator[LlamaCpp]:
+    """A model whose memory is one state, which cannot forget a part of a text."""
+    pytest.importorskip("llama_cpp")
+    engine = LlamaCpp(random_models("lfm2"))
+    yield engine
+    engine.close()
+
+
+def test_recurrent_models_reuse_nothing_and_say_so(recurrent: LlamaCpp) -> None:
+    opened = recurrent.open(settings={**SETTINGS, "n_ctx": 2048}, kv_overrides={}, gpu_layers=0)
+    assert not opened.can_reuse
+    for prompt in prompts()[:2]:
+        answer = recurrent.ask(prompt[-12:], key="48213", tokens=2)
+        assert answer.evaluated == answer.naive
+    assert [warning.code for warning in recurrent.warnings()] == ["no_reuse"]
+
+
+def test_self_extend_is_refused_where_positions_cannot_move(recurrent: LlamaCpp) -> None:
+    with pytest.raises(EngineError, match="Self-Extend") as refused:
+        recurrent.open(
+            settings=SETTINGS,
+            kv_overrides={},
+            gpu_layers=0,
+            self_extend=SelfExtend(group=2, window=128),
+        )
+    assert refused.value.code == "cannot_shift"
 
 
 def test_logits_of_different_prompts_differ(engine: LlamaCpp) -> None:
