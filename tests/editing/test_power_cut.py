@@ -25,6 +25,7 @@ from ggufext.editing.rewrite import recover, rewrite, undo
 from ggufext.editing.strategies import Strategy
 from ggufext.errors import GgufextError
 from ggufext.header.reading import read_header
+from ggufext.planning.methods import Method
 from random_model import write_random_model
 
 if TYPE_CHECKING:
@@ -129,9 +130,11 @@ class FailingPower(FileSystem):
         raise errors[0] if errors else OSError("the power failed")
 
 
+@pytest.mark.parametrize("method", [Method.GAMMA, Method.LLAMA3], ids=["metadata", "tensor"])
 def test_a_power_cut_while_data_moves_leaves_a_recoverable_file(
-    image: FragileImage, tmp_path: Path
+    image: FragileImage, tmp_path: Path, method: Method
 ) -> None:
+    wish: dict[str, Any] = {"target_length": 8192, "method": method}
     source = write_random_model(tmp_path / "model.gguf", "llama", size=24 * 2**20)
     original = source.read_bytes()
     image.fragment(len(original) + 4 * 2**20)
@@ -139,18 +142,18 @@ def test_a_power_cut_while_data_moves_leaves_a_recoverable_file(
     shutil.copyfile(source, path)
     os.sync()
     inserting, collapsing = FailingPower(image), FailingPower(image)
-    assert rewrite(path, target_length=8192, files=inserting).receipt.strategy is Strategy.INSERT
+    assert rewrite(path, **wish, files=inserting).receipt.strategy is Strategy.INSERT
     assert undo(path, files=collapsing).strategy is Strategy.INSERT
     for trial in range(TRIALS):
         # Even trials cut an insert off, odd ones a collapse.
         undoing = trial % 2 == 1
         if undoing:
-            rewrite(path, target_length=8192)
+            rewrite(path, **wish)
             os.sync()
         spins = (collapsing if undoing else inserting).spins
         power = FailingPower(image, spins, share=(trial + 0.5) / TRIALS)
         with pytest.raises((OSError, GgufextError)):
-            undo(path, files=power) if undoing else rewrite(path, target_length=8192, files=power)
+            undo(path, files=power) if undoing else rewrite(path, **wish, files=power)
         image.unmount()
         image.mount()
         recover(path)
@@ -159,6 +162,9 @@ def test_a_power_cut_while_data_moves_leaves_a_recoverable_file(
             assert read_header(path).value("llama.context_length") == 8192
             undo(path)
         assert path.read_bytes() == original
+    for file in image.mount_point.iterdir():
+        if file.is_file():
+            file.unlink()
 
 
 class PowerCutAfter(RecordingDisk):
@@ -181,28 +187,37 @@ class PowerCutAfter(RecordingDisk):
 
 
 @pytest.mark.parametrize("how", [FLUSHING_THE_LOG, LOSING_THE_LOG], ids=["log flushed", "log lost"])
-def test_a_power_cut_after_any_operation_of_a_reflink_leaves_the_old_or_the_new_file(
-    tmp_path: Path, how: bytes
+@pytest.mark.parametrize("method", [Method.GAMMA, Method.LLAMA3], ids=["metadata", "tensor"])
+@pytest.mark.parametrize(
+    ("image", "operation"),
+    [("xfs", "share_range"), ("xfs without reflink", "insert_range"), ("ext4", "insert_range")],
+    ids=["reflink", "insert on xfs", "insert on ext4"],
+    indirect=["image"],
+)
+def test_a_power_cut_after_any_operation_leaves_the_old_or_the_new_file(
+    image: FragileImage, operation: str, method: Method, how: bytes
 ) -> None:
-    image = mounted_image(tmp_path, "xfs", FragileImage)
-    path = write_random_model(image.mount_point / "model.gguf", "llama")
+    wish: dict[str, Any] = {"target_length": 8192, "method": method}
+    folder = image.mount_point / "models"
+    folder.mkdir()
+    path = write_random_model(folder / "model.gguf", "llama")
     original = path.read_bytes()
     disk = RecordingDisk()
-    rewrite(path, target_length=8192, files=disk)
-    assert "share_range" in disk.done
+    rewrite(path, **wish, files=disk)
+    assert operation in disk.done
     for stop in range(1, len(disk.done) + 1):
         undo(path)
         os.sync()
         with pytest.raises(PowerFailure):
-            rewrite(path, target_length=8192, files=PowerCutAfter(image, stop, how))
+            rewrite(path, **wish, files=PowerCutAfter(image, stop, how))
         image.unmount()
         image.mount()
         recover(path)
-        assert list(path.parent.iterdir()) == [path]
+        assert list(folder.iterdir()) == [path]
         if path.read_bytes() == original:
-            rewrite(path, target_length=8192)
+            rewrite(path, **wish)
         else:
             assert read_header(path).value("llama.context_length") == 8192
     undo(path)
     assert path.read_bytes() == original
-    image.unmount()
+    shutil.rmtree(folder)

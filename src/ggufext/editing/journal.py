@@ -188,9 +188,14 @@ def write(files: FileSystem, journal: Journal, path: Path) -> None:
     write_beside(files, path_for(path), journal.encode())
 
 
+def draft_of(target: Path) -> Path:
+    """Where a small file is written before it takes its name."""
+    return target.with_name(target.name + ".new")
+
+
 def write_beside(files: FileSystem, target: Path, content: bytes) -> None:
     """Write a small file completely and durably, or not at all."""
-    draft = target.with_name(target.name + ".new")
+    draft = draft_of(target)
     if draft.exists():
         # Left by a run that was cut off before it had changed anything.
         files.remove(draft)

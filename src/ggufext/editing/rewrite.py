@@ -277,6 +277,7 @@ def recover(
     files = files or FileSystem()
     path = guards.resolve(local_path(path), follow=follow)
     remove_abandoned_copy(files, path)
+    _remove_drafts(files, path, force=force)
     journal = journals.read(files, path)
     if journal is None:
         header = read_header(path)
@@ -293,6 +294,16 @@ def recover(
         size = files.size(descriptor)
     strategy = Strategy.INSERT if journal.patch.growth else Strategy.OVERWRITE
     return Undone(path=path, state=state, size=size, strategy=strategy)
+
+
+def _remove_drafts(files: FileSystem, path: Path, *, force: bool) -> None:
+    """Remove what a run was writing beside a file when it was cut off before the edit began."""
+    targets = (journals.path_for(path), history.sidecar(path))
+    drafts = [draft for draft in map(journals.draft_of, targets) if draft.exists()]
+    if drafts:
+        with exclusively(files, path, writing=True, force=force):
+            for draft in drafts:
+                files.remove(draft)
 
 
 def _check_plan(made: Plan, path: Path, support: Support, *, force: bool) -> None:
