@@ -9,15 +9,13 @@ from typing import TYPE_CHECKING
 from ggufext.audit.results import MemoryPlan
 from ggufext.errors import EngineError
 from ggufext.planning.compute import compute_bytes
-from ggufext.planning.kv_cache import CacheType, kv_cache_bytes
+from ggufext.planning.kv_cache import CELL_PADDING, CacheType, kv_cache_bytes
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from ggufext.header.layers import LayerFacts
     from ggufext.header.widths import Widths
-
-_CELLS = 256
 
 #: Tokens of a batch; a micro-batch is never larger.
 LARGEST_BATCH = 2048
@@ -75,11 +73,6 @@ def micro_batch(shortest: int) -> int:
     while size < LARGEST_UBATCH and size * 64 <= shortest:
         size *= 2
     return size
-
-
-def context_cells(length: int) -> int:
-    """Context that llama.cpp creates for a length: a multiple of 256."""
-    return -(-length // _CELLS) * _CELLS
 
 
 def plan_memory(
@@ -154,7 +147,7 @@ def _reductions(size: ModelSize, wanted: Budget, *, may_switch: bool) -> Iterato
     if may_switch:
         budget = step("flash attention, which is slower on processors", flash_attention=True)
         yield budget
-    quantized = kv_cache_bytes(size.layers, _CELLS, CacheType.Q8_0)
+    quantized = kv_cache_bytes(size.layers, CELL_PADDING, CacheType.Q8_0)
     if budget.cache_type is CacheType.F16 and quantized is not None and budget.flash_attention:
         budget = step("KV cache in q8_0 instead of f16", cache_type=CacheType.Q8_0)
         yield budget

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from typing import TYPE_CHECKING, Any
 
-from ggufext.audit.memory import context_cells
+from ggufext.planning.kv_cache import padded_cells
 
 if TYPE_CHECKING:
     from ggufext.audit.conditions import Condition
@@ -36,7 +36,7 @@ def opening(
     return {
         "path": condition.path,
         "settings": {
-            "n_ctx": context_cells(lengths[-1]),
+            "n_ctx": padded_cells(lengths[-1]),
             "n_batch": budget.n_batch,
             "n_ubatch": budget.n_ubatch,
             "n_threads": threads,
@@ -58,7 +58,7 @@ def contexts(condition: Condition, lengths: tuple[int, ...]) -> list[tuple[int, 
     border = condition.short_context
     if border is None:
         return [lengths]
-    short = tuple(length for length in lengths if context_cells(length) <= border)
+    short = tuple(length for length in lengths if padded_cells(length) <= border)
     long = lengths[len(short) :]
     return [group for group in (short, long) if group]
 

@@ -8,6 +8,7 @@ from ggufext.errors import ModelWarning
 from ggufext.header.architectures import Support
 from ggufext.planning.combining import can_keep_short
 from ggufext.planning.gamma import FACTOR_NEEDS_FINETUNE
+from ggufext.planning.kv_cache import CELL_PADDING
 from ggufext.planning.local_layers import peculiarities
 from ggufext.planning.methods import Method
 from ggufext.planning.native import NativeKind, turns
@@ -23,9 +24,6 @@ GAMMA_RULE_STATUS = (
     "the γ rule is derived, not validated by its author: take its verdict as an expectation and "
     "measure this model"
 )
-
-#: llama.cpp rounds a context up to this many tokens before it compares it with the original length.
-_CONTEXT_STEP = 256
 
 
 def support_warnings(facts: ModelFacts) -> tuple[ModelWarning, ...]:
@@ -130,11 +128,11 @@ def _short_contexts(
             f"the attention factor of {wish.method.value} is left out: it would act on contexts "
             f"up to {original:,} tokens too, which --keep-short leaves as they are",
         )
-    if wish.keep_short and original % _CONTEXT_STEP:
+    if wish.keep_short and original % CELL_PADDING:
         yield ModelWarning(
             "context_rounded",
-            f"llama.cpp rounds contexts up to {_CONTEXT_STEP} tokens, so those above "
-            f"{original // _CONTEXT_STEP * _CONTEXT_STEP:,} use the long factors already",
+            f"llama.cpp rounds contexts up to {CELL_PADDING} tokens, so those above "
+            f"{original // CELL_PADDING * CELL_PADDING:,} use the long factors already",
         )
     if native.kind is NativeKind.LONGROPE:
         yield ModelWarning(

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from ggufext.planning.kv_cache import CELL_PADDING, DEFAULT_UBATCH
+from ggufext.planning.kv_cache import DEFAULT_UBATCH, padded_cells
 
 if TYPE_CHECKING:
     from ggufext.header.layers import LayerFacts
@@ -41,7 +41,7 @@ def compute_bytes(
     Source: fitted to the log of llama.cpp (llama-cpp-python 0.3.36) on the processor; compared
     with it in tests/audit/test_memory_log.py.
     """
-    cells = -(-length // CELL_PADDING) * CELL_PADDING
+    cells = padded_cells(length)
     # Models with local and global layers keep a mask for each.
     masks = cells * len({layer.window is None for layer in layers})
     feed_forward = 3 * widths.feed_forward + 4 * widths.embedding

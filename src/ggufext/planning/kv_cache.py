@@ -61,12 +61,12 @@ def kv_cache_bytes(
 
     Source: llama.cpp, llama-kv-cache.cpp and llama-kv-cache-iswa.cpp; compared with its log.
     """
-    cells = _padded(length)
+    cells = padded_cells(length)
     total = 0
     for layer in layers:
         held = cells
         if layer.window is not None:
-            held = min(cells, _padded(layer.window + DEFAULT_UBATCH))
+            held = min(cells, padded_cells(layer.window + DEFAULT_UBATCH))
         for elements in (layer.key_length, layer.value_length):
             row = layer.head_count_kv * elements
             if elements % cache_type.block_elements:
@@ -85,5 +85,6 @@ def bytes_per_token(layers: tuple[LayerFacts, ...], cache_type: CacheType) -> in
     return None if size is None else size // CELL_PADDING
 
 
-def _padded(cells: int) -> int:
+def padded_cells(cells: int) -> int:
+    """Cells that llama.cpp creates for a context: a multiple of `CELL_PADDING`."""
     return -(-cells // CELL_PADDING) * CELL_PADDING
