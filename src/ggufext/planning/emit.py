@@ -9,7 +9,6 @@ from __future__ import annotations
 import json
 import math
 import shlex
-import struct
 from dataclasses import dataclass
 from enum import Enum
 from typing import TYPE_CHECKING
@@ -17,6 +16,7 @@ from typing import TYPE_CHECKING
 from ggufext.header.header import ValueType
 from ggufext.planning import rope_parameters
 from ggufext.planning.gamma import Verdict
+from ggufext.planning.methods import as_float32
 from ggufext.planning.rope_parameters import Form
 
 if TYPE_CHECKING:
@@ -211,8 +211,8 @@ def _length_after_yarn_flags(made: Plan) -> int:
 
     Source: llama-context.cpp, llama_init_from_model.
     """
-    scale = _float32(1.0 / _float32(made.freq_scale_factor))
-    return int(_float32(made.original_length / scale))
+    scale = as_float32(1.0 / as_float32(made.freq_scale_factor))
+    return int(as_float32(made.original_length / scale))
 
 
 def _has_flag(key: str, facts: ModelFacts) -> bool:
@@ -262,7 +262,7 @@ def _koboldcpp(made: Plan, facts: ModelFacts, model: str) -> Emission:
     obstacle = _no_ropeconfig(made, facts)
     if obstacle is not None:
         return Emission(Engine.KOBOLDCPP, (rewritten,), obstacle)
-    scale = _float32(1.0 / made.freq_scale_factor)
+    scale = as_float32(1.0 / made.freq_scale_factor)
     text = f"{start} --ropeconfig {number(scale)} {number(made.freq_base.after)}"
     return Emission(Engine.KOBOLDCPP, (Block(_UNTOUCHED, text), rewritten))
 
@@ -315,9 +315,4 @@ def number(value: float) -> str:
     if value == math.floor(value) and abs(value) < 2**53:
         return str(int(value))
     texts = (f"{value:.{digits}g}" for digits in range(1, 9))
-    return next((t for t in texts if _float32(float(t)) == _float32(value)), f"{value:.9g}")
-
-
-def _float32(value: float) -> float:
-    rounded: float = struct.unpack("<f", struct.pack("<f", value))[0]
-    return rounded
+    return next((t for t in texts if as_float32(float(t)) == as_float32(value)), f"{value:.9g}")
