@@ -4,24 +4,17 @@ from __future__ import annotations
 
 import json
 import os
-import re
-import signal
-import subprocess
-import sys
 import tempfile
 from typing import TYPE_CHECKING, Any, BinaryIO
 
+from ggufext.audit.child_process import how_it_ended, last_words, start_child
 from ggufext.errors import EngineError
 
 if TYPE_CHECKING:
+    import subprocess
     from collections.abc import Sequence
     from pathlib import Path
     from types import TracebackType
-
-_LAST_LINES = 3
-
-#: Where the sources lay on the machine that compiled llama.cpp: noise before ``src/…``.
-_BUILD_FOLDER = re.compile(r"\S*/vendor/llama\.cpp/")
 
 
 class ProbeProcess:
@@ -88,31 +81,11 @@ class ProbeProcess:
 
     def _started(self) -> tuple[subprocess.Popen[bytes], BinaryIO]:
         if self._child is None or self._log is None:
-            # The child imports what this process would import, whatever started this process.
-            program = (
-                f"import sys; sys.path[:] = {sys.path!r}; "
-                "from ggufext.audit.probe import main; main()"
-            )
             self._log = tempfile.TemporaryFile()  # noqa: SIM115 (lives as long as the child)
-            self._child = subprocess.Popen(
-                [sys.executable, "-c", program],
-                stdin=subprocess.PIPE,
-                stdout=subprocess.PIPE,
-                stderr=self._log,
-                env=os.environ | {"GGML_NO_BACKTRACE": "1"},
-            )
+            self._child = start_child("ggufext.audit.probe", self._log, hears_interrupt=True)
         return self._child, self._log
 
 
 def _death(status: int, log: Sequence[str]) -> str:
-    how = f"ended with status {status}" if status >= 0 else f"was ended by {_signal(-status)}"
-    lines = [_BUILD_FOLDER.sub("", line).strip() for line in log if line.strip()]
-    last = " | ".join(lines[: -_LAST_LINES - 1 : -1])
-    return f"llama.cpp's process {how}; its log, last line first: {last or 'empty'}"
-
-
-def _signal(number: int) -> str:
-    try:
-        return signal.Signals(number).name
-    except ValueError:
-        return f"signal {number}"
+    said = last_words(log) or "empty"
+    return f"llama.cpp's process {how_it_ended(status)}; its log, last line first: {said}"

@@ -6,13 +6,12 @@ import json
 import os
 import re
 import signal
-import subprocess
-import sys
 import tempfile
 from array import array
 from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any
 
+from ggufext.audit.child_process import how_it_ended, last_words, start_child
 from ggufext.audit.engines import Answer, Frame
 from ggufext.errors import EngineError, ModelWarning
 
@@ -22,11 +21,7 @@ if TYPE_CHECKING:
 
     from ggufext.audit.engines import SelfExtend
 
-_LAST_LINES = 3
 _LOG_TAIL = 65_536
-
-#: Where the sources lay on the machine that compiled llama.cpp: noise before ``src/…``.
-_BUILD_FOLDER = re.compile(r"\S*/vendor/llama\.cpp/")
 
 _NO_MEMORY = re.compile(r"bad_alloc|failed to allocate|out of memory|cannot allocate", re.I)
 
@@ -96,20 +91,8 @@ class LlamaCpp:
         self._trail: array[int] = array("i")
         self._reuses = True
         self._log = tempfile.TemporaryFile()  # noqa: SIM115 (closed with the child)
-        # The child imports what this process would import, whatever started this process.
-        program = (
-            f"import sys; sys.path[:] = {sys.path!r}; "
-            "from ggufext.audit.engines.worker import main; main()"
-        )
-        self._child = subprocess.Popen(
-            [sys.executable, "-c", program],
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            stderr=self._log,
-            env=os.environ | {"GGML_NO_BACKTRACE": "1"},
-            # Ctrl-C is for this process, which then ends the child.
-            start_new_session=True,
-        )
+        # Ctrl-C is for this process, which then ends the child.
+        self._child = start_child("ggufext.audit.engines.worker", self._log, hears_interrupt=False)
         try:
             self.hello = Hello(**self._exchange({"op": "hello", "rpc": list(rpc)}))
             self.vocabulary = Vocabulary(**self._exchange({"op": "vocabulary", "path": str(path)}))
@@ -243,7 +226,7 @@ class LlamaCpp:
     def _death(self) -> EngineError:
         status = self._child.wait()
         log = self._last_lines()
-        how = f"ended with status {status}" if status >= 0 else f"was ended by {_signal(-status)}"
+        how = how_it_ended(status)
         code = "engine_died"
         if _NO_MEMORY.search(log):
             code = "out_of_memory"
@@ -259,12 +242,4 @@ class LlamaCpp:
         end = self._log.seek(0, os.SEEK_END)
         self._log.seek(max(0, end - _LOG_TAIL))
         text = self._log.read().decode(errors="replace")
-        lines = [_BUILD_FOLDER.sub("", line).strip() for line in text.splitlines() if line.strip()]
-        return " | ".join(lines[: -_LAST_LINES - 1 : -1])
-
-
-def _signal(number: int) -> str:
-    try:
-        return signal.Signals(number).name
-    except ValueError:
-        return f"signal {number}"
+        return last_words(text.splitlines())
