@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from ggufext.audit.results import ComparisonTest
+from ggufext.audit.statistics import SIGNIFICANT
 from ggufext.errors import ModelWarning
 
 if TYPE_CHECKING:
@@ -14,9 +15,6 @@ if TYPE_CHECKING:
 
 #: Answers at a length below which an interval is too wide for a claim.
 _CLAIM = 20
-
-#: A p value below this is called a difference.
-_SIGNIFICANT = 0.05
 
 #: Share of answers that hold the key behind another number, from which on that is said.
 _TALKATIVE = 0.1
@@ -66,7 +64,7 @@ def too_few_texts(comparisons: Sequence[Comparison], texts: int) -> tuple[ModelW
     """
     smallest = 2.0 ** (1 - texts)
     over_texts = any(c.test is ComparisonTest.PERMUTATION_OVER_TEXTS for c in comparisons)
-    if not over_texts or smallest < _SIGNIFICANT:
+    if not over_texts or smallest < SIGNIFICANT:
         return ()
     return (
         ModelWarning(

@@ -11,6 +11,7 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from ggufext.audit.opening import usable_processors
 from ggufext.editing.files import FileSystem
 from ggufext.editing.strategies import Place, file_system_type, place_of
 
@@ -65,13 +66,7 @@ def examine(folder: Path) -> dict[str, Finding]:
 def _cpu(flags: tuple[str, ...]) -> Finding:
     name = _first_value("/proc/cpuinfo", ("model name",)) or platform.machine()
     features = " ".join(flags) or "features not known here"
-    return Finding(f"{name}, {_usable_cores()} cores usable: {features}", ok=True)
-
-
-def _usable_cores() -> int:
-    if hasattr(os, "sched_getaffinity"):
-        return len(os.sched_getaffinity(0))
-    return os.cpu_count() or 1
+    return Finding(f"{name}, {usable_processors()} cores usable: {features}", ok=True)
 
 
 def _cpu_flags() -> tuple[str, ...]:

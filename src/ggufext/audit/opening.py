@@ -65,8 +65,11 @@ def contexts(condition: Condition, lengths: tuple[int, ...]) -> list[tuple[int, 
 
 def _usual_threads(model: int) -> int:
     """All processors, but one for a small model: its threads would wait more than they compute."""
-    if model < _SMALL_MODEL:
-        return 1
+    return 1 if model < _SMALL_MODEL else usable_processors()
+
+
+def usable_processors() -> int:
+    """Processors that this process may use."""
     if hasattr(os, "sched_getaffinity"):
         return len(os.sched_getaffinity(0))
     return os.cpu_count() or 1

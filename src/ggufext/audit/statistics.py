@@ -21,6 +21,9 @@ if TYPE_CHECKING:
 _TAIL = 0.025
 _Z = NormalDist().inv_cdf(1 - _TAIL)
 
+#: A p value below this is called a difference.
+SIGNIFICANT = 0.05
+
 #: Resamples of a bootstrap: the error of a 2.5 % quantile is then about a tenth of its tail.
 _RESAMPLES = 4000
 

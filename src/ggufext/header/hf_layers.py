@@ -5,15 +5,13 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from ggufext.errors import PlanError
+from ggufext.header.model import MOST_LAYERS
 
 if TYPE_CHECKING:
     from ggufext.header.hf_reader import ConfigReader
 
 #: Window of each attention layer in tokens; None for a layer that sees everything.
 LocalLayers = tuple[int | None, ...]
-
-#: As many as a GGUF file can have; no model comes near.
-_MOST_LAYERS = 512
 
 #: Every n-th layer is global where the file does not say (Transformers' configuration classes).
 _PATTERNS = {"gemma2": 2, "gemma3_text": 6, "cohere2": 4}
@@ -36,7 +34,7 @@ def local_layers(read: ConfigReader, *, own_rotation: bool) -> LocalLayers:
     PlanError
         ``local_layers_would_change``: local and global layers share one rope block.
     """
-    count = read.required("num_hidden_layers", at_most=_MOST_LAYERS)
+    count = read.required("num_hidden_layers", at_most=MOST_LAYERS)
     name, kinds = _layer_types(read, count)
     attention = [kind for kind in kinds if kind not in _RECURRENT]
     other = set(attention) - {"full_attention", "sliding_attention"}

@@ -48,7 +48,7 @@ _LARGEST_DIMENSION = 65_536
 _LARGEST_ALPHA_MULTIPLIER = 1e15
 
 #: llama.cpp holds no more layers (LLAMA_MAX_LAYERS, llama-hparams.h).
-_MOST_LAYERS = 512
+MOST_LAYERS = 512
 
 
 @dataclass(frozen=True, slots=True)
@@ -185,8 +185,8 @@ def model_facts(
     context_length = read.required("context_length")
     # Layers that only predict further tokens (MTP) are no part of the usual graph.
     layer_count = read.required("block_count")
-    if layer_count > _MOST_LAYERS:
-        read.nonsense("block_count", f"at most {_MOST_LAYERS} layers, as in llama.cpp")
+    if layer_count > MOST_LAYERS:
+        read.nonsense("block_count", f"at most {MOST_LAYERS} layers, as in llama.cpp")
     further = read.count("nextn_predict_layers", at_least=0) or 0
     if further >= layer_count:
         read.nonsense("nextn_predict_layers", f"fewer than the {layer_count} layers of the model")

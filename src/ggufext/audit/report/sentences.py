@@ -6,6 +6,7 @@ from pathlib import PurePath
 from typing import TYPE_CHECKING
 
 from ggufext.audit.results import ComparisonTest, Mode
+from ggufext.audit.statistics import SIGNIFICANT
 from ggufext.errors import printable
 
 if TYPE_CHECKING:
@@ -22,9 +23,6 @@ if TYPE_CHECKING:
     )
 
 NOT_MEASURED = "not measured"
-
-#: A p value below this is called a difference.
-_SIGNIFICANT = 0.05
 
 _MODES = {
     Mode.STANDARD: "standard mode: one key in a text of its own",
@@ -136,7 +134,7 @@ def comparison_text(found: Comparison) -> str:
 
 def verdict_text(found: Comparison) -> str:
     """What a comparison allows to say."""
-    if found.p >= _SIGNIFICANT:
+    if found.p >= SIGNIFICANT:
         return "no difference shown"
     return f"{printable(found.a if found.only_a > found.only_b else found.b, 60)} finds more"
 
