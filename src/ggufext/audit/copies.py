@@ -67,7 +67,7 @@ def with_copies(
     Parameters
     ----------
     path : Path
-        The model file; its other shards are linked beside the copy.
+        The model file; of a split model all parts are copied.
     allow : callable
         Asked before a copy that takes space.
     files : FileSystem, optional
@@ -110,13 +110,11 @@ def _copy(
     target = folder / path.name
     write: Callable[[], object]
     if isinstance(order, OriginalCopy):
-        write = partial(undo, path, output=target, files=files)
-        strategy = undo(path, output=target, files=files, check=True).strategy
+        write = undoing = partial(undo, path, output=target, files=files)
+        strategy = undoing(check=True).strategy
     else:
-        write = partial(rewrite, path, **order.arguments, output=target, files=files)
-        strategy = rewrite(
-            path, **order.arguments, output=target, files=files, dry_run=True
-        ).receipt.strategy
+        write = rewriting = partial(rewrite, path, **order.arguments, output=target, files=files)
+        strategy = rewriting(dry_run=True).receipt.strategy
     if strategy is not Strategy.REFLINK:
         _refuse_or_ask(path, condition, folder, allow)
     write()
