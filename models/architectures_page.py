@@ -1,12 +1,11 @@
 """Write docs/architectures.md: every architecture, and what was tried with it.
 
-Usage: ``python models/architectures_page.py [--check]``; with ``--check`` nothing is written, and
-the exit status says whether the page is what an experiment gives today.
+Usage: ``python models/architectures_page.py``; where llama.cpp disagrees with the table, nothing is
+written.
 """
 
 from __future__ import annotations
 
-import argparse
 import sys
 import tempfile
 from itertools import groupby
@@ -147,8 +146,8 @@ def _layer(layer: LayerFacts) -> str:
 def _method(trial: MethodTrial) -> str:
     name = trial.method.value
     if trial.refused is not None:
-        mark = {"local_layers_would_change": "[1]"}[trial.refused]
-        return f"({name} {mark})"
+        assert trial.refused == "local_layers_would_change", trial.refused
+        return f"({name} [1])"
     return f"{name} + swa" if "rope.freq_base_swa" in trial.edits else name
 
 
@@ -231,10 +230,7 @@ def _row(reason: str, entries: Sequence[Architecture]) -> str:
     return f"- {reason}: {', '.join(sorted(entry.name for entry in entries))}"
 
 
-def main(arguments: Sequence[str] | None = None) -> int:
-    parser = argparse.ArgumentParser(description="Write docs/architectures.md.")
-    parser.add_argument("--check", action="store_true", help="compare, write nothing")
-    options = parser.parse_args(arguments)
+def main() -> int:
     trials: dict[str, Trial] = {}
     with tempfile.TemporaryDirectory() as folder, ProbeProcess() as process:
         for name in (*ARCHITECTURES, *TINY):
@@ -245,10 +241,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
                 print(f"{name}: {disagreement}")
     if any(trial.disagreements for trial in trials.values()):
         return 1
-    text = page(trials.__getitem__)
-    if options.check:
-        return 0 if PAGE.read_text(encoding="utf-8") == text else 1
-    PAGE.write_text(text, encoding="utf-8")
+    PAGE.write_text(page(trials.__getitem__), encoding="utf-8")
     print(f"{PAGE}: {len(trials)} architectures, {len(METHODS)} methods")
     return 0
 
