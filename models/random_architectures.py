@@ -77,6 +77,7 @@ class Role(Enum):
     ATTENTION_NORM = "attention norm"
     BIAS = "bias"
     DECAY = "decay"
+    FREQUENCY_FACTORS = "frequency factors"
 
 
 @dataclass(frozen=True, slots=True)

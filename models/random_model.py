@@ -289,11 +289,7 @@ class _Weights:
         shape = _shape(tensor, self._geometry)
         choice = np.random.default_rng([self._seed, zlib.crc32(name.encode())])
         if len(shape) == 1 or tensor.role is Role.DECAY:
-            vector = _vector(tensor.role, math.prod(shape), choice)
-            if name == "rope_freqs.weight":
-                # Only gemma4 must have it; its converter switches the last three quarters off.
-                vector[:], vector[len(vector) // 4 :] = 1.0, 1e30
-            yield vector.data
+            yield _vector(tensor.role, math.prod(shape), choice).data
             return
         pool = self._pool(_deviation(tensor.role, shape[-1]), raw)
         _, block_bytes = GGML_QUANT_SIZES[raw]
@@ -330,6 +326,9 @@ def _vector(role: Role, length: int, choice: np.random.Generator) -> npt.NDArray
         return noise
     if role is Role.DECAY:
         return -1 - noise
+    if role is Role.FREQUENCY_FACTORS:
+        # As gemma4 has them, which alone must: the slow three quarters of the pairs switched off.
+        return np.where(np.arange(length) < length // 4, 1.0, 1e30).astype(np.float32)
     return noise + np.float32(ATTENTION_GAIN if role is Role.ATTENTION_NORM else 1.0)
 
 

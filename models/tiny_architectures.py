@@ -281,6 +281,7 @@ _ROLES = (
     (r"attn_(?:q|k|qkv)\.weight", Role.ATTENTION_MATRIX),
     (r"\.bias|_sinks", Role.BIAS),
     (r"ssm_a$|ssm_a_log", Role.DECAY),
+    (r"rope_freqs\.", Role.FREQUENCY_FACTORS),
 )
 
 
