@@ -2,7 +2,7 @@
 
     python models/train_passkey.py --seed 3 --output models
 
-A llama of 0.8 million parameters, training length 256, freq_base 500, learns to answer with the
+A llama of one million parameters, training length 256, freq_base 500, learns to answer with the
 pass key of its prompt. The figures and the choice of the seed are in the model card (README.md).
 """
 
