@@ -155,11 +155,7 @@ def rewrite(
     started = time.perf_counter()
     target = None if output is None else Path(output)
     _refuse_config(path)
-    if target is None:
-        path = guards.resolve(path, follow=follow)
-    else:
-        path = first_shard(path)
-        _check_output(path, target, force=force)
+    path = _source(path, target, follow=follow, force=force)
     writing = target is None and not dry_run
     with open_model(files, path, writing=writing, force=force) as model:
         facts = model.original_facts(train_length=train_length)
@@ -228,13 +224,8 @@ def undo(
         ``history_mismatch``: the record belongs to another state of the file.
     """
     files = files or FileSystem()
-    path = local_path(path)
     target = None if output is None else Path(output)
-    if target is None:
-        path = guards.resolve(path, follow=follow)
-    else:
-        path = first_shard(path)
-        _check_output(path, target, force=force)
+    path = _source(local_path(path), target, follow=follow, force=force)
     writing = target is None and not check
     with open_model(files, path, writing=writing, force=force) as model:
         record = history.in_file(model.header) or history.beside(files, path)
@@ -349,6 +340,15 @@ def _refuse_config(path: Path) -> None:
             message="is a Hugging Face configuration, which rewrite does not edit; `ggufext plan` "
             "with --emit hf prints the entries to put into it",
         )
+
+
+def _source(path: Path, output: Path | None, *, follow: bool, force: bool) -> Path:
+    """The file to read: the one that is edited in place, or any where the result goes elsewhere."""
+    if output is None:
+        return guards.resolve(path, follow=follow)
+    path = first_shard(path)
+    _check_output(path, output, force=force)
+    return path
 
 
 def _check_output(path: Path, output: Path, *, force: bool) -> None:
