@@ -7,13 +7,11 @@ from typing import TYPE_CHECKING
 
 from ggufext.planning.compute import compute_bytes
 from ggufext.planning.kv_cache import CELL_PADDING, CacheType, kv_cache_bytes
+from ggufext.planning.plan import LARGEST_TARGET
 
 if TYPE_CHECKING:
     from ggufext.header.layers import LayerFacts
     from ggufext.header.widths import Widths
-
-#: llama.cpp counts positions in 32-bit integers.
-_LONGEST = 2**31 - 1
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,7 +58,7 @@ def cache_fits(
         return None if cache is None else weights + cache + compute_bytes(widths, layers, cells)
 
     def largest(cache_type: CacheType) -> int:
-        low, high = 0, _LONGEST // CELL_PADDING
+        low, high = 0, LARGEST_TARGET // CELL_PADDING
         while low < high:
             middle = (low + high + 1) // 2
             size = needed(middle * CELL_PADDING, cache_type)
