@@ -7,6 +7,7 @@ import shutil
 import stat
 import subprocess
 import time
+from functools import partial
 from typing import TYPE_CHECKING
 
 import pytest
@@ -134,11 +135,13 @@ def test_the_source_of_a_shared_file_does_not_change_with_it(image: Image, model
 def test_a_new_file_without_history_is_copied_since_nothing_fills_its_blocks(
     image: Image, model: Path
 ) -> None:
-    options = {"target_length": 8192, "output": model.with_name("new.gguf"), "keep_history": False}
+    write = partial(
+        rewrite, model, target_length=8192, output=model.with_name("new.gguf"), keep_history=False
+    )
     with pytest.raises(EditError, match="no filler") as caught:
-        rewrite(model, strategy=Strategy.REFLINK, **options)  # type: ignore[arg-type]
+        write(strategy=Strategy.REFLINK)
     assert caught.value.code == "strategy_unusable"
-    assert rewrite(model, **options).receipt.strategy is Strategy.COPY  # type: ignore[arg-type]
+    assert write().receipt.strategy is Strategy.COPY
 
 
 @pytest.mark.parametrize("image", ["ext4", "xfs without reflink"], indirect=True)

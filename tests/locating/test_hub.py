@@ -34,12 +34,18 @@ MODEL = gguf_bytes(
 
 
 @pytest.fixture
-def hub() -> Iterator[RangeServer]:
+def storage() -> Iterator[RangeServer]:
+    """The host on which the hub's files lie."""
+    with serving() as running:
+        running.answers["/blob"] = ranged(MODEL)
+        yield running
+
+
+@pytest.fixture
+def hub(storage: RangeServer) -> Iterator[RangeServer]:
     """A hub with one repository, whose files lie on another host."""
-    with serving() as running, serving() as storage:
+    with serving() as running:
         running.answers["/owner/repo/resolve/main/m.gguf"] = redirect(f"{storage.address}/blob")
-        storage.answers["/blob"] = ranged(MODEL)
-        running.storage = storage  # type: ignore[attr-defined]
         yield running
 
 
@@ -111,10 +117,11 @@ def test_a_slash_in_a_revision_stays_one_part_of_the_address(
     assert found["architecture"] == "llama"
 
 
-def test_a_token_goes_to_the_hub_and_to_no_other_host(hub: RangeServer, tmp_path: Path) -> None:
+def test_a_token_goes_to_the_hub_and_to_no_other_host(
+    hub: RangeServer, storage: RangeServer, tmp_path: Path
+) -> None:
     run(hub, tmp_path, "inspect", "hf://owner/repo/m.gguf", HF_TOKEN="hf_made_up")
     assert [request.authorization for request in hub.requests] == ["Bearer hf_made_up"]
-    storage: RangeServer = hub.storage  # type: ignore[attr-defined]
     assert [request.authorization for request in storage.requests] == [None]
 
 
