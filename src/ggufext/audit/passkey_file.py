@@ -166,16 +166,12 @@ def _prepare(
         layers=facts.layers,
     )
     place = cluster.smallest(path) if cluster else engine.hello
-    flash_attention = settings.flash_attention
-    processor = settings.gpu_layers == 0 or not (place.gpu or settings.rpc)
-    if flash_attention is None and not (processor and settings.cache_type is CacheType.F16):
-        flash_attention = True
     budget = plan_memory(
         size,
         lengths=lengths,
         n_ubatch=micro_batch(lengths[0]),
         cache_type=settings.cache_type,
-        flash_attention=flash_attention,
+        flash_attention=_flash_attention(settings, gpu=place.gpu),
         available=place.available + place.device_memory,
     )
     layers = settings.gpu_layers
@@ -231,6 +227,16 @@ def _prepare(
         audited=(),
         warnings=_warnings(chosen, settings, budget),
     )
+
+
+def _flash_attention(settings: LocalSettings, *, gpu: bool) -> bool | None:
+    """What the memory plan takes for granted; None: it may choose, on processors alone."""
+    on_devices = settings.gpu_layers != 0 and (gpu or bool(settings.rpc))
+    if settings.flash_attention is None and (
+        on_devices or settings.cache_type is not CacheType.F16
+    ):
+        return True
+    return settings.flash_attention
 
 
 def _refuse_embedding_model(header: Header) -> None:
