@@ -10,6 +10,9 @@ namespace {
 constexpr uint64_t kStringLimit = uint64_t{1} << 30;
 constexpr uint64_t kArrayLimit = uint64_t{1} << 30;
 constexpr uint64_t kKeyLimit = uint64_t{1} << 16;
+// Ten times what the largest vocabularies take. Editing holds a header in memory, and a file of
+// holes can claim any size.
+constexpr uint64_t kKeysLimit = uint64_t{1} << 28;
 constexpr uint32_t kAlignmentLimit = uint32_t{1} << 20;
 
 const char* type_name(ValueType type) {
@@ -35,6 +38,7 @@ Status HeaderParser::read_keys(uint64_t count) {
     RETURN_IF_ERROR(read_key(&span));
     field_ = shortened(span.key);
     RETURN_IF_ERROR(read_value(&span));
+    RETURN_IF_ERROR(check_keys_size(span));
     index_.keys_.push_back(std::move(span));
   }
   index_.keys_end_ = reader_.position();
@@ -78,6 +82,15 @@ Status HeaderParser::read_key(KeySpan* span) {
   return Status::ok();
 }
 
+/// Refuses keys that lie too far behind the start of the file, as soon as one does.
+Status HeaderParser::check_keys_size(const KeySpan& span) const {
+  if (reader_.position() <= kKeysLimit) return Status::ok();
+  return error("header_too_large",
+               "found keys that take more than " + grouped(kKeysLimit) +
+                   " bytes, expected fewer, more than any model has: " + kDamaged,
+               span.start);
+}
+
 /// Refuses a length that was read at `offset`, just before the position.
 Status HeaderParser::check_string_length(uint64_t length, uint64_t limit, uint64_t offset) const {
   if (length >= limit) {
@@ -104,7 +117,7 @@ Status HeaderParser::read_value(KeySpan* span) {
   span->value_start = reader_.position();
   const uint64_t size = value_size(span->element_type);
   if (span->element_type == ValueType::kString) {
-    RETURN_IF_ERROR(skip_strings(span->count));
+    RETURN_IF_ERROR(skip_strings(*span));
   } else if (size * span->count <= reader_.remaining()) {  // count < 2^30: no overflow
     reader_.skip(size * span->count);
   } else {
@@ -157,10 +170,12 @@ Status HeaderParser::read_array_head(KeySpan* span) {
   return Status::ok();
 }
 
-/// Walks `count` strings; vocabularies have hundreds of thousands, so the loop over those in
-/// the reader's window touches nothing else.
-Status HeaderParser::skip_strings(uint64_t count) {
+/// Walks the strings of an array, or the one of a scalar. Vocabularies have hundreds of thousands,
+/// so the loop over those in the reader's window touches nothing else.
+Status HeaderParser::skip_strings(const KeySpan& span) {
+  uint64_t count = span.count;
   while (count > 0) {
+    RETURN_IF_ERROR(check_keys_size(span));
     if (reader_.remaining() < 8) return truncated(8, "the length of a string");
     std::string_view window;
     RETURN_IF_ERROR(reader_.peek(8, &window));

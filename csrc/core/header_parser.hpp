@@ -86,11 +86,12 @@ class HeaderParser {
   // header_keys.cpp
   Status read_keys(uint64_t count);
   Status read_key(KeySpan* span);
+  Status check_keys_size(const KeySpan& span) const;
   Status check_string_length(uint64_t length, uint64_t limit, uint64_t offset) const;
   Status read_value(KeySpan* span);
   Status read_type(const char* what, ValueType* type);
   Status read_array_head(KeySpan* span);
-  Status skip_strings(uint64_t count);
+  Status skip_strings(const KeySpan& span);
   Status keep_small_value(KeySpan* span);
   Status find_alignment();
 

@@ -22,6 +22,7 @@ from gguf_bytes import (
     Tensor,
     gguf_bytes,
 )
+from made_up_headers import files
 
 WINDOW = 2**16
 
@@ -59,7 +60,7 @@ SEEDS = {
         [Tensor("t", (8,))],
     ),
     "llama_file_type": b"MZqFpD='\n" + bytes(600),
-}
+} | {f"made_up_{number}": data for number, data in enumerate(files(200))}
 
 if __name__ == "__main__":
     folder = Path(sys.argv[1])

@@ -13,6 +13,9 @@ from dataclasses import dataclass, field
 FORMATS = dict(enumerate("BbHhIif?")) | {10: "Q", 11: "q", 12: "d"}
 UINT32, BOOL, STRING, ARRAY = 4, 7, 8, 9
 
+# Bytes that all keys may take.
+KEYS_LIMIT = 2**28
+
 # Type number: name, elements of a block, bytes of a block.
 TENSOR_TYPES = {
     0: ("F32", 1, 4),
@@ -144,7 +147,9 @@ class Reference:
     def read_keys(self, count: int) -> None:
         for i in range(count):
             self.place = f"key {i + 1} of {count}"
-            self.entries.append(self.read_entry())
+            entry = self.read_entry()
+            self.require(entry.end <= KEYS_LIMIT, "header_too_large", entry.start)
+            self.entries.append(entry)
         self.keys_end = self.position
         seen = set()
         for entry in self.entries:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
 import sys
 from typing import TYPE_CHECKING
@@ -10,6 +11,7 @@ import pytest
 
 from gguf_bytes import (
     STRING,
+    U32,
     UINT8,
     UINT64,
     Array,
@@ -87,6 +89,21 @@ def test_a_large_header_is_indexed_without_memory_for_its_values(tmp_path: Path)
         )
     )
     assert verdict_with_16_mib(path) == "read"
+
+
+@pytest.mark.parametrize(
+    "value",
+    [
+        pytest.param(Array(STRING, [], count=2**30 - 1), id="empty strings"),
+        pytest.param(Array(UINT64, [], count=2**30 - 1), id="numbers"),
+        pytest.param(Raw(STRING, string_bytes("", length=2**29)), id="one string"),
+    ],
+)
+def test_a_header_of_holes_is_refused_by_its_size(value: Raw, tmp_path: Path) -> None:
+    path = tmp_path / "holes.gguf"
+    path.write_bytes(header_bytes({"first": U32(1), "k": value}))
+    os.truncate(path, 9 * 2**30)  # what the header claims is there, as holes
+    assert verdict_with_16_mib(path) == "header_too_large"
 
 
 def test_running_out_of_memory_is_an_error_not_a_crash(tmp_path: Path) -> None:
