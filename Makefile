@@ -42,7 +42,7 @@ docs: $(VENV)/.installed-dev
 	$(BIN)/mkdocs build --strict --quiet
 
 test: lint
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest --numprocesses 2 --dist worksteal
 
 # Reads headers that libFuzzer makes, guided by coverage, under the address and undefined-behaviour
 # sanitizers; needs clang with its runtime (Debian: clang, libclang-rt-14-dev). What it finds

@@ -13,6 +13,11 @@ from random_model import write_random_model
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+# Two workers with two threads each on two processors wait for each other; one thread each does not.
+if (worker := os.environ.get("PYTEST_XDIST_WORKER")) and hasattr(os, "sched_setaffinity"):
+    processors = sorted(os.sched_getaffinity(0))
+    os.sched_setaffinity(0, {processors[int(worker.removeprefix("gw")) % len(processors)]})
+
 REPOSITORY = Path(__file__).resolve().parents[1]
 
 
