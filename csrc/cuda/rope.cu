@@ -1,4 +1,4 @@
-// The CUDA kernel and its launch: one block a token, all heads of q and k in it.
+// The CUDA kernel and its launch: a block works on all heads of q and k of a few tokens.
 #include <cuda_runtime.h>
 
 #include <memory>
@@ -10,16 +10,10 @@ namespace ggufext::rope {
 namespace {
 
 template <class Element, Layout layout, int V>
-__global__ void __launch_bounds__(512) rotate_token(const __grid_constant__ Launch launch) {
-  __shared__ float cos[kCudaPairs];
-  __shared__ float sin[kCudaPairs];
-  const auto thread = static_cast<int>(threadIdx.x);
-  const auto threads = static_cast<int>(blockDim.x);
-  BlockThread<Element, layout, V> work;
-  work.start(launch, blockIdx.x, thread);
-  fill_tables(launch, blockIdx.x, thread, threads, cos, sin);
-  __syncthreads();
-  work.finish(launch, blockIdx.x, thread, threads, cos, sin);
+__global__ void __launch_bounds__(kBlockThreads, 2)
+    rotate_tokens(const __grid_constant__ Launch launch) {
+  rotate_group<Element, layout, V>(launch, blockIdx.x * blockDim.z + threadIdx.z,
+                                   blockIdx.y * blockDim.y + threadIdx.y, threadIdx.x);
 }
 
 struct PositionArray {
@@ -130,67 +124,81 @@ Status describe_bad_position(const PositionArray& p, int64_t index, cudaStream_t
   return position_error(text + " at index " + std::to_string(token));
 }
 
-Status check_device_positions(const Positions& positions, cudaStream_t stream) {
+/// A number in memory of the host that kernels can write; each thread keeps its own.
+Status shared_number(unsigned long long** number) {
+  struct Free {
+    void operator()(unsigned long long* p) const { (void)cudaFreeHost(p); }
+  };
+  thread_local std::unique_ptr<unsigned long long, Free> kept;
+  if (kept == nullptr) {
+    void* made = nullptr;
+    GGUFEXT_CUDA(cudaHostAlloc(&made, sizeof **number, cudaHostAllocPortable));
+    kept.reset(static_cast<unsigned long long*>(made));
+  }
+  *number = kept.get();
+  return Status::ok();
+}
+
+Status is_capturing(cudaStream_t stream, bool* result) {
   cudaStreamCaptureStatus capture = cudaStreamCaptureStatusNone;
   GGUFEXT_CUDA(cudaStreamIsCapturing(stream, &capture));
-  if (capture != cudaStreamCaptureStatusNone) return Status::ok();
+  *result = capture != cudaStreamCaptureStatusNone;
+  return Status::ok();
+}
+
+Status check_device_positions(const Positions& positions, cudaStream_t stream) {
+  bool capturing = false;
+  if (Status s = is_capturing(stream, &capturing); !s.is_ok() || capturing) return s;
   PositionArray p{positions.data, {1, 1, 1}, {0, 0, 0}, positions.item_size, positions.is_signed};
   for (int i = 0; i < positions.dims; ++i) {
     p.shape[3 - positions.dims + i] = positions.shape[i];
     p.strides[3 - positions.dims + i] = positions.strides[i];
   }
   const unsigned long long none = ~0ull;
-  unsigned long long first_bad = none;
-  StreamMemory result(stream);
-  if (Status s = result.allocate(sizeof first_bad); !s.is_ok()) return s;
-  GGUFEXT_CUDA(cudaMemsetAsync(result.get(), 0xff, sizeof first_bad, stream));
-  check_positions<<<64, 256, 0, stream>>>(p, static_cast<unsigned long long*>(result.get()));
+  unsigned long long* first_bad = nullptr;
+  if (Status s = shared_number(&first_bad); !s.is_ok()) return s;
+  *first_bad = none;
+  check_positions<<<64, 256, 0, stream>>>(p, first_bad);
   GGUFEXT_CUDA(cudaGetLastError());
-  GGUFEXT_CUDA(
-      cudaMemcpyAsync(&first_bad, result.get(), sizeof first_bad, cudaMemcpyDeviceToHost, stream));
   GGUFEXT_CUDA(cudaStreamSynchronize(stream));
-  if (first_bad == none) return Status::ok();
-  return describe_bad_position(p, static_cast<int64_t>(first_bad), stream);
+  if (*first_bad == none) return Status::ok();
+  return describe_bad_position(p, static_cast<int64_t>(*first_bad), stream);
 }
 
 template <class Element, Layout layout>
-void launch_layout(const Launch& launch, const Geometry& g, unsigned blocks, cudaStream_t stream) {
+void launch_layout(const Launch& launch, const Geometry& g, cudaStream_t stream) {
   constexpr int kWide = 16 / sizeof(typename Element::Storage);
   constexpr int kNarrow = layout == Layout::kHalf ? 1 : 2;
-  const auto threads = static_cast<unsigned>(g.threads);
+  const dim3 grid(g.grid[0], g.grid[1]);
+  const dim3 block(g.block[0], g.block[1], g.block[2]);
   if (g.vector_bytes == 16) {
-    rotate_token<Element, layout, kWide><<<blocks, threads, 0, stream>>>(launch);
+    rotate_tokens<Element, layout, kWide><<<grid, block, 0, stream>>>(launch);
   } else {
-    rotate_token<Element, layout, kNarrow><<<blocks, threads, 0, stream>>>(launch);
+    rotate_tokens<Element, layout, kNarrow><<<grid, block, 0, stream>>>(launch);
   }
 }
 
 template <class Element>
-void launch_type(const Job& job, const Launch& launch, unsigned blocks, cudaStream_t stream) {
+void launch_type(const Job& job, const Launch& launch, cudaStream_t stream) {
   const Geometry g = choose_geometry(job);
   if (job.layout == Layout::kHalf) {
-    launch_layout<Element, Layout::kHalf>(launch, g, blocks, stream);
+    launch_layout<Element, Layout::kHalf>(launch, g, stream);
   } else {
-    launch_layout<Element, Layout::kInterleaved>(launch, g, blocks, stream);
+    launch_layout<Element, Layout::kInterleaved>(launch, g, stream);
   }
 }
 
 Status launch_job(const Job& job, const Launch& launch, cudaStream_t stream) {
-  const int64_t blocks = job.batch * job.tokens;
-  if (blocks == 0 || launch.total_heads == 0) return Status::ok();
-  if (blocks > kLargestPosition) {
-    return Status::error("value", "more than 2147483647 tokens in one call", "positions");
-  }
-  const auto grid = static_cast<unsigned>(blocks);
+  if (launch.total_tokens == 0 || launch.groups == 0) return Status::ok();
   switch (job.type) {
     case ElementType::kFloat32:
-      launch_type<CudaFloat32>(job, launch, grid, stream);
+      launch_type<CudaFloat32>(job, launch, stream);
       break;
     case ElementType::kFloat16:
-      launch_type<CudaFloat16>(job, launch, grid, stream);
+      launch_type<CudaFloat16>(job, launch, stream);
       break;
     case ElementType::kBFloat16:
-      launch_type<CudaBFloat16>(job, launch, grid, stream);
+      launch_type<CudaBFloat16>(job, launch, stream);
       break;
   }
   GGUFEXT_CUDA(cudaGetLastError());
@@ -213,9 +221,14 @@ Status rotate_on_cuda(const Job& job, const Positions& positions, uint64_t strea
   std::vector<uint32_t> packed;
   if (Status s = read_positions(positions, &packed); !s.is_ok()) return s;
   if (Status s = scope.enter(job.place.index); !s.is_ok()) return s;
-  if (packed.size() <= kInlinePositions) {
-    set_inline_positions(job, packed, launch.get());
-    return launch_job(job, *launch, stream);
+  if (set_inline_positions(job, packed, launch.get())) return launch_job(job, *launch, stream);
+  bool capturing = false;
+  if (Status s = is_capturing(stream, &capturing); !s.is_ok()) return s;
+  if (capturing) {
+    return Status::error("value",
+                         "are on the CPU, expected on the device: a graph is being captured, and "
+                         "would read them again when it runs",
+                         "positions");
   }
   StreamMemory memory(stream);
   if (Status s = memory.allocate(4 * packed.size()); !s.is_ok()) return s;

@@ -7,7 +7,7 @@ namespace ggufext::rope {
 namespace {
 
 constexpr int kVectorBytes = 16;
-constexpr int kLargestBlock = 512;
+constexpr int kLargestBlockDepth = 64;  // CUDA's limit
 
 /// Whether every access of a rotation may be 16 bytes wide.
 bool vectors_fit(const Job& job) {
@@ -23,11 +23,21 @@ bool vectors_fit(const Job& job) {
   return bits % kVectorBytes == 0;
 }
 
-int64_t total_heads(const Job& job) {
-  int64_t heads = 0;
-  for (const Operand& o : job.operands) heads += o.heads;
-  return heads;
+int64_t total_groups(const Job& job) {
+  int64_t groups = 0;
+  for (const Operand& o : job.operands) groups += head_groups(o.heads, heads_together(job.layout));
+  return groups;
 }
+
+bool counts_up(const uint32_t* positions, size_t count) {
+  uint32_t difference = 0;
+  for (size_t i = 0; i < count; ++i) {
+    difference |= positions[i] - positions[0] - static_cast<uint32_t>(i);
+  }
+  return difference == 0;
+}
+
+int64_t round_up_divide(int64_t a, int64_t b) { return (a + b - 1) / b; }
 
 }  // namespace
 
@@ -37,11 +47,19 @@ Geometry choose_geometry(const Job& job) {
   const int64_t narrow = job.layout == Layout::kHalf ? size : 2 * size;
   const int64_t vector = vectors_fit(job) ? kVectorBytes : narrow;
   const int64_t lanes = std::max<int64_t>(1, elements * size / vector);
-  const int64_t heads = std::max<int64_t>(1, total_heads(job));
-  const int64_t most = std::max<int64_t>(1, kLargestBlock / lanes);
-  const int64_t rounds = (heads + most - 1) / most;
-  const int64_t per_round = (heads + rounds - 1) / rounds;
-  return {static_cast<int>(vector), static_cast<int>(lanes), static_cast<int>(lanes * per_round)};
+  const int64_t groups = std::max<int64_t>(1, total_groups(job));
+  const int64_t most = std::max<int64_t>(1, kBlockThreads / lanes);
+  const int64_t rounds = round_up_divide(groups, most);
+  const int64_t block_groups = round_up_divide(groups, rounds);
+  const int64_t block_tokens = std::clamp<int64_t>(most / block_groups, 1, kLargestBlockDepth);
+  Geometry g{};
+  g.vector_bytes = static_cast<int>(vector);
+  g.block[0] = static_cast<unsigned>(lanes);
+  g.block[1] = static_cast<unsigned>(block_groups);
+  g.block[2] = static_cast<unsigned>(block_tokens);
+  g.grid[0] = static_cast<unsigned>(round_up_divide(job.batch * job.tokens, block_tokens));
+  g.grid[1] = static_cast<unsigned>(rounds);
+  return g;
 }
 
 Status fill_launch(const Job& job, Launch* launch) {
@@ -51,13 +69,16 @@ Status fill_launch(const Job& job, Launch* launch) {
                              std::to_string(kCudaPairs) + " on CUDA",
                          "inv_freq");
   }
+  if (job.batch * job.tokens > kLargestPosition) {
+    return Status::error("value", "more than 2147483647 tokens in one call", "positions");
+  }
   std::memset(static_cast<void*>(launch), 0, sizeof *launch);
   std::copy(job.operands.begin(), job.operands.end(), launch->operands);
-  launch->operand_count = static_cast<int32_t>(job.operands.size());
-  launch->total_heads = static_cast<int32_t>(total_heads(job));
-  launch->tokens = job.tokens;
+  launch->tokens = static_cast<uint32_t>(job.tokens);
+  launch->total_tokens = static_cast<uint32_t>(job.batch * job.tokens);
+  launch->lanes = choose_geometry(job).block[0];
+  launch->groups = static_cast<uint32_t>(total_groups(job));
   launch->pairs = static_cast<int32_t>(job.pairs());
-  launch->lanes = choose_geometry(job).lanes;
   launch->factor = job.factor;
   launch->factor_rest = job.factor_rest;
   launch->sectioned = !job.rows.empty();
@@ -74,9 +95,26 @@ void set_packed_positions(const Job& job, const void* data, Launch* launch) {
   launch->position_strides[2] = 4;
 }
 
-void set_inline_positions(const Job& job, const std::vector<uint32_t>& positions, Launch* launch) {
+bool set_inline_positions(const Job& job, const std::vector<uint32_t>& positions, Launch* launch) {
+  if (positions.size() <= kInlinePositions) {
+    set_packed_positions(job, nullptr, launch);
+    std::copy(positions.begin(), positions.end(), launch->inline_positions);
+    return true;
+  }
+  const auto tokens = static_cast<size_t>(job.tokens);
+  const size_t sequences = positions.size() / tokens;
+  if (sequences > kInlinePositions) return false;
+  for (size_t i = 0; i < sequences; ++i) {
+    const uint32_t* sequence = positions.data() + i * tokens;
+    if (!counts_up(sequence, tokens)) return false;
+    launch->inline_positions[i] = *sequence;
+  }
   set_packed_positions(job, nullptr, launch);
-  std::copy(positions.begin(), positions.end(), launch->inline_positions);
+  launch->position_strides[0] /= job.tokens;
+  launch->position_strides[1] /= job.tokens;
+  launch->position_strides[2] = 0;
+  launch->position_step = 1;
+  return true;
 }
 
 void set_array_positions(const Job& job, const Positions& positions, Launch* launch) {

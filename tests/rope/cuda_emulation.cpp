@@ -1,5 +1,7 @@
-// Runs the CUDA kernel's two halves on the host, block by block and thread by thread, for the tests
-// that have no device: the same functions, the same parameters, the same geometry.
+// Runs what the CUDA kernel's threads do on the host, for the tests that have no device: the same
+// function, the same parameters, the same geometry.
+#include <algorithm>
+#include <iterator>
 #include <vector>
 
 #include "rope_launch.hpp"
@@ -9,39 +11,36 @@ using namespace ggufext::rope;
 
 namespace {
 
+/// All threads, the last one first: no result may depend on their order.
 template <class Element, Layout layout, int V>
-void run_block(const Launch& launch, int64_t index, int threads) {
-  std::vector<float> cos(kCudaPairs), sin(kCudaPairs);
-  std::vector<BlockThread<Element, layout, V>> work(static_cast<size_t>(threads));
-  for (int t = 0; t < threads; ++t) work[t].start(launch, index, t);
-  for (int t = 0; t < threads; ++t) fill_tables(launch, index, t, threads, cos.data(), sin.data());
-  // The barrier. Threads run backwards: no result may depend on their order.
-  for (int t = threads; t-- > 0;) {
-    work[t].finish(launch, index, t, threads, cos.data(), sin.data());
+void run_threads(const Launch& launch, const Geometry& g) {
+  for (unsigned token = g.grid[0] * g.block[2]; token-- > 0;) {
+    for (unsigned group = g.grid[1] * g.block[1]; group-- > 0;) {
+      for (unsigned lane = g.block[0]; lane-- > 0;) {
+        rotate_group<Element, layout, V>(launch, token, group, lane);
+      }
+    }
   }
 }
 
 template <class Element, Layout layout>
-void run_blocks(const Launch& launch, const Geometry& g, int64_t blocks) {
+void run_layout(const Launch& launch, const Geometry& g) {
   constexpr int kWide = 16 / sizeof(typename Element::Storage);
   constexpr int kNarrow = layout == Layout::kHalf ? 1 : 2;
-  for (int64_t i = 0; i < blocks; ++i) {
-    if (g.vector_bytes == 16) {
-      run_block<Element, layout, kWide>(launch, i, g.threads);
-    } else {
-      run_block<Element, layout, kNarrow>(launch, i, g.threads);
-    }
+  if (g.vector_bytes == 16) {
+    run_threads<Element, layout, kWide>(launch, g);
+  } else {
+    run_threads<Element, layout, kNarrow>(launch, g);
   }
 }
 
 template <class Element>
 void run_type(const Job& job, const Launch& launch) {
   const Geometry g = choose_geometry(job);
-  const int64_t blocks = launch.total_heads == 0 ? 0 : job.batch * job.tokens;
   if (job.layout == Layout::kHalf) {
-    run_blocks<Element, Layout::kHalf>(launch, g, blocks);
+    run_layout<Element, Layout::kHalf>(launch, g);
   } else {
-    run_blocks<Element, Layout::kInterleaved>(launch, g, blocks);
+    run_layout<Element, Layout::kInterleaved>(launch, g);
   }
 }
 
@@ -71,7 +70,8 @@ Tensor tensor_of(const Array& a, int type) {
 
 /// Rotates `count` tensors as the CUDA path would. Positions are int64 [rows][batch][tokens] when
 /// `rows` is not 0, else [tokens]. `as_array` chooses between a device array of positions and
-/// packed or inline ones. Returns vector bytes, lanes and threads in `geometry`; 0 on success.
+/// packed or inline ones. Returns bytes of an access, lanes, groups and tokens of a block, groups
+/// of blocks, and whether positions were inline in `geometry`; 0 on success.
 extern "C" int emulate(int type, int layout, int count, const Array* in, const Array* out,
                        const int64_t* positions, int rows, const int64_t* sections, int order,
                        const double* inv_freq, int pairs, double factor, int as_array,
@@ -108,17 +108,22 @@ extern "C" int emulate(int type, int layout, int count, const Array* in, const A
   if (!fill_launch(job, &launch).is_ok()) return 2;
   std::vector<uint32_t> packed;
   if (!read_positions(p, &packed).is_ok()) return 3;
+  bool is_inline = false;
   if (as_array) {
     set_array_positions(job, p, &launch);
-  } else if (packed.size() <= kInlinePositions) {
-    set_inline_positions(job, packed, &launch);
+  } else if (set_inline_positions(job, packed, &launch)) {
+    is_inline = true;
   } else {
     set_packed_positions(job, packed.data(), &launch);
   }
   const Geometry g = choose_geometry(job);
-  geometry[0] = g.vector_bytes;
-  geometry[1] = g.lanes;
-  geometry[2] = g.threads;
+  const int values[] = {g.vector_bytes,
+                        static_cast<int>(g.block[0]),
+                        static_cast<int>(g.block[1]),
+                        static_cast<int>(g.block[2]),
+                        static_cast<int>(g.grid[1]),
+                        is_inline};
+  std::copy(std::begin(values), std::end(values), geometry);
   switch (job.type) {
     case ElementType::kFloat32:
       run_type<CudaFloat32>(job, launch);

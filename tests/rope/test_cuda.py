@@ -110,3 +110,22 @@ def test_work_is_queued_on_the_caller_s_stream(draw: Any) -> None:
     stream.synchronize()
     exact = reference.rotate(host + np.float32(20), np.arange(2000), inv_freq=INV_FREQ)
     assert np.abs(x.cpu().numpy() - exact).max() <= 2e-5
+
+
+def test_a_graph_reads_positions_on_the_device_anew_and_refuses_those_of_the_host(
+    draw: Any,
+) -> None:
+    torch = pytest.importorskip("torch")
+    host = draw((300, 4, 128))
+    x, out = (torch.from_numpy(host).cuda() for _ in range(2))
+    positions = torch.arange(300, device="cuda")
+    rotate(x, positions, inv_freq=INV_FREQ, out=out)
+    graph = torch.cuda.CUDAGraph()
+    with torch.cuda.graph(graph):
+        rotate(x, positions, inv_freq=INV_FREQ, out=out)
+        with pytest.raises(ValueError, match="positions: are on the CPU, expected on the device"):
+            rotate(x, np.arange(300)[::-1], inv_freq=INV_FREQ, out=out)
+    positions += 1000
+    graph.replay()
+    exact = reference.rotate(host, np.arange(300) + 1000, inv_freq=INV_FREQ)
+    assert np.abs(out.cpu().numpy() - exact).max() <= 3e-6

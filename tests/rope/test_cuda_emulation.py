@@ -1,6 +1,6 @@
 """The CUDA kernel's source, run on the host: mathematics, indexing and launch geometry.
 
-What this cannot show is left to test_cuda.py and a device: memory spaces, the barrier, streams.
+What this cannot show is left to test_cuda.py and a device: memory spaces, streams, speed.
 """
 
 from __future__ import annotations
@@ -64,10 +64,11 @@ def emulate(
     sections: tuple[int, ...] = (),
     order: str | None = None,
     as_array: bool = False,
-) -> tuple[int, int, int]:
+) -> tuple[int, ...]:
+    """Bytes of an access, lanes, groups and tokens of a block, rounds, whether positions inline."""
     out = tensors if out is None else out
     count = len(tensors)
-    geometry = (ctypes.c_int * 3)()
+    geometry = (ctypes.c_int * 6)()
     pos = np.ascontiguousarray(positions, np.int64)
     freq = np.ascontiguousarray(inv_freq, np.float64)
     status = emulation.emulate(
@@ -87,7 +88,7 @@ def emulate(
         geometry,
     )
     assert status == 0
-    return geometry[0], geometry[1], geometry[2]
+    return tuple(geometry)
 
 
 @pytest.mark.parametrize("dim", [2, 6, 16, 30, 64, 80, 128, 512])
@@ -200,13 +201,53 @@ def aligned(shape: tuple[int, ...], dtype: Any, offset: int = 0) -> Any:
     return raw[start : start + count].view(dtype).reshape(shape)
 
 
-def test_blocks_hold_whole_heads_of_even_load(emulation: Any, frequencies: Any) -> None:
-    # The shape of the target: 32 + 8 heads of 128 elements of 2 bytes, 16 bytes a thread.
+def test_blocks_hold_whole_tokens_where_they_fit(emulation: Any, frequencies: Any) -> None:
+    # The shape of the target, 16 bytes an access: (32 + 8) / 4 groups of 8 threads, or
+    # (32 + 8) / 8 groups of 16 threads.
     q, k = aligned((1, 1, 32, 128), np.float16), aligned((1, 1, 8, 128), np.float16)
-    assert emulate(emulation, [q, k], [0], frequencies(128), "half") == (16, 8, 320)
-    assert emulate(emulation, [q, k], [0], frequencies(128), "interleaved") == (16, 16, 320)
+    assert emulate(emulation, [q, k], [0], frequencies(128), "half")[:5] == (16, 8, 10, 3, 1)
+    assert emulate(emulation, [q, k], [0], frequencies(128), "interleaved")[:5] == (16, 16, 5, 3, 1)
     one = aligned((1, 1, 1, 64), np.float32)
-    assert emulate(emulation, [one], [0], frequencies(64), "half") == (16, 8, 8)
+    assert emulate(emulation, [one], [0], frequencies(64), "half")[:5] == (16, 8, 1, 32, 1)
+    # 32 groups of 16 threads are two blocks of even load.
+    many = aligned((1, 1, 128, 128), np.float32)
+    assert emulate(emulation, [many], [0], frequencies(128), "half")[:5] == (16, 16, 16, 1, 2)
+    # A block is 64 tokens deep at most.
+    tiny = aligned((1, 1, 1, 8), np.float16)
+    assert emulate(emulation, [tiny], [0], frequencies(8), "interleaved")[:5] == (16, 1, 1, 64, 1)
+
+
+@pytest.mark.parametrize("batch", [1, 3])
+def test_positions_that_count_up_travel_in_the_launch(
+    *, batch: int, layout: Any, draw: Any, frequencies: Any, assert_close: Any, emulation: Any
+) -> None:
+    x = draw((batch, 300, 2, 32))
+    starts = np.arange(3 * batch).reshape(3, batch, 1) * 1000
+    options: Any = {"sections": (6, 5, 5)}
+    for change, is_inline in ((0, True), (1, False)):
+        positions = starts + np.arange(300)
+        positions[2, -1, 299] += change
+        exact = reference.rotate(
+            x,
+            positions,
+            inv_freq=frequencies(32),
+            layout=layout,
+            section_order="blocked",
+            **options,
+        )
+        out = np.empty_like(x)
+        found = emulate(
+            emulation,
+            [x],
+            positions,
+            frequencies(32),
+            layout,
+            out=[out],
+            order="blocked",
+            **options,
+        )
+        assert found[5] == is_inline
+        assert_close(out, exact)
 
 
 def test_accesses_are_narrow_where_addresses_are_not_aligned(
