@@ -96,7 +96,7 @@ def caveats(entry: Architecture) -> str:
         (entry.rope_switch, "`rope.scaling.finetuned` false switches rotation off: refused"),
         (entry.rope_pattern, "`attention.rope_pattern` says which layers rotate"),
         (
-            entry.base_grows_with_alpha,
+            "rope.scaling.alpha" in entry.reads,
             "`rope.scaling.alpha` multiplies the base; written bases allow for it",
         ),
         (

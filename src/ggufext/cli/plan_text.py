@@ -34,7 +34,10 @@ def plan_lines(path: Path | str, made: Plan) -> Iterator[str]:
     yield head_line(path, made)
     gamma, target = made.gamma, tokens(made.target_length)
     if made.verdict is Verdict.NO_EXTENSION_NEEDED:
-        yield f"  {target} tokens need no extension ({made.verdict.value})"
+        yield f"  {target} tokens need no extension ({made.verdict.value})" + (
+            ": the rotation stays, context_length is raised" if made.edits else ""
+        )
+        yield from _edit_lines(made)
         return
     yield f"  {made.method.value} to {target} tokens (factor {made.factor:g}), " + (
         f"base {made.freq_base.before:,.10g} → {made.freq_base.after:,.10g}"
@@ -60,6 +63,10 @@ def plan_lines(path: Path | str, made: Plan) -> Iterator[str]:
     )
     yield f"  KV cache at {target}: {cache_sizes(made)}"
     yield f"  expectation: {made.verdict.value} (derived, not measured)"
+    yield from _edit_lines(made)
+
+
+def _edit_lines(made: Plan) -> Iterator[str]:
     for edit in made.edits:
         before = "absent" if edit.before is None else edit.before
         after = printable(str(edit.after), 80)

@@ -298,7 +298,7 @@ def _remove_drafts(files: FileSystem, path: Path, *, force: bool) -> None:
 
 
 def _check_plan(made: Plan, path: Path, support: Support, *, force: bool) -> None:
-    if made.verdict is Verdict.NO_EXTENSION_NEEDED:
+    if made.verdict is Verdict.NO_EXTENSION_NEEDED and not made.edits:
         raise PlanError(
             code="target_not_longer",
             path=path,

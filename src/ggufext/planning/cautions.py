@@ -6,8 +6,8 @@ from typing import TYPE_CHECKING
 
 from ggufext.errors import ModelWarning
 from ggufext.header.architectures import Support
-from ggufext.planning.combining import can_keep_short
-from ggufext.planning.gamma import FACTOR_NEEDS_FINETUNE
+from ggufext.planning.combining import Form, can_keep_short
+from ggufext.planning.gamma import FACTOR_NEEDS_FINETUNE, GAMMA_DEGRADED
 from ggufext.planning.kv_cache import CELL_PADDING
 from ggufext.planning.local_layers import peculiarities
 from ggufext.planning.methods import Method
@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from ggufext.header.model import ModelFacts
     from ggufext.planning.combining import Combination, Wish
     from ggufext.planning.native import NativeScaling
+    from ggufext.planning.result import Gamma
 
 GAMMA_RULE_STATUS = (
     "the γ rule is derived, not validated by its author: take its verdict as an expectation and "
@@ -39,8 +40,25 @@ def support_warnings(facts: ModelFacts) -> tuple[ModelWarning, ...]:
     )
 
 
+def needs_finetuning(wish: Wish, made: Combination) -> bool:
+    """Whether a plan is expected to find nothing before the model was trained with it."""
+    return wish.method is Method.LINEAR and made.form is Form.LINEAR
+
+
+def keeps_short(native: NativeScaling, wish: Wish, made: Combination) -> bool:
+    """Whether contexts up to the plan's original length rotate as before."""
+    is_long = made.form is Form.LONG and made.original_length > 0
+    return is_long and (wish.keep_short or native.kind is NativeKind.LONGROPE)
+
+
 def extension_warnings(
-    facts: ModelFacts, native: NativeScaling, wish: Wish, made: Combination, *, changes: bool
+    facts: ModelFacts,
+    native: NativeScaling,
+    wish: Wish,
+    made: Combination,
+    gammas: Gamma,
+    *,
+    changes: bool,
 ) -> tuple[ModelWarning, ...]:
     """What holds for an extension.
 
@@ -57,8 +75,11 @@ def extension_warnings(
                 "changes_nothing", "the file already holds these values: nothing would be written"
             ),
         )
-    found += peculiarities(facts, wish.method)
+    found += peculiarities(facts, made)
+    if made.form is Form.UNCHANGED:
+        return tuple(found)
     found += _native(facts, native)
+    found += _domain_of_gamma(facts, gammas)
     factor = wish.target_length / facts.train_length
     if factor > FACTOR_NEEDS_FINETUNE:
         found.append(
@@ -68,7 +89,7 @@ def extension_warnings(
                 "smallest target that serves",
             )
         )
-    found += _method(wish, keeps_short=wish.keep_short or native.kind is NativeKind.LONGROPE)
+    found += _method(wish, made, keeps_short=keeps_short(native, wish, made))
     found += _short_contexts(facts, native, wish, made)
     return tuple(found)
 
@@ -102,7 +123,17 @@ def _native(facts: ModelFacts, native: NativeScaling) -> Iterator[ModelWarning]:
         )
 
 
-def _method(wish: Wish, *, keeps_short: bool) -> Iterator[ModelWarning]:
+def _domain_of_gamma(facts: ModelFacts, gammas: Gamma) -> Iterator[ModelWarning]:
+    if gammas.native <= GAMMA_DEGRADED:
+        yield ModelWarning(
+            "gamma_not_defined",
+            f"γ is {gammas.native:.3f} at {facts.train_length:,} tokens already, where the model "
+            f"was trained: the γ rule, which calls {GAMMA_DEGRADED:g} and less degraded, does not "
+            "describe this model, and its verdict says nothing about an extension",
+        )
+
+
+def _method(wish: Wish, made: Combination, *, keeps_short: bool) -> Iterator[ModelWarning]:
     method = wish.method
     if method in {Method.LINEAR, Method.YARN} and not keeps_short:
         yield ModelWarning(
@@ -110,11 +141,11 @@ def _method(wish: Wish, *, keeps_short: bool) -> Iterator[ModelWarning]:
             f"static {method.value} scaling acts on short texts too and costs them quality; "
             "choose the smallest target that serves",
         )
-    if method is Method.LINEAR:
+    if needs_finetuning(wish, made):
         yield ModelWarning(
             "linear_needs_finetuning",
-            "linear interpolation usually needs fine-tuning at the new length; without it "
-            "retrieval tends to fail at every length",
+            "linear interpolation usually needs fine-tuning at the new length, which its verdict "
+            "counts on; without it retrieval tends to fail at every length",
         )
 
 
@@ -138,11 +169,17 @@ def _short_contexts(
         yield ModelWarning(
             "new_long_factors",
             f"the plan writes new long factors: contexts up to {original:,} tokens stay as they "
-            "are",
+            "are"
+            if original
+            else "rope.scaling.original_context_length is 0, so that llama.cpp rotates with the "
+            "long factors in every context: the plan writes new ones, which act on short texts "
+            "too; --keep-short leaves the old ones to contexts up to "
+            f"{facts.train_length:,} tokens",
         )
     elif not wish.keep_short and can_keep_short(facts, native):
         yield ModelWarning(
             "keep_short_possible",
-            f"--keep-short would leave contexts up to {facts.train_length:,} tokens exactly as "
-            "trained: recommended where short texts matter",
+            f"--keep-short would rotate contexts up to {facts.train_length:,} tokens exactly as "
+            "trained: the size of the context decides, not that of the text, so it helps where "
+            "short texts are run with a short --ctx-size",
         )

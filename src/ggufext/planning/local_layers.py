@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
+import math
 from typing import TYPE_CHECKING
 
 from ggufext.errors import ModelWarning, PlanError
 from ggufext.header.architectures import Layout
-from ggufext.planning.methods import Method
 
 if TYPE_CHECKING:
     from ggufext.header.layers import LayerFacts
@@ -44,7 +44,7 @@ def local_freq_base(facts: ModelFacts, made: Combination, *, force: bool) -> flo
     scaled = tuple(layer for layer in local if layer.follows_scaling)
     based = tuple(layer for layer in local if layer.follows_freq_base)
     base_can_be_kept = all(layer.freq_base_can_be_kept for layer in based)
-    today = 1.0 if facts.scaling.type == "none" else facts.scaling.factor
+    today = facts.scaling.factor_in_effect
     rotation = made.rotation
     # gamma does not go on top of a model's own scaling.
     way_out = "gamma" if base_can_be_kept and not facts.scaling.in_effect else None
@@ -74,7 +74,7 @@ def _refusal(
     )
 
 
-def peculiarities(facts: ModelFacts, method: Method) -> list[ModelWarning]:
+def peculiarities(facts: ModelFacts, made: Combination) -> list[ModelWarning]:
     """What is special about the layers of a model that is extended."""
     found: list[ModelWarning] = []
     if moves_nothing(facts):
@@ -85,14 +85,25 @@ def peculiarities(facts: ModelFacts, method: Method) -> list[ModelWarning]:
                 "context_length, and γ says nothing about this model",
             )
         )
-    elif facts.scales_attention and method in {Method.LINEAR, Method.YARN}:
-        found.append(
-            ModelWarning(
-                "attention_scaled",
-                f"llama.cpp multiplies every score of attention of {facts.architecture} by "
-                f"(1 + 0.1 ln factor)² with {method.value}, the parts that are not rotated too",
+    elif facts.scales_attention:
+        scaling, keys = facts.scaling, made.yarn or facts.scaling.yarn
+        factor = made.rotation.freq_scale_factor
+        before = scaling.yarn.score_factor(scaling.factor_in_effect, scaling.mix)
+        after = keys.score_factor(factor, keys.mix(made.form.value or scaling.type))
+        if not math.isclose(before, after):
+            found.append(
+                ModelWarning(
+                    "attention_scaled",
+                    f"llama.cpp multiplies every score of attention of {facts.architecture} by "
+                    f"{after:.4g} under this plan ({before:.4g} today), the parts that are not "
+                    "rotated too; "
+                    + (
+                        f"yarn_log_multiplier counts as mscale_all_dim {keys.mscale_all_dim:.4g}"
+                        if keys.mscale_all_dim
+                        else "the file has no yarn_log_multiplier"
+                    ),
+                )
             )
-        )
     if facts.layout is Layout.SECTIONS:
         found.append(
             ModelWarning(

@@ -8,14 +8,35 @@ from typing import TYPE_CHECKING
 from ggufext.errors import PlanError
 from ggufext.header.factors import factors_in_effect
 from ggufext.header.model import TrainLength
-from ggufext.planning.cautions import GAMMA_RULE_STATUS, extension_warnings, support_warnings
-from ggufext.planning.combining import Combination, Factors, Form, Wish, combine
+from ggufext.planning.cautions import (
+    GAMMA_RULE_STATUS,
+    extension_warnings,
+    keeps_short,
+    needs_finetuning,
+    support_warnings,
+)
+from ggufext.planning.combining import (
+    Combination,
+    Factors,
+    Form,
+    Wish,
+    combine,
+    growth,
+    unchanged,
+)
 from ggufext.planning.edits import metadata_edits, tensor_edits
 from ggufext.planning.gamma import d_horizon, gamma_pade, verdict
 from ggufext.planning.kv_cache import CacheType, KvCacheBytes, kv_cache_bytes
 from ggufext.planning.local_layers import local_freq_base, moves_nothing
-from ggufext.planning.methods import Method, rebased
-from ggufext.planning.native import NativeKind, NativeScaling, native_scaling, stretch, turns
+from ggufext.planning.methods import Method
+from ggufext.planning.native import (
+    NativeKind,
+    NativeScaling,
+    at_reach,
+    native_scaling,
+    stretch,
+    turns,
+)
 from ggufext.planning.result import (
     FreqBase,
     Gamma,
@@ -65,10 +86,11 @@ def plan(
 ) -> Plan:
     """Plan one method for one model.
 
-    A target that is not longer than the training length gives a plan without edits and the
-    verdict NO-EXTENSION-NEEDED. Scaling that the model brings from its training is extended in
-    kind: yarn by yarn, linear by linear, longrope by new long factors, rope_freqs made again or
-    left below a base or another scaling.
+    A target that is not longer than what the model was trained on, or than its own scaling
+    reaches, keeps the rotation and gets the verdict NO-EXTENSION-NEEDED; where context_length is
+    lower, that key alone is raised. Scaling that the model brings from its training is extended in
+    kind: yarn by yarn, linear by linear or a base above it, longrope by new long factors,
+    rope_freqs made again or left below a base or another scaling.
 
     Parameters
     ----------
@@ -98,6 +120,7 @@ def plan(
         ``cannot_combine``, ``local_layers_would_change``, ``tensors_not_supported``,
         ``factors_needed``, ``factors_do_not_fit``, ``factors_need_longrope``.
     """
+    facts = at_reach(facts)
     _check_target(facts, target_length, force=force)
     _check_belongs(method, gamma=gamma, freq_base=freq_base, factors=factors)
     wish = Wish(
@@ -110,15 +133,17 @@ def plan(
         keep_short=keep_short,
     )
     factor = target_length / facts.train_length
-    if factor <= 1.0:
-        return _without_extension(facts, wish)
-    native, made = _combined(facts, wish)
+    within = factor <= 1.0
+    native, made = _combined(facts, wish, within=within)
     swa_base = local_freq_base(facts, made, force=force)
     edits = metadata_edits(facts, made, target_length, freq_base_swa=swa_base)
     tensors = tensor_edits(facts, made)
     gammas = _gammas(facts, native, wish, made)
     values = dict(facts.factors) | dict(made.tensors)
     changes = bool(edits or tensors or not facts.metadata)
+    warnings = support_warnings(facts)
+    if not within:
+        warnings += extension_warnings(facts, native, wish, made, gammas, changes=changes)
     return Plan(
         architecture=facts.architecture,
         method=method,
@@ -128,7 +153,7 @@ def plan(
         freq_base=FreqBase(facts.freq_base, made.rotation.freq_base),
         gamma=gammas,
         d_horizon=d_horizon(facts.freq_base * native.stretch(facts), gammas.effective),
-        verdict=verdict(gammas.effective, factor),
+        verdict=verdict(gammas.effective, factor, finetuned=needs_finetuning(wish, made)),
         out_of_distribution=_out_of_distribution(
             facts, native.inv_freq, made.rotation.inv_freq, target_length
         ),
@@ -137,15 +162,13 @@ def plan(
         attention_factor=made.rotation.attention_factor,
         freq_scale_factor=made.rotation.freq_scale_factor,
         edits=edits,
-        warnings=(
-            *support_warnings(facts),
-            *extension_warnings(facts, native, wish, made, changes=changes),
-        ),
+        warnings=warnings,
         tensor_edits=tensors,
-        keep_short=made.form is Form.LONG and (keep_short or native.kind is NativeKind.LONGROPE),
+        keep_short=keeps_short(native, wish, made),
         original_length=made.original_length,
-        scaling_type=made.form.value,
+        scaling_type=made.form.value or facts.scaling.type,
         attention_factor_written=made.attention_factor_written,
+        yarn=made.yarn or facts.scaling.yarn,
         long_factors=factors_in_effect(values, is_long=True),
         short_factors=factors_in_effect(values, is_long=False),
     )
@@ -223,69 +246,43 @@ def _check_belongs(
         )
 
 
-def _without_extension(facts: ModelFacts, wish: Wish) -> Plan:
-    """The plan of a target within the training length: nothing to write."""
-    base, target = facts.freq_base, wish.target_length
-    at_target = gamma_pade(base, target)
-    gammas = Gamma(gamma_pade(base, facts.train_length), at_target, at_target, at_target)
-    inv_freq = rebased(base, facts.rotary_dim).inv_freq
-    return Plan(
-        architecture=facts.architecture,
-        method=wish.method,
-        train_length=TrainLength(facts.train_length, facts.train_length_source),
-        target_length=target,
-        factor=target / facts.train_length,
-        freq_base=FreqBase(base, base),
-        gamma=gammas,
-        d_horizon=d_horizon(base, at_target),
-        verdict=verdict(at_target, target / facts.train_length),
-        out_of_distribution=_out_of_distribution(facts, facts.inv_freq, inv_freq, target),
-        kv_cache_bytes=_cache_bytes(facts, target),
-        inv_freq=inv_freq,
-        attention_factor=1.0,
-        freq_scale_factor=1.0,
-        edits=(),
-        warnings=support_warnings(facts),
-        tensor_edits=(),
-        keep_short=wish.keep_short,
-        original_length=facts.train_length,
-        scaling_type=facts.scaling.type,
-        attention_factor_written=facts.scaling.attention_factor,
-        long_factors=factors_in_effect(dict(facts.factors), is_long=True),
-        short_factors=factors_in_effect(dict(facts.factors), is_long=False),
-    )
-
-
 def _gammas(facts: ModelFacts, native: NativeScaling, wish: Wish, made: Combination) -> Gamma:
-    target, factor = wish.target_length, wish.target_length / facts.train_length
+    target = wish.target_length
     base = facts.freq_base * native.stretch(facts)
-    after = made.rotation.freq_base
-    if wish.gamma is not None:
+    if made.form is Form.UNCHANGED:
+        effective = gamma_pade(base, target)
+    elif wish.gamma is not None:
         effective = wish.gamma
     elif wish.freq_base is not None:
         effective = gamma_pade(base * wish.freq_base / facts.freq_base, target)
     elif wish.method is Method.LINEAR:
-        effective = gamma_pade(base, target / factor)
+        effective = gamma_pade(base, target / growth(facts, native, target))
+    elif wish.method is Method.YARN and made.form is Form.YARN:
+        unscaled = facts.freq_base if native.kind is NativeKind.YARN else base
+        effective = gamma_pade(unscaled * made.rotation.freq_scale_factor, target)
     elif wish.method is Method.LONGROPE:
         longest = stretch(facts.inv_freq, made.rotation.inv_freq)
         effective = gamma_pade(facts.freq_base * longest, target)
     else:
-        effective = gamma_pade(base * factor, target)
+        effective = gamma_pade(base * growth(facts, native, target), target)
     return Gamma(
         native=gamma_pade(base, facts.train_length),
         unscaled=gamma_pade(base, target),
-        after=gamma_pade(after, target),
+        after=gamma_pade(made.rotation.freq_base, target),
         effective=effective,
     )
 
 
-def _combined(facts: ModelFacts, wish: Wish) -> tuple[NativeScaling, Combination]:
+def _combined(
+    facts: ModelFacts, wish: Wish, *, within: bool
+) -> tuple[NativeScaling, Combination]:
     """What a model rotates with, and what it will; raises as `combine`."""
     if moves_nothing(facts):
-        unchanged = rebased(facts.freq_base, facts.rotary_dim)
         native = NativeScaling(NativeKind.NONE, facts.inv_freq, 1.0, None)
-        return native, Combination(unchanged, Form.BASE, facts.train_length)
+        return native, unchanged(facts, wish.target_length)
     native = native_scaling(facts)
+    if within:
+        return native, unchanged(facts, wish.target_length)
     return native, combine(facts, native, wish)
 
 

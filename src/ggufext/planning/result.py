@@ -9,6 +9,7 @@ if TYPE_CHECKING:
     from ggufext.errors import ModelWarning
     from ggufext.header.header import Value, ValueType
     from ggufext.header.model import TrainLength
+    from ggufext.header.rope_keys import Yarn
     from ggufext.planning.gamma import Verdict
     from ggufext.planning.kv_cache import KvCacheBytes
     from ggufext.planning.methods import Method
@@ -143,6 +144,8 @@ class Plan:
         What rope.scaling.type means under the plan.
     attention_factor_written : float
         rope.scaling.attn_factor under the plan.
+    yarn : Yarn
+        Betas and attention of YaRN under the plan.
     long_factors, short_factors : tuple of float or None
         What tensors divide the angles by in contexts above `original_length` and up to it; None:
         nothing.
@@ -169,5 +172,6 @@ class Plan:
     original_length: int
     scaling_type: str
     attention_factor_written: float
+    yarn: Yarn
     long_factors: tuple[float, ...] | None
     short_factors: tuple[float, ...] | None
