@@ -132,6 +132,7 @@ def conditions(
                 undoing,
                 identity=partial(facts_hash, original, facts),
                 target_length=target_length,
+                train_length=train_length,
             )
         if match := _SELF_EXTEND.fullmatch(name):
             return _as_it_is(name, found, _self_extend(name, match))
@@ -240,6 +241,7 @@ def _planned(
     *,
     identity: Callable[[], str],
     target_length: int,
+    train_length: int | None,
 ) -> Condition:
     wanted = name.removeprefix("planned:")
     keep_short = wanted.endswith(_KEEP_SHORT)
@@ -260,7 +262,7 @@ def _planned(
     copy: RewrittenCopy | None = None
     overrides: dict[str, Override] = {}
     if planned.tensor_edits or undoing is None:
-        copy = RewrittenCopy(target_length, method, facts.train_length, keep_short, recipe)
+        copy = RewrittenCopy(target_length, method, train_length, keep_short, recipe)
     else:
         overrides.update(undoing)
         for edit in planned.edits:

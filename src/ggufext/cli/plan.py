@@ -27,7 +27,13 @@ from ggufext.cli.options import (
 )
 from ggufext.cli.output import as_json as jsonable
 from ggufext.cli.output import binary_size, show_json, show_warnings, tokens
-from ggufext.cli.plan_text import cache_sizes, head_line, plan_as_json, plan_lines
+from ggufext.cli.plan_text import (
+    cache_sizes,
+    factors_of_pairs,
+    head_line,
+    plan_as_json,
+    plan_lines,
+)
 from ggufext.cli.run_time import show_run_time
 from ggufext.editing.inspection import facts_of
 from ggufext.errors import PlanError
@@ -181,7 +187,9 @@ def _show_table(path: Path | str, plans: tuple[Plan, ...]) -> None:
     )
     table = Table()
     table.add_column("method")
-    for name in ("base", "factor", "attention", "γ effective", "angles beyond training"):
+    tensors = any(made.tensor_edits for made in plans)
+    factor = "factor, or factors of pairs" if tensors else "factor"
+    for name in ("base", factor, "attention", "γ effective", "angles beyond training"):
         table.add_column(name, justify="right")
     table.add_column("expectation")
     for made in plans:
@@ -189,7 +197,7 @@ def _show_table(path: Path | str, plans: tuple[Plan, ...]) -> None:
         table.add_row(
             made.method.value,
             f"{made.freq_base.after:,.8g}",
-            f"{made.freq_scale_factor:g}",
+            factors_of_pairs(made) or f"{made.freq_scale_factor:g}",
             f"{made.attention_factor:.4f}",
             f"{made.gamma.effective:.3f}",
             f"{angles.pairs} pairs, ×{angles.max_excess:.3g}",

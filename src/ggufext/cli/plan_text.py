@@ -37,6 +37,9 @@ def plan_lines(path: Path | str, made: Plan) -> Iterator[str]:
         yield f"  {target} tokens need no extension ({made.verdict.value})" + (
             ": the rotation stays, context_length is raised" if made.edits else ""
         )
+        if made.long_factors != made.short_factors and made.edits:
+            above = tokens(made.original_length)
+            yield f"  the factors for long contexts act above {above} tokens only"
         yield from _edit_lines(made)
         return
     yield f"  {made.method.value} to {target} tokens (factor {made.factor:g}), " + (
@@ -74,6 +77,15 @@ def _edit_lines(made: Plan) -> Iterator[str]:
     for tensor in made.tensor_edits:
         after = f"{len(tensor.after)} factors, {tensor.after[0]:.4g} … {tensor.after[-1]:.4g}"
         yield f"    {tensor.name}: {'new' if tensor.before is None else 'replaced'}, {after}"
+
+
+def factors_of_pairs(made: Plan) -> str | None:
+    """What a plan's tensor divides the fastest to the slowest pair by, five of them."""
+    if not made.tensor_edits:
+        return None
+    factors = made.tensor_edits[0].after
+    last = len(factors) - 1
+    return " ".join(f"{factors[last * step // 4]:.3g}" for step in range(5))
 
 
 def head_line(path: Path | str, made: Plan) -> str:

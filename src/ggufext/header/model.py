@@ -174,6 +174,11 @@ class ModelFacts:
     original_length_acts: bool = False
 
     @property
+    def train_length_is_the_files(self) -> bool:
+        """Whether the file says the training length, not somebody who knows better."""
+        return self.train_length_source.startswith(f"{self.architecture}.")
+
+    @property
     def longest_short_context(self) -> int:
         """Tokens above which llama.cpp rotates with the long factors; 0: in every context."""
         original = self.scaling.original_context_length

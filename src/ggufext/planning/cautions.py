@@ -11,7 +11,7 @@ from ggufext.planning.gamma import FACTOR_NEEDS_FINETUNE, GAMMA_DEGRADED
 from ggufext.planning.kv_cache import CELL_PADDING
 from ggufext.planning.local_layers import peculiarities
 from ggufext.planning.methods import Method
-from ggufext.planning.native import NativeKind, turns
+from ggufext.planning.native import NativeKind, starts_at_training, turns
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -42,7 +42,7 @@ def support_warnings(facts: ModelFacts) -> tuple[ModelWarning, ...]:
 
 def needs_finetuning(wish: Wish, made: Combination) -> bool:
     """Whether a plan is expected to find nothing before the model was trained with it."""
-    return wish.method is Method.LINEAR and made.form is Form.LINEAR
+    return wish.method is Method.LINEAR and made.form is not Form.UNCHANGED
 
 
 def keeps_short(native: NativeScaling, wish: Wish, made: Combination) -> bool:
@@ -95,6 +95,13 @@ def extension_warnings(
 
 
 def _native(facts: ModelFacts, native: NativeScaling) -> Iterator[ModelWarning]:
+    if starts_at_training(facts):
+        yield ModelWarning(
+            "scaling_replaced",
+            f"the file's {facts.scaling.type} scaling by {facts.scaling.factor:g} starts from the "
+            f"{facts.train_length:,} tokens of the training ({facts.train_length_source}): it "
+            "counts as an extension, and the plan takes its place",
+        )
     if native.kind is NativeKind.NONE:
         return
     yield ModelWarning(

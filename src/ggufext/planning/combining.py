@@ -174,8 +174,8 @@ def _check_keeps_short(facts: ModelFacts, native: NativeScaling) -> None:
             code="tensors_not_supported",
             field=ROPE_FACTORS_LONG,
             message=f"llama.cpp does not take this tensor for {facts.architecture}, so no method "
-            "can keep short contexts apart in its files; leave out --keep-short (method gamma "
-            "changes them least), or keep the original file for short contexts",
+            "can keep short contexts apart in its files; leave out --keep-short, choose the "
+            "smallest target that serves, and keep the original file for short contexts",
         )
 
 
@@ -193,8 +193,8 @@ def _plain(facts: ModelFacts, native: NativeScaling, wish: Wish) -> Combination:
     if kind is NativeKind.LINEAR and method in {Method.YARN, Method.LLAMA3}:
         refuse(
             facts,
-            f"{method.value} would divide pairs that are divided already, or leave them without "
-            f"the division that the model knows; choose {_possible(kind)}, which keep it",
+            f"{method.value} would take the trained interpolation from some pairs, or stand beside "
+            f"it, which no training did; choose {_possible(kind)}, which keep it",
         )
     if kind is NativeKind.YARN and method is not Method.YARN:
         refuse(
@@ -246,14 +246,6 @@ def _stretched(facts: ModelFacts, native: NativeScaling, wish: Wish) -> float:
     return as_float32(max(trained, wish.target_length / native.original_length))
 
 
-def growth(facts: ModelFacts, native: NativeScaling, target_length: int) -> float:
-    """By what the target exceeds the length that the model's own scaling reaches; 1 or more."""
-    reached = facts.train_length
-    if native.kind is NativeKind.LINEAR and native.original_length is not None:
-        reached = max(reached, round(native.original_length * facts.scaling.factor))
-    return max(1.0, target_length / reached)
-
-
 def original_length(facts: ModelFacts, native: NativeScaling) -> int:
     """rope.scaling.original_context_length of an extension, tokens."""
     if facts.original_length_acts:
@@ -283,7 +275,7 @@ def base_ratio(facts: ModelFacts, native: NativeScaling, wish: Wish) -> float:
     PlanError
         ``lowers_base``, ``gamma_out_of_range``, ``cannot_combine``.
     """
-    factor, dim = growth(facts, native, wish.target_length), facts.rotary_dim
+    factor, dim = wish.target_length / facts.train_length, facts.rotary_dim
     if wish.freq_base is not None:
         if not (math.isfinite(as_float32(wish.freq_base)) and wish.freq_base > 1.0):
             raise PlanError(

@@ -73,14 +73,27 @@ def native_scaling(facts: ModelFacts) -> NativeScaling:
     PlanError
         ``cannot_combine``: more than one kind at once, or factors that llama.cpp does not take.
     """
-    scaling = facts.scaling
+    if starts_at_training(facts):
+        return NativeScaling(NativeKind.NONE, facts.inv_freq, 1.0, None)
     kind = _kind(facts)
     rotation = rotation_in_effect(facts, facts.train_length)
-    original = scaling.original_context_length or None
-    if original is None and facts.train_length < facts.context_length:
-        # Whoever says that training was shorter than the file says where its scaling starts.
-        original = facts.train_length
+    original = facts.scaling.original_context_length or None
     return NativeScaling(kind, rotation.inv_freq, rotation.attention_factor, original)
+
+
+def starts_at_training(facts: ModelFacts) -> bool:
+    """Whether the file's factor is an extension of a training length that others than it name.
+
+    It is one where that length is the original length, or where the file names none and declares
+    a longer context.
+    """
+    scaling, length = facts.scaling, facts.train_length
+    if facts.train_length_is_the_files or scaling.factor_in_effect <= 1.0:
+        return False
+    if scaling.factor_tensors or scaling.attention_factor != 1.0 or scaling.type == "longrope":
+        return False
+    original = scaling.original_context_length
+    return length == original if original else length < facts.context_length
 
 
 def rotation_in_effect(facts: ModelFacts, length: int) -> Rotation:
@@ -123,7 +136,7 @@ def at_reach(facts: ModelFacts) -> ModelFacts:
         reached, key = round(original * scaling.factor), f"{key} × {scaling.factor:g}"
     else:
         return facts
-    if facts.train_length_source == "--train-length" or reached <= facts.train_length:
+    if not facts.train_length_is_the_files or reached <= facts.train_length:
         return facts
     source = f"{facts.architecture}.{key}"
     return replace(facts, train_length=reached, train_length_source=source)

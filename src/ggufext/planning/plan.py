@@ -21,7 +21,6 @@ from ggufext.planning.combining import (
     Form,
     Wish,
     combine,
-    growth,
     unchanged,
 )
 from ggufext.planning.edits import metadata_edits, tensor_edits
@@ -247,7 +246,7 @@ def _check_belongs(
 
 
 def _gammas(facts: ModelFacts, native: NativeScaling, wish: Wish, made: Combination) -> Gamma:
-    target = wish.target_length
+    target, factor = wish.target_length, wish.target_length / facts.train_length
     base = facts.freq_base * native.stretch(facts)
     if made.form is Form.UNCHANGED:
         effective = gamma_pade(base, target)
@@ -256,7 +255,7 @@ def _gammas(facts: ModelFacts, native: NativeScaling, wish: Wish, made: Combinat
     elif wish.freq_base is not None:
         effective = gamma_pade(base * wish.freq_base / facts.freq_base, target)
     elif wish.method is Method.LINEAR:
-        effective = gamma_pade(base, target / growth(facts, native, target))
+        effective = gamma_pade(base, target / factor)
     elif wish.method is Method.YARN and made.form is Form.YARN:
         unscaled = facts.freq_base if native.kind is NativeKind.YARN else base
         effective = gamma_pade(unscaled * made.rotation.freq_scale_factor, target)
@@ -264,7 +263,7 @@ def _gammas(facts: ModelFacts, native: NativeScaling, wish: Wish, made: Combinat
         longest = stretch(facts.inv_freq, made.rotation.inv_freq)
         effective = gamma_pade(facts.freq_base * longest, target)
     else:
-        effective = gamma_pade(base * growth(facts, native, target), target)
+        effective = gamma_pade(base * factor, target)
     return Gamma(
         native=gamma_pade(base, facts.train_length),
         unscaled=gamma_pade(base, target),
