@@ -21,6 +21,7 @@ from ggufext.header.layers import HeadSizes, LayerFacts, layer_facts
 if TYPE_CHECKING:
     from ggufext.header.architectures import Architecture
     from ggufext.header.header import Header, Value
+    from ggufext.header.published import Published
 
 #: llama.cpp's rope.freq_base for files that do not say (llama-model.cpp).
 DEFAULT_FREQ_BASE = 10_000.0
@@ -57,6 +58,30 @@ class TrainLength:
 
     value: int
     source: str
+
+
+@dataclass(frozen=True, slots=True)
+class EarlierExtension:
+    """An extension that a file carries already: what a plan must not start from.
+
+    Its record tells, or else rope.scaling.original_context_length below context_length.
+
+    Attributes
+    ----------
+    train_length : int
+        Context length before it, tokens.
+    target_length : int
+        Context length that it made, tokens.
+    method : str or None
+        As its record says; None without one.
+    freq_base_known : bool
+        Whether the base before it is known.
+    """
+
+    train_length: int
+    target_length: int
+    method: str | None
+    freq_base_known: bool
 
 
 @dataclass(frozen=True, slots=True)
@@ -128,6 +153,13 @@ class ModelFacts:
         Values of the file's frequency-factor tensors by name; empty where nobody read them.
     factor_support : FactorSupport
         Which of these tensors llama.cpp takes for the architecture.
+    left_over : tuple of (str, tuple of float)
+        Factor tensors that an earlier extension added and that stay in the file: no part of the
+        model.
+    earlier_extension : EarlierExtension or None
+        These facts are those before it.
+    published : Published or None
+        What the model's publisher documents.
     """
 
     architecture: str
@@ -147,16 +179,22 @@ class ModelFacts:
     scales_attention: bool = False
     factors: tuple[tuple[str, tuple[float, ...]], ...] = ()
     factor_support: FactorSupport = FactorSupport.NONE
+    left_over: tuple[tuple[str, tuple[float, ...]], ...] = ()
+    earlier_extension: EarlierExtension | None = None
+    published: Published | None = None
 
 
 def model_facts(
     header: Header,
     *,
     train_length: int | None = None,
+    train_freq_base: float | None = None,
     later_shards: tuple[Header, ...] = (),
     factors: tuple[tuple[str, tuple[float, ...]], ...] = (),
 ) -> ModelFacts:
-    """Facts of the model that a header describes.
+    """Facts of the model that a header describes, taken at its word.
+
+    `ggufext.header.training.trained_facts` gives those that a plan starts from.
 
     Parameters
     ----------
@@ -164,6 +202,8 @@ def model_facts(
         The header as converted, without an extension of ours.
     train_length : int, optional
         The real training length in tokens, where context_length is known to say something else.
+    train_freq_base : float, optional
+        What rope.freq_base was in training, > 1, where the file is known to say something else.
     later_shards : tuple of Header
         Of a split model's other parts (`ggufext.header.shards.later_shards`), which hold tensors.
     factors : tuple of (str, tuple of float)
@@ -202,7 +242,8 @@ def model_facts(
         read.nonsense("attention.head_count", f"at most embedding_length, which is {embedding}")
     sizes = _head_sizes(read, default=embedding // max(heads))
     multiplier = _freq_base_multiplier(read, entry, sizes.key)
-    freq_base = multiplier * (read.positive("rope.freq_base", above=1.0) or DEFAULT_FREQ_BASE)
+    in_file = read.positive("rope.freq_base", above=1.0) or DEFAULT_FREQ_BASE
+    freq_base = multiplier * (train_freq_base or in_file)
     heads_kv = read.per_layer("attention.head_count_kv", layer_count) or heads
     if max(heads_kv) > max(heads):
         read.nonsense("attention.head_count_kv", f"at most the {max(heads)} heads of queries")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from ggufext.errors import ModelWarning
+from ggufext.errors import ModelWarning, printable
 from ggufext.header.architectures import Support
 from ggufext.planning.combining import can_keep_short
 from ggufext.planning.gamma import FACTOR_NEEDS_FINETUNE
@@ -35,6 +35,39 @@ def support_warnings(facts: ModelFacts) -> tuple[ModelWarning, ...]:
             "unverified_architecture",
             f"what llama.cpp does with the RoPE keys of {facts.architecture} was not verified "
             "by experiment; rewrite needs --force",
+        ),
+    )
+
+
+def earlier_extension_warnings(facts: ModelFacts) -> tuple[ModelWarning, ...]:
+    """That a file was extended before, and what is planned from."""
+    earlier = facts.earlier_extension
+    if earlier is None:
+        return ()
+    if earlier.method is not None:
+        tells = f"by {printable(earlier.method, 20)}, as its record says"
+    else:
+        tells = "as rope.scaling.original_context_length says"
+    base = f"base {facts.freq_base:,.10g}" if earlier.freq_base_known else "a base that is unknown"
+    return (
+        ModelWarning(
+            "extended_before",
+            f"the file was extended before, to {earlier.target_length:,} tokens {tells}: planned "
+            f"from the model before it, {facts.train_length:,} tokens and {base}",
+        ),
+    )
+
+
+def context_length_warnings(facts: ModelFacts, factor: float) -> tuple[ModelWarning, ...]:
+    """What holds where only context_length is raised."""
+    if factor <= 1.0:
+        return ()
+    return (
+        ModelWarning(
+            "rotation_not_extended",
+            f"only context_length is raised: that helps a model trained on the target; this one "
+            f"was trained on {facts.train_length:,} tokens ({facts.train_length_source}), unless "
+            "--train-length says otherwise",
         ),
     )
 

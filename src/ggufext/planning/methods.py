@@ -33,6 +33,8 @@ class Method(Enum):
     LINEAR = "linear"
     LLAMA3 = "llama3"
     LONGROPE = "longrope"
+    CONTEXT_LENGTH = "context-length"
+    """Only context_length is raised: right for a model that was trained on the target."""
 
 
 @dataclass(frozen=True, slots=True)

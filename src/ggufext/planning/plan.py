@@ -3,14 +3,26 @@
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from ggufext.errors import PlanError
 from ggufext.header.factors import factors_in_effect
 from ggufext.header.model import TrainLength
-from ggufext.planning.cautions import GAMMA_RULE_STATUS, extension_warnings, support_warnings
+from ggufext.planning.cautions import (
+    GAMMA_RULE_STATUS,
+    context_length_warnings,
+    earlier_extension_warnings,
+    extension_warnings,
+    support_warnings,
+)
 from ggufext.planning.combining import Combination, Factors, Form, Wish, combine
-from ggufext.planning.edits import metadata_edits, tensor_edits
+from ggufext.planning.edits import (
+    context_length_edits,
+    metadata_edits,
+    neutral_factors,
+    tensor_edits,
+)
 from ggufext.planning.gamma import d_horizon, gamma_pade, verdict
 from ggufext.planning.kv_cache import CacheType, KvCacheBytes, kv_cache_bytes
 from ggufext.planning.local_layers import local_freq_base, moves_nothing
@@ -37,6 +49,7 @@ __all__ = [
     "OutOfDistribution",
     "Plan",
     "TensorEdit",
+    "documented_plan",
     "plan",
     "plan_all_methods",
 ]
@@ -65,10 +78,12 @@ def plan(
 ) -> Plan:
     """Plan one method for one model.
 
-    A target that is not longer than the training length gives a plan without edits and the
-    verdict NO-EXTENSION-NEEDED. Scaling that the model brings from its training is extended in
-    kind: yarn by yarn, linear by linear, longrope by new long factors, rope_freqs made again or
-    left below a base or another scaling.
+    A target that is not longer than the training length gives a plan of
+    `Method.CONTEXT_LENGTH`, whatever the method asked for, with the verdict NO-EXTENSION-NEEDED: it
+    raises context_length where that is too low and writes nothing else. Scaling that the model
+    brings from its training is extended in kind: yarn by yarn, linear by linear, longrope by new
+    long factors, rope_freqs made again or left below a base or another scaling. A file that was
+    extended before is planned from the model before it.
 
     Parameters
     ----------
@@ -96,7 +111,8 @@ def plan(
     PlanError
         ``target_absurd``, ``lowers_base``, ``gamma_out_of_range``, ``gamma_needs_gamma_method``,
         ``cannot_combine``, ``local_layers_would_change``, ``tensors_not_supported``,
-        ``factors_needed``, ``factors_do_not_fit``, ``factors_need_longrope``.
+        ``factors_needed``, ``factors_do_not_fit``, ``factors_need_longrope``,
+        ``train_base_unknown``.
     """
     _check_target(facts, target_length, force=force)
     _check_belongs(method, gamma=gamma, freq_base=freq_base, factors=factors)
@@ -110,14 +126,16 @@ def plan(
         keep_short=keep_short,
     )
     factor = target_length / facts.train_length
-    if factor <= 1.0:
-        return _without_extension(facts, wish)
+    if factor <= 1.0 or method is Method.CONTEXT_LENGTH:
+        return _context_length(facts, wish)
+    _check_base_is_known(facts)
     native, made = _combined(facts, wish)
     swa_base = local_freq_base(facts, made, force=force)
     edits = metadata_edits(facts, made, target_length, freq_base_swa=swa_base)
-    tensors = tensor_edits(facts, made)
+    written = (*made.tensors, *neutral_factors(facts, made.form, made.tensors))
+    tensors = tensor_edits(facts, written)
     gammas = _gammas(facts, native, wish, made)
-    values = dict(facts.factors) | dict(made.tensors)
+    values = dict(facts.factors) | dict(written)
     changes = bool(edits or tensors or not facts.metadata)
     return Plan(
         architecture=facts.architecture,
@@ -138,6 +156,7 @@ def plan(
         freq_scale_factor=made.rotation.freq_scale_factor,
         edits=edits,
         warnings=(
+            *earlier_extension_warnings(facts),
             *support_warnings(facts),
             *extension_warnings(facts, native, wish, made, changes=changes),
         ),
@@ -148,6 +167,7 @@ def plan(
         attention_factor_written=made.attention_factor_written,
         long_factors=factors_in_effect(values, is_long=True),
         short_factors=factors_in_effect(values, is_long=False),
+        earlier_extension=facts.earlier_extension,
     )
 
 
@@ -156,18 +176,21 @@ def plan_all_methods(
 ) -> tuple[Plan, ...]:
     """A plan of every method that this model can take, in the order of `Method`.
 
-    longrope is not among them: it needs factors from outside. One plan where no method changes
-    anything but context_length.
+    longrope is not among them: it needs factors from outside; nor is context-length, which
+    extends nothing. One plan where no method changes anything but context_length.
 
     Raises
     ------
     PlanError
         When no method can be planned; that of the first.
     """
+    if target_length <= facts.train_length:
+        only = Method.CONTEXT_LENGTH
+        return (plan(facts, target_length=target_length, method=only, force=force),)
     plans: list[Plan] = []
     refusals: list[PlanError] = []
     for method in [Method.GAMMA] if moves_nothing(facts) else Method:
-        if method is Method.LONGROPE:
+        if method in {Method.LONGROPE, Method.CONTEXT_LENGTH}:
             continue
         try:
             made = plan(
@@ -183,6 +206,36 @@ def plan_all_methods(
     if not plans:
         raise refusals[0]
     return tuple(plans)
+
+
+def documented_plan(facts: ModelFacts, *, force: bool = False) -> Plan | None:
+    """The scaling that the model's publisher documents, to the length that it reaches.
+
+    None where no scaling is documented, or none that this file could take.
+    """
+    said = facts.published
+    if said is None or said.yarn_length is None:
+        return None
+    as_documented = replace(facts, train_length=said.train_length)
+    try:
+        return plan(as_documented, target_length=said.yarn_length, method=Method.YARN, force=force)
+    except PlanError:
+        return None
+
+
+def _check_base_is_known(facts: ModelFacts) -> None:
+    earlier = facts.earlier_extension
+    if earlier is None or earlier.freq_base_known:
+        return
+    raise PlanError(
+        code="train_base_unknown",
+        field=f"{facts.architecture}.rope.freq_base",
+        message=f"is {facts.freq_base:,.10g} now, but the file was extended before (from "
+        f"{earlier.train_length:,} to {earlier.target_length:,} tokens, without a record), so the "
+        "base of the training is not known; say it with --train-freq-base (rope_theta in the "
+        f"original's config.json), or --train-length {earlier.target_length} if the model was "
+        "trained as the file stands",
+    )
 
 
 def _check_target(facts: ModelFacts, target_length: int, *, force: bool) -> None:
@@ -223,36 +276,45 @@ def _check_belongs(
         )
 
 
-def _without_extension(facts: ModelFacts, wish: Wish) -> Plan:
-    """The plan of a target within the training length: nothing to write."""
+def _context_length(facts: ModelFacts, wish: Wish) -> Plan:
+    """The plan that raises context_length where it is too low, and leaves the rotation alone."""
+    edits = context_length_edits(facts, wish.target_length)
+    left = neutral_factors(facts, Form.BASE, ()) if edits else ()
+    values = dict(facts.factors) | dict(left)
+    factor = wish.target_length / facts.train_length
     base, target = facts.freq_base, wish.target_length
     at_target = gamma_pade(base, target)
     gammas = Gamma(gamma_pade(base, facts.train_length), at_target, at_target, at_target)
     inv_freq = rebased(base, facts.rotary_dim).inv_freq
     return Plan(
         architecture=facts.architecture,
-        method=wish.method,
+        method=Method.CONTEXT_LENGTH,
         train_length=TrainLength(facts.train_length, facts.train_length_source),
         target_length=target,
-        factor=target / facts.train_length,
+        factor=factor,
         freq_base=FreqBase(base, base),
         gamma=gammas,
         d_horizon=d_horizon(base, at_target),
-        verdict=verdict(at_target, target / facts.train_length),
+        verdict=verdict(at_target, factor),
         out_of_distribution=_out_of_distribution(facts, facts.inv_freq, inv_freq, target),
         kv_cache_bytes=_cache_bytes(facts, target),
         inv_freq=inv_freq,
         attention_factor=1.0,
         freq_scale_factor=1.0,
-        edits=(),
-        warnings=support_warnings(facts),
-        tensor_edits=(),
+        edits=edits,
+        warnings=(
+            *earlier_extension_warnings(facts),
+            *support_warnings(facts),
+            *context_length_warnings(facts, factor),
+        ),
+        tensor_edits=tensor_edits(facts, left),
         keep_short=wish.keep_short,
         original_length=facts.train_length,
         scaling_type=facts.scaling.type,
         attention_factor_written=facts.scaling.attention_factor,
-        long_factors=factors_in_effect(dict(facts.factors), is_long=True),
-        short_factors=factors_in_effect(dict(facts.factors), is_long=False),
+        long_factors=factors_in_effect(values, is_long=True),
+        short_factors=factors_in_effect(values, is_long=False),
+        earlier_extension=facts.earlier_extension,
     )
 
 

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from ggufext.errors import ModelWarning
     from ggufext.header.header import Value, ValueType
-    from ggufext.header.model import TrainLength
+    from ggufext.header.model import EarlierExtension, TrainLength
     from ggufext.planning.gamma import Verdict
     from ggufext.planning.kv_cache import KvCacheBytes
     from ggufext.planning.methods import Method
@@ -146,6 +146,8 @@ class Plan:
     long_factors, short_factors : tuple of float or None
         What tensors divide the angles by in contexts above `original_length` and up to it; None:
         nothing.
+    earlier_extension : EarlierExtension or None
+        What the file carries already; the plan starts from the model before it.
     """
 
     architecture: str
@@ -171,3 +173,4 @@ class Plan:
     attention_factor_written: float
     long_factors: tuple[float, ...] | None
     short_factors: tuple[float, ...] | None
+    earlier_extension: EarlierExtension | None = None
