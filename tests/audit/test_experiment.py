@@ -8,9 +8,9 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 pytest.importorskip("llama_cpp", reason="needs llama-cpp-python: pip install .[check]")
+from ggufext.audit import experiment
 from ggufext.audit.experiment import try_architecture
 from ggufext.errors import EngineError, PlanError
-from ggufext.audit import experiment
 from ggufext.header import model
 from ggufext.header.architectures import Layout, LocalRotation, architecture
 from random_architectures import ARCHITECTURES

@@ -302,6 +302,11 @@ def keys_of_some(source: Source, enumerator: str) -> dict[str, Fact]:
     return found
 
 
+def rotation_keys(source: Source) -> list[str]:
+    """Every key of rotation and attention that llama.cpp knows."""
+    return sorted(key for key in source.keys.values() if key.startswith(("rope.", "attention.")))
+
+
 def toml(source: Source, version: str) -> str:
     """Compose the file."""
     kinds = {name: kind for kind, names in KINDS.items() for name in names}

@@ -115,7 +115,7 @@ def conditions(
     """
     with open_model(FileSystem(), path, writing=False) as model:
         now, original = model.header, model.original
-        edited = model.history is not None
+        edited = model.history is not None or model.copied is not None
         found, facts = model.facts(), model.original_facts(train_length=train_length)
 
     undoing = _undoing(now, original, found, facts)
@@ -124,7 +124,8 @@ def conditions(
         if name == "file":
             return _as_it_is(name, found, None)
         if name == "native":
-            return _native(name, facts, undoing, edited=edited)
+            native = facts if edited else found
+            return _native(name, native, undoing if edited else {}, edited=edited)
         if name.startswith("planned:"):
             return _planned(
                 name,

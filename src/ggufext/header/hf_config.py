@@ -14,7 +14,7 @@ from ggufext.header.hf_layers import LocalLayers, local_layers
 from ggufext.header.hf_reader import ConfigReader, parsed
 from ggufext.header.layers import LayerFacts
 from ggufext.header.model import ModelFacts, Scaling
-from ggufext.header.rope_keys import Yarn
+from ggufext.header.rope_keys import USUAL_YARN, Yarn
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -284,12 +284,12 @@ def _refuse_unknown_entries(rope: ConfigReader, kind: str) -> None:
 def _yarn_attention(rope: ConfigReader, factor: float) -> float:
     """What YaRN's own attention factor is multiplied by."""
     given = rope.real("attention_factor")
-    return 1.0 if given is None else given / Yarn().attention_factor(factor, 1.0)
+    return 1.0 if given is None else given / USUAL_YARN.attention_factor(factor, 1.0)
 
 
 def _yarn_keys(rope: ConfigReader) -> Yarn:
     """Source: Transformers, _compute_yarn_parameters."""
-    usual = Yarn()
+    usual = USUAL_YARN
     mscale, all_dim = rope.real("mscale"), rope.real("mscale_all_dim")
     if rope.real("attention_factor") is not None or mscale is None or all_dim is None:
         mscale, all_dim = usual.mscale, usual.mscale_all_dim

@@ -12,6 +12,7 @@ if TYPE_CHECKING:
     from ggufext.header.header import Header
     from ggufext.header.model import ModelFacts
 
+
 def lint(
     header: Header, facts: ModelFacts, *, later_shards: tuple[Header, ...] = ()
 ) -> tuple[ModelWarning, ...]:

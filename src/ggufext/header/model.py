@@ -17,11 +17,19 @@ from ggufext.header.architectures import (
 from ggufext.header.factors import factor_tensors
 from ggufext.header.key_reader import KeyReader
 from ggufext.header.layers import HeadSizes, LayerFacts, layer_facts
-from ggufext.header.rope_keys import EDITED, TEMPERATURE_LENGTH, TEMPERATURE_SCALE, Yarn, yarn_of
+from ggufext.header.rope_keys import (
+    EDITED,
+    TEMPERATURE_LENGTH,
+    TEMPERATURE_SCALE,
+    USUAL_YARN,
+    yarn_of,
+)
 
 if TYPE_CHECKING:
     from ggufext.header.architectures import Architecture
     from ggufext.header.header import Header, Value
+    from ggufext.header.published import Published
+    from ggufext.header.rope_keys import Yarn
 
 #: llama.cpp's rope.freq_base for files that do not say (llama-model.cpp).
 DEFAULT_FREQ_BASE = 10_000.0
@@ -61,6 +69,30 @@ class TrainLength:
 
 
 @dataclass(frozen=True, slots=True)
+class EarlierExtension:
+    """An extension that a file carries already: what a plan must not start from.
+
+    Its record tells, or else rope.scaling.original_context_length below context_length.
+
+    Attributes
+    ----------
+    train_length : int
+        Context length before it, tokens.
+    target_length : int
+        Context length that it made, tokens.
+    method : str or None
+        As its record says; None without one.
+    freq_base_known : bool
+        Whether the base before it is known.
+    """
+
+    train_length: int
+    target_length: int
+    method: str | None
+    freq_base_known: bool
+
+
+@dataclass(frozen=True, slots=True)
 class Scaling:
     """RoPE scaling that a file carries, as it takes effect in llama.cpp.
 
@@ -85,7 +117,7 @@ class Scaling:
     original_context_length: int | None
     attention_factor: float
     factor_tensors: tuple[str, ...]
-    yarn: Yarn = Yarn()
+    yarn: Yarn = USUAL_YARN
 
     @property
     def factor_in_effect(self) -> float:
@@ -150,6 +182,13 @@ class ModelFacts:
     original_length_acts : bool
         Whether that growth is counted from rope.scaling.original_context_length, whatever the
         scaling.
+    left_over : tuple of (str, tuple of float)
+        Factor tensors that an earlier extension added and that stay in the file: no part of the
+        model.
+    earlier_extension : EarlierExtension or None
+        These facts are those before it.
+    published : Published or None
+        What the model's publisher documents.
     """
 
     architecture: str
@@ -172,6 +211,9 @@ class ModelFacts:
     factor_support: FactorSupport = FactorSupport.NONE
     temperature_scale: float = 0.0
     original_length_acts: bool = False
+    left_over: tuple[tuple[str, tuple[float, ...]], ...] = ()
+    earlier_extension: EarlierExtension | None = None
+    published: Published | None = None
 
     @property
     def train_length_is_the_files(self) -> bool:
@@ -194,10 +236,13 @@ def model_facts(
     header: Header,
     *,
     train_length: int | None = None,
+    train_freq_base: float | None = None,
     later_shards: tuple[Header, ...] = (),
     factors: tuple[tuple[str, tuple[float, ...]], ...] = (),
 ) -> ModelFacts:
-    """Facts of the model that a header describes.
+    """Facts of the model that a header describes, taken at its word.
+
+    `ggufext.header.training.trained_facts` gives those that a plan starts from.
 
     Parameters
     ----------
@@ -205,6 +250,8 @@ def model_facts(
         The header as converted, without an extension of ours.
     train_length : int, optional
         The real training length in tokens, where context_length is known to say something else.
+    train_freq_base : float, optional
+        What rope.freq_base was in training, > 1, where the file is known to say something else.
     later_shards : tuple of Header
         Of a split model's other parts (`ggufext.header.shards.later_shards`), which hold tensors.
     factors : tuple of (str, tuple of float)
@@ -243,7 +290,8 @@ def model_facts(
         read.nonsense("attention.head_count", f"at most embedding_length, which is {embedding}")
     sizes = _head_sizes(read, default=embedding // max(heads))
     multiplier = _freq_base_multiplier(read, entry, sizes.key)
-    freq_base = multiplier * (read.positive("rope.freq_base", above=1.0) or DEFAULT_FREQ_BASE)
+    in_file = read.positive("rope.freq_base", above=1.0) or DEFAULT_FREQ_BASE
+    freq_base = multiplier * (train_freq_base or in_file)
     heads_kv = read.per_layer("attention.head_count_kv", layer_count) or heads
     if max(heads_kv) > max(heads):
         read.nonsense("attention.head_count_kv", f"at most the {max(heads)} heads of queries")

@@ -69,7 +69,7 @@ ACTING = (
     ORIGINAL_LENGTH,
     ATTN_FACTOR,
     "rope.scaling.finetuned",
-    *READ_BY_SOME,
+    *(key for key in READ_BY_SOME if key != TEMPERATURE_LENGTH),
     "attention.head_count",
     "attention.head_count_kv",
     "attention.key_length",
@@ -112,6 +112,7 @@ NEUTRAL: Mapping[str, str] = {
     "attention.value_length_mla_swa": _UNVERIFIED,
     "attention.compress_ratios": _UNVERIFIED,
     "attention.compress_rope_freq_base": _UNVERIFIED,
+    TEMPERATURE_LENGTH: "where queries begin to grow with their position; no plan changes it",
     "attention.causal": "which keys a query may see",
     "attention.clamp_kqv": "acts before the rotation, at every position alike",
     "attention.scale": "multiplies every score alike; no plan changes it",
@@ -193,6 +194,10 @@ class Yarn:
         if mix == 0.0:
             attention *= 1.0 + log
         return (attention * (1.0 + self.mscale_all_dim * log)) ** 2
+
+
+#: YaRN as published, and as llama.cpp mixes where no key says otherwise.
+USUAL_YARN = Yarn()
 
 
 def _mscale(factor: float, weight: float) -> float:

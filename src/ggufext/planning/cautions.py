@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from ggufext.errors import ModelWarning
+from ggufext.errors import ModelWarning, printable
 from ggufext.header.architectures import Support
 from ggufext.planning.combining import Form, can_keep_short
 from ggufext.planning.gamma import FACTOR_NEEDS_FINETUNE, GAMMA_DEGRADED
@@ -49,6 +49,39 @@ def keeps_short(native: NativeScaling, wish: Wish, made: Combination) -> bool:
     """Whether contexts up to the plan's original length rotate as before."""
     is_long = made.form is Form.LONG and made.original_length > 0
     return is_long and (wish.keep_short or native.kind is NativeKind.LONGROPE)
+
+
+def earlier_extension_warnings(facts: ModelFacts) -> tuple[ModelWarning, ...]:
+    """That a file was extended before, and what is planned from."""
+    earlier = facts.earlier_extension
+    if earlier is None:
+        return ()
+    if earlier.method is not None:
+        tells = f"by {printable(earlier.method, 20)}, as its record says"
+    else:
+        tells = "as rope.scaling.original_context_length says"
+    base = f"base {facts.freq_base:,.10g}" if earlier.freq_base_known else "a base that is unknown"
+    return (
+        ModelWarning(
+            "extended_before",
+            f"the file was extended before, to {earlier.target_length:,} tokens {tells}: planned "
+            f"from the model before it, {facts.train_length:,} tokens and {base}",
+        ),
+    )
+
+
+def context_length_warnings(facts: ModelFacts, factor: float) -> tuple[ModelWarning, ...]:
+    """What holds where only context_length is raised."""
+    if factor <= 1.0:
+        return ()
+    return (
+        ModelWarning(
+            "rotation_not_extended",
+            f"only context_length is raised: that helps a model trained on the target; this one "
+            f"was trained on {facts.train_length:,} tokens ({facts.train_length_source}), unless "
+            "--train-length says otherwise",
+        ),
+    )
 
 
 def extension_warnings(
@@ -175,8 +208,7 @@ def _short_contexts(
     if native.kind is NativeKind.LONGROPE:
         yield ModelWarning(
             "new_long_factors",
-            f"the plan writes new long factors: contexts up to {original:,} tokens stay as they "
-            "are"
+            f"the plan writes new long factors: contexts up to {original:,} tokens stay as they are"
             if original
             else "rope.scaling.original_context_length is 0, so that llama.cpp rotates with the "
             "long factors in every context: the plan writes new ones, which act on short texts "

@@ -220,9 +220,7 @@ def _plain(facts: ModelFacts, native: NativeScaling, wish: Wish) -> Combination:
     )
 
 
-def _written(
-    facts: ModelFacts, native: NativeScaling, wish: Wish
-) -> tuple[Form, float, float]:
+def _written(facts: ModelFacts, native: NativeScaling, wish: Wish) -> tuple[Form, float, float]:
     """Form, factor and base of a method that needs no tensor."""
     if wish.method is Method.LINEAR:
         return Form.LINEAR, _stretched(facts, native, wish), facts.freq_base

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING
 from ggufext.header.header import ValueType
 from ggufext.planning import rope_parameters
 from ggufext.planning.gamma import Verdict
-from ggufext.planning.methods import as_float32
+from ggufext.planning.methods import Method, as_float32
 from ggufext.planning.rope_parameters import Form
 
 if TYPE_CHECKING:
@@ -199,9 +199,9 @@ def _llama_cpp(made: Plan, facts: ModelFacts, model: str) -> Emission:
         reason = "the architecture's name is too long or has control characters for a command line"
         return Emission(Engine.LLAMA_CPP, (rewritten,), reason, notes)
     start = ["llama-server", "-m", shlex.quote(model), "--ctx-size", str(made.target_length)]
-    if made.verdict is Verdict.NO_EXTENSION_NEEDED:
-        overrides = ",".join(map(_override, made.edits))
-        text = " ".join([*start, "--override-kv", shlex.quote(overrides)])
+    if made.method is Method.CONTEXT_LENGTH and not made.tensor_edits:
+        keys = shlex.quote(",".join(map(_override, made.edits)))
+        text = " ".join([*start, "--override-kv", keys])
         return Emission(Engine.LLAMA_CPP, (Block(_UNTOUCHED, text), rewritten), None, notes)
     if made.tensor_edits or made.scaling_type == "longrope":
         reason = "its flags have no factors of single pairs, which are tensors: rewrite the file"

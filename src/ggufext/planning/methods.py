@@ -10,9 +10,13 @@ import math
 import struct
 from dataclasses import dataclass
 from enum import Enum
+from typing import TYPE_CHECKING
 
 from ggufext.errors import PlanError
-from ggufext.header.rope_keys import Yarn
+from ggufext.header.rope_keys import USUAL_YARN
+
+if TYPE_CHECKING:
+    from ggufext.header.rope_keys import Yarn
 
 #: Turns within the original length below which llama3 interpolates a pair fully, and above which
 #: it leaves the pair alone: those of every Llama 3.1 and 3.2.
@@ -29,6 +33,8 @@ class Method(Enum):
     LINEAR = "linear"
     LLAMA3 = "llama3"
     LONGROPE = "longrope"
+    CONTEXT_LENGTH = "context-length"
+    """Only context_length is raised: right for a model that was trained on the target."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -100,7 +106,7 @@ def rebased(freq_base: float, rotary_dim: int) -> Rotation:
 
 
 def yarn_correction_range(
-    freq_base: float, rotary_dim: int, training_length: float, keys: Yarn = Yarn()
+    freq_base: float, rotary_dim: int, training_length: float, keys: Yarn = USUAL_YARN
 ) -> tuple[float, float]:
     """Pairs between which YaRN changes from leaving alone to interpolating.
 
@@ -130,7 +136,7 @@ def scaled(
     factor: float,
     training_length: float,
     *,
-    keys: Yarn = Yarn(),
+    keys: Yarn = USUAL_YARN,
     mix: float,
 ) -> Rotation:
     """What llama.cpp makes of a factor.
@@ -170,7 +176,7 @@ def yarn(
     rotary_dim: int,
     factor: float,
     training_length: float,
-    keys: Yarn = Yarn(),
+    keys: Yarn = USUAL_YARN,
 ) -> Rotation:
     """YaRN with the whole of its mix; the attention factor is 1 + 0.1 ln f by default."""
     return scaled(freq_base, rotary_dim, factor, training_length, keys=keys, mix=1.0)

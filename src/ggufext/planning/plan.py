@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from ggufext.errors import PlanError
@@ -10,6 +11,8 @@ from ggufext.header.factors import factors_in_effect
 from ggufext.header.model import TrainLength
 from ggufext.planning.cautions import (
     GAMMA_RULE_STATUS,
+    context_length_warnings,
+    earlier_extension_warnings,
     extension_warnings,
     keeps_short,
     needs_finetuning,
@@ -23,7 +26,7 @@ from ggufext.planning.combining import (
     combine,
     unchanged,
 )
-from ggufext.planning.edits import metadata_edits, tensor_edits
+from ggufext.planning.edits import metadata_edits, neutral_factors, tensor_edits
 from ggufext.planning.gamma import d_horizon, gamma_pade, verdict
 from ggufext.planning.kv_cache import CacheType, KvCacheBytes, kv_cache_bytes
 from ggufext.planning.local_layers import local_freq_base, moves_nothing
@@ -57,6 +60,7 @@ __all__ = [
     "OutOfDistribution",
     "Plan",
     "TensorEdit",
+    "documented_plan",
     "plan",
     "plan_all_methods",
 ]
@@ -86,10 +90,11 @@ def plan(
     """Plan one method for one model.
 
     A target that is not longer than what the model was trained on, or than its own scaling
-    reaches, keeps the rotation and gets the verdict NO-EXTENSION-NEEDED; where context_length is
-    lower, that key alone is raised. Scaling that the model brings from its training is extended in
-    kind: yarn by yarn, linear by linear or a base above it, longrope by new long factors,
-    rope_freqs made again or left below a base or another scaling.
+    reaches, gives a plan of `Method.CONTEXT_LENGTH`, whatever the method asked for, with the
+    verdict NO-EXTENSION-NEEDED: it raises context_length where that is too low and writes nothing
+    else. Scaling that the model brings from its training is extended in kind: yarn by yarn, linear
+    by linear or a base above it, longrope by new long factors, rope_freqs made again or left below
+    a base or another scaling. A file that was extended before is planned from the model before it.
 
     Parameters
     ----------
@@ -117,7 +122,8 @@ def plan(
     PlanError
         ``target_absurd``, ``lowers_base``, ``gamma_out_of_range``, ``gamma_needs_gamma_method``,
         ``cannot_combine``, ``local_layers_would_change``, ``tensors_not_supported``,
-        ``factors_needed``, ``factors_do_not_fit``, ``factors_need_longrope``.
+        ``factors_needed``, ``factors_do_not_fit``, ``factors_need_longrope``,
+        ``train_base_unknown``.
     """
     facts = at_reach(facts)
     _check_target(facts, target_length, force=force)
@@ -132,20 +138,28 @@ def plan(
         keep_short=keep_short,
     )
     factor = target_length / facts.train_length
-    within = factor <= 1.0
-    native, made = _combined(facts, wish, within=within)
+    if factor <= 1.0:
+        wish = replace(wish, method=Method.CONTEXT_LENGTH)
+    is_extension = wish.method is not Method.CONTEXT_LENGTH
+    if is_extension:
+        _check_base_is_known(facts)
+    native, made = _combined(facts, wish)
     swa_base = local_freq_base(facts, made, force=force)
     edits = metadata_edits(facts, made, target_length, freq_base_swa=swa_base)
-    tensors = tensor_edits(facts, made)
+    left_over = neutral_factors(facts, made.form, made.tensors) if edits else ()
+    written = (*made.tensors, *left_over)
+    tensors = tensor_edits(facts, written)
     gammas = _gammas(facts, native, wish, made)
-    values = dict(facts.factors) | dict(made.tensors)
+    values = dict(facts.factors) | dict(written)
     changes = bool(edits or tensors or not facts.metadata)
-    warnings = support_warnings(facts)
-    if not within:
+    warnings = (*earlier_extension_warnings(facts), *support_warnings(facts))
+    if is_extension:
         warnings += extension_warnings(facts, native, wish, made, gammas, changes=changes)
+    else:
+        warnings += context_length_warnings(facts, factor)
     return Plan(
         architecture=facts.architecture,
-        method=method,
+        method=wish.method,
         train_length=TrainLength(facts.train_length, facts.train_length_source),
         target_length=target_length,
         factor=factor,
@@ -170,6 +184,7 @@ def plan(
         yarn=made.yarn or facts.scaling.yarn,
         long_factors=factors_in_effect(values, is_long=True),
         short_factors=factors_in_effect(values, is_long=False),
+        earlier_extension=facts.earlier_extension,
     )
 
 
@@ -178,18 +193,21 @@ def plan_all_methods(
 ) -> tuple[Plan, ...]:
     """A plan of every method that this model can take, in the order of `Method`.
 
-    longrope is not among them: it needs factors from outside. One plan where no method changes
-    anything but context_length.
+    longrope is not among them: it needs factors from outside; nor is context-length, which
+    extends nothing. One plan where no method changes anything but context_length.
 
     Raises
     ------
     PlanError
         When no method can be planned; that of the first.
     """
+    if target_length <= at_reach(facts).train_length:
+        only = Method.CONTEXT_LENGTH
+        return (plan(facts, target_length=target_length, method=only, force=force),)
     plans: list[Plan] = []
     refusals: list[PlanError] = []
     for method in [Method.GAMMA] if moves_nothing(facts) else Method:
-        if method is Method.LONGROPE:
+        if method in {Method.LONGROPE, Method.CONTEXT_LENGTH}:
             continue
         try:
             made = plan(
@@ -205,6 +223,36 @@ def plan_all_methods(
     if not plans:
         raise refusals[0]
     return tuple(plans)
+
+
+def documented_plan(facts: ModelFacts, *, force: bool = False) -> Plan | None:
+    """The scaling that the model's publisher documents, to the length that it reaches.
+
+    None where no scaling is documented, or none that this file could take.
+    """
+    said = facts.published
+    if said is None or said.yarn_length is None:
+        return None
+    as_documented = replace(facts, train_length=said.train_length, train_length_source=said.source)
+    try:
+        return plan(as_documented, target_length=said.yarn_length, method=Method.YARN, force=force)
+    except PlanError:
+        return None
+
+
+def _check_base_is_known(facts: ModelFacts) -> None:
+    earlier = facts.earlier_extension
+    if earlier is None or earlier.freq_base_known:
+        return
+    raise PlanError(
+        code="train_base_unknown",
+        field=f"{facts.architecture}.rope.freq_base",
+        message=f"is {facts.freq_base:,.10g} now, but the file was extended before (from "
+        f"{earlier.train_length:,} to {earlier.target_length:,} tokens, without a record), so the "
+        "base of the training is not known; say it with --train-freq-base (rope_theta in the "
+        f"original's config.json), or --train-length {earlier.target_length} if the model was "
+        "trained as the file stands",
+    )
 
 
 def _check_target(facts: ModelFacts, target_length: int, *, force: bool) -> None:
@@ -272,15 +320,13 @@ def _gammas(facts: ModelFacts, native: NativeScaling, wish: Wish, made: Combinat
     )
 
 
-def _combined(
-    facts: ModelFacts, wish: Wish, *, within: bool
-) -> tuple[NativeScaling, Combination]:
+def _combined(facts: ModelFacts, wish: Wish) -> tuple[NativeScaling, Combination]:
     """What a model rotates with, and what it will; raises as `combine`."""
     if moves_nothing(facts):
         native = NativeScaling(NativeKind.NONE, facts.inv_freq, 1.0, None)
         return native, unchanged(facts, wish.target_length)
     native = native_scaling(facts)
-    if within:
+    if wish.method is Method.CONTEXT_LENGTH:
         return native, unchanged(facts, wish.target_length)
     return native, combine(facts, native, wish)
 

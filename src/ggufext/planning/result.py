@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from ggufext.errors import ModelWarning
     from ggufext.header.header import Value, ValueType
-    from ggufext.header.model import TrainLength
+    from ggufext.header.model import EarlierExtension, TrainLength
     from ggufext.header.rope_keys import Yarn
     from ggufext.planning.gamma import Verdict
     from ggufext.planning.kv_cache import KvCacheBytes
@@ -149,6 +149,8 @@ class Plan:
     long_factors, short_factors : tuple of float or None
         What tensors divide the angles by in contexts above `original_length` and up to it; None:
         nothing.
+    earlier_extension : EarlierExtension or None
+        What the file carries already; the plan starts from the model before it.
     """
 
     architecture: str
@@ -175,3 +177,4 @@ class Plan:
     yarn: Yarn
     long_factors: tuple[float, ...] | None
     short_factors: tuple[float, ...] | None
+    earlier_extension: EarlierExtension | None = None

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING
 
 from ggufext.errors import printable
 from ggufext.header.architectures import Layout
-from ggufext.header.rope_keys import Yarn
+from ggufext.header.rope_keys import USUAL_YARN
 from ggufext.planning import methods
 
 if TYPE_CHECKING:
@@ -23,6 +23,7 @@ if TYPE_CHECKING:
 
     from ggufext.header.hf_config import HfConfig
     from ggufext.header.model import ModelFacts
+    from ggufext.header.rope_keys import Yarn
     from ggufext.planning.plan import Plan
 
 Entries = dict[str, object]
@@ -188,7 +189,7 @@ def _parameters(made: Plan, facts: ModelFacts, form: Form) -> Entries:
 def _yarn_entries(keys: Yarn) -> Entries:
     """What differs from the usual betas and attention factor."""
     found: Entries = {}
-    usual = Yarn()
+    usual = USUAL_YARN
     if (keys.beta_fast, keys.beta_slow) != (usual.beta_fast, usual.beta_slow):
         found |= {"beta_fast": _decimal(keys.beta_fast), "beta_slow": _decimal(keys.beta_slow)}
     if keys.mscale_all_dim:
@@ -208,7 +209,7 @@ def _attention_differs(made: Plan, facts: ModelFacts) -> str | None:
         return None
     keys, factor = made.yarn, made.freq_scale_factor
     here = keys.score_factor(factor, keys.mix(made.scaling_type))
-    there = Yarn(mscale=keys.mscale_all_dim).score_factor(factor, 1.0)
+    there = (1.0 + 0.1 * keys.mscale_all_dim * math.log(max(1.0, factor))) ** 2
     if math.isclose(here, there, rel_tol=_TOLERANCE):
         return None
     return (
