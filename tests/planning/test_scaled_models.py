@@ -114,7 +114,7 @@ def test_long_factors_without_an_original_length_keep_the_border_that_acts() -> 
 @pytest.mark.parametrize("method", list(Method))
 def test_a_plan_within_the_training_length_keeps_the_trained_scaling(method: Method) -> None:
     made = plan(CODER, target_length=4096, method=method)
-    assert made.edits == made.tensor_edits == ()
+    assert (made.edits, made.tensor_edits) == ((), ())
     assert made.freq_scale_factor == 4.0
     assert made.scaling_type == "linear"
     assert made.inv_freq == pytest.approx([w / 4.0 for w in CODER.inv_freq])

@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from enum import Enum
 from typing import TYPE_CHECKING
 
+from ggufext.header import rope_keys
 from ggufext.header.header import ValueType
 from ggufext.planning import rope_parameters
 from ggufext.planning.gamma import Verdict
@@ -236,10 +237,10 @@ def _length_after_yarn_flags(made: Plan) -> int:
 def _has_flag(key: str, facts: ModelFacts) -> bool:
     # --ctx-size is no flag for context_length: the server caps every slot to the latter.
     return key.removeprefix(f"{facts.architecture}.") in {
-        "rope.freq_base",
-        "rope.scaling.type",
-        "rope.scaling.factor",
-        "rope.scaling.original_context_length",
+        rope_keys.FREQ_BASE,
+        rope_keys.SCALING_TYPE,
+        rope_keys.SCALING_FACTOR,
+        rope_keys.ORIGINAL_LENGTH,
     }
 
 
