@@ -46,9 +46,9 @@ compares.
 
 - **verified**: a small random model of the architecture was planned, rewritten, run by llama.cpp
   and undone with every method. Compared for each layer: whether it rotates, base, scale, YaRN's
-  mix and betas, rotated dimensions and pairs of its ROPE node before and after; KV cache against allocation
-  and log; logits, which must change where a layer moves and stay to the last bit where none does;
-  the bytes after the undo. `rewrite` does these without further questions.
+  mix and betas, rotated dimensions and pairs of its ROPE node before and after; KV cache against
+  allocation and log; logits, which must change where a layer moves and stay to the last bit where
+  none does; the bytes after the undo. `rewrite` does these without further questions.
 - **read**: taken from llama.cpp's source, not tried. `plan` explains, `rewrite` needs `--force`.
 - **unknown**: named there, but no model of it can be loaded; or not in the list at all.
 
@@ -103,8 +103,8 @@ def caveats(entry: Architecture) -> str:
         ),
         (
             entry.scales_attention,
-            "linear and yarn multiply every score of attention too, by (1 + 0.1 ln f)² where the file "
-            "has no `yarn_log_multiplier`",
+            "linear and yarn multiply every score of attention too, by (1 + 0.1 ln f)² where the "
+            "file has no `yarn_log_multiplier`",
         ),
         (
             bool(yarn),

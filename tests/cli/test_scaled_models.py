@@ -7,14 +7,17 @@ from typing import TYPE_CHECKING
 import pytest
 
 from program import result, run
-from random_model import write_random_model
+from random_model import MetadataValue, write_random_model
 
 if TYPE_CHECKING:
     from pathlib import Path
 
 
 def linear(path: Path) -> Path:
-    keys = {"llama.rope.scaling.type": "linear", "llama.rope.scaling.factor": 4.0}
+    keys: dict[str, MetadataValue] = {
+        "llama.rope.scaling.type": "linear",
+        "llama.rope.scaling.factor": 4.0,
+    }
     return write_random_model(path, context=2048, metadata=keys)
 
 

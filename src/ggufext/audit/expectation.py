@@ -65,14 +65,15 @@ def of_plan(plan: Plan, layer: LayerFacts, *, is_long: bool) -> Expected:
     is_scaled = layer.moves or layer.follows_scaling
     factors = plan.long_factors if is_long else plan.short_factors
     mix = plan.yarn.mix(plan.scaling_type)
+    attention = _node_attention(plan.yarn, plan.freq_scale_factor, mix)
+    factor = plan.factor_key if layer.scaled_under_none else plan.freq_scale_factor
     return Expected(
         freq_base=plan.freq_base.after if follows else layer.freq_base,
-        freq_scale=1.0 / plan.freq_scale_factor if is_scaled else 1.0,
+        freq_scale=1.0 / factor if is_scaled else 1.0,
         mix=mix,
         betas=(plan.yarn.beta_fast, plan.yarn.beta_slow),
         original_length=plan.original_length,
-        attn_factor=_node_attention(plan.yarn, plan.freq_scale_factor, mix)
-        * plan.attention_factor_written,
+        attn_factor=attention * plan.attention_factor_written if layer.follows_attention else 1.0,
         factors=factors if is_scaled else None,
     )
 
@@ -81,7 +82,8 @@ def of_facts(facts: ModelFacts, layer: LayerFacts, *, is_long: bool) -> Expected
     """What a file's own keys and tensors mean for a layer; `is_long` as in `of_plan`."""
     scaling = facts.scaling
     is_scaled = layer.moves or layer.follows_scaling
-    factor = scaling.factor_in_effect
+    factor = scaling.factor if layer.scaled_under_none else scaling.factor_in_effect
+    attention = _node_attention(scaling.yarn, scaling.factor_in_effect, scaling.mix)
     factors = factors_in_effect(dict(facts.factors), is_long=is_long)
     return Expected(
         freq_base=layer.freq_base,
@@ -89,7 +91,7 @@ def of_facts(facts: ModelFacts, layer: LayerFacts, *, is_long: bool) -> Expected
         mix=scaling.mix,
         betas=(scaling.yarn.beta_fast, scaling.yarn.beta_slow),
         original_length=facts.yarn_length,
-        attn_factor=_node_attention(scaling.yarn, factor, scaling.mix) * scaling.attention_factor,
+        attn_factor=attention * scaling.attention_factor if layer.follows_attention else 1.0,
         factors=factors if is_scaled else None,
     )
 

@@ -59,11 +59,11 @@ class LocalRotation(Enum):
     OWN_BASE = "own_base"
     """A base of their own, unless the file has rope.freq_base_swa; never scaled."""
     COPIED = "copied"
-    """The file's freq_base, unless it has rope.freq_base_swa; the file's scaling."""
+    """The file's freq_base, unless it has rope.freq_base_swa; the file's factor, type none too."""
     COPIED_BASE = "copied_base"
     """The file's freq_base, unless it has rope.freq_base_swa; never scaled."""
     PLAIN = "plain"
-    """rope.freq_base, always; never scaled."""
+    """rope.freq_base, always; never scaled, nor multiplied by an attention factor."""
     GLOBAL = "global"
     """Base and scaling of the global layers, always."""
 

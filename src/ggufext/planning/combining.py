@@ -156,6 +156,15 @@ def can_keep_short(facts: ModelFacts, native: NativeScaling) -> bool:
     return takes_long_factors(facts) and native.kind is NativeKind.NONE
 
 
+def factor_key(facts: ModelFacts, made: Combination) -> float:
+    """rope.scaling.factor as the file holds it afterwards; 1 where it holds none."""
+    # Local layers of some architectures know a factor under type none too, and keep it then.
+    is_stale = made.form is Form.LONG or facts.scaling.type != "none"
+    if made.form in {Form.LINEAR, Form.YARN} or (made.form is not Form.UNCHANGED and is_stale):
+        return made.rotation.freq_scale_factor
+    return facts.scaling.factor
+
+
 def _check_kind(facts: ModelFacts, native: NativeScaling, why: str) -> None:
     if native.kind is not NativeKind.NONE:
         refuse(facts, f"{why}; choose {_possible(native.kind)}")

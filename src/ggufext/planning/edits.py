@@ -10,7 +10,7 @@ from ggufext.header.architectures import FactorSupport
 from ggufext.header.factors import ROPE_FACTORS_LONG, ROPE_FACTORS_SHORT, ROPE_FREQS
 from ggufext.header.header import ValueType
 from ggufext.header.model import DEFAULT_FREQ_BASE
-from ggufext.planning.combining import Form
+from ggufext.planning.combining import Form, factor_key
 from ggufext.planning.methods import as_float32
 from ggufext.planning.result import MetadataEdit, TensorEdit
 
@@ -87,9 +87,9 @@ def _write_rotation(
     assert made.form.value is not None
     write(rope_keys.SCALING_TYPE, ValueType.STRING, made.form.value)
     if made.form in {Form.LINEAR, Form.YARN} or facts.has_scaling_factor:
-        # Type none does not switch a factor off for the local layers of every architecture, and
-        # longrope does not switch it off for any.
-        write(rope_keys.SCALING_FACTOR, ValueType.FLOAT32, rotation.freq_scale_factor)
+        after = factor_key(facts, made)
+        if made.form is not Form.BASE or after != facts.scaling.factor:
+            write(rope_keys.SCALING_FACTOR, ValueType.FLOAT32, after)
     if made.yarn is not None and made.yarn.ext_factor != facts.scaling.yarn.ext_factor:
         assert made.yarn.ext_factor is not None
         write(rope_keys.YARN_EXT_FACTOR, ValueType.FLOAT32, made.yarn.ext_factor)

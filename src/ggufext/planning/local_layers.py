@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 from ggufext.errors import ModelWarning, PlanError
 from ggufext.header.architectures import Layout
+from ggufext.planning.combining import factor_key
 
 if TYPE_CHECKING:
     from ggufext.header.layers import LayerFacts
@@ -44,13 +45,12 @@ def local_freq_base(facts: ModelFacts, made: Combination, *, force: bool) -> flo
     scaled = tuple(layer for layer in local if layer.follows_scaling)
     based = tuple(layer for layer in local if layer.follows_freq_base)
     base_can_be_kept = all(layer.freq_base_can_be_kept for layer in based)
-    today = facts.scaling.factor_in_effect
     rotation = made.rotation
     # gamma does not go on top of a model's own scaling.
     way_out = "gamma" if base_can_be_kept and not facts.scaling.in_effect else None
     if made.tensors and scaled and not force:
         raise _refusal(facts, scaled, "rope.scaling.type", way_out)
-    if rotation.freq_scale_factor != today and scaled and not force:
+    if any(_rescaled(facts, made, layer) for layer in scaled) and not force:
         raise _refusal(facts, scaled, "rope.scaling.factor", way_out)
     if rotation.freq_base == facts.freq_base or not based:
         return None
@@ -59,6 +59,13 @@ def local_freq_base(facts: ModelFacts, made: Combination, *, force: bool) -> flo
     if force:
         return None
     raise _refusal(facts, based, "rope.freq_base", None if scaled else "yarn")
+
+
+def _rescaled(facts: ModelFacts, made: Combination, layer: LayerFacts) -> bool:
+    """Whether positions of a local layer that scaling reaches are divided by another number."""
+    if layer.scaled_under_none:
+        return factor_key(facts, made) != facts.scaling.factor
+    return made.rotation.freq_scale_factor != facts.scaling.factor_in_effect
 
 
 def _refusal(

@@ -24,6 +24,7 @@ from ggufext.planning.combining import (
     Form,
     Wish,
     combine,
+    factor_key,
     unchanged,
 )
 from ggufext.planning.edits import metadata_edits, neutral_factors, tensor_edits
@@ -174,6 +175,7 @@ def plan(
         inv_freq=made.rotation.inv_freq,
         attention_factor=made.rotation.attention_factor,
         freq_scale_factor=made.rotation.freq_scale_factor,
+        factor_key=factor_key(facts, made),
         edits=edits,
         warnings=warnings,
         tensor_edits=tensors,

@@ -130,6 +130,8 @@ class Plan:
         What queries and keys are multiplied by.
     freq_scale_factor : float
         rope.scaling.factor that takes effect; 1 where a base or factor tensors do it all.
+    factor_key : float
+        rope.scaling.factor as the file holds it under the plan; 1 where it holds none.
     edits : tuple of MetadataEdit
         Empty where nothing has to change.
     warnings : tuple of ModelWarning
@@ -167,6 +169,7 @@ class Plan:
     inv_freq: tuple[float, ...]
     attention_factor: float
     freq_scale_factor: float
+    factor_key: float
     edits: tuple[MetadataEdit, ...]
     warnings: tuple[ModelWarning, ...]
     tensor_edits: tuple[TensorEdit, ...]
