@@ -23,6 +23,7 @@ from ggufext.header.architectures import (
     architecture_names,
     llama_cpp_version,
 )
+from ggufext.header.rope_keys import USUAL_YARN
 from random_architectures import ARCHITECTURES
 from random_model import write_random_model
 from tiny_architectures import TINY
@@ -45,9 +46,9 @@ compares.
 
 - **verified**: a small random model of the architecture was planned, rewritten, run by llama.cpp
   and undone with every method. Compared for each layer: whether it rotates, base, scale, YaRN's
-  mix, rotated dimensions and pairs of its ROPE node before and after; KV cache against allocation
-  and log; logits, which must change where a layer moves and stay to the last bit where none does;
-  the bytes after the undo. `rewrite` does these without further questions.
+  mix and betas, rotated dimensions and pairs of its ROPE node before and after; KV cache against
+  allocation and log; logits, which must change where a layer moves and stay to the last bit where
+  none does; the bytes after the undo. `rewrite` does these without further questions.
 - **read**: taken from llama.cpp's source, not tried. `plan` explains, `rewrite` needs `--force`.
 - **unknown**: named there, but no model of it can be loaded; or not in the list at all.
 
@@ -82,6 +83,7 @@ _LOCAL = {
 def caveats(entry: Architecture) -> str:
     """What is special about an architecture."""
     local = entry.local_rotation
+    yarn = [key.rpartition(".")[2] for key in entry.reads if not key.endswith(".alpha")]
     rules = (
         (local, _LOCAL[local] if local else ""),
         (
@@ -96,12 +98,21 @@ def caveats(entry: Architecture) -> str:
         (entry.rope_switch, "`rope.scaling.finetuned` false switches rotation off: refused"),
         (entry.rope_pattern, "`attention.rope_pattern` says which layers rotate"),
         (
-            entry.base_grows_with_alpha,
+            "rope.scaling.alpha" in entry.reads,
             "`rope.scaling.alpha` multiplies the base; written bases allow for it",
         ),
         (
             entry.scales_attention,
-            "linear and yarn multiply every score of attention by (1 + 0.1 ln f)²",
+            "linear and yarn multiply every score of attention too, by (1 + 0.1 ln f)² where the "
+            "file has no `yarn_log_multiplier`",
+        ),
+        (
+            bool(yarn),
+            "reads " + ", ".join(f"`{key}`" for key in yarn) + ", which plans keep and count",
+        ),
+        (
+            entry.yarn_beta_fast != USUAL_YARN.beta_fast,
+            f"YaRN's beta_fast is {entry.yarn_beta_fast:g} where the file does not say",
         ),
         (
             entry.latent_cache,

@@ -193,6 +193,8 @@ DECIDED: Mapping[str, Tiny] = {
     "granitemoe": Tiny(keys={**EXPERTS, "logit_scale": 1.0}),
     "dbrx": Tiny(keys={**EXPERTS, "attention.clamp_kqv": 8.0}),
     "arctic": Tiny(keys=EXPERTS),
+    # Its heads are rotated whole; without values of their own its scales would leave no logit.
+    "grok": Tiny(keys=EXPERTS),
     "deepseek": Tiny(keys={**SHARED_EXPERT, **DENSE_FIRST, "expert_weights_scale": 1.0}),
     "bailingmoe": Tiny(keys={**SHARED_EXPERT, "expert_weights_scale": 1.0}),
     "bailingmoe2": Tiny(keys={**SHARED_EXPERT, **DENSE_FIRST, "expert_gating_func": 2}),

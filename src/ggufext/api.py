@@ -81,6 +81,7 @@ def plan(
     factors: Factors | None = None,
     keep_short: bool = False,
     train_length: int | None = None,
+    train_freq_base: float | None = None,
     allow_lower_base: bool = False,
     force: bool = False,
 ) -> Plan:
@@ -91,8 +92,9 @@ def plan(
     model : Path, str or ModelFacts
         A GGUF file, a Hugging Face config.json or its folder; a file that was extended before is
         planned from its original facts.
-    train_length : int, optional
-        The real training length in tokens, where a file says something else.
+    train_length, train_freq_base
+        What the model was really trained with, where a GGUF file says something else; see
+        `ggufext.header.training.trained_facts`.
     target_length, method, gamma, freq_base, factors, keep_short, allow_lower_base, force
         See `ggufext.planning.plan.plan`.
 
@@ -100,7 +102,7 @@ def plan(
     ------
     HeaderError, PlanError
     """
-    facts = model if isinstance(model, ModelFacts) else _facts(model, train_length)
+    facts = model if isinstance(model, ModelFacts) else _facts(model, train_length, train_freq_base)
     return plan_facts(
         facts,
         target_length=target_length,
@@ -114,11 +116,13 @@ def plan(
     )
 
 
-def _facts(model: Path | str, train_length: int | None) -> ModelFacts:
+def _facts(
+    model: Path | str, train_length: int | None, train_freq_base: float | None
+) -> ModelFacts:
     config = _config_file(model)
     if config is not None:
         return read_config(config, train_length=train_length).facts
-    return facts_of(model, train_length=train_length)
+    return facts_of(model, train_length=train_length, train_freq_base=train_freq_base)
 
 
 def _config_file(model: Path | str) -> Path | None:

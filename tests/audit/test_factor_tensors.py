@@ -232,3 +232,65 @@ def test_verification_refuses_other_factors_than_planned(model: Path) -> None:
         verify_file(model, other)
     assert caught.value.code == "not_verified"
     assert ROPE_FACTORS_LONG in caught.value.message
+
+
+@pytest.fixture
+def phi_3_without_border(tmp_path: Path) -> Path:
+    """Long factors with an original length of 0, which llama.cpp takes at its word."""
+    tensors = {
+        ROPE_FACTORS_LONG: np.linspace(1, 8, 16, dtype=np.float32),
+        ROPE_FACTORS_SHORT: np.linspace(1, 2, 16, dtype=np.float32),
+    }
+    keys: dict[str, MetadataValue] = {"phi3.rope.scaling.original_context_length": 0}
+    path = tmp_path / "model.gguf"
+    return write_random_model(path, "phi3", context=1024, metadata=keys, tensors=tensors)
+
+
+def test_an_original_length_of_0_lets_the_new_long_factors_act_everywhere(
+    phi_3_without_border: Path,
+) -> None:
+    path = phi_3_without_border
+    assert factors_seen(observed(path, 512)) == {dict(facts_of(path).factors)[ROPE_FACTORS_LONG]}
+    made = rewrite(path, target_length=2048).plan
+    assert {*factors_seen(observed(path, 512)), *factors_seen(observed(path, 2048))} == {
+        made.long_factors
+    }
+    assert len(verify_file(path, made)) == 2
+
+
+def test_keep_short_leaves_such_contexts_bit_identical(phi_3_without_border: Path) -> None:
+    path = phi_3_without_border
+    original = path.read_bytes()
+    native = observed(path, 1024)
+    made = rewrite(path, target_length=2048, keep_short=True).plan
+    assert observed(path, 1024).logits == native.logits
+    assert factors_seen(observed(path, 1280)) == {made.long_factors}
+    assert made.long_factors != made.short_factors
+    assert len(verify_file(path, made)) == 2
+    undo(path)
+    assert path.read_bytes() == original
+
+
+def test_long_factors_above_the_target_are_left_alone(tmp_path: Path) -> None:
+    tensors = {
+        ROPE_FACTORS_LONG: np.linspace(1, 8, 16, dtype=np.float32),
+        ROPE_FACTORS_SHORT: np.linspace(1, 2, 16, dtype=np.float32),
+    }
+    keys: dict[str, MetadataValue] = {"phi3.rope.scaling.original_context_length": 1024}
+    path = tmp_path / "model.gguf"
+    write_random_model(path, "phi3", context=512, metadata=keys, tensors=tensors)
+    before = [observed(path, n_ctx) for n_ctx in (512, 1024, 1280)]
+    made = rewrite(path, target_length=1024).plan
+    assert [edit.key for edit in made.edits] == ["phi3.context_length"]
+    after = [observed(path, n_ctx) for n_ctx in (512, 1024, 1280)]
+    assert [each.logits for each in after] == [each.logits for each in before]
+    assert after[0].n_ctx_train == 1024
+    assert len(verify_file(path, made)) == 2
+
+
+def test_raising_context_length_alone_does_not_move_the_border(tmp_path: Path) -> None:
+    tensors = {ROPE_FACTORS_LONG: np.linspace(1, 8, 16, dtype=np.float32)}
+    path = write_random_model(tmp_path / "model.gguf", "phi3", context=512, tensors=tensors)
+    before = [observed(path, n_ctx).logits for n_ctx in (512, 768)]
+    rewrite(path, target_length=2048, train_length=2048)
+    assert [observed(path, n_ctx).logits for n_ctx in (512, 768)] == before

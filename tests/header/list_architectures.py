@@ -3,12 +3,13 @@
 Usage: ``python tests/header/list_architectures.py LLAMA_CPP_SOURCES VERSION > architectures.toml``
 where VERSION names the llama-cpp-python that brings these sources. Read by a program: the names
 of the architectures (src/llama-arch.cpp), their layout (`llama_model_rope_type` in
-src/llama-model.cpp) and whether their graph rotates (src/models). Decided by people: the tables
-below.
+src/llama-model.cpp), whether their graph rotates and which keys of YaRN, alpha and temperature
+their loader reads (src/models). Decided by people: the tables below.
 """
 
 from __future__ import annotations
 
+import json
 import re
 import sys
 from dataclasses import dataclass, field
@@ -53,8 +54,10 @@ KINDS = {
 #: Graphs that several architectures share and that rotate only for some of them (bert.cpp).
 POSITIONS = {"bert": "learned", "jina-bert-v2": "none"}
 
+Fact = str | int | float | bool | list[str]
+
 #: Facts of single architectures beside layout and positions.
-FACTS: dict[str, dict[str, str | int | float | bool]] = {
+FACTS: dict[str, dict[str, Fact]] = {
     # baichuan.cpp rotates only what it takes for the 7B model by this number of layers.
     "baichuan": {"rotates_with_block_count": 32},
     # cogvlm.cpp rotates with ggml's plain function: base 10000, no scaling.
@@ -62,9 +65,7 @@ FACTS: dict[str, dict[str, str | int | float | bool]] = {
     "granite": {"rope_switch": True},
     "granitehybrid": {"rope_switch": True},
     "graniteswitch": {"rope_switch": True},
-    "hunyuan-dense": {"base_grows_with_alpha": True},
-    "hunyuan_vl": {"base_grows_with_alpha": True},
-    "deepseek2": {"scales_attention": True, "latent_cache": True},
+    "deepseek2": {"mscale_is_multiplier": True, "scales_attention": True, "latent_cache": True},
     "deepseek32": {"scales_attention": True, "latent_cache": True},
     "glm-dsa": {"scales_attention": True, "latent_cache": True},
     "mistral4": {"scales_attention": True, "latent_cache": True},
@@ -179,6 +180,16 @@ FACTOR_TENSORS = {
     ),
 }
 
+#: Keys that a loader reads into a field that nothing uses.
+READ_FOR_NOTHING = {("grok", "attention.temperature_length")}
+
+#: Keys that some architectures read, by llama.cpp's enumerators.
+_READ_BY_SOME = re.compile(
+    r"LLM_KV_((?:ROPE_SCALING_YARN|ATTENTION_TEMPERATURE)_\w+)|hparams\.(rope_scaling_alpha) > "
+)
+_BETA_FAST = re.compile(r"hparams\.yarn_beta_fast += ([\d.]+)f;")
+_MULTIPLIER_UNIT = re.compile(r"hparams\.rope_yarn_log_mul /= ([\d.]+)f;")
+
 _ROTATES = re.compile(r"\bggml_rope(?:_ext|_multi)?\(")
 
 
@@ -190,6 +201,8 @@ class Source:
     layouts: dict[str, str]
     sections_when_present: set[str]
     classes: dict[str, str]
+    keys: dict[str, str]
+    parents: dict[str, str]
     graphs: dict[str, str] = field(default_factory=dict)
     files: list[str] = field(default_factory=list)
 
@@ -208,6 +221,8 @@ def read(sources: Path) -> Source:
         layouts=layouts,
         sections_when_present=conditional,
         classes=dict(re.findall(r"case LLM_ARCH_(\w+):\s+return new (\w+)\(", model)),
+        keys=dict(re.findall(r'\{ LLM_KV_(\w+), +"%s\.([^"]+)"', arch)),
+        parents=dict(re.findall(r"struct (llama_model_\w+) : public (llama_model_\w+)", headers)),
         graphs=_shared_graphs(headers),
         files=[path.read_text() for path in sorted((sources / "src/models").glob("*.cpp"))],
     )
@@ -265,6 +280,33 @@ def positions(source: Source, enumerator: str) -> str:
     return "learned" if any("model.pos_embd" in text for text in graphs) else "none"
 
 
+def keys_of_some(source: Source, enumerator: str) -> dict[str, Fact]:
+    """Which of the keys that some architectures read this one does, and what they default to."""
+    owner = source.classes.get(enumerator, "")
+    while f"void {owner}::load_arch_hparams" not in "".join(source.files):
+        if owner not in source.parents:
+            return {}
+        owner = source.parents[owner]
+    start = f"void {owner}::load_arch_hparams"
+    loader = next(text for text in source.files if start in text)
+    loader = loader[loader.index(start) :].partition("\n}")[0]
+    read = [source.keys[key or alpha.upper()] for key, alpha in _READ_BY_SOME.findall(loader)]
+    name = source.names[enumerator]
+    found: dict[str, Fact] = {}
+    if used := sorted({key for key in read if (name, key) not in READ_FOR_NOTHING}):
+        found["reads"] = used
+    if match := _BETA_FAST.search(loader):
+        found["yarn_beta_fast"] = float(match[1])
+    if match := _MULTIPLIER_UNIT.search(loader):
+        found["yarn_log_multiplier_unit"] = float(match[1])
+    return found
+
+
+def rotation_keys(source: Source) -> list[str]:
+    """Every key of rotation and attention that llama.cpp knows."""
+    return sorted(key for key in source.keys.values() if key.startswith(("rope.", "attention.")))
+
+
 def toml(source: Source, version: str) -> str:
     """Compose the file."""
     kinds = {name: kind for kind, names in KINDS.items() for name in names}
@@ -284,7 +326,7 @@ def toml(source: Source, version: str) -> str:
     for enumerator, name in source.names.items():
         loadable = enumerator in source.classes
         support = "verified" if name in VERIFIED else "read" if loadable else "unknown"
-        facts: dict[str, str | int | float | bool] = {
+        facts: dict[str, Fact] = {
             "support": support,
             "layout": source.layouts[enumerator],
             "positions": positions(source, enumerator),
@@ -293,6 +335,7 @@ def toml(source: Source, version: str) -> str:
             facts["kind"] = kinds[name]
         if enumerator in source.sections_when_present:
             facts["sections_when_present"] = True
+        facts |= keys_of_some(source, enumerator)
         facts |= FACTS.get(name, {})
         for factor_support, names in FACTOR_TENSORS.items():
             if name in names:
@@ -302,7 +345,9 @@ def toml(source: Source, version: str) -> str:
     return "\n".join(lines) + "\n"
 
 
-def _value(value: str | float | bool) -> str:
+def _value(value: Fact) -> str:
+    if isinstance(value, list):
+        return json.dumps(value)
     if isinstance(value, bool):
         return str(value).lower()
     return f'"{value}"' if isinstance(value, str) else str(value)

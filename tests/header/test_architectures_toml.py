@@ -8,6 +8,7 @@ import os
 import sys
 import typing
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -19,6 +20,7 @@ else:
 import ggufext.header
 import random_architectures
 from ggufext.header.architectures import Architecture, architecture
+from ggufext.header.rope_keys import ACTING, NEUTRAL, READ_BY_SOME
 from tiny_architectures import TINY
 
 LIST = tomllib.loads(
@@ -40,7 +42,8 @@ def test_entry_has_known_fields_and_repeats_no_default(name: str) -> None:
 def test_entry_becomes_an_architecture(name: str) -> None:
     read = architecture(name)
     for field in FIELDS.values():
-        allowed = typing.get_type_hints(Architecture)[field.name]
+        hint = typing.get_type_hints(Architecture)[field.name]
+        allowed = tuple if typing.get_origin(hint) is tuple else hint
         assert isinstance(getattr(read, field.name), allowed)
 
 
@@ -73,7 +76,9 @@ def test_every_name_is_known_to_the_installed_llama_cpp() -> None:
     assert [name for name in ARCHITECTURES if name.encode() + b"\0" not in strings] == []
 
 
-def test_list_is_what_the_sources_of_llama_cpp_give() -> None:
+@pytest.fixture(scope="module")
+def lister() -> tuple[Any, Any]:
+    """The program that lists, and the sources of llama.cpp as it read them."""
     sources = os.environ.get("GGUFEXT_LLAMA_CPP")
     if sources is None:
         pytest.skip("needs GGUFEXT_LLAMA_CPP, the folder of llama.cpp's sources")
@@ -84,5 +89,33 @@ def test_list_is_what_the_sources_of_llama_cpp_give() -> None:
     module = importlib.util.module_from_spec(described)
     sys.modules[described.name] = module
     described.loader.exec_module(module)
+    return module, module.read(Path(sources))
+
+
+def test_list_is_what_the_sources_of_llama_cpp_give(lister: tuple[Any, Any]) -> None:
+    program, source = lister
     shipped = Path(ggufext.header.__file__).with_name("architectures.toml").read_text("utf-8")
-    assert module.toml(module.read(Path(sources)), LIST["llama_cpp"]) == shipped
+    assert program.toml(source, LIST["llama_cpp"]) == shipped
+
+
+#: Written by list_architectures.rotation_keys.
+KEYS = Path(__file__).with_name("rotation_keys.txt").read_text(encoding="utf-8").splitlines()
+
+
+def test_keys_of_rotation_are_those_of_the_sources(lister: tuple[Any, Any]) -> None:
+    program, source = lister
+    assert program.rotation_keys(source) == KEYS[1:]
+
+
+def test_keys_of_rotation_were_read_from_the_same_version() -> None:
+    assert KEYS[0] == f"# {LIST['llama_cpp']}"
+
+
+def test_every_key_of_rotation_and_attention_acts_or_is_neutral_for_a_reason() -> None:
+    assert sorted([*ACTING, *NEUTRAL]) == KEYS[1:]
+    assert all(NEUTRAL.values())
+
+
+def test_keys_that_some_architectures_read_are_read_by_some() -> None:
+    read = {key for entry in ARCHITECTURES.values() for key in entry.get("reads", ())}
+    assert read == set(READ_BY_SOME)

@@ -173,7 +173,6 @@ def test_local_layers_that_share_the_rotation_are_refused(
         ({"type": "linear", "factor": 4.0}, ("linear", 4.0, 1.0)),
         ({"rope_type": "yarn", "factor": 4.0}, ("yarn", 4.0, 1.0)),
         ({"rope_type": "yarn", "factor": 4.0, "attention_factor": 1.0}, ("yarn", 4.0, 0.8783)),
-        ({"type": "yarn", "factor": 4, "mscale": 1.0, "mscale_all_dim": 1.0}, ("yarn", 4, 0.8783)),
         ({"type": "default"}, ("none", 1.0, 1.0)),
         ({"type": "dynamic", "factor": 2.0}, ("none", 1.0, 1.0)),
     ],
@@ -184,6 +183,15 @@ def test_native_scaling_is_read(
     found = read(LLAMA | {"rope_scaling": scaling}).facts.scaling
     assert (found.type, found.factor) == expected[:2]
     assert found.attention_factor == pytest.approx(expected[2], rel=1e-4)
+
+
+def test_betas_and_mscale_of_yarn_are_read(read: Callable[..., HfConfig]) -> None:
+    yarn = {"type": "yarn", "factor": 16, "original_max_position_embeddings": 2048}
+    yarn |= {"beta_fast": 4.0, "beta_slow": 2, "mscale": 1.0, "mscale_all_dim": 1.0}
+    scaling = read(LLAMA | {"rope_scaling": yarn}).facts.scaling
+    assert (scaling.yarn.beta_fast, scaling.yarn.beta_slow) == (4.0, 2.0)
+    assert scaling.attention_factor == 1.0
+    assert scaling.yarn.attention_factor(16.0, scaling.mix) == 1.0
 
 
 @pytest.mark.parametrize(
@@ -258,7 +266,7 @@ def test_sections_of_positions_are_kept(read: Callable[..., HfConfig]) -> None:
         ({"rope_scaling": {"type": "linear", "alpha": 9}}, "cannot_combine", "rope_scaling.alpha"),
         (
             {"rope_scaling": {"type": "yarn", "factor": 2, "beta_fast": [64]}},
-            "cannot_combine",
+            "wrong_type",
             "rope_scaling.beta_fast",
         ),
         ({"layer_types": ["full_attention"]}, "nonsense_value", "layer_types"),

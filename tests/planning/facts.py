@@ -39,6 +39,7 @@ def facts(
         layout=Layout.INTERLEAVED,
         train_length=train_length,
         train_length_source=f"{architecture}.context_length",
+        context_length=train_length,
         freq_base=freq_base,
         rotary_dim=rotary_dim,
         head_dim=rotary_dim,

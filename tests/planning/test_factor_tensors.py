@@ -71,7 +71,7 @@ def test_longrope_attention_is_that_of_the_paper_where_the_factors_say_nothing()
     assert made.attention_factor == pytest.approx(1.19024, abs=1e-5)
 
 
-def test_a_factor_key_that_exists_is_neutralised_beside_factors() -> None:
+def test_a_factor_key_that_would_act_beside_long_factors_is_neutralised() -> None:
     stale = replace(
         MODEL,
         has_scaling_factor=True,
@@ -80,9 +80,10 @@ def test_a_factor_key_that_exists_is_neutralised_beside_factors() -> None:
         ),
         scaling=replace(MODEL.scaling, type="none", factor=2.0),
     )
-    for request in ({"method": Method.LLAMA3}, {"keep_short": True}):
-        made = plan(stale, target_length=8192, **request)
-        assert edits(made)["rope.scaling.factor"] == 1.0
+    assert edits(plan(stale, target_length=8192, keep_short=True))["rope.scaling.factor"] == 1.0
+    # Type none, which stays, switches it off.
+    llama3 = plan(stale, target_length=8192, method=Method.LLAMA3)
+    assert "rope.scaling.factor" not in edits(llama3)
 
 
 @pytest.mark.parametrize("method", [Method.GAMMA, Method.NTK, Method.LINEAR, Method.LLAMA3])

@@ -297,7 +297,7 @@ def test_it_is_said_that_gamma_is_not_defined_for_factors() -> None:
     [
         (QWEN_25, [Method.GAMMA, Method.NTK, Method.LINEAR, Method.LLAMA3], "--method yarn"),
         (GPT_OSS, [Method.GAMMA, Method.NTK, Method.LINEAR, Method.LLAMA3], "--method yarn"),
-        (DEEPSEEK_CODER, [Method.GAMMA, Method.NTK, Method.YARN, Method.LLAMA3], "linear"),
+        (DEEPSEEK_CODER, [Method.YARN, Method.LLAMA3], "--method linear, gamma or ntk"),
         (phi_3_128k(), [Method.YARN], "--method gamma, ntk, linear, llama3 or longrope"),
     ],
     ids=["Qwen2.5 with YaRN", "gpt-oss", "deepseek-coder", "Phi-3-mini-128k"],

@@ -56,7 +56,8 @@ def test_scaling_methods_write_type_factor_and_the_original_length(method: Metho
     }
 
 
-def test_a_factor_key_that_exists_is_neutralised_by_base_methods() -> None:
+@pytest.mark.parametrize("before", ["none", "yarn"])
+def test_base_methods_leave_a_factor_key_without_effect(before: str) -> None:
     with_factor = facts(train_length=4096, freq_base=1e4, has_scaling_factor=True)
     stale = replace(
         with_factor,
@@ -64,10 +65,14 @@ def test_a_factor_key_that_exists_is_neutralised_by_base_methods() -> None:
             (key, 2.0 if key.endswith("scaling.factor") else value)
             for key, value in with_factor.metadata
         ),
-        scaling=Scaling("none", 2.0, None, 1.0, ()),
+        scaling=Scaling(before, 2.0, 4096, 1.0, ()),
+        train_length_source="--train-length",
     )
     made = plan(stale, target_length=8192)
-    assert edits(made)["rope.scaling.factor"] == 1.0
+    # Local layers of some architectures know the factor under type none.
+    assert edits(made).get("rope.scaling.factor") == (None if before == "none" else 1.0)
+    assert edits(made)["rope.scaling.type"] == "none"
+    assert made.factor_key == (2.0 if before == "none" else 1.0)
 
 
 def test_values_are_those_that_a_32_bit_key_holds() -> None:

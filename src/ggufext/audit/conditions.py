@@ -13,6 +13,8 @@ from ggufext.audit.expectation import SMALL_CONTEXT, Expected, of_facts, of_plan
 from ggufext.editing.files import FileSystem
 from ggufext.editing.opening import open_model
 from ggufext.errors import ModelWarning, PlanError
+from ggufext.header import rope_keys
+from ggufext.header.factors import factors_in_effect
 from ggufext.header.identity import facts_hash
 from ggufext.header.model import DEFAULT_FREQ_BASE
 from ggufext.planning.methods import Method
@@ -113,7 +115,7 @@ def conditions(
     """
     with open_model(FileSystem(), path, writing=False) as model:
         now, original = model.header, model.original
-        edited = model.history is not None
+        edited = model.history is not None or model.copied is not None
         found, facts = model.facts(), model.original_facts(train_length=train_length)
 
     undoing = _undoing(now, original, found, facts)
@@ -122,7 +124,8 @@ def conditions(
         if name == "file":
             return _as_it_is(name, found, None)
         if name == "native":
-            return _native(name, facts, undoing, edited=edited)
+            native = facts if edited else found
+            return _native(name, native, undoing if edited else {}, edited=edited)
         if name.startswith("planned:"):
             return _planned(
                 name,
@@ -130,6 +133,7 @@ def conditions(
                 undoing,
                 identity=partial(facts_hash, original, facts),
                 target_length=target_length,
+                train_length=train_length,
             )
         if match := _SELF_EXTEND.fullmatch(name):
             return _as_it_is(name, found, _self_extend(name, match))
@@ -143,19 +147,18 @@ def conditions(
 
 
 def _as_it_is(name: str, facts: ModelFacts, self_extend: SelfExtend | None) -> Condition:
-    scaling = facts.scaling
-    longrope = scaling.type == "longrope"
-    original = scaling.original_context_length or facts.train_length
+    original, values = facts.longest_short_context, dict(facts.factors)
     is_long = original < SMALL_CONTEXT
+    split = factors_in_effect(values, is_long=True) != factors_in_effect(values, is_long=False)
     return Condition(
         name=name,
         kv_overrides=(),
         self_extend=self_extend,
         expected=tuple(of_facts(facts, layer, is_long=is_long) for layer in facts.layers),
         expected_long=tuple(of_facts(facts, layer, is_long=True) for layer in facts.layers)
-        if longrope and not is_long
+        if split and not is_long
         else None,
-        short_context=scaling.original_context_length if longrope else None,
+        short_context=original if split and original else None,
     )
 
 
@@ -221,14 +224,14 @@ def _meaning_of_absence(key: str, facts: ModelFacts) -> Override | None:
     """What llama.cpp takes where a key is absent."""
     local = [layer.freq_base for layer in facts.layers if layer.window is not None]
     meanings: dict[str, Override] = {
-        "rope.freq_base": DEFAULT_FREQ_BASE,
-        "rope.scaling.type": "linear",
-        "rope.scaling.factor": 1.0,
-        "rope.scaling.original_context_length": facts.train_length,
-        "rope.scaling.attn_factor": 1.0,
+        rope_keys.FREQ_BASE: DEFAULT_FREQ_BASE,
+        rope_keys.SCALING_TYPE: "linear",
+        rope_keys.SCALING_FACTOR: 1.0,
+        rope_keys.ORIGINAL_LENGTH: facts.context_length,
+        rope_keys.ATTN_FACTOR: 1.0,
     }
     if local:
-        meanings["rope.freq_base_swa"] = local[0]
+        meanings[rope_keys.FREQ_BASE_SWA] = local[0]
     return meanings.get(key.removeprefix(f"{facts.architecture}."))
 
 
@@ -239,6 +242,7 @@ def _planned(
     *,
     identity: Callable[[], str],
     target_length: int,
+    train_length: int | None,
 ) -> Condition:
     wanted = name.removeprefix("planned:")
     keep_short = wanted.endswith(_KEEP_SHORT)
@@ -259,7 +263,7 @@ def _planned(
     copy: RewrittenCopy | None = None
     overrides: dict[str, Override] = {}
     if planned.tensor_edits or undoing is None:
-        copy = RewrittenCopy(target_length, method, facts.train_length, keep_short, recipe)
+        copy = RewrittenCopy(target_length, method, train_length, keep_short, recipe)
     else:
         overrides.update(undoing)
         for edit in planned.edits:

@@ -17,10 +17,10 @@ from ggufext.audit.rope_nodes import ContextSettings, RopeMode, observe
 from ggufext.editing.inspection import facts_of
 from ggufext.editing.rewrite import rewrite, undo
 from ggufext.errors import PlanError
-from ggufext.header.architectures import Layout
-from ggufext.header.lint import unread_suffixes
+from ggufext.header.architectures import Layout, architecture
+from ggufext.header.rope_keys import unread_suffixes
 from ggufext.planning.kv_cache import CacheType, kv_cache_bytes
-from ggufext.planning.methods import YARN_BETA_FAST, YARN_BETA_SLOW, Method
+from ggufext.planning.methods import Method
 from ggufext.planning.plan import plan
 
 if TYPE_CHECKING:
@@ -189,9 +189,6 @@ class _Experiment:
         yield from differences(
             changed.rope_nodes, [of_plan(made, layer, is_long=False) for layer in layers]
         )
-        for node in changed.rope_nodes:
-            if (node.beta_fast, node.beta_slow) != (YARN_BETA_FAST, YARN_BETA_SLOW):
-                yield f"layer {node.layer} mixes with {node.beta_fast:g} and {node.beta_slow:g}"
         if changed.n_ctx_train != made.target_length:
             yield f"n_ctx_train is {changed.n_ctx_train}, planned {made.target_length}"
         for number in _changed_layers(self._native.rope_nodes, changed.rope_nodes):
@@ -206,9 +203,11 @@ class _Experiment:
 
     def _of_attention(self, made: Plan, changed: Observation) -> Iterator[str]:
         """Scores of attention: as before, or multiplied where the table says so."""
-        expected = 1.0
-        if self._facts.scales_attention and made.freq_scale_factor != 1.0:
-            expected = (1.0 + 0.1 * math.log(made.freq_scale_factor)) ** 2
+        expected, scaling = 1.0, self._facts.scaling
+        if self._facts.scales_attention:
+            mix = made.yarn.mix(made.scaling_type)
+            expected = made.yarn.score_factor(made.freq_scale_factor, mix)
+            expected /= scaling.yarn.score_factor(scaling.factor_in_effect, scaling.mix)
         scales = zip(self._native.attention_scales, changed.attention_scales, strict=True)
         for number, (before, after) in enumerate(scales):
             if not math.isclose(after, expected * before, rel_tol=1e-5):
@@ -233,12 +232,11 @@ class _Experiment:
 
     def of_unread_keys(self) -> Iterator[str]:
         """Keys that are called unread change nothing, neither alone nor beside YaRN."""
-        prefix = f"{self._facts.architecture}.rope.scaling."
+        name = self._facts.architecture
+        unread_keys = unread_suffixes(architecture(name))
+        prefix = f"{name}.rope.scaling."
         yarn: dict[str, Override] = {f"{prefix}type": "yarn", f"{prefix}factor": float(FACTOR)}
-        unread: dict[str, Override] = {
-            f"{self._facts.architecture}.{suffix}": 0.5
-            for suffix in unread_suffixes(self._facts.architecture)
-        }
+        unread: dict[str, Override] = {f"{name}.{suffix}": 0.5 for suffix in unread_keys}
         if self._observe(unread).logits != self._native.logits:
             yield f"keys that are called unread change logits: {', '.join(unread)}"
         if self._observe(yarn | unread).logits != self._observe(yarn).logits:

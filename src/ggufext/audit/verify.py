@@ -10,6 +10,7 @@ from ggufext.audit.expectation import SMALL_CONTEXT, differences, of_plan
 from ggufext.audit.rope_nodes import ContextSettings, observe
 from ggufext.editing.inspection import facts_of
 from ggufext.errors import EditError
+from ggufext.header.rope_keys import ORIGINAL_LENGTH
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -76,7 +77,7 @@ def _by_llama_cpp(path: Path, plan: Plan) -> str:
     how = "as planned, the others as before"
     if plan.long_factors != plan.short_factors and not is_long:
         # A context above the original length, without the cache that the real one needs.
-        shorter = {f"{plan.architecture}.rope.scaling.original_context_length": SMALL_CONTEXT}
+        shorter = {f"{plan.architecture}.{ORIGINAL_LENGTH}": SMALL_CONTEXT}
         _see(path, plan, layers, n_ctx=2 * SMALL_CONTEXT, is_long=True, overrides=shorter)
         how += "; it takes the long factors above the original length only"
     moved = sum(layer.moves for layer in layers)

@@ -149,6 +149,21 @@ def _lines(found: Inspection, *, layers: bool) -> Iterator[str]:
             yield row(name, what)
     if found.likely_strategy is not None:
         yield row("editing", f"first edit by {found.likely_strategy.value}")
+    if found.published is not None:
+        said, reach = found.published, found.published.yarn_length
+        yarn = f", YaRN {said.yarn_factor:g} to {tokens(reach)}" if reach else ""
+        yield row(
+            "documented",
+            f"{said.family}: trained on {tokens(said.train_length)}{yarn} ({said.source})",
+        )
+    if found.history is None and found.earlier_extension is not None:
+        earlier = found.earlier_extension
+        how = f" by {printable(earlier.method, 20)}" if earlier.method else ""
+        yield row(
+            "extended",
+            f"from {tokens(earlier.train_length)} to {tokens(earlier.target_length)} tokens{how}; "
+            "plans start from before, `ggufext undo` cannot give that back",
+        )
     if found.history is not None:
         yield row(
             "extended",

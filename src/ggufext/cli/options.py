@@ -140,7 +140,14 @@ gamma_option = click.option(
 train_length_option = click.option(
     "--train-length",
     type=TOKENS,
-    help="Length the model was really trained on, where the file says something else.",
+    help="Length the model was really trained on, where the file or its publisher says something "
+    "else.",
+)
+train_freq_base_option = click.option(
+    "--train-freq-base",
+    type=click.FloatRange(min=1, min_open=True),
+    help="RoPE base (rope_theta) the model was really trained with, where the file says something "
+    "else.",
 )
 allow_lower_base_option = click.option(
     "--allow-lower-base", is_flag=True, help="Accept a --gamma that lowers the RoPE base."

@@ -23,11 +23,18 @@ from ggufext.cli.options import (
     keep_short_option,
     path_argument,
     target_option,
+    train_freq_base_option,
     train_length_option,
 )
 from ggufext.cli.output import as_json as jsonable
 from ggufext.cli.output import binary_size, show_json, show_warnings, tokens
-from ggufext.cli.plan_text import cache_sizes, head_line, plan_as_json, plan_lines
+from ggufext.cli.plan_text import (
+    cache_sizes,
+    factors_of_pairs,
+    head_line,
+    plan_as_json,
+    plan_lines,
+)
 from ggufext.cli.run_time import show_run_time
 from ggufext.editing.inspection import facts_of
 from ggufext.errors import PlanError
@@ -37,8 +44,8 @@ from ggufext.header.widths import model_widths
 from ggufext.planning.emit import Engine
 from ggufext.planning.fit import cache_fits
 from ggufext.planning.gamma import Verdict
+from ggufext.planning.plan import documented_plan, plan_all_methods
 from ggufext.planning.plan import plan as plan_facts
-from ggufext.planning.plan import plan_all_methods
 from ggufext.planning.run_time import RunTimeMethod
 
 if TYPE_CHECKING:
@@ -59,6 +66,7 @@ if TYPE_CHECKING:
 @from_option
 @keep_short_option
 @train_length_option
+@train_freq_base_option
 @allow_lower_base_option
 @click.option(
     "--emit",
@@ -86,6 +94,7 @@ def plan(
     result_path: Path | None,
     keep_short: bool,
     train_length: int | None,
+    train_freq_base: float | None,
     allow_lower_base: bool,
     engines: tuple[Engine, ...] | None,
     vram: int | None,
@@ -111,12 +120,22 @@ def plan(
     path = model if isinstance(model, Path) else model.name
     config = config_of(model, train_length=train_length) if isinstance(model, Path) else None
     made_for = None if force else recipe
-    facts = config.facts if config else facts_of(model, train_length=train_length, recipe=made_for)
+    if config is not None and train_freq_base is not None:
+        raise click.UsageError("--train-freq-base is for a GGUF file: edit rope_theta instead")
+    facts = (
+        config.facts
+        if config
+        else facts_of(
+            model, train_length=train_length, train_freq_base=train_freq_base, recipe=made_for
+        )
+    )
     with naming(path):
         if isinstance(request.method, RunTimeMethod):
             show_run_time(path, facts, request.method, target, as_json=as_json)
             return
+        documented: Plan | None = None
         if request.method is None:
+            documented = documented_plan(facts, force=force)
             plans = plan_all_methods(
                 facts, target_length=target, keep_short=keep_short, force=force
             )
@@ -144,10 +163,11 @@ def plan(
             plan_as_json(path, p, emitted[p.method]) | ({"memory": jsonable(fits)} if fits else {})
             for p in plans
         ]
-        show_json(shown[0] if request.method else {"plans": shown})
+        said = plan_as_json(path, documented) if documented else None
+        show_json(shown[0] if request.method else {"plans": shown, "documented": said})
         return
     if request.method is None and plans[0].verdict is not Verdict.NO_EXTENSION_NEEDED:
-        _show_table(path, plans)
+        _show_table(path, plans, documented)
     else:
         for line in plan_lines(path, plans[0]):
             click.echo(line)
@@ -168,7 +188,7 @@ def naming(path: Path | str) -> Iterator[None]:
         raise
 
 
-def _show_table(path: Path | str, plans: tuple[Plan, ...]) -> None:
+def _show_table(path: Path | str, plans: tuple[Plan, ...], documented: Plan | None) -> None:
     from rich.console import Console
     from rich.table import Table
 
@@ -181,15 +201,21 @@ def _show_table(path: Path | str, plans: tuple[Plan, ...]) -> None:
     )
     table = Table()
     table.add_column("method")
-    for name in ("base", "factor", "attention", "γ effective", "angles beyond training"):
+    tensors = any(made.tensor_edits for made in plans)
+    factor = "factor, or factors of pairs" if tensors else "factor"
+    for name in ("base", factor, "attention", "γ effective", "angles beyond training"):
         table.add_column(name, justify="right")
     table.add_column("expectation")
-    for made in plans:
+    rows = [(made.method.value, made) for made in plans]
+    if documented is not None:
+        length = tokens(documented.target_length)
+        rows.append((f"{documented.method.value} to {length}, documented", documented))
+    for name, made in rows:
         angles = made.out_of_distribution
         table.add_row(
-            made.method.value,
+            name,
             f"{made.freq_base.after:,.8g}",
-            f"{made.freq_scale_factor:g}",
+            factors_of_pairs(made) or f"{made.freq_scale_factor:g}",
             f"{made.attention_factor:.4f}",
             f"{made.gamma.effective:.3f}",
             f"{angles.pairs} pairs, ×{angles.max_excess:.3g}",

@@ -10,6 +10,7 @@ from ggufext.cli.output import as_json as jsonable
 from ggufext.cli.output import binary_size, tokens
 from ggufext.errors import printable
 from ggufext.planning.gamma import Verdict
+from ggufext.planning.methods import Method
 from ggufext.planning.native import turns
 
 if TYPE_CHECKING:
@@ -34,14 +35,21 @@ def plan_lines(path: Path | str, made: Plan) -> Iterator[str]:
     yield head_line(path, made)
     gamma, target = made.gamma, tokens(made.target_length)
     if made.verdict is Verdict.NO_EXTENSION_NEEDED:
-        yield f"  {target} tokens need no extension ({made.verdict.value})"
+        what = ": the rotation stays, context_length is raised" if made.edits else ""
+        yield f"  {target} tokens need no extension ({made.verdict.value}){what}"
+        if made.long_factors != made.short_factors and made.edits:
+            above = tokens(made.original_length)
+            yield f"  the factors for long contexts act above {above} tokens only"
+        yield from _edits(made)
         return
-    yield f"  {made.method.value} to {target} tokens (factor {made.factor:g}), " + (
-        f"base {made.freq_base.before:,.10g} → {made.freq_base.after:,.10g}"
-        if made.freq_base.before != made.freq_base.after
-        else f"base stays {made.freq_base.before:,.10g}, frequencies by "
-        + ("factor tensors" if made.tensor_edits else f"factor {made.freq_scale_factor:g}")
-    )
+    if made.method is Method.CONTEXT_LENGTH:
+        how = "the rotation stays as it is"
+    elif made.freq_base.before != made.freq_base.after:
+        how = f"base {made.freq_base.before:,.10g} → {made.freq_base.after:,.10g}"
+    else:
+        by = "factor tensors" if made.tensor_edits else f"factor {made.freq_scale_factor:g}"
+        how = f"base stays {made.freq_base.before:,.10g}, frequencies by {by}"
+    yield f"  {made.method.value} to {target} tokens (factor {made.factor:g}), {how}"
     if made.keep_short:
         yield f"  contexts up to {tokens(made.original_length)} tokens stay as they are"
     yield (
@@ -60,6 +68,10 @@ def plan_lines(path: Path | str, made: Plan) -> Iterator[str]:
     )
     yield f"  KV cache at {target}: {cache_sizes(made)}"
     yield f"  expectation: {made.verdict.value} (derived, not measured)"
+    yield from _edits(made)
+
+
+def _edits(made: Plan) -> Iterator[str]:
     for edit in made.edits:
         before = "absent" if edit.before is None else edit.before
         after = printable(str(edit.after), 80)
@@ -69,10 +81,19 @@ def plan_lines(path: Path | str, made: Plan) -> Iterator[str]:
         yield f"    {tensor.name}: {'new' if tensor.before is None else 'replaced'}, {after}"
 
 
+def factors_of_pairs(made: Plan) -> str | None:
+    """What a plan's tensor divides the fastest to the slowest pair by, five of them."""
+    if not made.tensor_edits:
+        return None
+    factors = made.tensor_edits[0].after
+    last = len(factors) - 1
+    return " ".join(f"{factors[last * step // 4]:.3g}" for step in range(5))
+
+
 def head_line(path: Path | str, made: Plan) -> str:
     """What is planned for."""
     name = click.style(printable(str(path)), bold=True)
-    length, source = tokens(made.train_length.value), printable(made.train_length.source, 80)
+    length, source = tokens(made.train_length.value), printable(made.train_length.source, 160)
     return f"{name}: {printable(made.architecture, 64)}, trained on {length} tokens ({source})"
 
 

@@ -22,6 +22,7 @@ from ggufext.cli.options import (
     keep_short_option,
     paths_argument,
     target_option,
+    train_freq_base_option,
     train_length_option,
 )
 from ggufext.cli.output import show_warnings, tokens
@@ -58,6 +59,7 @@ if TYPE_CHECKING:
 @from_option
 @keep_short_option
 @train_length_option
+@train_freq_base_option
 @allow_lower_base_option
 @click.option(
     "--output",
@@ -93,6 +95,7 @@ def rewrite(
     result_path: Path | None,
     keep_short: bool,
     train_length: int | None,
+    train_freq_base: float | None,
     allow_lower_base: bool,
     output: Path | None,
     no_history: bool,
@@ -132,6 +135,7 @@ def rewrite(
                 recipe=request.recipe,
                 keep_short=keep_short,
                 train_length=train_length,
+                train_freq_base=train_freq_base,
                 allow_lower_base=allow_lower_base,
                 output=output,
                 keep_history=not no_history,

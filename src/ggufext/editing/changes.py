@@ -41,7 +41,7 @@ class Changes:
         New entries.
     tensors : TensorChange
     touched : tuple of str
-        Keys that the plan writes.
+        Keys that are written or put back.
     """
 
     model: OpenModel
@@ -131,7 +131,7 @@ def changes_for(model: OpenModel, plan: Plan) -> Changes:
     planned = {e.key: encode_entry(e.key, e.type, e.after) for e in plan.edits}
     planned |= _counted(model, tensors)
     # Keys of an earlier edit that this plan does not touch go back to the original.
-    earlier = dict(model.history.original) if model.history else {}
+    earlier = dict(model.earlier_keys)
     replaced: dict[str, bytes | None] = {}
     added: list[bytes] = []
     for key, entry in {**earlier, **planned}.items():
@@ -139,7 +139,7 @@ def changes_for(model: OpenModel, plan: Plan) -> Changes:
             replaced[key] = entry
         elif entry is not None:
             added.append(entry)
-    return Changes(model, replaced, tuple(added), tensors, tuple(planned))
+    return Changes(model, replaced, tuple(added), tensors, tuple({**earlier, **planned}))
 
 
 def _tensors(model: OpenModel, plan: Plan) -> TensorChange:
@@ -150,7 +150,8 @@ def _tensors(model: OpenModel, plan: Plan) -> TensorChange:
         model.header,
         model.header_bytes,
         model.read,
-        wanted={edit.name: encode_factors(edit.after) for edit in plan.tensor_edits},
+        wanted=dict(model.copied.tensors if model.copied else ())
+        | {edit.name: encode_factors(edit.after) for edit in plan.tensor_edits},
         originals=model.history.tensors if model.history else (),
         original_size=original.file_size - original.data_offset,
     )

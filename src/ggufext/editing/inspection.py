@@ -2,19 +2,24 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
 from dataclasses import dataclass
+from functools import partial
 from typing import TYPE_CHECKING
 
 from ggufext.editing import history, strategies
+from ggufext.editing.copied import Copied, copied_extension
 from ggufext.editing.files import FileSystem
 from ggufext.editing.opening import open_model
 from ggufext.errors import GgufextError, JournalError, ModelWarning, PlanError
 from ggufext.header.architectures import architecture
+from ggufext.header.factors import decode_factors
 from ggufext.header.header import ValueType
 from ggufext.header.identity import facts_hash
 from ggufext.header.lint import lint
 from ggufext.header.model import TrainLength, architecture_name, model_facts, quantization
 from ggufext.header.shards import COUNT_KEY
+from ggufext.header.training import trained_facts
 from ggufext.locating.names import is_remote, local_path
 from ggufext.locating.remote import RemoteModel, read_remote
 from ggufext.planning.kv_cache import CacheType, KvCacheBytes, bytes_per_token
@@ -28,7 +33,8 @@ if TYPE_CHECKING:
     from ggufext.editing.opening import OpenModel
     from ggufext.header.architectures import Layout, Support
     from ggufext.header.header import Header
-    from ggufext.header.model import ModelFacts
+    from ggufext.header.model import EarlierExtension, ModelFacts
+    from ggufext.header.published import Published
     from ggufext.planning.recipe import Recipe
 
 
@@ -133,6 +139,11 @@ class Inspection:
     shards : tuple of Shard
         The files of a split model, in order; empty for a model in one file.
     history : EditInFile or None
+        An edit that undo takes back.
+    earlier_extension : EarlierExtension or None
+        By whatever tool; plans start from the model before it.
+    published : Published or None
+        What the model's publisher documents.
     warnings : tuple of ModelWarning
     """
 
@@ -153,6 +164,8 @@ class Inspection:
     likely_strategy: strategies.Strategy | None
     shards: tuple[Shard, ...]
     history: EditInFile | None
+    earlier_extension: EarlierExtension | None
+    published: Published | None
     warnings: tuple[ModelWarning, ...]
 
 
@@ -176,7 +189,14 @@ def inspect(model: Path | str | RemoteModel, *, files: FileSystem | None = None)
     if isinstance(model, RemoteModel):
         record, complaint = _found_record(model.header, model.front, history.in_file, _no_data)
         complaint = (*complaint, *_unread_parts(model))
-        return _inspected(model.name, (model.header,), record, complaint, None)
+        return _inspected(
+            model.name,
+            (model.header,),
+            record,
+            complaint,
+            likely_strategy=None,
+            trained=partial(_remote_facts, model),
+        )
     files = files or FileSystem()
     with open_model(files, local_path(model), writing=False) as opened:
         record, complaint = _record(files, opened)
@@ -185,7 +205,8 @@ def inspect(model: Path | str | RemoteModel, *, files: FileSystem | None = None)
             (opened.header, *opened.later_shards()),
             record,
             complaint,
-            strategies.likely_strategy(opened.path),
+            likely_strategy=strategies.likely_strategy(opened.path),
+            trained=opened.original_facts,
         )
 
 
@@ -193,17 +214,19 @@ def facts_of(
     model: Path | str | RemoteModel,
     *,
     train_length: int | None = None,
+    train_freq_base: float | None = None,
     recipe: Recipe | None = None,
     files: FileSystem | None = None,
 ) -> ModelFacts:
-    """Facts that a plan for a model starts from: those of the original, before edits of ours.
+    """Facts that a plan for a model starts from: those of its training, before any extension.
 
     Parameters
     ----------
     model : Path, str or RemoteModel
         As for `inspect`.
-    train_length : int, optional
-        The real training length in tokens, where the file says something else.
+    train_length, train_freq_base
+        What the model was really trained with, where the file says something else; see
+        `ggufext.header.training.trained_facts`.
     recipe : Recipe, optional
         Must have been made for this model.
 
@@ -215,13 +238,14 @@ def facts_of(
     if isinstance(model, str) and is_remote(model):
         model = read_remote(model)
     if isinstance(model, RemoteModel):
-        original = _original(model)
-        names = {tensor.name for tensor in original.tensors}
-        factors = tuple(each for each in model.factors if each[0] in names)
-        facts = model_facts(original, train_length=train_length, factors=factors)
+        original = _original(model)[0]
+        facts = _remote_facts(model, train_length=train_length, train_freq_base=train_freq_base)
     else:
         with open_model(files or FileSystem(), local_path(model), writing=False) as opened:
-            original, facts = opened.original, opened.original_facts(train_length=train_length)
+            original = opened.original
+            facts = opened.original_facts(
+                train_length=train_length, train_freq_base=train_freq_base
+            )
     if recipe is not None:
         check_model(recipe, facts_hash(original, facts))
     return facts
@@ -232,7 +256,9 @@ def _inspected(
     shards: tuple[Header, ...],
     record: EditInFile | None,
     complaint: tuple[ModelWarning, ...],
+    *,
     likely_strategy: strategies.Strategy | None,
+    trained: Callable[[], ModelFacts],
 ) -> Inspection:
     header, *others = shards
     later = tuple(others)
@@ -244,8 +270,11 @@ def _inspected(
         warnings = lint(header, facts, later_shards=later)
     except PlanError as error:
         warnings = (ModelWarning(error.code, error.message),)
-    cache = None
+    cache, before = None, None
     if facts is not None:
+        # Factor tensors that plan would refuse are no reason to say nothing of the header.
+        with suppress(GgufextError):
+            before = trained()
         cache = KvCacheBytes(*(bytes_per_token(facts.layers, kind) for kind in CacheType))
     return Inspection(
         path=path,
@@ -265,6 +294,8 @@ def _inspected(
         likely_strategy=likely_strategy,
         shards=_shards(shards) if later else (),
         history=record,
+        earlier_extension=before.earlier_extension if before else None,
+        published=before.published if before else None,
         warnings=(*warnings, *complaint),
     )
 
@@ -320,15 +351,40 @@ def _no_data(_offset: int, _size: int) -> bytes:
     raise ValueError("only the header was read")
 
 
-def _original(model: RemoteModel) -> Header:
-    """The header before an edit of ours; a record that belongs to another file counts as none."""
+def _original(model: RemoteModel) -> tuple[Header, History | Copied | None]:
+    """The header before an edit of ours, and what tells of that edit."""
     try:
         record = history.in_file(model.header)
-        if record is not None:
-            return history.original_header(model.header, model.front, record, _no_data)
     except GgufextError:
-        pass
-    return model.header
+        return model.header, None
+    if record is None:
+        return model.header, None
+    try:
+        return history.original_header(model.header, model.front, record, _no_data), record
+    except GgufextError:
+        copied = copied_extension(model.header, model.front, record)
+        return (copied.original, copied) if copied else (model.header, None)
+
+
+def _remote_facts(
+    model: RemoteModel, *, train_length: int | None = None, train_freq_base: float | None = None
+) -> ModelFacts:
+    original, record = _original(model)
+    before = dict(record.tensors) if record else {}
+    names = {tensor.name for tensor in original.tensors}
+    factors = tuple(
+        (name, decode_factors(raw) if (raw := before.get(name)) else values)
+        for name, values in model.factors
+        if name in names
+    )
+    return trained_facts(
+        original,
+        train_length=train_length,
+        train_freq_base=train_freq_base,
+        factors=factors,
+        added=record.added if isinstance(record, Copied) else (),
+        recorded=(record.method, record.target_length) if record else None,
+    )
 
 
 def _record(

@@ -11,18 +11,22 @@ from typing import TYPE_CHECKING
 
 from ggufext.editing import guards, history
 from ggufext.editing import journal as journals
+from ggufext.editing.copied import copied_extension
 from ggufext.errors import EditError, GgufextError, HeaderError
 from ggufext.header.factors import read_factors
 from ggufext.header.model import model_facts
 from ggufext.header.reading import parse_header, read_header_from
 from ggufext.header.shards import first_shard, later_shards
+from ggufext.header.training import trained_facts
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
     from pathlib import Path
 
+    from ggufext.editing.copied import Copied
     from ggufext.editing.files import FileSystem
     from ggufext.editing.history import History
+    from ggufext.editing.tensors import Originals
     from ggufext.header.header import Header, TensorInfo
     from ggufext.header.model import ModelFacts
 
@@ -41,8 +45,10 @@ class OpenModel:
         The file's first `header.data_offset` bytes.
     history : History or None
         Of an earlier edit, from the file or from the record beside it.
+    copied : Copied or None
+        An extension of ours in the file that this one was copied from.
     original : Header
-        The header before that edit: what plans start from.
+        The header before either: what plans start from.
     exclusive : bool
         Whether nobody else can have the file open, as far as an edit has to know.
     read : callable
@@ -54,6 +60,7 @@ class OpenModel:
     header: Header
     header_bytes: bytes
     history: History | None
+    copied: Copied | None
     original: Header
     exclusive: bool
     read: Callable[[int, int], bytes]
@@ -64,28 +71,52 @@ class OpenModel:
 
     def facts(self) -> ModelFacts:
         """Facts of the model in the file as it is; raises as `model_facts` does."""
-        return self._facts(self.header, self._data)
+        later = self.later_shards()
+        factors = self._factors(self.header, later, self._data)
+        return model_facts(self.header, factors=factors, later_shards=later)
 
-    def original_facts(self, *, train_length: int | None = None) -> ModelFacts:
-        """Facts of the original model, before edits of ours; raises as `model_facts` does."""
-        before = dict(self.history.tensors) if self.history else {}
+    def original_facts(
+        self, *, train_length: int | None = None, train_freq_base: float | None = None
+    ) -> ModelFacts:
+        """Facts of the model as it was trained; parameters and errors of `trained_facts`."""
+        before, record = dict(self.earlier_tensors), self.copied or self.history
 
         def data(tensor: TensorInfo) -> bytes:
             return before.get(tensor.name) or self._data(tensor)
 
-        return self._facts(self.original, data, train_length)
-
-    def _facts(
-        self,
-        header: Header,
-        data: Callable[[TensorInfo], bytes],
-        train_length: int | None = None,
-    ) -> ModelFacts:
         later = self.later_shards()
+        return trained_facts(
+            self.original,
+            train_length=train_length,
+            train_freq_base=train_freq_base,
+            later_shards=later,
+            factors=self._factors(self.original, later, data),
+            added=self.copied.added if self.copied else (),
+            recorded=(record.method, record.target_length) if record else None,
+        )
+
+    @property
+    def earlier_keys(self) -> tuple[tuple[str, bytes | None], ...]:
+        """Entries that it replaced; None for a key that it added."""
+        if self.copied is not None:
+            return self.copied.keys
+        return self.history.original if self.history else ()
+
+    @property
+    def earlier_tensors(self) -> Originals:
+        """Factor tensors that it overwrote, as they were; None for one that is not the model's."""
+        if self.copied is not None:
+            return self.copied.tensors
+        return self.history.tensors if self.history else ()
+
+    @staticmethod
+    def _factors(
+        header: Header, later: tuple[Header, ...], data: Callable[[TensorInfo], bytes]
+    ) -> tuple[tuple[str, tuple[float, ...]], ...]:
         factors = read_factors(header, data)
         for shard in later:
             factors += read_factors(shard, partial(_data_of, shard))
-        return model_facts(header, train_length=train_length, factors=factors, later_shards=later)
+        return factors
 
     def _data(self, tensor: TensorInfo) -> bytes:
         # Offsets count from the start of the data, which an edit moves as a whole.
@@ -140,13 +171,15 @@ def open_model(
         header = parse_header(header_bytes, file_size=header.file_size, path=path)
         read = partial(files.read, descriptor)
         earlier, original = _earlier_edit(files, path, header, header_bytes, read)
+        copied = _copied(header, header_bytes) if earlier is None else None
         yield OpenModel(
             path=path,
             descriptor=descriptor,
             header=header,
             header_bytes=header_bytes,
             history=earlier,
-            original=original,
+            copied=copied,
+            original=copied.original if copied else original,
             exclusive=exclusive,
             read=read,
         )
@@ -170,6 +203,14 @@ def _earlier_edit(
     except GgufextError:
         pass
     return None, header
+
+
+def _copied(header: Header, header_bytes: bytes) -> Copied | None:
+    try:
+        record = history.in_file(header)
+    except GgufextError:
+        return None
+    return copied_extension(header, header_bytes, record) if record else None
 
 
 @contextmanager

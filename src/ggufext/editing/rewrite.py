@@ -100,6 +100,7 @@ def rewrite(
     recipe: Recipe | None = None,
     keep_short: bool = False,
     train_length: int | None = None,
+    train_freq_base: float | None = None,
     allow_lower_base: bool = False,
     output: Path | str | None = None,
     keep_history: bool = True,
@@ -125,8 +126,9 @@ def rewrite(
     recipe : Recipe, optional
         Base or factors to write, and the model they were made for; its method and target are the
         caller's to pass on.
-    train_length : int, optional
-        The real training length in tokens, where the file says something else.
+    train_length, train_freq_base
+        What the model was really trained with, where the file says something else; see
+        `ggufext.header.training.trained_facts`.
     output : Path or str, optional
         Write a new file and leave `path` alone; the other parts of a split model go beside it.
     keep_history : bool
@@ -158,7 +160,7 @@ def rewrite(
     path = _source(path, target, follow=follow, force=force)
     writing = target is None and not dry_run
     with open_model(files, path, writing=writing, force=force) as model:
-        facts = model.original_facts(train_length=train_length)
+        facts = model.original_facts(train_length=train_length, train_freq_base=train_freq_base)
         if recipe is not None and not force:
             check_model(recipe, facts_hash(model.original, facts))
         made = plan(
@@ -298,13 +300,13 @@ def _remove_drafts(files: FileSystem, path: Path, *, force: bool) -> None:
 
 
 def _check_plan(made: Plan, path: Path, support: Support, *, force: bool) -> None:
-    if made.verdict is Verdict.NO_EXTENSION_NEEDED:
+    if made.verdict is Verdict.NO_EXTENSION_NEEDED and not made.edits:
         raise PlanError(
             code="target_not_longer",
             path=path,
             message=f"target of {made.target_length:,} tokens is not above the training length of "
-            f"{made.train_length.value:,} ({made.train_length.source}): nothing to extend; if the "
-            "model was trained on less, say so with --train-length",
+            f"{made.train_length.value:,} ({made.train_length.source}), nor above context_length: "
+            "nothing to write; if the model was trained on less, say so with --train-length",
         )
     if support is not Support.VERIFIED and not force:
         raise PlanError(

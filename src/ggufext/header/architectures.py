@@ -59,11 +59,11 @@ class LocalRotation(Enum):
     OWN_BASE = "own_base"
     """A base of their own, unless the file has rope.freq_base_swa; never scaled."""
     COPIED = "copied"
-    """The file's freq_base, unless it has rope.freq_base_swa; the file's scaling."""
+    """The file's freq_base, unless it has rope.freq_base_swa; the file's factor, type none too."""
     COPIED_BASE = "copied_base"
     """The file's freq_base, unless it has rope.freq_base_swa; never scaled."""
     PLAIN = "plain"
-    """rope.freq_base, always; never scaled."""
+    """rope.freq_base, always; never scaled, nor multiplied by an attention factor."""
     GLOBAL = "global"
     """Base and scaling of the global layers, always."""
 
@@ -113,8 +113,15 @@ class Architecture:
         The only number of layers with which the model rotates.
     rope_switch : bool
         rope.scaling.finetuned false switches the rotation off.
-    base_grows_with_alpha : bool
-        rope.scaling.alpha multiplies the base by alpha^(d/(d-2)).
+    reads : tuple of str
+        Keys of `header.rope_keys.READ_BY_SOME` that take effect. rope.scaling.alpha multiplies the
+        base by alpha^(d/(d-2)).
+    yarn_beta_fast : float
+        Where the file does not say.
+    yarn_log_multiplier_unit : float
+        What rope.scaling.yarn_log_multiplier is divided by.
+    mscale_is_multiplier : bool
+        The multiplier counts for rotated values too, so that their attention factor is 1.
     scales_attention : bool
         Scaling multiplies all scores of attention, not those of the rotated part alone.
     latent_cache : bool
@@ -160,7 +167,10 @@ class Architecture:
     reads_rope_keys: bool = True
     rotates_with_block_count: int | None = None
     rope_switch: bool = False
-    base_grows_with_alpha: bool = False
+    reads: tuple[str, ...] = ()
+    yarn_beta_fast: float = 32.0
+    yarn_log_multiplier_unit: float = 1.0
+    mscale_is_multiplier: bool = False
     scales_attention: bool = False
     latent_cache: bool = False
     local_rotation: LocalRotation | None = None
@@ -181,14 +191,15 @@ class Architecture:
     factor_support: FactorSupport = FactorSupport.NONE
 
 
-#: How the text of a field becomes its value, where it is no plain number or truth value.
-_FIELDS: dict[str, Callable[[str], Enum]] = {
+#: How what TOML holds becomes a field's value, where it is no plain number or truth value.
+_FIELDS: dict[str, Callable[[Any], object]] = {
     "support": Support,
     "layout": Layout,
     "positions": Positions,
     "local_rotation": LocalRotation,
     "unrotated": Unrotated,
     "factor_support": FactorSupport,
+    "reads": tuple,
 }
 
 

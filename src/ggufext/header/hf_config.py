@@ -14,6 +14,7 @@ from ggufext.header.hf_layers import LocalLayers, local_layers
 from ggufext.header.hf_reader import ConfigReader, parsed
 from ggufext.header.layers import LayerFacts
 from ggufext.header.model import ModelFacts, Scaling
+from ggufext.header.rope_keys import USUAL_YARN, Yarn
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -33,14 +34,16 @@ _LEARNED = frozenset(
 _ORIGINAL = "original_max_position_embeddings"
 
 #: Entries of YaRN that this program computes with these values only.
-_YARN_STANDARD: Mapping[str, object] = {"beta_fast": 32, "beta_slow": 1, "truncate": True}
+_YARN_STANDARD: Mapping[str, object] = {"truncate": True}
+
+_YARN_ENTRIES = ("attention_factor", "mscale", "mscale_all_dim", "beta_fast", "beta_slow")
 
 #: What each rope_type may come with, beside its name and the base.
 _ENTRIES: Mapping[str, tuple[str, ...]] = {
     "default": (),
     "linear": ("factor",),
     "dynamic": ("factor", _ORIGINAL),
-    "yarn": ("factor", _ORIGINAL, "attention_factor", "mscale", "mscale_all_dim", *_YARN_STANDARD),
+    "yarn": ("factor", _ORIGINAL, *_YARN_ENTRIES, *_YARN_STANDARD),
     "llama3": ("factor", _ORIGINAL, "low_freq_factor", "high_freq_factor"),
     "longrope": ("factor", _ORIGINAL, "attention_factor", "short_factor", "long_factor"),
 }
@@ -139,6 +142,7 @@ def _config(
             layout=Layout.SECTIONS if "mrope_section" in rope.entries else Layout.HALF,
             train_length=length,
             train_length_source=source or read.field("max_position_embeddings"),
+            context_length=context_length,
             freq_base=base,
             rotary_dim=rotary_dim,
             head_dim=head_dim,
@@ -237,7 +241,8 @@ def _scaling(
         return Scaling("linear", factor, None, 1.0, ()), ()
     if kind == "yarn":
         attention = _yarn_attention(rope, factor)
-        return Scaling("yarn", factor, original or context_length, attention, ()), ()
+        keys = _yarn_keys(rope)
+        return Scaling("yarn", factor, original or context_length, attention, (), keys), ()
     if kind == "llama3":
         return Scaling("linear", 1.0, original or context_length, 1.0, (ROPE_FREQS,)), ()
     if kind == "longrope":
@@ -278,15 +283,22 @@ def _refuse_unknown_entries(rope: ConfigReader, kind: str) -> None:
 
 def _yarn_attention(rope: ConfigReader, factor: float) -> float:
     """What YaRN's own attention factor is multiplied by."""
-
-    def scale(weight: float) -> float:
-        return 1.0 if factor <= 1.0 else 0.1 * weight * math.log(factor) + 1.0
-
     given = rope.real("attention_factor")
+    return 1.0 if given is None else given / USUAL_YARN.attention_factor(factor, 1.0)
+
+
+def _yarn_keys(rope: ConfigReader) -> Yarn:
+    """Source: Transformers, _compute_yarn_parameters."""
+    usual = USUAL_YARN
     mscale, all_dim = rope.real("mscale"), rope.real("mscale_all_dim")
-    if given is None and mscale is not None and all_dim is not None:
-        given = scale(mscale) / scale(all_dim)
-    return 1.0 if given is None else given / scale(1.0)
+    if rope.real("attention_factor") is not None or mscale is None or all_dim is None:
+        mscale, all_dim = usual.mscale, usual.mscale_all_dim
+    return Yarn(
+        beta_fast=rope.real("beta_fast") or usual.beta_fast,
+        beta_slow=rope.real("beta_slow") or usual.beta_slow,
+        mscale=mscale,
+        mscale_all_dim=all_dim,
+    )
 
 
 def _longrope_attention(rope: ConfigReader, factor: float, original: int) -> float:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+from dataclasses import asdict
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -34,6 +35,7 @@ def facts_hash(header: Header, facts: ModelFacts) -> str:
         "head_dim": facts.head_dim,
         "scaling": [scaling.type, scaling.factor, scaling.original_context_length],
         "attention_factor": scaling.attention_factor,
+        "yarn": asdict(scaling.yarn),
         "factors": facts.factors,
         "tensors": [[tensor.name, tensor.shape, tensor.type] for tensor in header.tensors],
     }

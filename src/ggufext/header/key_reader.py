@@ -61,6 +61,13 @@ class KeyReader:
             self.nonsense(suffix, f"a finite number above {above:g}")
         return value
 
+    def finite(self, suffix: str) -> float | None:
+        """Finite number, None when there is no such key."""
+        value = self.header.number(self.prefix + suffix)
+        if value is not None and not math.isfinite(value):
+            self.nonsense(suffix, "a finite number")
+        return value
+
     def factor(self, suffix: str) -> float | None:
         """Finite number, 0 or more, None when there is no such key."""
         value = self.header.number(self.prefix + suffix)

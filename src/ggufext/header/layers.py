@@ -38,6 +38,10 @@ class LayerFacts:
         Whether rope.freq_base_swa would keep this layer's base.
     follows_scaling : bool
         Whether rope.scaling reaches this layer.
+    scaled_under_none : bool
+        Whether rope.scaling.factor divides its positions under type none too.
+    follows_attention : bool
+        Whether attention factors reach this layer.
     """
 
     window: int | None
@@ -51,6 +55,8 @@ class LayerFacts:
     follows_freq_base: bool = False
     freq_base_can_be_kept: bool = False
     follows_scaling: bool = False
+    scaled_under_none: bool = False
+    follows_attention: bool = True
 
 
 @dataclass(frozen=True, slots=True)
@@ -125,6 +131,8 @@ def layer_facts(
                 follows_freq_base=follows,
                 freq_base_can_be_kept=is_local and entry.local_rotation in _SWA_BASE_IS_READ,
                 follows_scaling=not is_local or entry.local_rotation in _SCALING_IS_READ,
+                scaled_under_none=is_local and entry.local_rotation is LocalRotation.COPIED,
+                follows_attention=not is_local or entry.local_rotation is not LocalRotation.PLAIN,
             )
         )
     return tuple(facts)

@@ -5,29 +5,12 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from ggufext.errors import ModelWarning, printable
-from ggufext.header.architectures import Support
+from ggufext.header.architectures import Support, architecture
+from ggufext.header.rope_keys import unread_suffixes
 
 if TYPE_CHECKING:
     from ggufext.header.header import Header
     from ggufext.header.model import ModelFacts
-
-#: Keys that converters write and llama.cpp reads for these architectures only
-#: (llama-model.cpp and src/models, llama-cpp-python 0.3.36).
-_READ_ONLY_BY = {
-    "rope.scaling.yarn_ext_factor": frozenset({"grok"}),
-    "rope.scaling.yarn_attn_factor": frozenset({"grok"}),
-    "rope.scaling.yarn_beta_fast": frozenset({"grok", "mistral3"}),
-    "rope.scaling.yarn_beta_slow": frozenset({"grok", "mistral3"}),
-    "rope.scaling.yarn_log_multiplier": frozenset(
-        {"mistral3", "deepseek2", "deepseek32", "mistral4"}
-    ),
-    "rope.scaling.alpha": frozenset({"hunyuan-dense", "hunyuan_vl"}),
-}
-
-
-def unread_suffixes(architecture: str) -> tuple[str, ...]:
-    """Keys, without prefix, that converters write and llama.cpp does not read here."""
-    return tuple(key for key, readers in _READ_ONLY_BY.items() if architecture not in readers)
 
 
 def lint(
@@ -59,7 +42,7 @@ def _unread_keys(header: Header, facts: ModelFacts) -> list[ModelWarning]:
             f"{facts.architecture}.{suffix} is present, but llama.cpp "
             f"does not read it for {facts.architecture}: it changes nothing",
         )
-        for suffix in unread_suffixes(facts.architecture)
+        for suffix in unread_suffixes(architecture(facts.architecture))
         if f"{facts.architecture}.{suffix}" in header.keys
     ]
 

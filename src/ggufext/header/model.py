@@ -17,10 +17,19 @@ from ggufext.header.architectures import (
 from ggufext.header.factors import factor_tensors
 from ggufext.header.key_reader import KeyReader
 from ggufext.header.layers import HeadSizes, LayerFacts, layer_facts
+from ggufext.header.rope_keys import (
+    EDITED,
+    TEMPERATURE_LENGTH,
+    TEMPERATURE_SCALE,
+    USUAL_YARN,
+    yarn_of,
+)
 
 if TYPE_CHECKING:
     from ggufext.header.architectures import Architecture
     from ggufext.header.header import Header, Value
+    from ggufext.header.published import Published
+    from ggufext.header.rope_keys import Yarn
 
 #: llama.cpp's rope.freq_base for files that do not say (llama-model.cpp).
 DEFAULT_FREQ_BASE = 10_000.0
@@ -60,6 +69,30 @@ class TrainLength:
 
 
 @dataclass(frozen=True, slots=True)
+class EarlierExtension:
+    """An extension that a file carries already: what a plan must not start from.
+
+    Its record tells, or else rope.scaling.original_context_length below context_length.
+
+    Attributes
+    ----------
+    train_length : int
+        Context length before it, tokens.
+    target_length : int
+        Context length that it made, tokens.
+    method : str or None
+        As its record says; None without one.
+    freq_base_known : bool
+        Whether the base before it is known.
+    """
+
+    train_length: int
+    target_length: int
+    method: str | None
+    freq_base_known: bool
+
+
+@dataclass(frozen=True, slots=True)
 class Scaling:
     """RoPE scaling that a file carries, as it takes effect in llama.cpp.
 
@@ -75,6 +108,8 @@ class Scaling:
         rope.scaling.attn_factor; 1 where the file has none.
     factor_tensors : tuple of str
         Names of the frequency-factor tensors in the file.
+    yarn : Yarn
+        How frequencies and attention are scaled by that factor.
     """
 
     type: str
@@ -82,11 +117,22 @@ class Scaling:
     original_context_length: int | None
     attention_factor: float
     factor_tensors: tuple[str, ...]
+    yarn: Yarn = USUAL_YARN
+
+    @property
+    def factor_in_effect(self) -> float:
+        """What llama.cpp divides positions by: type none switches the factor off."""
+        return 1.0 if self.type == "none" else self.factor
+
+    @property
+    def mix(self) -> float:
+        """How much of YaRN's mix takes place, 0 for none of it."""
+        return self.yarn.mix(self.type)
 
     @property
     def in_effect(self) -> bool:
         """Whether it changes the rotation at all: the effect counts, not the presence of keys."""
-        scaled = self.type != "none" and self.factor != 1.0
+        scaled = self.factor_in_effect != 1.0
         return scaled or self.attention_factor != 1.0 or bool(self.factor_tensors)
 
 
@@ -104,6 +150,8 @@ class ModelFacts:
         Training length T in tokens.
     train_length_source : str
         The metadata key it came from, or ``"--train-length"``.
+    context_length : int
+        What the file declares, tokens.
     freq_base : float
         Native RoPE base θ of the layers that an extension moves.
     rotary_dim : int
@@ -128,6 +176,19 @@ class ModelFacts:
         Values of the file's frequency-factor tensors by name; empty where nobody read them.
     factor_support : FactorSupport
         Which of these tensors llama.cpp takes for the architecture.
+    temperature_scale : float
+        attention.temperature_scale: how much queries grow with the logarithm of their position; 0:
+        not at all.
+    original_length_acts : bool
+        Whether that growth is counted from rope.scaling.original_context_length, whatever the
+        scaling.
+    left_over : tuple of (str, tuple of float)
+        Factor tensors that an earlier extension added and that stay in the file: no part of the
+        model.
+    earlier_extension : EarlierExtension or None
+        These facts are those before it.
+    published : Published or None
+        What the model's publisher documents.
     """
 
     architecture: str
@@ -135,6 +196,7 @@ class ModelFacts:
     layout: Layout
     train_length: int
     train_length_source: str
+    context_length: int
     freq_base: float
     rotary_dim: int
     head_dim: int
@@ -147,16 +209,40 @@ class ModelFacts:
     scales_attention: bool = False
     factors: tuple[tuple[str, tuple[float, ...]], ...] = ()
     factor_support: FactorSupport = FactorSupport.NONE
+    temperature_scale: float = 0.0
+    original_length_acts: bool = False
+    left_over: tuple[tuple[str, tuple[float, ...]], ...] = ()
+    earlier_extension: EarlierExtension | None = None
+    published: Published | None = None
+
+    @property
+    def train_length_is_the_files(self) -> bool:
+        """Whether the file says the training length, not somebody who knows better."""
+        return self.train_length_source.startswith(f"{self.architecture}.")
+
+    @property
+    def longest_short_context(self) -> int:
+        """Tokens above which llama.cpp rotates with the long factors; 0: in every context."""
+        original = self.scaling.original_context_length
+        return self.context_length if original is None else original
+
+    @property
+    def yarn_length(self) -> int:
+        """Tokens that llama.cpp starts YaRN from in the file as it is."""
+        return self.scaling.original_context_length or self.context_length
 
 
 def model_facts(
     header: Header,
     *,
     train_length: int | None = None,
+    train_freq_base: float | None = None,
     later_shards: tuple[Header, ...] = (),
     factors: tuple[tuple[str, tuple[float, ...]], ...] = (),
 ) -> ModelFacts:
-    """Facts of the model that a header describes.
+    """Facts of the model that a header describes, taken at its word.
+
+    `ggufext.header.training.trained_facts` gives those that a plan starts from.
 
     Parameters
     ----------
@@ -164,6 +250,8 @@ def model_facts(
         The header as converted, without an extension of ours.
     train_length : int, optional
         The real training length in tokens, where context_length is known to say something else.
+    train_freq_base : float, optional
+        What rope.freq_base was in training, > 1, where the file is known to say something else.
     later_shards : tuple of Header
         Of a split model's other parts (`ggufext.header.shards.later_shards`), which hold tensors.
     factors : tuple of (str, tuple of float)
@@ -202,7 +290,8 @@ def model_facts(
         read.nonsense("attention.head_count", f"at most embedding_length, which is {embedding}")
     sizes = _head_sizes(read, default=embedding // max(heads))
     multiplier = _freq_base_multiplier(read, entry, sizes.key)
-    freq_base = multiplier * (read.positive("rope.freq_base", above=1.0) or DEFAULT_FREQ_BASE)
+    in_file = read.positive("rope.freq_base", above=1.0) or DEFAULT_FREQ_BASE
+    freq_base = multiplier * (train_freq_base or in_file)
     heads_kv = read.per_layer("attention.head_count_kv", layer_count) or heads
     if max(heads_kv) > max(heads):
         read.nonsense("attention.head_count_kv", f"at most the {max(heads)} heads of queries")
@@ -218,13 +307,15 @@ def model_facts(
         layer for layer in layers if layer.rotates
     ]
     rotary_dim = (rotating[0].rotary_dim if rotating else None) or sizes.rotary
-    scaling = _scaling(read, (header, *later_shards))
+    scaling = _scaling(read, entry, (header, *later_shards))
+    temperature = read.finite(TEMPERATURE_SCALE) if TEMPERATURE_SCALE in entry.reads else None
     return ModelFacts(
         architecture=name,
         support=entry.support,
         layout=_layout(read, entry),
         train_length=train_length or context_length,
         train_length_source="--train-length" if train_length else f"{name}.context_length",
+        context_length=context_length,
         freq_base=freq_base,
         rotary_dim=rotary_dim,
         head_dim=read.count("attention.key_length_mla") or sizes.key,
@@ -239,20 +330,14 @@ def model_facts(
                 f"{name}.{key}",
                 header.value(f"{name}.{key}") if f"{name}.{key}" in header.keys else None,
             )
-            for key in (
-                "context_length",
-                "rope.freq_base",
-                "rope.freq_base_swa",
-                "rope.scaling.type",
-                "rope.scaling.factor",
-                "rope.scaling.original_context_length",
-                "rope.scaling.attn_factor",
-            )
+            for key in EDITED
         ),
         freq_base_multiplier=multiplier,
         scales_attention=entry.scales_attention,
         factors=factors,
         factor_support=entry.factor_support,
+        temperature_scale=temperature or 0.0,
+        original_length_acts=bool(temperature) and TEMPERATURE_LENGTH not in entry.reads,
     )
 
 
@@ -379,7 +464,7 @@ def _head_sizes(read: KeyReader, *, default: int) -> HeadSizes:
 
 
 def _freq_base_multiplier(read: KeyReader, entry: Architecture, head_dim: int) -> float:
-    alpha = read.factor("rope.scaling.alpha") if entry.base_grows_with_alpha else None
+    alpha = read.factor("rope.scaling.alpha") if "rope.scaling.alpha" in entry.reads else None
     if not alpha or head_dim <= 2:
         return 1.0
     multiplier = math.pow(alpha, head_dim / (head_dim - 2))
@@ -397,7 +482,7 @@ def _layout(read: KeyReader, entry: Architecture) -> Layout:
     return entry.layout
 
 
-def _scaling(read: KeyReader, shards: tuple[Header, ...]) -> Scaling:
+def _scaling(read: KeyReader, entry: Architecture, shards: tuple[Header, ...]) -> Scaling:
     kind = read.header.string(f"{read.prefix}rope.scaling.type")
     if kind is not None and kind not in {"none", "linear", "yarn", "longrope"}:
         read.nonsense("rope.scaling.type", "none, linear, yarn or longrope")
@@ -412,4 +497,5 @@ def _scaling(read: KeyReader, shards: tuple[Header, ...]) -> Scaling:
         original_context_length=read.count("rope.scaling.original_context_length", at_least=0),
         attention_factor=read.positive("rope.scaling.attn_factor") or 1.0,
         factor_tensors=tuple(names),
+        yarn=yarn_of(read, entry),
     )

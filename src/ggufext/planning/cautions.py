@@ -4,14 +4,14 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from ggufext.errors import ModelWarning
+from ggufext.errors import ModelWarning, printable
 from ggufext.header.architectures import Support
-from ggufext.planning.combining import can_keep_short
-from ggufext.planning.gamma import FACTOR_NEEDS_FINETUNE
+from ggufext.planning.combining import Form, can_keep_short
+from ggufext.planning.gamma import FACTOR_NEEDS_FINETUNE, GAMMA_DEGRADED
 from ggufext.planning.kv_cache import CELL_PADDING
 from ggufext.planning.local_layers import peculiarities
 from ggufext.planning.methods import Method
-from ggufext.planning.native import NativeKind, turns
+from ggufext.planning.native import NativeKind, starts_at_training, turns
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from ggufext.header.model import ModelFacts
     from ggufext.planning.combining import Combination, Wish
     from ggufext.planning.native import NativeScaling
+    from ggufext.planning.result import Gamma
 
 GAMMA_RULE_STATUS = (
     "the γ rule is derived, not validated by its author: take its verdict as an expectation and "
@@ -39,8 +40,58 @@ def support_warnings(facts: ModelFacts) -> tuple[ModelWarning, ...]:
     )
 
 
+def needs_finetuning(wish: Wish, made: Combination) -> bool:
+    """Whether a plan is expected to find nothing before the model was trained with it."""
+    return wish.method is Method.LINEAR and made.form is not Form.UNCHANGED
+
+
+def keeps_short(native: NativeScaling, wish: Wish, made: Combination) -> bool:
+    """Whether contexts up to the plan's original length rotate as before."""
+    is_long = made.form is Form.LONG and made.original_length > 0
+    return is_long and (wish.keep_short or native.kind is NativeKind.LONGROPE)
+
+
+def earlier_extension_warnings(facts: ModelFacts) -> tuple[ModelWarning, ...]:
+    """That a file was extended before, and what is planned from."""
+    earlier = facts.earlier_extension
+    if earlier is None:
+        return ()
+    if earlier.method is not None:
+        tells = f"by {printable(earlier.method, 20)}, as its record says"
+    else:
+        tells = "as rope.scaling.original_context_length says"
+    base = f"base {facts.freq_base:,.10g}" if earlier.freq_base_known else "a base that is unknown"
+    return (
+        ModelWarning(
+            "extended_before",
+            f"the file was extended before, to {earlier.target_length:,} tokens {tells}: planned "
+            f"from the model before it, {facts.train_length:,} tokens and {base}",
+        ),
+    )
+
+
+def context_length_warnings(facts: ModelFacts, factor: float) -> tuple[ModelWarning, ...]:
+    """What holds where only context_length is raised."""
+    if factor <= 1.0:
+        return ()
+    return (
+        ModelWarning(
+            "rotation_not_extended",
+            f"only context_length is raised: that helps a model trained on the target; this one "
+            f"was trained on {facts.train_length:,} tokens ({facts.train_length_source}), unless "
+            "--train-length says otherwise",
+        ),
+    )
+
+
 def extension_warnings(
-    facts: ModelFacts, native: NativeScaling, wish: Wish, made: Combination, *, changes: bool
+    facts: ModelFacts,
+    native: NativeScaling,
+    wish: Wish,
+    made: Combination,
+    gammas: Gamma,
+    *,
+    changes: bool,
 ) -> tuple[ModelWarning, ...]:
     """What holds for an extension.
 
@@ -57,8 +108,11 @@ def extension_warnings(
                 "changes_nothing", "the file already holds these values: nothing would be written"
             ),
         )
-    found += peculiarities(facts, wish.method)
+    found += peculiarities(facts, made)
+    if made.form is Form.UNCHANGED:
+        return tuple(found)
     found += _native(facts, native)
+    found += _domain_of_gamma(facts, gammas)
     factor = wish.target_length / facts.train_length
     if factor > FACTOR_NEEDS_FINETUNE:
         found.append(
@@ -68,12 +122,19 @@ def extension_warnings(
                 "smallest target that serves",
             )
         )
-    found += _method(wish, keeps_short=wish.keep_short or native.kind is NativeKind.LONGROPE)
+    found += _method(wish, made, keeps_short=keeps_short(native, wish, made))
     found += _short_contexts(facts, native, wish, made)
     return tuple(found)
 
 
 def _native(facts: ModelFacts, native: NativeScaling) -> Iterator[ModelWarning]:
+    if starts_at_training(facts):
+        yield ModelWarning(
+            "scaling_replaced",
+            f"the file's {facts.scaling.type} scaling by {facts.scaling.factor:g} starts from the "
+            f"{facts.train_length:,} tokens of the training ({facts.train_length_source}): it "
+            "counts as an extension, and the plan takes its place",
+        )
     if native.kind is NativeKind.NONE:
         return
     yield ModelWarning(
@@ -102,7 +163,17 @@ def _native(facts: ModelFacts, native: NativeScaling) -> Iterator[ModelWarning]:
         )
 
 
-def _method(wish: Wish, *, keeps_short: bool) -> Iterator[ModelWarning]:
+def _domain_of_gamma(facts: ModelFacts, gammas: Gamma) -> Iterator[ModelWarning]:
+    if gammas.native <= GAMMA_DEGRADED:
+        yield ModelWarning(
+            "gamma_not_defined",
+            f"γ is {gammas.native:.3f} at {facts.train_length:,} tokens already, where the model "
+            f"was trained: the γ rule, which calls {GAMMA_DEGRADED:g} and less degraded, does not "
+            "describe this model, and its verdict says nothing about an extension",
+        )
+
+
+def _method(wish: Wish, made: Combination, *, keeps_short: bool) -> Iterator[ModelWarning]:
     method = wish.method
     if method in {Method.LINEAR, Method.YARN} and not keeps_short:
         yield ModelWarning(
@@ -110,11 +181,11 @@ def _method(wish: Wish, *, keeps_short: bool) -> Iterator[ModelWarning]:
             f"static {method.value} scaling acts on short texts too and costs them quality; "
             "choose the smallest target that serves",
         )
-    if method is Method.LINEAR:
+    if needs_finetuning(wish, made):
         yield ModelWarning(
             "linear_needs_finetuning",
-            "linear interpolation usually needs fine-tuning at the new length; without it "
-            "retrieval tends to fail at every length",
+            "linear interpolation usually needs fine-tuning at the new length, which its verdict "
+            "counts on; without it retrieval tends to fail at every length",
         )
 
 
@@ -137,12 +208,17 @@ def _short_contexts(
     if native.kind is NativeKind.LONGROPE:
         yield ModelWarning(
             "new_long_factors",
-            f"the plan writes new long factors: contexts up to {original:,} tokens stay as they "
-            "are",
+            f"the plan writes new long factors: contexts up to {original:,} tokens stay as they are"
+            if original
+            else "rope.scaling.original_context_length is 0, so that llama.cpp rotates with the "
+            "long factors in every context: the plan writes new ones, which act on short texts "
+            "too; --keep-short leaves the old ones to contexts up to "
+            f"{facts.train_length:,} tokens",
         )
     elif not wish.keep_short and can_keep_short(facts, native):
         yield ModelWarning(
             "keep_short_possible",
-            f"--keep-short would leave contexts up to {facts.train_length:,} tokens exactly as "
-            "trained: recommended where short texts matter",
+            f"--keep-short would rotate contexts up to {facts.train_length:,} tokens exactly as "
+            "trained: the size of the context decides, not that of the text, so it helps where "
+            "short texts are run with a short --ctx-size",
         )

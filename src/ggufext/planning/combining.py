@@ -13,15 +13,24 @@ from ggufext.header.factors import ROPE_FACTORS_LONG, ROPE_FACTORS_SHORT, ROPE_F
 from ggufext.planning import methods
 from ggufext.planning.gamma import freq_base_for_gamma, gamma_pade
 from ggufext.planning.methods import Method, Rotation, as_float32
-from ggufext.planning.native import NativeKind, NativeScaling, divided, refuse
+from ggufext.planning.native import (
+    NativeKind,
+    NativeScaling,
+    divided,
+    refuse,
+    rotation_in_effect,
+)
 
 if TYPE_CHECKING:
     from ggufext.header.model import ModelFacts
+    from ggufext.header.rope_keys import Yarn
 
 
 class Form(Enum):
     """How a rotation is written: what rope.scaling.type becomes."""
 
+    UNCHANGED = None
+    """As it is."""
     BASE = "none"
     """A base, and scaling switched off."""
     LINEAR = "linear"
@@ -94,6 +103,8 @@ class Combination:
         rope.scaling.attn_factor.
     attention_dropped : bool
         Whether the method has an attention factor that this form cannot hold.
+    yarn : Yarn or None
+        What the keys of YaRN become; None: they stay.
     """
 
     rotation: Rotation
@@ -102,6 +113,17 @@ class Combination:
     tensors: tuple[tuple[str, tuple[float, ...]], ...] = ()
     attention_factor_written: float = 1.0
     attention_dropped: bool = False
+    yarn: Yarn | None = None
+
+
+def unchanged(facts: ModelFacts, target_length: int) -> Combination:
+    """The rotation of the file as it is, for a target that needs no other; raises as `combine`."""
+    return Combination(
+        rotation=rotation_in_effect(facts, target_length),
+        form=Form.UNCHANGED,
+        original_length=facts.longest_short_context,
+        attention_factor_written=facts.scaling.attention_factor,
+    )
 
 
 def combine(facts: ModelFacts, native: NativeScaling, wish: Wish) -> Combination:
@@ -118,18 +140,29 @@ def combine(facts: ModelFacts, native: NativeScaling, wish: Wish) -> Combination
     if wish.method is Method.LONGROPE:
         _check_kind(facts, native, "factors for long contexts replace its scaling at every length")
         return _factors_from_outside(facts, native, wish)
-    made = _plain(facts, native, wish)
     if not wish.keep_short:
-        return made
-    _check_kind(facts, native, "--keep-short would not leave short contexts as they are")
-    check_factor_support(facts, ROPE_FACTORS_LONG)
-    return _packed(facts, made)
+        return _plain(facts, native, wish)
+    _check_keeps_short(facts, native)
+    return _packed(facts, _plain(facts, native, wish))
+
+
+def takes_long_factors(facts: ModelFacts) -> bool:
+    """Whether llama.cpp rotates the architecture with rope_factors_long."""
+    return facts.factor_support in {FactorSupport.BY_TYPE, FactorSupport.LONG_SHORT}
 
 
 def can_keep_short(facts: ModelFacts, native: NativeScaling) -> bool:
     """Whether long factors alone can hold an extension of this model."""
-    takes_long = facts.factor_support in {FactorSupport.BY_TYPE, FactorSupport.LONG_SHORT}
-    return takes_long and native.kind is NativeKind.NONE
+    return takes_long_factors(facts) and native.kind is NativeKind.NONE
+
+
+def factor_key(facts: ModelFacts, made: Combination) -> float:
+    """rope.scaling.factor as the file holds it afterwards; 1 where it holds none."""
+    # Local layers of some architectures know a factor under type none too, and keep it then.
+    is_stale = made.form is Form.LONG or facts.scaling.type != "none"
+    if made.form in {Form.LINEAR, Form.YARN} or (made.form is not Form.UNCHANGED and is_stale):
+        return made.rotation.freq_scale_factor
+    return facts.scaling.factor
 
 
 def _check_kind(facts: ModelFacts, native: NativeScaling, why: str) -> None:
@@ -137,20 +170,40 @@ def _check_kind(facts: ModelFacts, native: NativeScaling, why: str) -> None:
         refuse(facts, f"{why}; choose {_possible(native.kind)}")
 
 
+def _check_keeps_short(facts: ModelFacts, native: NativeScaling) -> None:
+    """Refuse --keep-short, whatever the method, where no long factors can hold it."""
+    if native.kind is not NativeKind.NONE:
+        refuse(
+            facts,
+            "--keep-short would put long factors beside it, and llama.cpp takes one kind; leave "
+            f"out --keep-short; {_possible(native.kind)} extends this model",
+        )
+    if not takes_long_factors(facts):
+        raise PlanError(
+            code="tensors_not_supported",
+            field=ROPE_FACTORS_LONG,
+            message=f"llama.cpp does not take this tensor for {facts.architecture}, so no method "
+            "can keep short contexts apart in its files; leave out --keep-short, choose the "
+            "smallest target that serves, and keep the original file for short contexts",
+        )
+
+
 def _possible(kind: NativeKind) -> str:
     """The methods that go on top of a native scaling."""
-    if kind is NativeKind.ROPE_FREQS:
-        return "--method gamma, ntk, linear, yarn or llama3"
-    return f"--method {kind.value}"
+    names = {
+        NativeKind.ROPE_FREQS: "gamma, ntk, linear, yarn or llama3",
+        NativeKind.LINEAR: "linear, gamma or ntk",
+    }
+    return f"--method {names.get(kind, kind.value)}"
 
 
 def _plain(facts: ModelFacts, native: NativeScaling, wish: Wish) -> Combination:
     kind, method = native.kind, wish.method
-    if kind is NativeKind.LINEAR and method is not Method.LINEAR:
+    if kind is NativeKind.LINEAR and method in {Method.YARN, Method.LLAMA3}:
         refuse(
             facts,
-            f"{method.value} would take the trained interpolation away, or bend it where the "
-            f"model knows it; choose {_possible(kind)}, which multiplies the factors",
+            f"{method.value} would take the trained interpolation from some pairs, or stand beside "
+            f"it, which no training did; choose {_possible(kind)}, which keep it",
         )
     if kind is NativeKind.YARN and method is not Method.YARN:
         refuse(
@@ -160,24 +213,33 @@ def _plain(facts: ModelFacts, native: NativeScaling, wish: Wish) -> Combination:
         )
     if method is Method.LLAMA3:
         return _llama3(facts, native, wish)
-    rotation, form = _scaled(facts, native, wish)
+    form, factor, base = _written(facts, native, wish)
+    keys, original = facts.scaling.yarn, original_length(facts, native)
+    mix = keys.mix(form.value or "")
+    if factor != 1.0 and bool(mix) != (form is Form.YARN):
+        # The file has a mix of its own (grok): it would act under every type.
+        mix = 1.0 if form is Form.YARN else 0.0
+        keys = replace(keys, ext_factor=mix)
+    rotation = methods.scaled(base, facts.rotary_dim, factor, original, keys=keys, mix=mix)
     return Combination(
         rotation=_divided_by(rotation, facts, native),
         form=form,
-        original_length=_original_length(facts, native),
+        original_length=original,
+        yarn=keys,
     )
 
 
-def _scaled(facts: ModelFacts, native: NativeScaling, wish: Wish) -> tuple[Rotation, Form]:
-    """Rotation from base and factor, factor tensors aside."""
-    base, dim = facts.freq_base, facts.rotary_dim
+def _written(facts: ModelFacts, native: NativeScaling, wish: Wish) -> tuple[Form, float, float]:
+    """Form, factor and base of a method that needs no tensor."""
     if wish.method is Method.LINEAR:
-        return methods.linear(base, dim, _stretched(facts, native, wish)), Form.LINEAR
+        return Form.LINEAR, _stretched(facts, native, wish), facts.freq_base
     if wish.method is Method.YARN:
-        factor = _stretched(facts, native, wish)
-        return methods.yarn(base, dim, factor, _original_length(facts, native)), Form.YARN
-    after = as_float32(base * base_ratio(facts, native, wish))
-    return methods.rebased(after, dim), Form.BASE
+        return Form.YARN, _stretched(facts, native, wish), facts.freq_base
+    base = as_float32(facts.freq_base * base_ratio(facts, native, wish))
+    methods.check_base(base)
+    if native.kind is NativeKind.LINEAR:
+        return Form.LINEAR, facts.scaling.factor, base
+    return Form.BASE, 1.0, base
 
 
 def _stretched(facts: ModelFacts, native: NativeScaling, wish: Wish) -> float:
@@ -188,15 +250,19 @@ def _stretched(facts: ModelFacts, native: NativeScaling, wish: Wish) -> float:
     trained = facts.scaling.factor
     if native.original_length is None:
         return as_float32(trained * factor)
-    # context_length of some files is the original length: the trained factor reaches further.
     return as_float32(max(trained, wish.target_length / native.original_length))
 
 
-def _original_length(facts: ModelFacts, native: NativeScaling) -> int:
+def original_length(facts: ModelFacts, native: NativeScaling) -> int:
+    """rope.scaling.original_context_length of an extension, tokens."""
+    if facts.original_length_acts:
+        return facts.longest_short_context
     if native.kind is NativeKind.LINEAR:
         return native.original_length or round(facts.train_length / facts.scaling.factor)
-    if native.kind in {NativeKind.YARN, NativeKind.LONGROPE}:
-        return native.original_length or facts.train_length
+    if native.kind is NativeKind.YARN:
+        return native.original_length or facts.context_length
+    if native.kind is NativeKind.LONGROPE:
+        return min(facts.longest_short_context, facts.train_length)
     return facts.train_length
 
 
@@ -324,7 +390,7 @@ def _factors_from_outside(facts: ModelFacts, native: NativeScaling, wish: Wish) 
     return Combination(
         rotation=Rotation(facts.freq_base, 1.0, divided(facts.inv_freq, long), written),
         form=Form.LONG,
-        original_length=_original_length(facts, native),
+        original_length=original_length(facts, native),
         tensors=tuple(tensors),
         attention_factor_written=written,
         attention_dropped=wish.keep_short and attention != 1.0,
@@ -334,6 +400,7 @@ def _factors_from_outside(facts: ModelFacts, native: NativeScaling, wish: Wish) 
 def _new_long_factors(facts: ModelFacts, native: NativeScaling, wish: Wish) -> Combination:
     """The method on a longrope model's own frequencies, as new long factors; short ones stay."""
     attention, tensors = native.attention_factor, []
+    original = original_length(facts, native)
     if wish.method is Method.LONGROPE:
         factors = _checked_factors(facts, wish)
         long = tuple(map(as_float32, factors.long))
@@ -343,10 +410,16 @@ def _new_long_factors(facts: ModelFacts, native: NativeScaling, wish: Wish) -> C
             attention = as_float32(factors.attention_factor)
     else:
         long = _factors_to(facts, _beyond(facts, native, wish))
+    if original == 0 and wish.keep_short:
+        # The long factors act at every length today: they are what short contexts know.
+        known = dict(facts.factors).get(ROPE_FACTORS_LONG, (1.0,) * len(long))
+        tensors.append((ROPE_FACTORS_SHORT, known))
+    if original == 0 and tensors:
+        original = facts.train_length
     return Combination(
         rotation=Rotation(facts.freq_base, 1.0, divided(facts.inv_freq, long), attention),
         form=Form.LONG,
-        original_length=_original_length(facts, native),
+        original_length=original,
         tensors=((ROPE_FACTORS_LONG, long), *tensors),
         attention_factor_written=attention,
     )

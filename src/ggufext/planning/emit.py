@@ -13,10 +13,11 @@ from dataclasses import dataclass
 from enum import Enum
 from typing import TYPE_CHECKING
 
+from ggufext.header import rope_keys
 from ggufext.header.header import ValueType
 from ggufext.planning import rope_parameters
 from ggufext.planning.gamma import Verdict
-from ggufext.planning.methods import as_float32
+from ggufext.planning.methods import Method, as_float32
 from ggufext.planning.rope_parameters import Form
 
 if TYPE_CHECKING:
@@ -122,7 +123,7 @@ def emit(
     """
     if not model.isprintable():
         model = "MODEL"  # no way to write it would survive a terminal and every shell
-    if made.verdict is Verdict.NO_EXTENSION_NEEDED:
+    if _sets_nothing(made, facts):
         reason = f"the model reaches {made.target_length:,} tokens as it is: nothing to set"
         return Emission(engine, (), reason)
     if engine in {Engine.HF, Engine.VLLM}:
@@ -134,6 +135,11 @@ def emit(
             engine, (), "it runs GGUF files: plan the GGUF file of this model for its settings"
         )
     return _GGUF_ENGINES[engine](made, facts, model)
+
+
+def _sets_nothing(made: Plan, facts: ModelFacts) -> bool:
+    within = made.target_length <= facts.context_length
+    return made.verdict is Verdict.NO_EXTENSION_NEEDED and within
 
 
 def _hf(made: Plan, facts: ModelFacts, config: HfConfig | None) -> Emission:
@@ -165,8 +171,16 @@ def _vllm(made: Plan, facts: ModelFacts, model: str, config: HfConfig | None) ->
             "it applies factors of single pairs through Phi-3's LongRoPE with an attention factor "
             "of its own; rewrite the GGUF file, or choose gamma, ntk, yarn or linear",
         )
+    if facts.temperature_scale or (made.yarn.mscale_all_dim and not facts.scales_attention):
+        return Emission(
+            Engine.VLLM,
+            (),
+            "its versions read the attention factor of YaRN and the growth of queries with their "
+            "position from different entries, or from none: rewrite the GGUF file",
+        )
     # A raised base says nothing about the length; a factor does, and vLLM multiplies with it.
-    multiplied = found.form in {Form.LINEAR, Form.YARN}
+    rebased = made.freq_base.after != made.freq_base.before
+    multiplied = found.form in {Form.LINEAR, Form.YARN} and not rebased
     entries = found.rope if multiplied else found.length | found.rope
     overrides = json.dumps(found.in_section(entries))
     command = (
@@ -182,22 +196,27 @@ def _llama_cpp(made: Plan, facts: ModelFacts, model: str) -> Emission:
         _REWRITTEN, f"llama-server -m {shlex.quote(model)} --ctx-size {made.target_length}"
     )
     notes = ("--ctx-size counts the tokens of all slots: --parallel 1 gives one the whole context",)
-    yarn = made.scaling_type == "yarn"
     if not facts.architecture.isprintable() or len(facts.architecture) > _LONGEST_NAME:
         reason = "the architecture's name is too long or has control characters for a command line"
         return Emission(Engine.LLAMA_CPP, (rewritten,), reason, notes)
+    start = ["llama-server", "-m", shlex.quote(model), "--ctx-size", str(made.target_length)]
+    if made.method is Method.CONTEXT_LENGTH and not made.tensor_edits:
+        keys = shlex.quote(",".join(map(_override, made.edits)))
+        text = " ".join([*start, "--override-kv", keys])
+        return Emission(Engine.LLAMA_CPP, (Block(_UNTOUCHED, text), rewritten), None, notes)
     if made.tensor_edits or made.scaling_type == "longrope":
         reason = "its flags have no factors of single pairs, which are tensors: rewrite the file"
         return Emission(Engine.LLAMA_CPP, (rewritten,), reason, notes)
-    flags = ["llama-server", "-m", shlex.quote(model), "--ctx-size", str(made.target_length)]
-    flags += ["--rope-scaling", made.scaling_type]
+    yarn = made.scaling_type == "yarn"
+    flags = [*start, "--rope-scaling", made.scaling_type]
     if made.scaling_type != "none":
         flags += ["--rope-scale", number(made.freq_scale_factor)]
     if made.freq_base.after != made.freq_base.before:
         flags += ["--rope-freq-base", number(made.freq_base.after)]
     # Without it llama.cpp takes context_length, which the override below raises.
     flags += ["--yarn-orig-ctx", str(made.original_length)]
-    flags += ["--yarn-ext-factor", "1"] if yarn else []
+    # Betas and attention are those of the file, which no flag has to repeat.
+    flags += ["--yarn-ext-factor", number(made.yarn.mix("yarn"))] if yarn else []
     whole = not yarn or _length_after_yarn_flags(made) == made.target_length
     overrides = [_override(e) for e in made.edits if not (whole and _has_flag(e.key, facts))]
     flags += ["--override-kv", shlex.quote(",".join(overrides))] if overrides else []
@@ -218,10 +237,10 @@ def _length_after_yarn_flags(made: Plan) -> int:
 def _has_flag(key: str, facts: ModelFacts) -> bool:
     # --ctx-size is no flag for context_length: the server caps every slot to the latter.
     return key.removeprefix(f"{facts.architecture}.") in {
-        "rope.freq_base",
-        "rope.scaling.type",
-        "rope.scaling.factor",
-        "rope.scaling.original_context_length",
+        rope_keys.FREQ_BASE,
+        rope_keys.SCALING_TYPE,
+        rope_keys.SCALING_FACTOR,
+        rope_keys.ORIGINAL_LENGTH,
     }
 
 

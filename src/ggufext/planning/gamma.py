@@ -96,7 +96,7 @@ def d_horizon(freq_base: float, gamma: float) -> float | None:
     return freq_base * (1.0 - gamma) * SQRT2 / (1.0 + gamma)
 
 
-def verdict(gamma_effective: float, factor: float) -> Verdict:
+def verdict(gamma_effective: float, factor: float, *, finetuned: bool = False) -> Verdict:
     """What the γ rule expects of an extension.
 
     Parameters
@@ -105,12 +105,14 @@ def verdict(gamma_effective: float, factor: float) -> Verdict:
         Decay exponent at the target under the planned scaling.
     factor : float
         Target length over training length, > 0; 1 or less needs no extension.
+    finetuned : bool
+        Whether the method works after fine-tuning only, whatever γ says.
     """
     if factor <= 1.0:
         return Verdict.NO_EXTENSION_NEEDED
     if gamma_effective <= GAMMA_DEGRADED:
         return Verdict.DEGRADES
-    if factor > FACTOR_NEEDS_FINETUNE:
+    if factor > FACTOR_NEEDS_FINETUNE or finetuned:
         return Verdict.NEEDS_FINETUNE
     if gamma_effective >= GAMMA_HEALTHY:
         return Verdict.HEALTHY

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import math
 from typing import TYPE_CHECKING
 
 from ggufext.errors import ModelWarning, PlanError
 from ggufext.header.architectures import Layout
-from ggufext.planning.methods import Method
+from ggufext.planning.combining import factor_key
 
 if TYPE_CHECKING:
     from ggufext.header.layers import LayerFacts
@@ -44,13 +45,12 @@ def local_freq_base(facts: ModelFacts, made: Combination, *, force: bool) -> flo
     scaled = tuple(layer for layer in local if layer.follows_scaling)
     based = tuple(layer for layer in local if layer.follows_freq_base)
     base_can_be_kept = all(layer.freq_base_can_be_kept for layer in based)
-    today = 1.0 if facts.scaling.type == "none" else facts.scaling.factor
     rotation = made.rotation
     # gamma does not go on top of a model's own scaling.
     way_out = "gamma" if base_can_be_kept and not facts.scaling.in_effect else None
     if made.tensors and scaled and not force:
         raise _refusal(facts, scaled, "rope.scaling.type", way_out)
-    if rotation.freq_scale_factor != today and scaled and not force:
+    if any(_rescaled(facts, made, layer) for layer in scaled) and not force:
         raise _refusal(facts, scaled, "rope.scaling.factor", way_out)
     if rotation.freq_base == facts.freq_base or not based:
         return None
@@ -59,6 +59,13 @@ def local_freq_base(facts: ModelFacts, made: Combination, *, force: bool) -> flo
     if force:
         return None
     raise _refusal(facts, based, "rope.freq_base", None if scaled else "yarn")
+
+
+def _rescaled(facts: ModelFacts, made: Combination, layer: LayerFacts) -> bool:
+    """Whether positions of a local layer that scaling reaches are divided by another number."""
+    if layer.scaled_under_none:
+        return factor_key(facts, made) != facts.scaling.factor
+    return made.rotation.freq_scale_factor != facts.scaling.factor_in_effect
 
 
 def _refusal(
@@ -74,7 +81,7 @@ def _refusal(
     )
 
 
-def peculiarities(facts: ModelFacts, method: Method) -> list[ModelWarning]:
+def peculiarities(facts: ModelFacts, made: Combination) -> list[ModelWarning]:
     """What is special about the layers of a model that is extended."""
     found: list[ModelWarning] = []
     if moves_nothing(facts):
@@ -85,14 +92,25 @@ def peculiarities(facts: ModelFacts, method: Method) -> list[ModelWarning]:
                 "context_length, and γ says nothing about this model",
             )
         )
-    elif facts.scales_attention and method in {Method.LINEAR, Method.YARN}:
-        found.append(
-            ModelWarning(
-                "attention_scaled",
-                f"llama.cpp multiplies every score of attention of {facts.architecture} by "
-                f"(1 + 0.1 ln factor)² with {method.value}, the parts that are not rotated too",
+    elif facts.scales_attention:
+        scaling, keys = facts.scaling, made.yarn or facts.scaling.yarn
+        factor = made.rotation.freq_scale_factor
+        before = scaling.yarn.score_factor(scaling.factor_in_effect, scaling.mix)
+        after = keys.score_factor(factor, keys.mix(made.form.value or scaling.type))
+        if not math.isclose(before, after):
+            found.append(
+                ModelWarning(
+                    "attention_scaled",
+                    f"llama.cpp multiplies every score of attention of {facts.architecture} by "
+                    f"{after:.4g} under this plan ({before:.4g} today), the parts that are not "
+                    "rotated too; "
+                    + (
+                        f"yarn_log_multiplier counts as mscale_all_dim {keys.mscale_all_dim:.4g}"
+                        if keys.mscale_all_dim
+                        else "the file has no yarn_log_multiplier"
+                    ),
+                )
             )
-        )
     if facts.layout is Layout.SECTIONS:
         found.append(
             ModelWarning(

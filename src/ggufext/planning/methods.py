@@ -10,13 +10,13 @@ import math
 import struct
 from dataclasses import dataclass
 from enum import Enum
+from typing import TYPE_CHECKING
 
 from ggufext.errors import PlanError
+from ggufext.header.rope_keys import USUAL_YARN
 
-#: Turns within the training length above which YaRN leaves a pair alone, and below which it
-#: interpolates the pair fully (Peng et al. 2023, section 3.2; llama.cpp's fixed defaults).
-YARN_BETA_FAST = 32.0
-YARN_BETA_SLOW = 1.0
+if TYPE_CHECKING:
+    from ggufext.header.rope_keys import Yarn
 
 #: Turns within the original length below which llama3 interpolates a pair fully, and above which
 #: it leaves the pair alone: those of every Llama 3.1 and 3.2.
@@ -33,6 +33,8 @@ class Method(Enum):
     LINEAR = "linear"
     LLAMA3 = "llama3"
     LONGROPE = "longrope"
+    CONTEXT_LENGTH = "context-length"
+    """Only context_length is raised: right for a model that was trained on the target."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,19 +79,13 @@ def inverse_frequencies(freq_base: float, rotary_dim: int) -> tuple[float, ...]:
     return tuple(freq_base ** (-2.0 * i / rotary_dim) for i in range(rotary_dim // 2))
 
 
-def linear(freq_base: float, rotary_dim: int, factor: float) -> Rotation:
-    """Position interpolation: every frequency divided by the factor (Chen et al. 2023)."""
-    native = inverse_frequencies(freq_base, rotary_dim)
-    return Rotation(freq_base, factor, tuple(w / factor for w in native), 1.0)
-
-
 def ntk_freq_base(freq_base: float, rotary_dim: int, factor: float) -> float:
     """NTK-aware base θ·f^(d/(d−2)), which stretches the slowest pair exactly f times (bloc97)."""
     return freq_base * math.pow(factor, rotary_dim / (rotary_dim - 2.0))
 
 
-def rebased(freq_base: float, rotary_dim: int) -> Rotation:
-    """Another base and nothing else: the form of the gamma and ntk methods in a file.
+def check_base(freq_base: float) -> None:
+    """Refuse a base that no file can hold.
 
     Raises
     ------
@@ -102,11 +98,15 @@ def rebased(freq_base: float, rotary_dim: int) -> Rotation:
             message="the new base is more than a 32-bit number holds; choose yarn or linear, or a "
             "smaller target",
         )
+
+
+def rebased(freq_base: float, rotary_dim: int) -> Rotation:
+    """Another base and nothing else: the form of the gamma and ntk methods in a file."""
     return Rotation(freq_base, 1.0, inverse_frequencies(freq_base, rotary_dim), 1.0)
 
 
 def yarn_correction_range(
-    freq_base: float, rotary_dim: int, training_length: float
+    freq_base: float, rotary_dim: int, training_length: float, keys: Yarn = USUAL_YARN
 ) -> tuple[float, float]:
     """Pairs between which YaRN changes from leaving alone to interpolating.
 
@@ -125,24 +125,61 @@ def yarn_correction_range(
             / (2.0 * math.log(freq_base))
         )
 
-    low = max(0.0, float(math.floor(pair_with_turns(YARN_BETA_FAST))))
-    high = min(rotary_dim - 1.0, float(math.ceil(pair_with_turns(YARN_BETA_SLOW))))
+    low = max(0.0, float(math.floor(pair_with_turns(keys.beta_fast))))
+    high = min(rotary_dim - 1.0, float(math.ceil(pair_with_turns(keys.beta_slow))))
     return low, high
 
 
-def yarn(freq_base: float, rotary_dim: int, factor: float, training_length: float) -> Rotation:
-    """YaRN: fast pairs as trained, slow pairs interpolated, a ramp between, attention sharpened.
+def scaled(
+    freq_base: float,
+    rotary_dim: int,
+    factor: float,
+    training_length: float,
+    *,
+    keys: Yarn = USUAL_YARN,
+    mix: float,
+) -> Rotation:
+    """What llama.cpp makes of a factor.
 
-    The attention factor is 1 + 0.1 ln f.
+    Parameters
+    ----------
+    factor : float
+        f, > 0.
+    training_length : float
+        Tokens that YaRN starts from.
+    keys : Yarn
+    mix : float
+        0: every frequency is divided by f (Chen et al. 2023); 1: YaRN, fast pairs as trained, slow
+        pairs interpolated, a ramp between, attention sharpened; between: a part of that.
 
-    Source: Peng et al. 2023, equations 22 and 23.
+    Source: Peng et al. 2023, equations 22 and 23; ggml's rope_yarn.
     """
-    low, high = yarn_correction_range(freq_base, rotary_dim, training_length)
+    attention = keys.attention_factor(factor, mix)
+    low, high = 0.0, 0.0
+    if mix:
+        low, high = yarn_correction_range(freq_base, rotary_dim, training_length, keys)
     inv_freq = []
     for i, w in enumerate(inverse_frequencies(freq_base, rotary_dim)):
         ramp = min(1.0, max(0.0, (i - low) / max(0.001, high - low)))
-        inv_freq.append(w / factor * ramp + w * (1.0 - ramp))
-    return Rotation(freq_base, factor, tuple(inv_freq), 1.0 + 0.1 * math.log(factor))
+        kept = mix * (1.0 - ramp)
+        inv_freq.append(w / factor * (1.0 - kept) + w * kept)
+    return Rotation(freq_base, factor, tuple(inv_freq), attention)
+
+
+def linear(freq_base: float, rotary_dim: int, factor: float) -> Rotation:
+    """Position interpolation: every frequency divided by the factor (Chen et al. 2023)."""
+    return scaled(freq_base, rotary_dim, factor, math.inf, mix=0.0)
+
+
+def yarn(
+    freq_base: float,
+    rotary_dim: int,
+    factor: float,
+    training_length: float,
+    keys: Yarn = USUAL_YARN,
+) -> Rotation:
+    """YaRN with the whole of its mix; the attention factor is 1 + 0.1 ln f by default."""
+    return scaled(freq_base, rotary_dim, factor, training_length, keys=keys, mix=1.0)
 
 
 def llama3_factors(

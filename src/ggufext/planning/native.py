@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from enum import Enum
 from typing import TYPE_CHECKING, NoReturn
 
@@ -18,6 +18,7 @@ from ggufext.planning import methods
 
 if TYPE_CHECKING:
     from ggufext.header.model import ModelFacts
+    from ggufext.planning.methods import Rotation
 
 
 #: Radians per token below which a pair turns in no context: factors of 1e30 switch it off (gemma4).
@@ -46,7 +47,7 @@ class NativeScaling:
     attention_factor : float
         What queries and keys are multiplied by.
     original_length : int or None
-        Length before that scaling, tokens; None where the file does not say.
+        Length before that scaling, tokens; None where nothing says.
     """
 
     kind: NativeKind
@@ -72,28 +73,97 @@ def native_scaling(facts: ModelFacts) -> NativeScaling:
     PlanError
         ``cannot_combine``: more than one kind at once, or factors that llama.cpp does not take.
     """
-    scaling, base, dim = facts.scaling, facts.freq_base, facts.rotary_dim
-    scaled = scaling.type != "none" and scaling.factor != 1.0
-    original = scaling.original_context_length or None
+    if starts_at_training(facts):
+        return NativeScaling(NativeKind.NONE, facts.inv_freq, 1.0, None)
+    kind = _kind(facts)
+    rotation = rotation_in_effect(facts, facts.train_length)
+    original = facts.scaling.original_context_length or None
+    return NativeScaling(kind, rotation.inv_freq, rotation.attention_factor, original)
+
+
+def starts_at_training(facts: ModelFacts) -> bool:
+    """Whether the file's factor is an extension of a training length that others than it name.
+
+    It is one where that length is the original length, or where the file names none and declares
+    a longer context.
+    """
+    scaling, length = facts.scaling, facts.train_length
+    if facts.train_length_is_the_files or scaling.factor_in_effect <= 1.0:
+        return False
+    if scaling.factor_tensors or scaling.attention_factor != 1.0 or scaling.type == "longrope":
+        return False
+    original = scaling.original_context_length
+    return length == original if original else length < facts.context_length
+
+
+def rotation_in_effect(facts: ModelFacts, length: int) -> Rotation:
+    """How llama.cpp rotates in a context of a length, tokens, with the file as it is.
+
+    Raises
+    ------
+    PlanError
+        ``cannot_combine`` for factor tensors that it does not take.
+    """
+    scaling, base = facts.scaling, facts.freq_base
+    made = methods.scaled(
+        base,
+        facts.rotary_dim,
+        scaling.factor_in_effect,
+        facts.yarn_length,
+        keys=scaling.yarn,
+        mix=scaling.mix,
+    )
+    _check_tensors(facts)
+    is_long = length > facts.longest_short_context
+    chosen = factors_in_effect(dict(facts.factors), is_long=is_long)
+    return replace(
+        made,
+        inv_freq=made.inv_freq if chosen is None else divided(made.inv_freq, chosen),
+        attention_factor=made.attention_factor * scaling.attention_factor,
+    )
+
+
+def at_reach(facts: ModelFacts) -> ModelFacts:
+    """The facts with the length up to which the file's own scaling serves as training length.
+
+    Many files raise a factor, or bring factors for long contexts, and leave context_length.
+    """
+    scaling, key = facts.scaling, "rope.scaling.original_context_length"
+    original = scaling.original_context_length or 0
+    if ROPE_FACTORS_LONG in scaling.factor_tensors:
+        reached = original
+    elif scaling.factor_in_effect > 1.0 and not scaling.factor_tensors:
+        reached, key = round(original * scaling.factor), f"{key} × {scaling.factor:g}"
+    else:
+        return facts
+    if not facts.train_length_is_the_files or reached <= facts.train_length:
+        return facts
+    source = f"{facts.architecture}.{key}"
+    return replace(facts, train_length=reached, train_length_source=source)
+
+
+def _kind(facts: ModelFacts) -> NativeKind:
+    """The kind of scaling, where it is one that an extension can start from."""
+    scaling = facts.scaling
+    scaled = scaling.factor_in_effect != 1.0
     if scaling.factor_tensors:
         if scaled:
             refuse(facts, "llama.cpp applies both, which no training did")
-        return _with_tensors(facts, original)
+        if ROPE_FREQS not in scaling.factor_tensors:
+            return NativeKind.LONGROPE
+        if scaling.attention_factor != 1.0:
+            refuse(facts, "nothing says which scaling the attention factor belongs to")
+        return NativeKind.ROPE_FREQS
     if scaling.attention_factor != 1.0:
         refuse(facts, "nothing says which scaling it belongs to")
     if not scaled:
-        return NativeScaling(NativeKind.NONE, facts.inv_freq, 1.0, original)
-    if scaling.type == "linear":
-        linear = methods.linear(base, dim, scaling.factor)
-        return NativeScaling(NativeKind.LINEAR, linear.inv_freq, 1.0, original)
+        return NativeKind.NONE
     if scaling.type == "longrope":
         refuse(facts, "longrope without factor tensors scales by the factor alone")
-    # llama.cpp takes context_length where no original length is written.
-    yarn = methods.yarn(base, dim, scaling.factor, original or facts.train_length)
-    return NativeScaling(NativeKind.YARN, yarn.inv_freq, yarn.attention_factor, original)
+    return NativeKind.YARN if scaling.mix else NativeKind.LINEAR
 
 
-def _with_tensors(facts: ModelFacts, original: int | None) -> NativeScaling:
+def _check_tensors(facts: ModelFacts) -> None:
     scaling, values = facts.scaling, dict(facts.factors)
     if set(values) != set(scaling.factor_tensors):
         refuse(facts, "the values of the tensors were not read; plan from the file itself")
@@ -110,17 +180,6 @@ def _with_tensors(facts: ModelFacts, original: int | None) -> NativeScaling:
     }[facts.factor_support]
     if not set(values) <= taken:
         refuse(facts, f"llama.cpp does not rotate {facts.architecture} with these tensors")
-    if ROPE_FREQS in values:
-        if scaling.attention_factor != 1.0:
-            refuse(facts, "nothing says which scaling the attention factor belongs to")
-        return NativeScaling(
-            NativeKind.ROPE_FREQS, divided(facts.inv_freq, values[ROPE_FREQS]), 1.0, original
-        )
-    # Long factors act in contexts above the original length.
-    is_long = facts.train_length > (original or facts.train_length)
-    chosen = factors_in_effect(values, is_long=is_long)
-    inv_freq = facts.inv_freq if chosen is None else divided(facts.inv_freq, chosen)
-    return NativeScaling(NativeKind.LONGROPE, inv_freq, scaling.attention_factor, original)
 
 
 def turns(frequency: float) -> bool:
@@ -147,7 +206,7 @@ def refuse(facts: ModelFacts, why: str) -> NoReturn:
         ``cannot_combine``.
     """
     scaling, found = facts.scaling, []
-    if scaling.type != "none" and scaling.factor != 1.0:
+    if scaling.factor_in_effect != 1.0:
         found.append(f"{scaling.type} scaling by {scaling.factor:g}")
     if scaling.attention_factor != 1.0:
         found.append(f"attention factor {scaling.attention_factor:g}")

@@ -3,19 +3,43 @@
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from ggufext.errors import PlanError
 from ggufext.header.factors import factors_in_effect
 from ggufext.header.model import TrainLength
-from ggufext.planning.cautions import GAMMA_RULE_STATUS, extension_warnings, support_warnings
-from ggufext.planning.combining import Combination, Factors, Form, Wish, combine
-from ggufext.planning.edits import metadata_edits, tensor_edits
+from ggufext.planning.cautions import (
+    GAMMA_RULE_STATUS,
+    context_length_warnings,
+    earlier_extension_warnings,
+    extension_warnings,
+    keeps_short,
+    needs_finetuning,
+    support_warnings,
+)
+from ggufext.planning.combining import (
+    Combination,
+    Factors,
+    Form,
+    Wish,
+    combine,
+    factor_key,
+    unchanged,
+)
+from ggufext.planning.edits import metadata_edits, neutral_factors, tensor_edits
 from ggufext.planning.gamma import d_horizon, gamma_pade, verdict
 from ggufext.planning.kv_cache import CacheType, KvCacheBytes, kv_cache_bytes
 from ggufext.planning.local_layers import local_freq_base, moves_nothing
-from ggufext.planning.methods import Method, rebased
-from ggufext.planning.native import NativeKind, NativeScaling, native_scaling, stretch, turns
+from ggufext.planning.methods import Method
+from ggufext.planning.native import (
+    NativeKind,
+    NativeScaling,
+    at_reach,
+    native_scaling,
+    stretch,
+    turns,
+)
 from ggufext.planning.result import (
     FreqBase,
     Gamma,
@@ -37,6 +61,7 @@ __all__ = [
     "OutOfDistribution",
     "Plan",
     "TensorEdit",
+    "documented_plan",
     "plan",
     "plan_all_methods",
 ]
@@ -65,10 +90,12 @@ def plan(
 ) -> Plan:
     """Plan one method for one model.
 
-    A target that is not longer than the training length gives a plan without edits and the
-    verdict NO-EXTENSION-NEEDED. Scaling that the model brings from its training is extended in
-    kind: yarn by yarn, linear by linear, longrope by new long factors, rope_freqs made again or
-    left below a base or another scaling.
+    A target that is not longer than what the model was trained on, or than its own scaling
+    reaches, gives a plan of `Method.CONTEXT_LENGTH`, whatever the method asked for, with the
+    verdict NO-EXTENSION-NEEDED: it raises context_length where that is too low and writes nothing
+    else. Scaling that the model brings from its training is extended in kind: yarn by yarn, linear
+    by linear or a base above it, longrope by new long factors, rope_freqs made again or left below
+    a base or another scaling. A file that was extended before is planned from the model before it.
 
     Parameters
     ----------
@@ -96,8 +123,10 @@ def plan(
     PlanError
         ``target_absurd``, ``lowers_base``, ``gamma_out_of_range``, ``gamma_needs_gamma_method``,
         ``cannot_combine``, ``local_layers_would_change``, ``tensors_not_supported``,
-        ``factors_needed``, ``factors_do_not_fit``, ``factors_need_longrope``.
+        ``factors_needed``, ``factors_do_not_fit``, ``factors_need_longrope``,
+        ``train_base_unknown``.
     """
+    facts = at_reach(facts)
     _check_target(facts, target_length, force=force)
     _check_belongs(method, gamma=gamma, freq_base=freq_base, factors=factors)
     wish = Wish(
@@ -111,24 +140,34 @@ def plan(
     )
     factor = target_length / facts.train_length
     if factor <= 1.0:
-        return _without_extension(facts, wish)
+        wish = replace(wish, method=Method.CONTEXT_LENGTH)
+    is_extension = wish.method is not Method.CONTEXT_LENGTH
+    if is_extension:
+        _check_base_is_known(facts)
     native, made = _combined(facts, wish)
     swa_base = local_freq_base(facts, made, force=force)
     edits = metadata_edits(facts, made, target_length, freq_base_swa=swa_base)
-    tensors = tensor_edits(facts, made)
+    left_over = neutral_factors(facts, made.form, made.tensors) if edits else ()
+    written = (*made.tensors, *left_over)
+    tensors = tensor_edits(facts, written)
     gammas = _gammas(facts, native, wish, made)
-    values = dict(facts.factors) | dict(made.tensors)
+    values = dict(facts.factors) | dict(written)
     changes = bool(edits or tensors or not facts.metadata)
+    warnings = (*earlier_extension_warnings(facts), *support_warnings(facts))
+    if is_extension:
+        warnings += extension_warnings(facts, native, wish, made, gammas, changes=changes)
+    else:
+        warnings += context_length_warnings(facts, factor)
     return Plan(
         architecture=facts.architecture,
-        method=method,
+        method=wish.method,
         train_length=TrainLength(facts.train_length, facts.train_length_source),
         target_length=target_length,
         factor=factor,
         freq_base=FreqBase(facts.freq_base, made.rotation.freq_base),
         gamma=gammas,
         d_horizon=d_horizon(facts.freq_base * native.stretch(facts), gammas.effective),
-        verdict=verdict(gammas.effective, factor),
+        verdict=verdict(gammas.effective, factor, finetuned=needs_finetuning(wish, made)),
         out_of_distribution=_out_of_distribution(
             facts, native.inv_freq, made.rotation.inv_freq, target_length
         ),
@@ -136,18 +175,18 @@ def plan(
         inv_freq=made.rotation.inv_freq,
         attention_factor=made.rotation.attention_factor,
         freq_scale_factor=made.rotation.freq_scale_factor,
+        factor_key=factor_key(facts, made),
         edits=edits,
-        warnings=(
-            *support_warnings(facts),
-            *extension_warnings(facts, native, wish, made, changes=changes),
-        ),
+        warnings=warnings,
         tensor_edits=tensors,
-        keep_short=made.form is Form.LONG and (keep_short or native.kind is NativeKind.LONGROPE),
+        keep_short=keeps_short(native, wish, made),
         original_length=made.original_length,
-        scaling_type=made.form.value,
+        scaling_type=made.form.value or facts.scaling.type,
         attention_factor_written=made.attention_factor_written,
+        yarn=made.yarn or facts.scaling.yarn,
         long_factors=factors_in_effect(values, is_long=True),
         short_factors=factors_in_effect(values, is_long=False),
+        earlier_extension=facts.earlier_extension,
     )
 
 
@@ -156,18 +195,21 @@ def plan_all_methods(
 ) -> tuple[Plan, ...]:
     """A plan of every method that this model can take, in the order of `Method`.
 
-    longrope is not among them: it needs factors from outside. One plan where no method changes
-    anything but context_length.
+    longrope is not among them: it needs factors from outside; nor is context-length, which
+    extends nothing. One plan where no method changes anything but context_length.
 
     Raises
     ------
     PlanError
         When no method can be planned; that of the first.
     """
+    if target_length <= at_reach(facts).train_length:
+        only = Method.CONTEXT_LENGTH
+        return (plan(facts, target_length=target_length, method=only, force=force),)
     plans: list[Plan] = []
     refusals: list[PlanError] = []
     for method in [Method.GAMMA] if moves_nothing(facts) else Method:
-        if method is Method.LONGROPE:
+        if method in {Method.LONGROPE, Method.CONTEXT_LENGTH}:
             continue
         try:
             made = plan(
@@ -183,6 +225,36 @@ def plan_all_methods(
     if not plans:
         raise refusals[0]
     return tuple(plans)
+
+
+def documented_plan(facts: ModelFacts, *, force: bool = False) -> Plan | None:
+    """The scaling that the model's publisher documents, to the length that it reaches.
+
+    None where no scaling is documented, or none that this file could take.
+    """
+    said = facts.published
+    if said is None or said.yarn_length is None:
+        return None
+    as_documented = replace(facts, train_length=said.train_length, train_length_source=said.source)
+    try:
+        return plan(as_documented, target_length=said.yarn_length, method=Method.YARN, force=force)
+    except PlanError:
+        return None
+
+
+def _check_base_is_known(facts: ModelFacts) -> None:
+    earlier = facts.earlier_extension
+    if earlier is None or earlier.freq_base_known:
+        return
+    raise PlanError(
+        code="train_base_unknown",
+        field=f"{facts.architecture}.rope.freq_base",
+        message=f"is {facts.freq_base:,.10g} now, but the file was extended before (from "
+        f"{earlier.train_length:,} to {earlier.target_length:,} tokens, without a record), so the "
+        "base of the training is not known; say it with --train-freq-base (rope_theta in the "
+        f"original's config.json), or --train-length {earlier.target_length} if the model was "
+        "trained as the file stands",
+    )
 
 
 def _check_target(facts: ModelFacts, target_length: int, *, force: bool) -> None:
@@ -223,49 +295,20 @@ def _check_belongs(
         )
 
 
-def _without_extension(facts: ModelFacts, wish: Wish) -> Plan:
-    """The plan of a target within the training length: nothing to write."""
-    base, target = facts.freq_base, wish.target_length
-    at_target = gamma_pade(base, target)
-    gammas = Gamma(gamma_pade(base, facts.train_length), at_target, at_target, at_target)
-    inv_freq = rebased(base, facts.rotary_dim).inv_freq
-    return Plan(
-        architecture=facts.architecture,
-        method=wish.method,
-        train_length=TrainLength(facts.train_length, facts.train_length_source),
-        target_length=target,
-        factor=target / facts.train_length,
-        freq_base=FreqBase(base, base),
-        gamma=gammas,
-        d_horizon=d_horizon(base, at_target),
-        verdict=verdict(at_target, target / facts.train_length),
-        out_of_distribution=_out_of_distribution(facts, facts.inv_freq, inv_freq, target),
-        kv_cache_bytes=_cache_bytes(facts, target),
-        inv_freq=inv_freq,
-        attention_factor=1.0,
-        freq_scale_factor=1.0,
-        edits=(),
-        warnings=support_warnings(facts),
-        tensor_edits=(),
-        keep_short=wish.keep_short,
-        original_length=facts.train_length,
-        scaling_type=facts.scaling.type,
-        attention_factor_written=facts.scaling.attention_factor,
-        long_factors=factors_in_effect(dict(facts.factors), is_long=True),
-        short_factors=factors_in_effect(dict(facts.factors), is_long=False),
-    )
-
-
 def _gammas(facts: ModelFacts, native: NativeScaling, wish: Wish, made: Combination) -> Gamma:
     target, factor = wish.target_length, wish.target_length / facts.train_length
     base = facts.freq_base * native.stretch(facts)
-    after = made.rotation.freq_base
-    if wish.gamma is not None:
+    if made.form is Form.UNCHANGED:
+        effective = gamma_pade(base, target)
+    elif wish.gamma is not None:
         effective = wish.gamma
     elif wish.freq_base is not None:
         effective = gamma_pade(base * wish.freq_base / facts.freq_base, target)
     elif wish.method is Method.LINEAR:
         effective = gamma_pade(base, target / factor)
+    elif wish.method is Method.YARN and made.form is Form.YARN:
+        unscaled = facts.freq_base if native.kind is NativeKind.YARN else base
+        effective = gamma_pade(unscaled * made.rotation.freq_scale_factor, target)
     elif wish.method is Method.LONGROPE:
         longest = stretch(facts.inv_freq, made.rotation.inv_freq)
         effective = gamma_pade(facts.freq_base * longest, target)
@@ -274,7 +317,7 @@ def _gammas(facts: ModelFacts, native: NativeScaling, wish: Wish, made: Combinat
     return Gamma(
         native=gamma_pade(base, facts.train_length),
         unscaled=gamma_pade(base, target),
-        after=gamma_pade(after, target),
+        after=gamma_pade(made.rotation.freq_base, target),
         effective=effective,
     )
 
@@ -282,10 +325,11 @@ def _gammas(facts: ModelFacts, native: NativeScaling, wish: Wish, made: Combinat
 def _combined(facts: ModelFacts, wish: Wish) -> tuple[NativeScaling, Combination]:
     """What a model rotates with, and what it will; raises as `combine`."""
     if moves_nothing(facts):
-        unchanged = rebased(facts.freq_base, facts.rotary_dim)
         native = NativeScaling(NativeKind.NONE, facts.inv_freq, 1.0, None)
-        return native, Combination(unchanged, Form.BASE, facts.train_length)
+        return native, unchanged(facts, wish.target_length)
     native = native_scaling(facts)
+    if wish.method is Method.CONTEXT_LENGTH:
+        return native, unchanged(facts, wish.target_length)
     return native, combine(facts, native, wish)
 
 

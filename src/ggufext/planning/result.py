@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from ggufext.errors import ModelWarning
     from ggufext.header.header import Value, ValueType
-    from ggufext.header.model import TrainLength
+    from ggufext.header.model import EarlierExtension, TrainLength
+    from ggufext.header.rope_keys import Yarn
     from ggufext.planning.gamma import Verdict
     from ggufext.planning.kv_cache import KvCacheBytes
     from ggufext.planning.methods import Method
@@ -129,6 +130,8 @@ class Plan:
         What queries and keys are multiplied by.
     freq_scale_factor : float
         rope.scaling.factor that takes effect; 1 where a base or factor tensors do it all.
+    factor_key : float
+        rope.scaling.factor as the file holds it under the plan; 1 where it holds none.
     edits : tuple of MetadataEdit
         Empty where nothing has to change.
     warnings : tuple of ModelWarning
@@ -143,9 +146,13 @@ class Plan:
         What rope.scaling.type means under the plan.
     attention_factor_written : float
         rope.scaling.attn_factor under the plan.
+    yarn : Yarn
+        Betas and attention of YaRN under the plan.
     long_factors, short_factors : tuple of float or None
         What tensors divide the angles by in contexts above `original_length` and up to it; None:
         nothing.
+    earlier_extension : EarlierExtension or None
+        What the file carries already; the plan starts from the model before it.
     """
 
     architecture: str
@@ -162,6 +169,7 @@ class Plan:
     inv_freq: tuple[float, ...]
     attention_factor: float
     freq_scale_factor: float
+    factor_key: float
     edits: tuple[MetadataEdit, ...]
     warnings: tuple[ModelWarning, ...]
     tensor_edits: tuple[TensorEdit, ...]
@@ -169,5 +177,7 @@ class Plan:
     original_length: int
     scaling_type: str
     attention_factor_written: float
+    yarn: Yarn
     long_factors: tuple[float, ...] | None
     short_factors: tuple[float, ...] | None
+    earlier_extension: EarlierExtension | None = None

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING
 
 from ggufext.errors import printable
 from ggufext.header.architectures import Layout
+from ggufext.header.rope_keys import USUAL_YARN
 from ggufext.planning import methods
 
 if TYPE_CHECKING:
@@ -22,6 +23,7 @@ if TYPE_CHECKING:
 
     from ggufext.header.hf_config import HfConfig
     from ggufext.header.model import ModelFacts
+    from ggufext.header.rope_keys import Yarn
     from ggufext.planning.plan import Plan
 
 Entries = dict[str, object]
@@ -85,7 +87,7 @@ def form_of(made: Plan, facts: ModelFacts) -> Form:
     candidates = {
         Form.DEFAULT: methods.rebased(base, dim),
         Form.LINEAR: methods.linear(base, dim, factor),
-        Form.YARN: methods.yarn(base, dim, factor, made.original_length),
+        Form.YARN: methods.yarn(base, dim, factor, made.original_length, made.yarn),
     }
     for form, rotation in candidates.items():
         same_attention = math.isclose(
@@ -135,6 +137,8 @@ def of_plan(made: Plan, facts: ModelFacts, config: HfConfig | None) -> ConfigEnt
     local = _local_parameters(facts, config)
     if isinstance(local, str):
         return local
+    if obstacle := _attention_differs(made, facts):
+        return obstacle
     kept = _partial_rotary_factor(facts) if config is None else dict(config.kept)
     parameters = _parameters(made, facts, form) | kept
     per_type = {"full_attention": parameters, "sliding_attention": local}
@@ -150,14 +154,18 @@ def of_plan(made: Plan, facts: ModelFacts, config: HfConfig | None) -> ConfigEnt
 
 def _parameters(made: Plan, facts: ModelFacts, form: Form) -> Entries:
     found: Entries = {"rope_type": form.value, "rope_theta": made.freq_base.after}
+    original = made.original_length
+    if facts.temperature_scale:
+        # Ministral 3: queries grow with the logarithm of their position over the original length.
+        found["llama_4_scaling_beta"] = _decimal(facts.temperature_scale)
+        found["original_max_position_embeddings"] = original
     if form is Form.DEFAULT:
         return found
-    original = made.original_length
     if form is Form.LINEAR:
         return found | {"factor": config_factor(made, original)}
     found["original_max_position_embeddings"] = original
     if form is Form.YARN:
-        return found | {"factor": config_factor(made, original)}
+        return found | {"factor": config_factor(made, original)} | _yarn_entries(made.yarn)
     if form is Form.LLAMA3 and (llama3 := _llama3(made, facts)) is not None:
         return found | {
             "factor": llama3[0],
@@ -176,6 +184,43 @@ def _parameters(made: Plan, facts: ModelFacts, form: Form) -> Entries:
         "short_factor": short,
         "long_factor": long,
     }
+
+
+def _yarn_entries(keys: Yarn) -> Entries:
+    """What differs from the usual betas and attention factor."""
+    found: Entries = {}
+    usual = USUAL_YARN
+    if (keys.beta_fast, keys.beta_slow) != (usual.beta_fast, usual.beta_slow):
+        found |= {"beta_fast": _decimal(keys.beta_fast), "beta_slow": _decimal(keys.beta_slow)}
+    if keys.mscale_all_dim:
+        mscales = {"mscale": keys.mscale, "mscale_all_dim": keys.mscale_all_dim}
+        found |= {name: _decimal(value) for name, value in mscales.items()}
+    return found
+
+
+def _attention_differs(made: Plan, facts: ModelFacts) -> str | None:
+    """Where llama.cpp multiplies scores or queries as Transformers does not; None: nowhere."""
+    if facts.temperature_scale and not facts.original_length_acts:
+        return (
+            "its queries grow with their position from attention.temperature_length on, which "
+            "only config.json spells as Transformers reads it: plan the config.json"
+        )
+    if not facts.scales_attention:
+        return None
+    keys, factor = made.yarn, made.freq_scale_factor
+    here = keys.score_factor(factor, keys.mix(made.scaling_type))
+    there = (1.0 + 0.1 * keys.mscale_all_dim * math.log(max(1.0, factor))) ** 2
+    if math.isclose(here, there, rel_tol=_TOLERANCE):
+        return None
+    return (
+        f"llama.cpp multiplies every score of attention by {here:.4g} under this plan, "
+        f"Transformers by {there:.4g}"
+    )
+
+
+def _decimal(value: float) -> float:
+    """A 32-bit number in the few digits that it was written with."""
+    return float(f"{value:.7g}")
 
 
 def config_factor(made: Plan, original: int) -> float:

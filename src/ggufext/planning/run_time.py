@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 from ggufext.errors import PlanError
 from ggufext.planning import methods
-from ggufext.planning.native import NativeKind, native_scaling, refuse
+from ggufext.planning.native import NativeKind, at_reach, native_scaling, refuse
 
 if TYPE_CHECKING:
     from ggufext.header.model import ModelFacts
@@ -98,6 +98,7 @@ def dynamic(facts: ModelFacts, *, target_length: int) -> DynamicPlan:
 
     Source: the dynamic rope_scaling of transformers (modeling_rope_utils.py).
     """
+    facts = at_reach(facts)
     _check_longer(facts, target_length)
     native = native_scaling(facts)
     if native.kind not in {NativeKind.NONE, NativeKind.ROPE_FREQS}:
@@ -134,6 +135,7 @@ def self_extend(facts: ModelFacts, *, target_length: int) -> SelfExtendPlan:
     PlanError
         ``target_not_longer``; ``target_absurd`` where no group size reaches the target.
     """
+    facts = at_reach(facts)
     _check_longer(facts, target_length)
     train = facts.train_length
     for group in range(2, train):

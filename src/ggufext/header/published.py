@@ -1,0 +1,98 @@
+"""What publishers document of their models: training length and scaling, with the source."""
+
+from __future__ import annotations
+
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+if sys.version_info >= (3, 11):
+    import tomllib
+else:
+    import tomli as tomllib
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from ggufext.header.header import Header
+    from ggufext.header.model import ModelFacts
+
+
+@dataclass(frozen=True, slots=True)
+class Published:
+    """One entry of ``published.toml``.
+
+    Attributes
+    ----------
+    family : str
+    train_length : int
+        Tokens that the model was trained on.
+    yarn_factor : float or None
+        Of the YaRN scaling on `train_length` that the publisher documents.
+    source : str
+        Address of the page that says so.
+    """
+
+    family: str
+    train_length: int
+    yarn_factor: float | None
+    source: str
+
+    @property
+    def yarn_length(self) -> int | None:
+        """Tokens that the documented scaling reaches; None where there is none."""
+        return round(self.train_length * self.yarn_factor) if self.yarn_factor else None
+
+
+def entries() -> list[dict[str, Any]]:
+    """Every entry of the table as it stands in the file."""
+    text = Path(__file__).with_name("published.toml").read_text(encoding="utf-8")
+    found: list[dict[str, Any]] = tomllib.loads(text)["models"]
+    return found
+
+
+def published(header: Header, facts: ModelFacts) -> Published | None:
+    """What is documented of the model in a file; None where the table does not know it.
+
+    A file that scales from the documented length says by itself what the table would.
+
+    Parameters
+    ----------
+    header : Header
+    facts : ModelFacts
+        From the same header, with the length that it declares.
+    """
+    names = tuple(_names(header))
+    best, longest = None, 0
+    for entry in entries():
+        if (
+            facts.architecture not in entry["architectures"]
+            or facts.train_length not in entry["context_length"]
+            or facts.scaling.original_context_length == entry["train_length"]
+        ):
+            continue
+        for wanted in entry["names"]:
+            if len(wanted) > longest and any(f"{name}-".startswith(f"{wanted}-") for name in names):
+                best, longest = entry, len(wanted)
+    if best is None:
+        return None
+    return Published(best["family"], best["train_length"], best.get("yarn_factor"), best["source"])
+
+
+def _names(header: Header) -> Iterator[str]:
+    """Names that a file gives its model and what it was made from, as the table spells them."""
+
+    def text(key: str) -> str:
+        value = header.value(key) if key in header.keys else ""
+        return value.lower().replace(" ", "-").replace("_", "-") if isinstance(value, str) else ""
+
+    basename = text("general.basename")
+    if basename:
+        yield basename
+        for part in (text("general.size_label"), text("general.version")):
+            yield f"{basename}-{part}"
+    yield text("general.name")
+    for key in header.keys:
+        if key.startswith("general.base_model.") and key.endswith(".name"):
+            yield text(key)
