@@ -24,7 +24,7 @@ from ggufext.cli.options import (
     target_option,
     train_length_option,
 )
-from ggufext.cli.output import show_warnings, tokens
+from ggufext.cli.output import show_note, show_warnings, tokens
 from ggufext.cli.plan_text import plan_as_json, plan_lines
 from ggufext.cli.several import Work, handle_files
 from ggufext.editing.rewrite import rewrite as rewrite_file
@@ -75,7 +75,7 @@ if TYPE_CHECKING:
 @click.option(
     "--verify",
     is_flag=True,
-    help="Read the result with gguf-py, and llama.cpp where installed, and compare.",
+    help="Read the result with llama.cpp, without it with gguf-py, and compare.",
 )
 @click.option(
     "--force",
@@ -141,7 +141,7 @@ def rewrite(
                 force=force,
                 progress=progress,
             )
-        return done, _verified(done) if verify and not dry_run else ()
+        return done, _verified(done, path) if verify and not dry_run else ()
 
     work = Work(
         do=do,
@@ -160,10 +160,10 @@ def rewrite(
     handle_files(paths, work, as_json=as_json)
 
 
-def _verified(done: Rewritten) -> tuple[str, ...]:
+def _verified(done: Rewritten, path: Path | str) -> tuple[str, ...]:
     from ggufext.audit.verify import verify_file
 
-    return verify_file(done.receipt.output, done.plan)
+    return verify_file(done.receipt.output, done.plan, notify=partial(show_note, path=path))
 
 
 def _cells(outcome: _Outcome) -> tuple[str, ...]:
