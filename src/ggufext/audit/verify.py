@@ -53,7 +53,11 @@ def verify_file(path: Path, plan: Plan) -> tuple[str, ...]:
 def _by_gguf_py(path: Path, plan: Plan) -> str:
     from gguf import GGUFReader
 
-    reader = GGUFReader(path)
+    try:
+        reader = GGUFReader(path)
+    except Exception as error:
+        # What it raises for a file that it does not understand is not said anywhere.
+        _differs(path, f"gguf-py does not read the file ({type(error).__name__}: {error})")
     fields = reader.fields
     for edit in plan.edits:
         field = fields.get(edit.key)
@@ -111,8 +115,4 @@ def _same(found: object, planned: Value) -> bool:
 
 
 def _differs(path: Path, what: str) -> NoReturn:
-    raise EditError(
-        code="not_verified",
-        path=path,
-        message=f"{what}; `ggufext undo {path.name}` gives the original back",
-    )
+    raise EditError(code="not_verified", path=path, message=what)
