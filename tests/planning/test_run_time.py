@@ -71,6 +71,7 @@ def test_a_target_within_the_training_length_is_refused(make: object) -> None:
     [(RunTimeMethod.DYNAMIC, "--rope-freq-base"), (RunTimeMethod.SELF_EXTEND, "--grp-attn-n")],
 )
 def test_writing_is_refused_with_what_to_do(method: RunTimeMethod, named: str) -> None:
-    error = refuse_to_write(method)
+    error = refuse_to_write(method, "`ggufext plan model.gguf`")
     assert error.code == "run_time_method"
+    assert "`ggufext plan model.gguf`" in error.message
     assert named in error.message

@@ -80,7 +80,11 @@ def _elements(path: Path) -> int:
 def _read_by_gguf_py(path: Path, plan: Plan) -> _Values:
     from gguf import GGUFReader
 
-    reader = GGUFReader(path)
+    try:
+        reader = GGUFReader(path)
+    except Exception as error:
+        # What it raises for a file that it does not understand is not said anywhere.
+        _differs(path, f"gguf-py does not read the file ({type(error).__name__}: {error})")
     fields = {edit.key: reader.fields.get(edit.key) for edit in plan.edits}
     keys = {key: None if field is None else field.contents() for key, field in fields.items()}
     wanted = {made.name for made in plan.tensor_edits}
@@ -162,8 +166,4 @@ def _same(found: object, planned: Value) -> bool:
 
 
 def _differs(path: Path, what: str) -> NoReturn:
-    raise EditError(
-        code="not_verified",
-        path=path,
-        message=f"{what}; `ggufext undo {path.name}` gives the original back",
-    )
+    raise EditError(code="not_verified", path=path, message=what)

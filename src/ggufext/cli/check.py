@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from ggufext.cli.check_options import Depths, LayerCount, Lengths
+from ggufext.cli.check_options import ConditionName, Depths, LayerCount, Lengths
 from ggufext.cli.options import ModelName, json_option, model_files, train_length_option
 from ggufext.cli.output import binary_size, show_error, show_json, tokens
 from ggufext.errors import printable
@@ -76,7 +76,7 @@ _USUAL_LENGTHS, _SHORTEST_USUAL = 4, 256
 )
 @click.option(
     "--mode",
-    type=click.Choice(["standard", "sweep"]),
+    type=click.Choice(["standard", "sweep"], case_sensitive=False),
     default="standard",
     show_default=True,
     help="One key a text, or many labelled ones: cheaper, and a harder task.",
@@ -84,6 +84,8 @@ _USUAL_LENGTHS, _SHORTEST_USUAL = 4, 256
 @click.option(
     "--condition",
     "conditions",
+    type=ConditionName(),
+    metavar="CONDITION",
     multiple=True,
     default=("file",),
     show_default=True,
@@ -105,7 +107,7 @@ _USUAL_LENGTHS, _SHORTEST_USUAL = 4, 256
 )
 @click.option(
     "--template",
-    type=click.Choice(["auto", "none", "chat"]),
+    type=click.Choice(["auto", "none", "chat"], case_sensitive=False),
     default="auto",
     show_default=True,
     help="Ask in plain text (none) or as a user of a chat (chat). auto: through the file's own "
@@ -121,14 +123,14 @@ _USUAL_LENGTHS, _SHORTEST_USUAL = 4, 256
 )
 @click.option(
     "--kv-type",
-    type=click.Choice(["f16", "q8_0", "q4_0"]),
+    type=click.Choice(["f16", "q8_0", "q4_0"], case_sensitive=False),
     default="f16",
     show_default=True,
     help="Type of the KV cache.",
 )
 @click.option(
     "--flash-attention",
-    type=click.Choice(["auto", "on", "off"]),
+    type=click.Choice(["auto", "on", "off"], case_sensitive=False),
     default="auto",
     show_default=True,
     help="Attention that never writes its scores out. auto: on devices that can; on processors, "

@@ -20,6 +20,9 @@ if TYPE_CHECKING:
     from ggufext.errors import GgufextError, ModelWarning
 
 
+#: What to say of a file that another program had open while it was replaced.
+IN_USE = "in use: programs that have it open keep the old file until they open it again"
+
 #: Characters that may have to be escaped: nearly all text is none of them.
 _NOT_PRINTABLE = re.compile(r"[^\x20-\x7e]")
 

@@ -8,7 +8,7 @@ import click
 
 from ggufext.cli.output import as_json as jsonable
 from ggufext.cli.output import show_json, tokens
-from ggufext.errors import printable
+from ggufext.errors import command, printable
 from ggufext.planning.run_time import RunTimeMethod, dynamic, self_extend
 
 if TYPE_CHECKING:
@@ -28,7 +28,7 @@ def show_run_time(
         lines = _dynamic(made)
     else:
         made = self_extend(facts, target_length=target_length)
-        lines = _self_extend(made)
+        lines = _self_extend(path, made)
     if as_json:
         shown = jsonable(made)
         assert isinstance(shown, dict)
@@ -49,12 +49,13 @@ def _dynamic(made: DynamicPlan) -> list[str]:
     ]
 
 
-def _self_extend(made: SelfExtendPlan) -> list[str]:
+def _self_extend(path: Path | str, made: SelfExtendPlan) -> list[str]:
+    condition = f"self-extend:g={made.group},w={made.window}"
+    measuring = ("--lengths", str(made.target_length), "--condition", condition)
     return [
         f"groups of {made.group} tokens share a position beyond {tokens(made.window)} neighbours: "
         f"{tokens(made.target_length)} tokens take",
         f"{tokens(made.largest_position)} positions of {tokens(made.train_length)} trained ones",
         f"llama-completion {made.options}",
-        "llama-server has no such options; measure it with "
-        f"ggufext check --condition self-extend:g={made.group},w={made.window}",
+        f"llama-server has no such options; measure it with {command('check', path, *measuring)}",
     ]

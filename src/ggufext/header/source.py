@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from ggufext import _core
-from ggufext.errors import HeaderError
+from ggufext.errors import HeaderError, of_system
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -118,8 +118,4 @@ def check_regular(path: Path) -> None:
 
 
 def _unreadable(error: OSError, path: Path) -> HeaderError:
-    return HeaderError(
-        code="unreadable",
-        message=f"the system says: {error.strerror}; check the name and the permissions",
-        path=path,
-    )
+    return HeaderError(code="unreadable", message=of_system(error).message, path=path)

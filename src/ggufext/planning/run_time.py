@@ -161,15 +161,21 @@ def _check_longer(facts: ModelFacts, target_length: int) -> None:
         )
 
 
-def refuse_to_write(method: RunTimeMethod) -> PlanError:
-    """What to say where a file should be written by such a method: ``run_time_method``."""
+def refuse_to_write(method: RunTimeMethod, planning: str) -> PlanError:
+    """What to say where a file should be written by such a method: ``run_time_method``.
+
+    Parameters
+    ----------
+    method : RunTimeMethod
+    planning : str
+        The command that plans it.
+    """
     what = {
         RunTimeMethod.DYNAMIC: "dynamic changes the base with the length of the context, which no "
-        "file can hold; `ggufext plan FILE --target N --method dynamic` gives the base for each "
-        "length, for llama.cpp's --rope-freq-base; to write one base, use --method ntk or gamma",
+        f"file can hold; {planning} gives the base for each length, for llama.cpp's "
+        "--rope-freq-base; to write one base, use --method ntk or gamma",
         RunTimeMethod.SELF_EXTEND: "self-extend changes positions while the model runs, which no "
-        "file can hold; `ggufext plan FILE --target N --method self-extend` gives llama.cpp's "
-        "--grp-attn-n and --grp-attn-w, `ggufext check --condition self-extend:g=4,w=512` "
-        "measures it",
+        f"file can hold; {planning} gives llama.cpp's --grp-attn-n and --grp-attn-w, and how to "
+        "measure it",
     }[method]
     return PlanError(code="run_time_method", message=what)
