@@ -97,7 +97,8 @@ class ModelWarning:
 
 #: What the system's refusals mean for a file: a code for programs, and what to do.
 _REFUSALS = {
-    errno.ENOENT: ("os_error", "check the name"),
+    errno.ENOENT: ("unreadable", "check the name"),
+    errno.ENOTDIR: ("unreadable", "check the name"),
     errno.EACCES: ("os_error", "check the permissions of the file and of its folders"),
     errno.EPERM: (
         "read_only",
@@ -115,7 +116,7 @@ _REFUSALS = {
         "the file would be larger than the file system or `ulimit -f` allows: write elsewhere",
     ),
     errno.ELOOP: (
-        "os_error",
+        "unreadable",
         "the symbolic link leads back to itself, or through too many others: name the file itself",
     ),
     errno.ENAMETOOLONG: ("os_error", "give the file or its folder a shorter name"),

@@ -42,7 +42,8 @@ def beside(path: Path, suffix: str) -> Path:
     name = os.fsencode(path.name)
     room = _LONGEST_NAME - len(suffix)
     if len(name) <= room:
-        return path.with_name(path.name + suffix)
+        # Unlike with_name this takes the names of folders too, which have to be refused by name.
+        return path.parent / (path.name + suffix)
     digest = "~" + hashlib.sha256(name).hexdigest()[:16]
     start = name[: room - len(digest)].decode("utf-8", errors="ignore")
     return path.with_name(start + digest + suffix)

@@ -109,6 +109,10 @@ def check_regular(path: Path) -> None:
         mode = path.stat().st_mode
     except OSError as error:
         raise _unreadable(error, path) from error
+    except ValueError as error:  # a zero byte, half a character
+        raise HeaderError(
+            code="unreadable", message=f"no file can have this name ({error})", path=path
+        ) from error
     if stat.S_ISREG(mode):
         return
     found = "a directory" if stat.S_ISDIR(mode) else "a pipe or device"
