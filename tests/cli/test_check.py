@@ -41,6 +41,7 @@ class MadeUpEngine:
         self.stop: Stop | None = None
         self.failure: EngineError | None = None
         self.audited: tuple[str, ...] = ()
+        self.before: Callable[[], object] = lambda: None
         self.path = ""
         self.request = PasskeyRequest(lengths=(256,))
         self.allows_copy: bool | None = None
@@ -73,6 +74,7 @@ class MadeUpEngine:
         self, request: PasskeyRequest, notify: Callable[[Trial | RunNotes], None]
     ) -> PasskeyRun:
         self.request = request
+        self.before()
         trials = tuple(
             Trial(name, text, length, bin_.depth, 100 + index, hit, hit)
             for name in request.conditions
@@ -352,6 +354,59 @@ def test_a_report_that_cannot_be_written_is_refused_before_the_run(
     error = refusal(ran(MODEL, "--report", tmp_path / "a.pdf"))
     assert error.code == "report_format"
     assert engine.path == "not asked"
+
+
+def test_a_report_onto_the_kept_answers_is_refused_before_the_run(
+    engine: MadeUpEngine, tmp_path: Path
+) -> None:
+    engine.path = "not asked"
+    kept = tmp_path / "run.json"
+    error = refusal(ran(MODEL, "--resume", kept, "--report", kept))
+    assert error.code == "report_replaces_input"
+    assert engine.path == "not asked"
+
+
+def test_a_report_onto_the_factors_of_a_condition_is_refused(
+    engine: MadeUpEngine, tmp_path: Path
+) -> None:
+    recipe = tmp_path / "factors.json"
+    condition = f"planned:{recipe}+keep-short"
+    error = refusal(ran(MODEL, "--condition", condition, "--report", recipe))
+    assert error.code == "report_replaces_input"
+
+
+def test_a_report_that_fails_takes_no_other_with_it(engine: MadeUpEngine, tmp_path: Path) -> None:
+    lost, written = tmp_path / "gone" / "a.json", tmp_path / "b.json"
+    lost.parent.mkdir()
+    engine.before = lost.parent.rmdir
+    result = ran(MODEL, "--report", lost, "--report", written)
+    assert result.exit_code == 1
+    assert "100 %" in result.stdout
+    assert str(lost) in result.stderr
+    assert json.loads(written.read_text())["complete"] is True
+
+
+@pytest.mark.parametrize(
+    ("keys", "code"),
+    [
+        ({}, "missing_key"),
+        ({"general.architecture": 7}, "wrong_type"),
+        ({"general.architecture": "llama"}, "missing_key"),
+        ({"general.architecture": "llama", "llama.context_length": "long"}, "wrong_type"),
+        ({"general.architecture": "llama", "llama.context_length": 0}, "nonsense_value"),
+    ],
+)
+def test_a_file_that_does_not_say_its_lengths_is_named(
+    engine: MadeUpEngine, tmp_path: Path, keys: dict[str, object], code: str
+) -> None:
+    path = tmp_path / "model.gguf"
+    path.write_bytes(gguf_bytes(keys=keys))
+    assert refusal(ran(path)).code == code
+
+
+def test_trials_have_a_bound(engine: MadeUpEngine) -> None:
+    assert ran(MODEL, "--trials", "1000").exit_code == 0
+    assert ran(MODEL, "--trials", "1001").exit_code == 2
 
 
 def test_what_the_rope_audit_compared_is_said(engine: MadeUpEngine) -> None:

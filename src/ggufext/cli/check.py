@@ -13,7 +13,7 @@ import click
 from ggufext.cli.check_options import Depths, LayerCount, Lengths
 from ggufext.cli.options import ModelName, json_option, model_files, train_length_option
 from ggufext.cli.output import binary_size, show_error, show_json, tokens
-from ggufext.errors import printable
+from ggufext.errors import GgufextError, printable
 from ggufext.locating.names import local_path
 
 if TYPE_CHECKING:
@@ -220,7 +220,7 @@ def check(
     if require is not None:
         _refuse_unreachable(require, trials * (depths if isinstance(depths, int) else len(depths)))
     for report in reports:
-        check_report_path(report)
+        check_report_path(report, inputs=_inputs(path, records, conditions))
     request = PasskeyRequest(
         lengths=lengths or _usual_lengths(path),
         depths=depths,
@@ -256,10 +256,26 @@ def check(
         show_json(result)
     else:
         _show(run, result)
+    failed = False
     for report in reports:
-        write_report(result, report)
-        click.echo(f"report written to {printable(str(report))}", err=True)
+        try:
+            write_report(result, report)
+        except GgufextError as error:
+            show_error(error, as_json=False)
+            failed = True
+        else:
+            click.echo(f"report written to {printable(str(report))}", err=True)
     _exit(run, result, require)
+    if failed:
+        sys.exit(1)
+
+
+def _inputs(path: Path | None, records: Path | None, conditions: tuple[str, ...]) -> list[Path]:
+    """Files that a report must not replace: model, kept answers, factors of conditions."""
+    recipes = [
+        Path(name.removeprefix("planned:").removesuffix("+keep-short")) for name in conditions
+    ]
+    return [each for each in (path, records, *recipes) if each is not None]
 
 
 def _agreed(copy: CopyNeeded) -> bool:
@@ -283,13 +299,14 @@ def _refuse_options(names: tuple[str, ...], belongs_to: str) -> None:
 
 def _usual_lengths(path: Path | None) -> tuple[int, ...]:
     """Up to four doublings that end at the file's context length."""
+    from ggufext.header.key_reader import KeyReader
+    from ggufext.header.model import architecture_name
     from ggufext.header.reading import read_header
 
     if path is None:
         raise click.UsageError("--server needs --lengths: it does not say what to try")
     header = read_header(path)
-    context = header.value(f"{header.value('general.architecture')}.context_length")
-    assert isinstance(context, int)
+    context = KeyReader(header, f"{architecture_name(header)}.").required("context_length")
     halved = (context >> times for times in range(_USUAL_LENGTHS))
     return tuple(sorted({length for length in halved if length >= _SHORTEST_USUAL} or {context}))
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import warnings
+from io import BytesIO
 from typing import TYPE_CHECKING
 
 from matplotlib import rc_context
@@ -22,8 +23,6 @@ from ggufext.audit.report.sentences import effective_text, model_name, notes, pe
 from ggufext.errors import printable
 
 if TYPE_CHECKING:
-    from pathlib import Path
-
     from matplotlib.axes import Axes
 
     from ggufext.audit.results import CheckResult, Condition
@@ -36,14 +35,9 @@ _DASHES = ("-", "--", ":", "-.", (0, (1, 3)), (0, (8, 3)))
 _SERIES = ("#0b5fa5", "#b34700", "#00735c", "#8a3d8f", "#5c5c00", "#50565c")
 
 
-def write_png(result: CheckResult, path: Path) -> None:
-    """Draw the heatmap of every condition and accuracy by length, with intervals.
-
-    Raises
-    ------
-    OSError
-        The file cannot be written.
-    """
+def png(result: CheckResult) -> bytes:
+    """The heatmap of every condition and accuracy by length, with intervals."""
+    drawn = BytesIO()
     # Names come from model files: a dollar sign is no formula, and a letter that the font lacks
     # is drawn as a box without a warning.
     with (
@@ -53,7 +47,8 @@ def write_png(result: CheckResult, path: Path) -> None:
         warnings.filterwarnings("ignore", message="Glyph .* missing from", category=UserWarning)
         figure = _figure(result)
         FigureCanvasAgg(figure)
-        figure.savefig(path, format="png")
+        figure.savefig(drawn, format="png")
+    return drawn.getvalue()
 
 
 def _figure(result: CheckResult) -> Figure:
