@@ -15,6 +15,7 @@ from ggufext.audit.prompts import PromptPlan, prompt_set, prompts_hash
 from ggufext.audit.records import Record, Records
 from ggufext.audit.results import Mode, Trial
 from ggufext.errors import EngineError, ModelWarning, PlanError
+from ggufext.planning.plan import LARGEST_TARGET
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -25,8 +26,11 @@ if TYPE_CHECKING:
     from ggufext.audit.results import MemoryPlan
     from ggufext.errors import GgufextError
 
-#: Shortest and longest length taken for real, tokens.
-_SHORTEST, _LONGEST = 64, 2**31 - 1
+#: Shortest length taken for real, tokens.
+_SHORTEST = 64
+
+#: Most texts a cell: the bootstrap over texts then holds 4,000 × 1,000 counts, 32 MB.
+_MOST_TRIALS = 1000
 
 #: An engine's reasons for not measuring a question.
 _NOT_MEASURED = frozenset(
@@ -59,7 +63,7 @@ class PasskeyRequest:
     depths : int or tuple of float
         Equal bins of a length, 1 … 100; or the depths themselves, from 0 (the beginning) to 1.
     trials : int
-        Trials a cell, each in a text of its own.
+        Trials a cell, 1 … 1,000, each in a text of its own.
     mode : Mode
     seed : int
     conditions : tuple of str
@@ -96,20 +100,26 @@ class PasskeyRequest:
         Raises
         ------
         PlanError
-            ``nothing_to_measure``, ``target_absurd``, ``depth_absurd``.
+            ``nothing_to_measure``, ``target_absurd``, ``depth_absurd``, ``trials_absurd``.
         """
         depth_bins(self.depths)
+        if self.trials > _MOST_TRIALS:
+            raise PlanError(
+                code="trials_absurd",
+                message=f"{self.trials:,} trials a cell; up to {_MOST_TRIALS:,}, which with 10 "
+                "depths are 10,000 answers a length",
+            )
         if not (self.lengths and self.conditions and self.trials > 0):
             raise PlanError(
                 code="nothing_to_measure",
                 message="at least one length, condition, depth and trial is needed",
             )
         for length in self.lengths:
-            if not _SHORTEST <= length <= _LONGEST:
+            if not _SHORTEST <= length <= LARGEST_TARGET:
                 raise PlanError(
                     code="target_absurd",
                     message=f"length of {length:,} tokens; lengths go from {_SHORTEST} to "
-                    f"{_LONGEST:,}",
+                    f"{LARGEST_TARGET:,}",
                 )
 
 

@@ -69,10 +69,10 @@ _USUAL_LENGTHS, _SHORTEST_USUAL = 4, 256
 )
 @click.option(
     "--trials",
-    type=click.IntRange(1, 10_000),
+    type=click.IntRange(1),
     default=5,
     show_default=True,
-    help="Answers a cell, each from a text of its own.",
+    help="Answers a cell, up to 1,000, each from a text of its own.",
 )
 @click.option(
     "--mode",
@@ -217,8 +217,6 @@ def check(
     _refuse_options(_OF_A_FILE if path is None else _OF_A_SERVER, "FILE" if server else "--server")
     if dask and rpc:
         raise click.UsageError("give one of --dask and --rpc")
-    if require is not None:
-        _refuse_unreachable(require, trials * (depths if isinstance(depths, int) else len(depths)))
     for report in reports:
         check_report_path(report, inputs=_inputs(path, records, conditions))
     request = PasskeyRequest(
@@ -233,6 +231,8 @@ def check(
         records=records,
         resume=records is not None,
     )
+    if require is not None:
+        _refuse_unreachable(require, trials * (depths if isinstance(depths, int) else len(depths)))
     engine: LocalSettings | ServerSettings
     with _progress() as notify:
         if path is None:
