@@ -48,9 +48,7 @@ def audit(
         for length, share in zip(lengths, by_length, strict=True)
         for depth in depths
         for text in range(texts)
-        for hit in [
-            None if share is None or (length, depth) in missing else dice.random() < share
-        ]
+        for hit in [None if share is None or (length, depth) in missing else dice.random() < share]
     ]
     conditions = tuple(
         summarize(

@@ -12,6 +12,7 @@ import pytest
 
 from ggufext.api import rewrite
 from ggufext.audit import opening, passkey_file
+from ggufext.audit.asking import Progress
 from ggufext.audit.conditions import conditions
 from ggufext.audit.engines.llama_cpp import LlamaCpp, Opened
 from ggufext.audit.memory import plan_memory
@@ -34,9 +35,11 @@ def check(
     path: Path,
     request: PasskeyRequest = REQUEST,
     settings: LocalSettings | None = None,
-    notify: Callable[[Trial | RunNotes], None] = lambda _: None,
+    notify: Callable[[Progress | RunNotes], None] = lambda _: None,
 ) -> PasskeyRun:
-    return check_file(path, request, settings or LocalSettings(threads=1), notify)
+    # Not measured: the faster one may be another the next time.
+    settings = settings or LocalSettings(threads=1, flash_attention=False)
+    return check_file(path, request, settings, notify)
 
 
 def accuracy(run: PasskeyRun, length: int, condition: str = "file") -> float:
@@ -47,7 +50,7 @@ def accuracy(run: PasskeyRun, length: int, condition: str = "file") -> float:
 
 def trials_with_pid_of_child(
     monkeypatch: pytest.MonkeyPatch, act: Callable[[int], None], after: int
-) -> Callable[[Trial | RunNotes], None]:
+) -> Callable[[Progress | RunNotes], None]:
     """A listener that does something to the child after some trials."""
     engines: list[LlamaCpp] = []
 
@@ -57,10 +60,10 @@ def trials_with_pid_of_child(
             engines.append(self)
 
     monkeypatch.setattr(passkey_file, "LlamaCpp", Noted)
-    heard: list[Trial] = []
+    heard: list[Progress] = []
 
-    def notify(event: Trial | RunNotes) -> None:
-        if isinstance(event, Trial):
+    def notify(event: Progress | RunNotes) -> None:
+        if isinstance(event, Progress):
             heard.append(event)
             if len(heard) == after:
                 act(engines[-1].process_id)
@@ -116,12 +119,16 @@ def test_sweep_costs_little_more_than_one_reading_of_each_text(passkey_model: Pa
 
 
 def test_notes_come_before_the_first_trial_and_count_the_questions(passkey_model: Path) -> None:
-    heard: list[Trial | RunNotes] = []
+    heard: list[Progress | RunNotes] = []
     run = check(passkey_model, notify=heard.append)
     assert isinstance(heard[0], RunNotes)
     assert heard[0].questions == len(run.trials)
-    assert tuple(heard[1:]) == run.trials
+    told = [event for event in heard if isinstance(event, Progress)]
+    assert tuple(event.trial for event in told) == run.trials
+    assert [event.questions for event in told] == list(range(1, len(run.trials) + 1))
+    assert told[-1].tokens == heard[0].tokens
     assert heard[0].tokens == pytest.approx(run.tokens_evaluated, rel=0.25)
+    assert heard[0].estimate is None  # too short a run
 
 
 def test_death_of_the_engine_keeps_the_finished_trials_and_resume_goes_on(
@@ -138,7 +145,7 @@ def test_death_of_the_engine_keeps_the_finished_trials_and_resume_goes_on(
     assert len(died.trials) == 5
     monkeypatch.undo()
 
-    heard: list[Trial | RunNotes] = []
+    heard: list[Progress | RunNotes] = []
     resumed = check(passkey_model, replace(request, resume=True), notify=heard.append)
     assert resumed.complete
     assert len(heard) == 1 + len(resumed.trials) - 5
@@ -148,8 +155,8 @@ def test_death_of_the_engine_keeps_the_finished_trials_and_resume_goes_on(
 
 
 def test_interrupt_gives_what_was_measured(passkey_model: Path, tmp_path: Path) -> None:
-    def interrupt(event: Trial | RunNotes) -> None:
-        if isinstance(event, Trial):
+    def interrupt(event: Progress | RunNotes) -> None:
+        if isinstance(event, Progress):
             raise KeyboardInterrupt
 
     run = check(passkey_model, replace(REQUEST, records=tmp_path / "r"), notify=interrupt)

@@ -7,13 +7,16 @@ import os
 import signal
 import subprocess
 import sys
-from pathlib import Path
+from typing import TYPE_CHECKING
 
 import pytest
 
 from ggufext.audit.records import Record, Records, kept_setting
 from ggufext.audit.results import Trial
 from ggufext.errors import EngineError
+
+if TYPE_CHECKING:
+    from pathlib import Path
 
 IDENTITY = {"prompts_hash": "ab", "conditions": [("file", ())], "flash_attention": True}
 

@@ -14,15 +14,18 @@ from typing import TYPE_CHECKING
 import pytest
 from click.testing import CliRunner, Result
 
+from gguf_bytes import gguf_bytes
 from ggufext.audit import passkey_file, passkey_server
+from ggufext.audit.asking import Progress
 from ggufext.audit.copies import CopyNeeded
 from ggufext.audit.depths import depth_bins
 from ggufext.audit.passkey import PasskeyRequest, PasskeyRun, RunNotes, Stop
 from ggufext.audit.results import Mode, Trial
+from ggufext.audit.workload import Estimate
+from ggufext.cli import check_progress
 from ggufext.cli.check import check
 from ggufext.errors import EngineError, GgufextError
 from ggufext.planning.kv_cache import CacheType
-from gguf_bytes import gguf_bytes
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -42,6 +45,7 @@ class MadeUpEngine:
         self.stop: Stop | None = None
         self.failure: EngineError | None = None
         self.audited: tuple[str, ...] = ()
+        self.estimate: Estimate | None = None
         self.before: Callable[[], object] = lambda: None
         self.path = ""
         self.request = PasskeyRequest(lengths=(256,))
@@ -54,7 +58,7 @@ class MadeUpEngine:
         path: Path,
         request: PasskeyRequest,
         settings: LocalSettings,
-        notify: Callable[[Trial | RunNotes], None],
+        notify: Callable[[Progress | RunNotes], None],
         *,
         allow_copy: Callable[[CopyNeeded], bool],
     ) -> PasskeyRun:
@@ -66,13 +70,13 @@ class MadeUpEngine:
         self,
         settings: ServerSettings,
         request: PasskeyRequest,
-        notify: Callable[[Trial | RunNotes], None],
+        notify: Callable[[Progress | RunNotes], None],
     ) -> PasskeyRun:
         self.path, self.server = settings.url, settings
         return self._run(request, notify)
 
     def _run(
-        self, request: PasskeyRequest, notify: Callable[[Trial | RunNotes], None]
+        self, request: PasskeyRequest, notify: Callable[[Progress | RunNotes], None]
     ) -> PasskeyRun:
         self.request = request
         self.before()
@@ -85,9 +89,9 @@ class MadeUpEngine:
             for index, bin_ in enumerate(depth_bins(request.depths))
             for hit in [length <= self.right_up_to]
         )
-        notify(RunNotes(len(trials), 100, None, ()))
-        for trial in trials:
-            notify(trial)
+        notify(RunNotes(len(trials), 0, 100 * len(trials), self.estimate, None, ()))
+        for index, trial in enumerate(trials, 1):
+            notify(Progress(trial, index, 100 * index))
         return PasskeyRun(
             path=self.path,
             engine="made up",
@@ -100,6 +104,7 @@ class MadeUpEngine:
             tokens_naive=200,
             memory_plan=None,
             versions={},
+            flash_attention=None,
             seconds=1.0,
             complete=self.stop is None,
             stop=self.stop,
@@ -419,8 +424,41 @@ def test_the_threshold_reaches_the_effective_length(engine: MadeUpEngine) -> Non
     assert "at least 95 % of the keys" in ran(MODEL, "--threshold", "0.95").stdout
 
 
-def test_progress_goes_nowhere_without_a_terminal(engine: MadeUpEngine) -> None:
-    assert ran(MODEL).stderr == ""
+def test_a_run_begins_with_what_it_asks(engine: MadeUpEngine) -> None:
+    assert ran(MODEL, "--json").stderr == "asking 50 questions, 5,000 tokens\n"
+
+
+def test_a_run_begins_with_how_long_it_takes_and_what_would_take_less(
+    engine: MadeUpEngine,
+) -> None:
+    engine.estimate = Estimate(50_000, 1000, 18_000)
+    assert ran(MODEL).stderr == (
+        "asking 50 questions, 5,000 tokens: about 14 h, measured on the first tokens of this "
+        "model; --mode sweep would take about 17 min, without the longest of --lengths about 5 h\n"
+    )
+    engine.estimate = Estimate(90, 12, 30)
+    assert ran(MODEL).stderr.endswith(
+        "about 90 s, measured on the first tokens of this model; --mode sweep would take about "
+        "12 s\n"
+    )
+
+
+def test_progress_is_lines_now_and_then_without_a_terminal(
+    engine: MadeUpEngine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    seconds = iter(range(0, 1000, 4))
+    monkeypatch.setattr("ggufext.cli.check_progress.time.monotonic", lambda: float(next(seconds)))
+    _, *lines = ran(MODEL).stderr.splitlines()
+    assert len(lines) == 50 // 3  # every 12 s
+    assert lines[0] == "file: 3 of 50 questions, 300 of 5,000 tokens, about 3 min left"
+
+
+@pytest.mark.parametrize(
+    ("seconds", "words"),
+    [(0.2, "1 s"), (119, "119 s"), (600, "10 min"), (9000, "2 h"), (1e6, "12 days")],
+)
+def test_durations_have_a_unit_that_suits(seconds: float, words: str) -> None:
+    assert check_progress.duration(seconds) == words
 
 
 @pytest.fixture

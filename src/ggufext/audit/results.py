@@ -197,7 +197,8 @@ class CheckResult:
         SHA-256 of all prompts in order.
     versions : mapping of str to str
     settings : mapping of str to str
-        What was asked for, by the names of `PasskeyRequest` and the engine's settings.
+        What was asked for, by the names of `PasskeyRequest` and the engine's settings; of flash
+        attention what was used.
     memory_plan : MemoryPlan or None
         None for a server.
     threshold : float

@@ -178,7 +178,7 @@ def result_of(
         seed=run.seed,
         prompts_hash=run.prompts_hash,
         versions=run.versions,
-        settings=_as_text(request) | _as_text(engine),
+        settings=_as_text(request) | _as_text(engine) | _used(run),
         memory_plan=run.memory_plan,
         threshold=threshold,
         train_length=train_length,
@@ -211,6 +211,13 @@ def _as_text(settings: PasskeyRequest | LocalSettings | ServerSettings) -> dict[
         for field in fields(settings)
         if field.name not in _NOT_REPORTED
     }
+
+
+def _used(run: PasskeyRun) -> dict[str, str]:
+    """What stands in the report in the place of "auto"."""
+    if run.flash_attention is None:
+        return {}
+    return {"flash_attention": "on" if run.flash_attention else "off"}
 
 
 class _Answers:

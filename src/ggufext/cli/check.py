@@ -4,24 +4,22 @@ from __future__ import annotations
 
 import os
 import sys
-from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import click
 
 from ggufext.cli.check_options import Depths, LayerCount, Lengths
+from ggufext.cli.check_progress import show_progress
 from ggufext.cli.options import ModelName, json_option, model_files, train_length_option
 from ggufext.cli.output import binary_size, show_error, show_json, tokens
 from ggufext.errors import GgufextError, printable
 from ggufext.locating.names import local_path
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
-
     from ggufext.audit.copies import CopyNeeded
-    from ggufext.audit.passkey import PasskeyRun, RunNotes
-    from ggufext.audit.results import CheckResult, Trial
+    from ggufext.audit.passkey import PasskeyRun
+    from ggufext.audit.results import CheckResult
 
 _REQUIRED_BOUND_MISSED = 3
 _INTERRUPTED = 130
@@ -131,8 +129,8 @@ _USUAL_LENGTHS, _SHORTEST_USUAL = 4, 256
     type=click.Choice(["auto", "on", "off"]),
     default="auto",
     show_default=True,
-    help="Attention that never writes its scores out. auto: on devices that can; on processors, "
-    "where it is slower, only to save memory.",
+    help="Attention that never writes its scores out. auto: on devices that can; on processors as "
+    "is faster for this model, or to save memory.",
 )
 @click.option(
     "--rpc",
@@ -234,7 +232,7 @@ def check(
     if require is not None:
         _refuse_unreachable(require, trials * (depths if isinstance(depths, int) else len(depths)))
     engine: LocalSettings | ServerSettings
-    with _progress() as notify:
+    with show_progress() as notify:
         if path is None:
             assert server is not None
             key = os.environ.get("GGUFEXT_API_KEY")
@@ -322,37 +320,6 @@ def _refuse_unreachable(bound: float, answers: int) -> None:
             f"right, give a lower bound of {best:.3f}; it needs at least {trials_needed(bound)} "
             "(--depths times --trials)"
         )
-
-
-@contextmanager
-def _progress() -> Iterator[Callable[[Trial | RunNotes], None]]:
-    """A bar with time left on a terminal, from the first question on."""
-    from ggufext.audit.passkey import RunNotes
-
-    if not sys.stderr.isatty():
-        yield lambda _event: None
-        return
-    from rich.console import Console
-    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TimeRemainingColumn
-
-    bar = Progress(
-        "{task.description}",
-        BarColumn(),
-        MofNCompleteColumn(),
-        TimeRemainingColumn(),
-        console=Console(stderr=True),
-        transient=True,
-    )
-    task = bar.add_task("loading", total=None)
-
-    def report(event: Trial | RunNotes) -> None:
-        if isinstance(event, RunNotes):
-            bar.update(task, description="asking", total=event.questions, completed=event.finished)
-        else:
-            bar.update(task, advance=1, description=event.condition)
-
-    with bar:
-        yield report
 
 
 def _show(run: PasskeyRun, result: CheckResult) -> None:

@@ -96,8 +96,8 @@ def dynamic(facts: ModelFacts, *, target_length: int, force: bool = False) -> Dy
     Raises
     ------
     PlanError
-        ``target_not_longer``, ``target_absurd``, ``base_out_of_range``; ``cannot_combine`` for a model with scaling of its own beside
-        rope_freqs, or with 2 rotated dimensions.
+        ``target_not_longer``, ``target_absurd``, ``base_out_of_range``; ``cannot_combine`` for a
+        model with scaling of its own beside rope_freqs, or with 2 rotated dimensions.
 
     Source: the dynamic rope_scaling of transformers (modeling_rope_utils.py).
     """
@@ -124,9 +124,7 @@ def dynamic(facts: ModelFacts, *, target_length: int, force: bool = False) -> Dy
     return DynamicPlan(RunTimeMethod.DYNAMIC, train, target_length, factor, tuple(rows))
 
 
-def self_extend(
-    facts: ModelFacts, *, target_length: int, force: bool = False
-) -> SelfExtendPlan:
+def self_extend(facts: ModelFacts, *, target_length: int, force: bool = False) -> SelfExtendPlan:
     """Smallest group size with which Self-Extend reaches a target (Jin et al. 2024).
 
     Parameters

@@ -238,9 +238,7 @@ def test_a_condition_gives_its_memory_back_before_the_next_is_opened(engine: Lla
     before = resident()
     used = []
     for base in (500.0, 600.0, 700.0, 800.0):
-        engine.open(
-            settings=settings, kv_overrides={"llama.rope.freq_base": base}, gpu_layers=0
-        )
+        engine.open(settings=settings, kv_overrides={"llama.rope.freq_base": base}, gpu_layers=0)
         used.append(resident())
     assert used[0] - before > cache // 2
     assert max(used) - min(used) < cache // 4
@@ -254,6 +252,6 @@ def test_a_context_that_is_refused_leaves_nothing_behind(engine: LlamaCpp) -> No
 
     before = mapped()
     for _ in range(3):
-        with pytest.raises(EngineError, match="unknown|knows no"):
+        with pytest.raises(EngineError, match="knows no"):
             engine.open(settings={"type_k": "none"}, kv_overrides={}, gpu_layers=0)
     assert mapped() <= before

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import os
 from dataclasses import fields, replace
-from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 import pytest
@@ -17,6 +17,9 @@ from ggufext.audit.report.colours import accuracy_colour
 from ggufext.audit.results import CheckResult
 from ggufext.errors import GgufextError
 from made_up_audits import HOSTILE, SHARES, audit
+
+if TYPE_CHECKING:
+    from pathlib import Path
 
 
 @pytest.mark.parametrize("name", ["report.pdf", "report", "report.html.gz"])

@@ -60,9 +60,7 @@ def check_report_path(path: Path, *, inputs: Iterable[Path] = ()) -> None:
             code="report_folder", path=path, message=f"{what}; name a file in another place"
         )
     for each in inputs:
-        if target == _target(each) or (
-            path.exists() and each.exists() and path.samefile(each)
-        ):
+        if target == _target(each) or (path.exists() and each.exists() and path.samefile(each)):
             raise GgufextError(
                 code="report_replaces_input",
                 path=path,
