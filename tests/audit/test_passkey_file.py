@@ -19,6 +19,7 @@ from ggufext.audit.memory import plan_memory
 from ggufext.audit.passkey import PasskeyRequest, PasskeyRun, RunNotes, Stop, Template
 from ggufext.audit.passkey_file import LocalSettings, check_file
 from ggufext.audit.results import Mode, Trial
+from ggufext.audit.workload import Speed
 from ggufext.errors import EngineError, PlanError
 from ggufext.planning.kv_cache import CacheType
 from ggufext.planning.methods import Method
@@ -313,6 +314,65 @@ def test_a_large_model_runs_on_every_processor(
     assert opened_with(passkey_model, LocalSettings(), monkeypatch)["n_threads"] == processors
 
 
+MEASURED = PasskeyRequest(lengths=(1024, 2048), depths=2, trials=1)
+
+
+def speed(seconds: float) -> Speed:
+    return Speed(seconds, seconds, seconds, seconds, context=2000, tokens=263, can_reuse=True)
+
+
+@pytest.mark.parametrize("faster", [False, True])
+def test_flash_attention_is_used_on_processors_where_it_is_faster_and_kept_by_a_resumed_run(
+    passkey_model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, faster: bool
+) -> None:
+    tried: list[tuple[bool, ...]] = []
+    heard: list[Progress | RunNotes] = []
+
+    def measured(*arguments: Any, **_: object) -> dict[bool, Speed]:
+        tried.append(arguments[2])
+        return {each: speed(0.5 if each is faster else 1.0) for each in arguments[2]}
+
+    monkeypatch.setattr(passkey_file, "measure_speed", measured)
+    settings = LocalSettings(threads=1)
+    request = replace(MEASURED, records=tmp_path / "run.jsonl", resume=True)
+    run = check(passkey_model, request, settings, notify=heard.append)
+    assert run.flash_attention is faster
+    (note,) = [each for each in run.warnings if each.code == "flash_attention_chosen"]
+    assert "100 % longer" in note.message
+    notes = heard[0]
+    assert isinstance(notes, RunNotes)
+    assert notes.estimate is not None
+    assert notes.estimate.seconds == pytest.approx(0.5 * notes.tokens, rel=0.1)
+    assert notes.estimate.sweep_seconds is not None
+    assert notes.estimate.shorter_seconds is not None
+    assert notes.estimate.sweep_seconds < notes.estimate.seconds
+    assert notes.estimate.shorter_seconds < 0.5 * notes.estimate.seconds
+
+    faster = not faster  # as it may seem on another day
+    again = check(passkey_model, request, settings)
+    assert (again.flash_attention, again.complete) == (run.flash_attention, True)
+    assert tried == [(False, True), (run.flash_attention,)]
+    (note,) = [each for each in again.warnings if each.code == "flash_attention_chosen"]
+    assert "continues" in note.message
+
+
+def test_speed_is_measured_on_the_model_at_hand(passkey_model: Path) -> None:
+    heard: list[Progress | RunNotes] = []
+    run = check(passkey_model, MEASURED, LocalSettings(threads=1), notify=heard.append)
+    assert isinstance(heard[0], RunNotes)
+    assert heard[0].estimate is not None
+    assert 0 < heard[0].estimate.seconds < 600
+    assert [each.code for each in run.warnings].count("flash_attention_chosen") == 1
+
+
+def test_a_model_whose_speed_cannot_be_measured_is_audited_all_the_same(
+    passkey_model: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(passkey_file, "measure_speed", lambda *_, **__: {})
+    run = check(passkey_model, settings=LocalSettings(threads=1))
+    assert (run.complete, run.flash_attention) == (True, False)
+
+
 @pytest.mark.parametrize(
     ("settings", "value"),
     [
@@ -322,7 +382,7 @@ def test_a_large_model_runs_on_every_processor(
         (LocalSettings(cache_type=CacheType.Q8_0), -1),
     ],
 )
-def test_flash_attention_is_off_on_processors_unless_asked_for_or_needed(
+def test_flash_attention_is_off_in_a_short_run_on_processors_unless_asked_for_or_needed(
     passkey_model: Path, settings: LocalSettings, value: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     assert opened_with(passkey_model, settings, monkeypatch)["flash_attn_type"] == value

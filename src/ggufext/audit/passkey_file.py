@@ -278,7 +278,7 @@ def _chosen(
         more = takes[not flash_attention] / takes[flash_attention] - 1
         why = (
             f"as is faster here ({'off' if flash_attention else 'on'} it would take "
-            f"{100 * more:.0f} % longer, measured on {speed.tokens:,} tokens of this model)"
+            f"{100 * more:.0f} % longer, measured on {2 * speed.tokens:,} tokens of this model)"
         )
     else:
         return ()

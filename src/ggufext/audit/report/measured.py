@@ -34,7 +34,7 @@ def left_out(result: CheckResult) -> str | None:
     for condition in result.conditions:
         name = printable(condition.name, 60)
         if condition.name not in shown:
-            missing.append(f"{name} at all")
+            missing.append(name)
             continue
         rest = shown[condition.name]
         lengths = _not_in(
