@@ -104,7 +104,7 @@ class MadeUpEngine:
             tokens_naive=200,
             memory_plan=None,
             versions={},
-            flash_attention=None,
+            flash_attention=None if self.server else True,
             seconds=1.0,
             complete=self.stop is None,
             stop=self.stop,
@@ -335,6 +335,7 @@ def test_json_repeats_what_was_asked_but_no_key_of_a_server(
     local = json.loads(ran(MODEL, "--lengths", "256,512", "--kv-type", "q8_0", "--json").stdout)
     assert local["settings"]["lengths"] == "256,512"
     assert local["settings"]["cache_type"] == "q8_0"
+    assert local["settings"]["flash_attention"] == "on"  # as it was used, not "auto"
     monkeypatch.setenv("GGUFEXT_API_KEY", "very secret")
     there = ran("--server", "http://127.0.0.1:8080", "--lengths", "512", "--json")
     assert "very secret" not in there.output
