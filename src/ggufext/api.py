@@ -41,8 +41,8 @@ if TYPE_CHECKING:
     from collections.abc import Callable
     from pathlib import Path
 
+    from ggufext.audit.asking import Progress
     from ggufext.audit.passkey import RunNotes
-    from ggufext.audit.results import Trial
 
 __all__ = [
     "CheckResult",
@@ -198,7 +198,7 @@ def check(
     settings: LocalSettings | None = None,
     threshold: float = 0.8,
     allow_copy: bool = False,
-    notify: Callable[[Trial | RunNotes], None] | None = None,
+    notify: Callable[[Progress | RunNotes], None] | None = None,
 ) -> CheckResult:
     """Ask a model for hidden keys at every length and depth; nothing is written to its file.
 
@@ -215,7 +215,7 @@ def check(
     allow_copy : bool
         Make a temporary copy of the file for a condition that needs factor tensors.
     notify : callable, optional
-        Hears what is known before the first question, and every trial.
+        Hears what is known before the first question, and every answer.
 
     Returns
     -------

@@ -114,7 +114,7 @@ def plan(
     facts = config.facts if config else facts_of(model, train_length=train_length, recipe=made_for)
     with naming(path):
         if isinstance(request.method, RunTimeMethod):
-            show_run_time(path, facts, request.method, target, as_json=as_json)
+            show_run_time(path, facts, request.method, target, force=force, as_json=as_json)
             return
         if request.method is None:
             plans = plan_all_methods(

@@ -19,15 +19,21 @@ if TYPE_CHECKING:
 
 
 def show_run_time(
-    path: Path | str, facts: ModelFacts, method: RunTimeMethod, target_length: int, *, as_json: bool
+    path: Path | str,
+    facts: ModelFacts,
+    method: RunTimeMethod,
+    target_length: int,
+    *,
+    force: bool,
+    as_json: bool,
 ) -> None:
     """Print the plan of a run-time method."""
     made: DynamicPlan | SelfExtendPlan
     if method is RunTimeMethod.DYNAMIC:
-        made = dynamic(facts, target_length=target_length)
+        made = dynamic(facts, target_length=target_length, force=force)
         lines = _dynamic(made)
     else:
-        made = self_extend(facts, target_length=target_length)
+        made = self_extend(facts, target_length=target_length, force=force)
         lines = _self_extend(path, made)
     if as_json:
         shown = jsonable(made)

@@ -98,7 +98,7 @@ def plan(
         ``cannot_combine``, ``local_layers_would_change``, ``tensors_not_supported``,
         ``factors_needed``, ``factors_do_not_fit``, ``factors_need_longrope``.
     """
-    _check_target(facts, target_length, force=force)
+    check_target(facts, target_length, force=force)
     _check_belongs(method, gamma=gamma, freq_base=freq_base, factors=factors)
     wish = Wish(
         method=method,
@@ -185,7 +185,8 @@ def plan_all_methods(
     return tuple(plans)
 
 
-def _check_target(facts: ModelFacts, target_length: int, *, force: bool) -> None:
+def check_target(facts: ModelFacts, target_length: int, *, force: bool) -> None:
+    """Refuse a target that cannot be meant: ``target_absurd``."""
     if not 1 <= target_length <= LARGEST_TARGET:
         raise PlanError(
             code="target_absurd",

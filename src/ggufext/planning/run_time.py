@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 from ggufext.errors import PlanError
 from ggufext.planning import methods
 from ggufext.planning.native import NativeKind, native_scaling, refuse
+from ggufext.planning.plan import check_target
 
 if TYPE_CHECKING:
     from ggufext.header.model import ModelFacts
@@ -81,7 +82,7 @@ class SelfExtendPlan:
     options: str
 
 
-def dynamic(facts: ModelFacts, *, target_length: int) -> DynamicPlan:
+def dynamic(facts: ModelFacts, *, target_length: int, force: bool = False) -> DynamicPlan:
     """The table of Dynamic NTK: θ·((f·ℓ/T) − (f − 1))^(d/(d−2)) for a length ℓ ≥ T.
 
     Parameters
@@ -89,16 +90,18 @@ def dynamic(facts: ModelFacts, *, target_length: int) -> DynamicPlan:
     facts : ModelFacts
     target_length : int
         Tokens, above the training length.
+    force : bool
+        Plan for a target beyond any reason too.
 
     Raises
     ------
     PlanError
-        ``target_not_longer``; ``cannot_combine`` for a model with scaling of its own beside
-        rope_freqs, or with 2 rotated dimensions.
+        ``target_not_longer``, ``target_absurd``, ``base_out_of_range``; ``cannot_combine`` for a
+        model with scaling of its own beside rope_freqs, or with 2 rotated dimensions.
 
     Source: the dynamic rope_scaling of transformers (modeling_rope_utils.py).
     """
-    _check_longer(facts, target_length)
+    _check_longer(facts, target_length, force=force)
     native = native_scaling(facts)
     if native.kind not in {NativeKind.NONE, NativeKind.ROPE_FREQS}:
         refuse(facts, "another base would bend the scaling it was trained with")
@@ -116,11 +119,12 @@ def dynamic(facts: ModelFacts, *, target_length: int) -> DynamicPlan:
     for length in (*lengths, target_length):
         stretch = factor * length / train - (factor - 1.0)
         base = methods.as_float32(methods.ntk_freq_base(facts.freq_base, dim, stretch))
+        methods.rebased(base, dim)  # a base that no file could hold, llama.cpp could not take
         rows.append(DynamicBase(length, base, f"--ctx-size {length} --rope-freq-base {base:.9g}"))
     return DynamicPlan(RunTimeMethod.DYNAMIC, train, target_length, factor, tuple(rows))
 
 
-def self_extend(facts: ModelFacts, *, target_length: int) -> SelfExtendPlan:
+def self_extend(facts: ModelFacts, *, target_length: int, force: bool = False) -> SelfExtendPlan:
     """Smallest group size with which Self-Extend reaches a target (Jin et al. 2024).
 
     Parameters
@@ -128,13 +132,15 @@ def self_extend(facts: ModelFacts, *, target_length: int) -> SelfExtendPlan:
     facts : ModelFacts
     target_length : int
         Tokens, above the training length.
+    force : bool
+        Plan for a target beyond any reason too.
 
     Raises
     ------
     PlanError
-        ``target_not_longer``; ``target_absurd`` where no group size reaches the target.
+        ``target_not_longer``; ``target_absurd``, also where no group size reaches the target.
     """
-    _check_longer(facts, target_length)
+    _check_longer(facts, target_length, force=force)
     train = facts.train_length
     for group in range(2, train):
         window = max(group, min(_WINDOW, train // 2) // group * group)
@@ -152,7 +158,8 @@ def self_extend(facts: ModelFacts, *, target_length: int) -> SelfExtendPlan:
     )
 
 
-def _check_longer(facts: ModelFacts, target_length: int) -> None:
+def _check_longer(facts: ModelFacts, target_length: int, *, force: bool) -> None:
+    check_target(facts, target_length, force=force)
     if target_length <= facts.train_length:
         raise PlanError(
             code="target_not_longer",
