@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 from ggufext.audit.results import Trial
 from ggufext.editing.files import FileSystem
 from ggufext.errors import EngineError
+from ggufext.json_text import json_text
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -59,7 +60,7 @@ class Records:
         if path is None:
             return
         # Compared as JSON gives it back: tuples are lists there.
-        wanted = json.loads(json.dumps({"format": _FORMAT, **identity}))
+        wanted = json.loads(json_text({"format": _FORMAT, **identity}))
         self._descriptor = os.open(
             path, os.O_RDWR | os.O_CREAT | os.O_APPEND | getattr(os, "O_BINARY", 0), 0o666
         )
@@ -192,7 +193,7 @@ def _record(fields: dict[str, Any], path: Path) -> Record:
 
 
 def _line(fields: dict[str, Any]) -> bytes:
-    return json.dumps(fields).encode() + b"\n"
+    return json_text(fields, indent=None).encode() + b"\n"
 
 
 def _parsed(line: bytes) -> dict[str, Any]:

@@ -25,7 +25,6 @@ from ggufext.cli.options import (
     target_option,
     train_length_option,
 )
-from ggufext.cli.output import as_json as jsonable
 from ggufext.cli.output import binary_size, show_json, show_warnings, tokens
 from ggufext.cli.plan_text import cache_sizes, head_line, plan_as_json, plan_lines
 from ggufext.cli.run_time import show_run_time
@@ -34,6 +33,7 @@ from ggufext.errors import PlanError
 from ggufext.header.reading import read_header
 from ggufext.header.shards import later_shards
 from ggufext.header.widths import model_widths
+from ggufext.json_text import jsonable
 from ggufext.planning.emit import Engine
 from ggufext.planning.fit import cache_fits
 from ggufext.planning.gamma import Verdict

@@ -6,9 +6,9 @@ from typing import TYPE_CHECKING
 
 import click
 
-from ggufext.cli.output import as_json as jsonable
 from ggufext.cli.output import show_json, tokens
 from ggufext.errors import command, printable
+from ggufext.json_text import jsonable
 from ggufext.planning.run_time import RunTimeMethod, dynamic, self_extend
 
 if TYPE_CHECKING:

@@ -2,17 +2,14 @@
 
 from __future__ import annotations
 
-import json
 import os
-import re
 import secrets
-from dataclasses import asdict
-from enum import Enum
 from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from ggufext.errors import GgufextError
+from ggufext.json_text import json_text
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -21,9 +18,6 @@ if TYPE_CHECKING:
 
 #: What the ending of a report's name may be.
 SUFFIXES = (".html", ".png", ".json")
-
-#: How Python keeps bytes of file names that are not UTF-8, which UTF-8 cannot say.
-_SURROGATE = re.compile(r"[\ud800-\udfff]")
 
 
 def check_report_path(path: Path, *, inputs: Iterable[Path] = ()) -> None:
@@ -121,16 +115,4 @@ def _report(result: CheckResult, suffix: str) -> bytes:
         from ggufext.audit.report.png import png
 
         return png(result)
-    return as_json(result).encode() + b"\n"
-
-
-def as_json(result: CheckResult) -> str:
-    """The result by the field names of its dataclasses; any file name in it, escaped."""
-    text = json.dumps(asdict(result), indent=2, ensure_ascii=False, default=_plain)
-    return _SURROGATE.sub(lambda found: json.dumps(found[0])[1:-1], text)
-
-
-def _plain(value: object) -> object:
-    if isinstance(value, Enum):
-        return value.value
-    raise TypeError(f"{type(value).__name__} has no place in a result")
+    return json_text(result).encode() + b"\n"

@@ -5,7 +5,6 @@ from __future__ import annotations
 from importlib.resources import files
 from typing import TYPE_CHECKING
 
-from ggufext.audit.report import as_json
 from ggufext.audit.report.colours import STOPS, hexadecimal
 from ggufext.audit.report.elements import document, element
 from ggufext.audit.report.measured import left_out, measured
@@ -28,6 +27,7 @@ from ggufext.audit.report.sentences import (
     verdict_text,
 )
 from ggufext.audit.report.svg import heatmap, key, length_chart
+from ggufext.json_text import json_text
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -234,7 +234,7 @@ def _reproduction(result: CheckResult) -> list[Element]:
             element("summary", "Everything as JSON"),
             element(
                 "pre",
-                as_json(result),
+                json_text(result),
                 attributes={"tabindex": "0", "role": "region", "aria-label": "Result as JSON"},
             ),
         ),
