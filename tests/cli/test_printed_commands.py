@@ -203,7 +203,10 @@ def test_planning_of_a_method_that_no_file_can_hold(
 
 @one_name
 def test_planning_of_an_architecture_that_was_never_tried(
-    path: Path, shell: Callable[[str], subprocess.CompletedProcess[str]]
+    path: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    shell: Callable[[str], subprocess.CompletedProcess[str]],
 ) -> None:
     keys = {
         "general.architecture": "fancy",
@@ -216,6 +219,11 @@ def test_planning_of_an_architecture_that_was_never_tried(
     done = shell(printed("rewrite", argument(path), "--target", "4k"))
     assert done.returncode == 0, done.stderr
     assert "fancy" in done.stdout
+    blob = add_model(tmp_path / "ollama", path.read_bytes())
+    monkeypatch.setenv("OLLAMA_MODELS", str(tmp_path / "ollama"))
+    line = printed("rewrite", "ollama:tiny", "--target", "4k", "--output", "new.gguf")
+    assert str(blob) not in line
+    assert shell(line).returncode == 0
 
 
 @one_name

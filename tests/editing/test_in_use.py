@@ -60,7 +60,9 @@ def test_force_puts_a_new_file_in_the_place_of_one_in_use(llama: Path) -> None:
         with pytest.raises(EditError, match="--force") as caught:
             rewrite(llama, target_length=8192)
         assert caught.value.code == "in_use"
+        planned = rewrite(llama, target_length=8192, force=True, dry_run=True).receipt
         receipt = rewrite(llama, target_length=8192, force=True).receipt
+        assert planned.strategy is receipt.strategy
         assert receipt.strategy in NEW_FILE
         assert receipt.in_use
     edited, replaced = llama.read_bytes(), llama.stat().st_ino
