@@ -10,7 +10,7 @@ SOURCES := pyproject.toml CMakeLists.txt $(shell find src csrc -type f -not -nam
 # GCC 12 built it (docs/llama_cpp.md).
 export CMAKE_ARGS ?= -DGGML_NATIVE=OFF
 
-.PHONY: demo test lint docs fuzz bench clean
+.PHONY: demo test torture lint docs fuzz bench clean
 
 $(BIN)/python:
 	$(PYTHON) -m venv $(VENV)
@@ -43,6 +43,12 @@ docs: $(VENV)/.installed-dev
 
 test: lint
 	$(BIN)/python -m pytest
+
+# What takes too long for every run: 200 real kills for each way of editing and its undo, and
+# interruptions of a recovery with torn writes. Prints what it counted; docs/safety.md holds the
+# figures.
+torture: $(VENV)/.installed-dev
+	$(BIN)/python -m pytest -m torture -s
 
 # Reads randomly changed headers under the address and undefined-behaviour sanitizers.
 FUZZ_SECONDS ?= 120

@@ -133,7 +133,11 @@ def test_recover_ends_at_old_or_new_wherever_the_operation_stopped(case: Case, t
         case.assert_old_or_new(state)
 
 
-@pytest.mark.parametrize("tear", [False, True], ids=["whole writes", "torn writes"])
+@pytest.mark.parametrize(
+    "tear",
+    [False, pytest.param(True, marks=pytest.mark.torture)],
+    ids=["whole writes", "torn writes"],
+)
 def test_recover_may_itself_be_stopped_anywhere_and_run_again(case: Case, tear: bool) -> None:
     for stop in range(1, operations(case) + 1):
         for second in range(1, MANY):

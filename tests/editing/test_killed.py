@@ -30,7 +30,7 @@ if TYPE_CHECKING:
     from ggufext.editing.patch import Patch
 
 #: Every key that method gamma sets, so that an edit changes values only.
-ALL_KEYS = {
+ALL_KEYS: dict[str, str | float | int] = {
     "llama.rope.freq_base": 10_000.0,
     "llama.rope.scaling.type": "none",
     "llama.rope.scaling.original_context_length": 2048,
@@ -40,7 +40,7 @@ ALL_KEYS = {
 WAYS: dict[str, tuple[tuple[str, ...], dict[str, str | float | int]]] = {
     "insert": (("--strategy", "insert"), {}),
     "insert and append a tensor": (("--strategy", "insert", "--method", "llama3"), {}),
-    "overwrite": (("--strategy", "overwrite"), dict(ALL_KEYS)),
+    "overwrite": (("--strategy", "overwrite"), ALL_KEYS),
     "copy": (("--strategy", "copy"), {}),
     "reflink on xfs": (("--strategy", "reflink"), {}),
     "reflink on btrfs": (("--strategy", "reflink"), {}),

@@ -33,7 +33,7 @@ def apply_in_place(
     path: Path,
     patch: Patch,
     *,
-    name: Path,
+    name: Path | str,
     direction: Direction,
     block: int,
     expected_header: bytes,
@@ -42,7 +42,7 @@ def apply_in_place(
 
     Parameters
     ----------
-    name : Path
+    name : Path or str
         The file as the user named it.
     block : int
         Bytes; `patch.growth` is a multiple of it.
@@ -122,7 +122,7 @@ def _settle(
     files: FileSystem,
     descriptor: int,
     path: Path,
-    name: Path,
+    name: Path | str,
     journal: Journal,
     error: BaseException,
 ) -> bool:

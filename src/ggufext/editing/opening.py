@@ -43,8 +43,8 @@ class OpenModel:
         Of an earlier edit, from the file or from the record beside it.
     original : Header
         The header before that edit: what plans start from.
-    name : Path
-        As the user named it: a symbolic link that was followed, else `path`.
+    name : Path or str
+        As the user named it, for commands in messages.
     exclusive : bool
         Whether nobody else can have the file open, as far as an edit has to know.
     in_use : bool
@@ -59,7 +59,7 @@ class OpenModel:
     header_bytes: bytes
     history: History | None
     original: Header
-    name: Path
+    name: Path | str
     exclusive: bool
     in_use: bool
     read: Callable[[int, int], bytes]
@@ -113,7 +113,7 @@ def open_model(
     *,
     writing: bool,
     force: bool = False,
-    name: Path | None = None,
+    name: Path | str | None = None,
 ) -> Iterator[OpenModel]:
     """Open a model; for writing, as its sole user.
 
@@ -125,8 +125,8 @@ def open_model(
         Lock the file and take a lease; nobody else may have it open.
     force : bool
         Go on although someone has the file open; `OpenModel.in_use` says so.
-    name : Path, optional
-        The symbolic link that led to `path`.
+    name : Path or str, optional
+        What the user called it, where that is not `path`: a symbolic link, ``ollama:NAME``.
 
     Raises
     ------

@@ -23,7 +23,7 @@ from ggufext.header.header import MAGIC
 from ggufext.header.identity import facts_hash
 from ggufext.header.reading import read_header
 from ggufext.header.shards import first_shard
-from ggufext.locating.names import local_path
+from ggufext.locating.names import is_name, local_path
 from ggufext.planning.gamma import Verdict
 from ggufext.planning.methods import Method
 from ggufext.planning.plan import plan
@@ -160,15 +160,14 @@ def rewrite(
         Nothing was changed, or the message says how to recover.
     """
     files = files or FileSystem()
-    path = given = local_path(path)
+    name = path if isinstance(path, str) and is_name(path) else Path(path)
+    path = local_path(path)
     started = time.perf_counter()
     target = None if output is None else Path(output)
     _refuse_config(path, target_length)
     path = _source(path, target, follow=follow, force=force)
-    writing = target is None and not dry_run
-    with open_model(
-        files, path, writing=writing, force=force, name=given if follow else None
-    ) as model:
+    writing = target is None
+    with open_model(files, path, writing=writing, force=force, name=name) as model:
         facts = model.original_facts(train_length=train_length)
         if recipe is not None and not force:
             check_model(recipe, facts_hash(model.original, facts))
@@ -237,12 +236,10 @@ def undo(
     """
     files = files or FileSystem()
     target = None if output is None else Path(output)
-    given = local_path(path)
-    path = _source(given, target, follow=follow, force=force)
+    name = path if isinstance(path, str) and is_name(path) else Path(path)
+    path = _source(local_path(path), target, follow=follow, force=force)
     writing = target is None and not check
-    with open_model(
-        files, path, writing=writing, force=force, name=given if follow else None
-    ) as model:
+    with open_model(files, path, writing=writing, force=force, name=name) as model:
         record = history.in_file(model.header) or history.beside(files, path)
         if record is None:
             raise EditError(
