@@ -21,6 +21,9 @@ if TYPE_CHECKING:
 #: Tokens of an answer that are timed one by one.
 _ANSWER = 3
 
+#: Cells that are copied at once: every micro-batch and every window is as large.
+_COPIED = 64
+
 #: Sequence of the tokens, the one that copies pass through, and one that holds all cells: a
 #: sliding-window cache uses cells behind the window again, but only those of a single sequence.
 _MAIN, _COPY, _HOLDS = range(3)
@@ -73,11 +76,6 @@ class Stopwatch:
             "tokens": self.tokens,
         }
 
-    def state_bytes(self) -> int:
-        """Size of what all caches hold."""
-        size: int = self._api.llama_state_seq_get_size(self._context, _MAIN)
-        return size
-
     def _prompt(self) -> float:
         size: int = self._size
         return self._decode(size) / size
@@ -108,13 +106,13 @@ class Stopwatch:
     def _fill(self, until: int) -> None:
         """Copy the cells that are there until so many are in use."""
         api, context, memory = self._api, self._context, self._memory
-        size = self.state_bytes()
-        state = (ctypes.c_uint8 * size)()
-        size = api.llama_state_seq_get_data(context, state, size, _MAIN)
-        known = self.cells
         api.llama_memory_seq_cp(memory, _MAIN, _HOLDS, -1, -1)
+        api.llama_memory_seq_cp(memory, _MAIN, _COPY, 0, _COPIED)
+        size = api.llama_state_seq_get_size(context, _COPY)
+        state = (ctypes.c_uint8 * size)()
+        size = api.llama_state_seq_get_data(context, state, size, _COPY)
         can_move = api.llama_memory_can_shift(memory)
-        while self.cells + known <= until:
+        while self.cells + _COPIED <= until:
             if not api.llama_state_seq_set_data(context, state, size, _COPY):
                 raise RefusalError("state_not_copied", "llama_state_seq_set_data failed")
             if can_move:
@@ -122,7 +120,7 @@ class Stopwatch:
             for sequence in (_MAIN, _HOLDS):
                 api.llama_memory_seq_cp(memory, _COPY, sequence, -1, -1)
             api.llama_memory_seq_rm(memory, _COPY, -1, -1)
-            self.cells += known
+            self.cells += _COPIED
 
 
 def main() -> None:
