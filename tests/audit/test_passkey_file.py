@@ -165,6 +165,19 @@ def test_interrupt_gives_what_was_measured(passkey_model: Path, tmp_path: Path) 
     assert len(run.trials) == 1
 
 
+def test_interrupt_before_the_first_question_gives_what_an_earlier_run_measured(
+    passkey_model: Path, tmp_path: Path
+) -> None:
+    def interrupt(_: Progress | RunNotes) -> None:
+        raise KeyboardInterrupt
+
+    request = replace(REQUEST, records=tmp_path / "r", resume=True)
+    whole = check(passkey_model, request)
+    again = check(passkey_model, request, notify=interrupt)
+    assert again.stop is Stop.INTERRUPTED
+    assert again.trials == whole.trials
+
+
 def test_resume_ignores_a_line_that_was_cut_off(passkey_model: Path, tmp_path: Path) -> None:
     records = tmp_path / "trials.jsonl"
     whole = check(passkey_model, replace(REQUEST, records=records))

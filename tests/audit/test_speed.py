@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -35,6 +37,33 @@ def test_other_memories_are_measured_too(tmp_path: Path, architecture: str) -> N
     path = write_random_model(tmp_path / "model.gguf", architecture)
     found = measure_speed(path, how(1024), (False, True), tokens=10**6)
     assert {speed.context > 700 for speed in found.values()} == {True}
+
+
+def test_caches_of_local_layers_are_filled_too(tmp_path: Path) -> None:
+    pytest.importorskip("llama_cpp")
+    path = write_random_model(tmp_path / "model.gguf", "gemma3")
+    program = f"""
+import sys
+sys.path[:] = {sys.path!r}
+from ggufext.audit.engines.stopwatch import Stopwatch
+from ggufext.audit.loading import Llama
+llama = Llama()
+settings = {how(4096)["settings"]!r}
+watch = Stopwatch(llama, llama.load({str(path)!r}, {{}}), settings)
+watch.measure()
+print(watch.cells, watch._api.llama_memory_seq_pos_min(watch._memory, 0))
+"""
+    child = subprocess.run(
+        [sys.executable, "-c", program], capture_output=True, text=True, check=True
+    )
+    # The caches still hold the first position: no copy took the place of another.
+    cells, first = map(int, child.stdout.split())
+    assert (cells > 3500, first) == (True, 0)
+
+
+def test_a_context_of_a_few_micro_batches_is_measured_too(passkey_model: Path) -> None:
+    found = measure_speed(passkey_model, how(256), (False, True), tokens=10**6)
+    assert {speed.context <= 256 for speed in found.values()} == {True}
 
 
 def test_a_short_run_is_not_measured(passkey_model: Path) -> None:

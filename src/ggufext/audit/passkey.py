@@ -273,17 +273,19 @@ def measure(
             request.records, {**run.identity, "prompts_hash": digest}, resume=request.resume
         )
         work = Work(run.sessions, run.questions, records.finished)
-        notify(
-            RunNotes(
-                questions=len(records.finished) + work.questions,
-                finished=len(records.finished),
-                tokens=work.tokens,
-                estimate=work.estimate(run.speed, run.prompts, run.engine) if run.speed else None,
-                memory_plan=run.memory_plan,
-                warnings=run.warnings,
-            )
-        )
         try:
+            notify(
+                RunNotes(
+                    questions=len(records.finished) + work.questions,
+                    finished=len(records.finished),
+                    tokens=work.tokens,
+                    estimate=work.estimate(run.speed, run.prompts, run.engine)
+                    if run.speed
+                    else None,
+                    memory_plan=run.memory_plan,
+                    warnings=run.warnings,
+                )
+            )
             for progress in work.ask(records):
                 notify(progress)
             failure = _nothing_measured(run, records)

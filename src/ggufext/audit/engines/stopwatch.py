@@ -21,21 +21,34 @@ if TYPE_CHECKING:
 #: Tokens of an answer that are timed one by one.
 _ANSWER = 3
 
-#: Sequence of the tokens, and the one that copies pass through.
-_MAIN, _COPY = 0, 1
+#: Cells that are copied at once: every micro-batch and every window is as large.
+_COPIED = 64
+
+#: Sequence of the tokens, the one that copies pass through, and one that holds all cells: a
+#: sliding-window cache uses cells behind the window again, but only those of a single sequence.
+_MAIN, _COPY, _HOLDS = range(3)
 
 
-class _Stopwatch:
-    """A context of a model, and what its tokens take."""
+class Stopwatch:
+    """A context of a model, and what its tokens take.
+
+    Attributes
+    ----------
+    cells : int
+        Cells in use.
+    tokens : int
+        Tokens that were computed.
+    """
 
     def __init__(self, llama: Llama, model: Any, settings: Mapping[str, Any]) -> None:
         self._api = api = llama.api
-        self._context = llama.context(model, {**settings, "n_seq_max": 2, "kv_unified": True})
+        sequences = {"n_seq_max": _HOLDS + 1, "kv_unified": True}
+        self._context = llama.context(model, {**settings, **sequences})
         self._memory = api.llama_get_memory(self._context)
         self._vocabulary = api.llama_vocab_n_tokens(api.llama_model_get_vocab(model))
         self._size = api.llama_n_ubatch(self._context)
         self._batch = api.llama_batch_init(self._size, 0, 1)
-        self._cells = 0
+        self.cells = 0
         self.tokens = 0
 
     def close(self) -> None:
@@ -47,14 +60,19 @@ class _Stopwatch:
         """Seconds a token; the fields of `ggufext.audit.workload.Speed`."""
         self._prompt()  # weights come from the disk
         prompt_start, answer_start = self._prompt(), self._answer()
-        self._fill(self._api.llama_n_ctx(self._context) - 2 * self._size - 2 * _ANSWER)
+        room = self._api.llama_n_ctx(self._context) - 2 * self._size - 2 * _ANSWER
+        if self.cells < room:
+            self._fill(room)
+        else:  # a context of a few micro-batches
+            self._api.llama_memory_clear(self._memory, True)
+            self.cells = 0
         self._decode(1)  # moves the copies
         return {
             "prompt_start": prompt_start,
             "prompt_end": min(self._prompt(), self._prompt()),
             "answer_start": answer_start,
             "answer_end": self._answer(),
-            "context": self._cells,
+            "context": self.cells,
             "tokens": self.tokens,
         }
 
@@ -81,26 +99,28 @@ class _Stopwatch:
         seconds = time.perf_counter() - started
         if status:
             raise RefusalError("decode_failed", f"llama_decode returned {status}")
-        self._cells += count
+        self.cells += count
         self.tokens += count
         return seconds
 
     def _fill(self, until: int) -> None:
         """Copy the cells that are there until so many are in use."""
         api, context, memory = self._api, self._context, self._memory
-        size = api.llama_state_seq_get_size(context, _MAIN)
+        api.llama_memory_seq_cp(memory, _MAIN, _HOLDS, -1, -1)
+        api.llama_memory_seq_cp(memory, _MAIN, _COPY, 0, _COPIED)
+        size = api.llama_state_seq_get_size(context, _COPY)
         state = (ctypes.c_uint8 * size)()
-        size = api.llama_state_seq_get_data(context, state, size, _MAIN)
-        known = self._cells
+        size = api.llama_state_seq_get_data(context, state, size, _COPY)
         can_move = api.llama_memory_can_shift(memory)
-        while self._cells + known <= until:
+        while self.cells + _COPIED <= until:
             if not api.llama_state_seq_set_data(context, state, size, _COPY):
                 raise RefusalError("state_not_copied", "llama_state_seq_set_data failed")
             if can_move:
-                api.llama_memory_seq_add(memory, _COPY, -1, -1, self._cells)
-            api.llama_memory_seq_cp(memory, _COPY, _MAIN, -1, -1)
+                api.llama_memory_seq_add(memory, _COPY, -1, -1, self.cells)
+            for sequence in (_MAIN, _HOLDS):
+                api.llama_memory_seq_cp(memory, _COPY, sequence, -1, -1)
             api.llama_memory_seq_rm(memory, _COPY, -1, -1)
-            self._cells += known
+            self.cells += _COPIED
 
 
 def main() -> None:
@@ -117,7 +137,7 @@ def main() -> None:
         can_reuse = not (api.llama_model_is_recurrent(model) or api.llama_model_is_hybrid(model))
         for flash_attention in request["flash_attention"]:
             settings = {**request["settings"], "flash_attn_type": int(flash_attention)}
-            stopwatch = _Stopwatch(llama, model, settings)
+            stopwatch = Stopwatch(llama, model, settings)
             reply = {"flash_attention": flash_attention, "can_reuse": can_reuse}
             replies.write(json.dumps(reply | stopwatch.measure()).encode() + b"\n")
             replies.flush()
