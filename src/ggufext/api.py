@@ -81,7 +81,7 @@ __all__ = [
 decode_recipe = arguments.public(recipes.decode_recipe)
 dynamic = arguments.public(run_time.dynamic)
 inspect = arguments.public(inspection.inspect)
-model_facts = arguments.public(models.model_facts)
+model_facts = arguments.public(models.model_facts, unchecked=frozenset({"factors"}))
 plan_all_methods = arguments.public(planning.plan_all_methods)
 read_header = arguments.public(reading.read_header)
 recover = arguments.public(rewriting.recover)

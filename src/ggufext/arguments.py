@@ -61,7 +61,7 @@ _ARGUMENTS: Mapping[str, _Expected] = {
     "after": _Expected((Path, str, Header)),
     "before": _Expected((Path, str, Header)),
     "engine": _Expected((Engine,)),
-    "factors": _Expected((Factors, tuple)),
+    "factors": _Expected((Factors,)),
     "facts": _Expected((ModelFacts,)),
     "freq_base": _NUMBER,
     "gamma": _NUMBER,
@@ -78,6 +78,7 @@ _ARGUMENTS: Mapping[str, _Expected] = {
     "target_length": _Expected((int,)),
     "text": _TEXT,
     "threshold": _Expected((int, float), 1e-6, 1),
+    "train_freq_base": _NUMBER,
     "train_length": _TOKENS,
 }
 
@@ -107,10 +108,18 @@ _FIELDS: Mapping[str, _Expected] = {
 }
 
 
-def public(function: Callable[_Arguments, _Result]) -> Callable[_Arguments, _Result]:
+def public(
+    function: Callable[_Arguments, _Result], *, unchecked: frozenset[str] = frozenset()
+) -> Callable[_Arguments, _Result]:
     """A function of the project as users call it.
 
     The result checks arguments before anything is done, and errors of the system come as ours.
+
+    Parameters
+    ----------
+    function : callable
+    unchecked : frozenset of str
+        Arguments that mean something else here than in other public functions.
 
     Raises
     ------
@@ -127,7 +136,7 @@ def public(function: Callable[_Arguments, _Result]) -> Callable[_Arguments, _Res
     def call(*args: _Arguments.args, **kwargs: _Arguments.kwargs) -> _Result:
         for name, value in signature.bind(*args, **kwargs).arguments.items():
             if value is not None or signature.parameters[name].default is not None:
-                _check(name, value, _ARGUMENTS.get(name))
+                _check(name, value, None if name in unchecked else _ARGUMENTS.get(name))
         try:
             return function(*args, **kwargs)
         except OSError as error:
