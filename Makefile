@@ -10,7 +10,7 @@ SOURCES := pyproject.toml CMakeLists.txt $(shell find src csrc -type f -not -nam
 # GCC 12 built it (docs/llama_cpp.md).
 export CMAKE_ARGS ?= -DGGML_NATIVE=OFF
 
-.PHONY: demo test lint docs fuzz bench clean
+.PHONY: demo test torture lint docs fuzz bench clean
 
 $(BIN)/python:
 	$(PYTHON) -m venv $(VENV)
@@ -44,8 +44,14 @@ docs: $(VENV)/.installed-dev
 test: lint
 	$(BIN)/python -m pytest --numprocesses 2 --dist worksteal
 
+# What takes too long for every run: 200 real kills for each way of editing and its undo, and
+# interruptions of a recovery with torn writes. Prints what it counted; docs/safety.md holds the
+# figures.
+torture: $(VENV)/.installed-dev
+	$(BIN)/python -m pytest -m torture -s
+
 # Reads headers that libFuzzer makes, guided by coverage, under the address and undefined-behaviour
-# sanitizers; needs clang with its runtime (Debian: clang, libclang-rt-14-dev). What it finds
+# sanitizers; needs clang with its runtime (Debian: clang, libclang-rt-dev). What it finds
 # interesting is kept in build/fuzz/corpus, so that hours add up.
 FUZZ_SECONDS ?= 3600
 FUZZ_CXX ?= clang++

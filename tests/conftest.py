@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from ggufext.editing.files import FileSystem
+from ggufext.editing.strategies import insert_block
 from random_model import write_random_model
 
 if TYPE_CHECKING:
@@ -49,3 +51,12 @@ def llama(random_models: Callable[[str], Path], tmp_path: Path) -> Path:
     path = tmp_path / "model.gguf"
     path.write_bytes(random_models("llama").read_bytes())
     return path
+
+
+@pytest.fixture
+def inserting(tmp_path: Path) -> int:
+    """Bytes of a block in a folder whose file system can insert ranges."""
+    block = insert_block(FileSystem(), tmp_path)
+    if block is None:
+        pytest.skip("the file system of the temporary folder cannot insert ranges (ext4, xfs can)")
+    return block

@@ -35,10 +35,11 @@ def audit(
     depths: tuple[float, ...] = DEPTHS,
     texts: int = 10,
     complete: bool = True,
+    missing: tuple[tuple[int, float], ...] = (),
 ) -> CheckResult:
     """An audit in which each condition finds about the given share at each length.
 
-    None for a share: that length was not measured.
+    None for a share: that length was not measured; `missing` are single cells, by length and depth.
     """
     dice = random.Random(7)
     trials = [
@@ -47,7 +48,7 @@ def audit(
         for length, share in zip(lengths, by_length, strict=True)
         for depth in depths
         for text in range(texts)
-        for hit in [None if share is None else dice.random() < share]
+        for hit in [None if share is None or (length, depth) in missing else dice.random() < share]
     ]
     conditions = tuple(
         summarize(

@@ -5,21 +5,42 @@ from __future__ import annotations
 import json
 import threading
 from contextlib import contextmanager
+from dataclasses import dataclass
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    import ssl
     from collections.abc import Callable, Iterator
+    from email.message import Message
 
-#: What a server answers to a path: status and JSON, or bytes as they are.
-Reply = tuple[int, "dict[str, Any] | bytes"]
+#: What a server answers to a path: status and JSON, bytes as they are, or where to go instead.
+Reply = tuple[int, "dict[str, Any] | bytes | str"]
+
+
+@dataclass(frozen=True, slots=True)
+class Asked:
+    """A request that a server heard: its path, its headers, and the port it came from."""
+
+    path: str
+    headers: Message
+    port: int
 
 
 @contextmanager
-def serving(respond: Callable[[str, dict[str, Any]], Reply]) -> Iterator[str]:
-    """A real HTTP server on loopback that answers as a function says."""
+def serving(
+    respond: Callable[[str, dict[str, Any]], Reply],
+    *,
+    heard: list[Asked] | None = None,
+    tls: ssl.SSLContext | None = None,
+) -> Iterator[str]:
+    """A real HTTP server on loopback that answers as a function says; `heard` takes requests."""
 
     class Handler(BaseHTTPRequestHandler):
+        protocol_version = "HTTP/1.1"
+        # Headers and body leave apart: without this the second waits for the first's receipt.
+        disable_nagle_algorithm = True
+
         def do_GET(self) -> None:
             self._answer({})
 
@@ -27,9 +48,14 @@ def serving(respond: Callable[[str, dict[str, Any]], Reply]) -> Iterator[str]:
             self._answer(json.loads(self.rfile.read(int(self.headers["Content-Length"]))))
 
         def _answer(self, body: dict[str, Any]) -> None:
+            if heard is not None:
+                heard.append(Asked(self.path, self.headers, self.client_address[1]))
             status, reply = respond(self.path, body)
-            data = reply if isinstance(reply, bytes) else json.dumps(reply).encode()
+            data = json.dumps(reply).encode() if isinstance(reply, dict) else b""
+            data = reply if isinstance(reply, bytes) else data
             self.send_response(status)
+            if isinstance(reply, str):
+                self.send_header("Location", reply)
             self.send_header("Content-Length", str(len(data)))
             self.end_headers()
             self.wfile.write(data)
@@ -38,10 +64,13 @@ def serving(respond: Callable[[str, dict[str, Any]], Reply]) -> Iterator[str]:
             pass
 
     server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-    thread = threading.Thread(target=server.serve_forever)
+    if tls is not None:
+        server.socket = tls.wrap_socket(server.socket, server_side=True)
+    # It looks that often whether it should end.
+    thread = threading.Thread(target=server.serve_forever, args=(0.01,))
     thread.start()
     try:
-        yield f"http://127.0.0.1:{server.server_port}"
+        yield f"{'https' if tls else 'http'}://127.0.0.1:{server.server_port}"
     finally:
         server.shutdown()
         thread.join()

@@ -7,7 +7,7 @@ import socket
 import subprocess
 import sys
 import time
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from dataclasses import dataclass
 from importlib.util import find_spec
 from pathlib import Path
@@ -40,9 +40,11 @@ def free_port() -> int:
         return port
 
 
-def settings_for(url: str) -> ServerSettings:
-    """Settings whose retries wait for a server that starts: 0.1 s, doubled each time."""
-    return ServerSettings(url=url, retries=9, retry_seconds=0.1)
+def _wait_for(url: str, path: str) -> None:
+    """Try until a server that starts answers, at longer and longer intervals."""
+    settings = ServerSettings(url=url, retries=9, retry_seconds=0.1)
+    with closing(Connection(settings)) as connection:
+        connection.get(path)
 
 
 @contextmanager
@@ -62,7 +64,7 @@ def llama_cpp_python(*arguments: str, n_ctx: int = 512) -> Iterator[RunningServe
     )
     url = f"http://127.0.0.1:{port}"
     try:
-        Connection(settings_for(url)).get("/v1/models")
+        _wait_for(url, "/v1/models")
         yield RunningServer(url, child)
     finally:
         child.kill()
@@ -84,7 +86,7 @@ def llama_server(model: Path, *arguments: str, n_ctx: int = 512) -> Iterator[Run
     )
     url = f"http://127.0.0.1:{port}"
     try:
-        Connection(settings_for(url)).get("/health")
+        _wait_for(url, "/health")
         yield RunningServer(url, child)
     finally:
         child.kill()

@@ -9,7 +9,7 @@ import pytest
 
 HEAVY = {
     "numpy", "rich", "gguf", "llama_cpp", "matplotlib", "jinja2", "ctypes.util", "asyncio",
-    "fsspec", "aiohttp", "huggingface_hub", "concurrent.futures",
+    "fsspec", "aiohttp", "huggingface_hub", "concurrent.futures", "urllib3", "urllib.request",
 }  # fmt: skip
 
 

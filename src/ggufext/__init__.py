@@ -7,11 +7,14 @@ frozen dataclasses; all are loaded when first used.
 
 from __future__ import annotations
 
+from importlib import import_module
 from typing import TYPE_CHECKING
 
 __version__ = "0.1.0"
 
 if TYPE_CHECKING:
+    from ggufext import errors as errors
+    from ggufext import rope as rope
     from ggufext.api import (
         Engine,
         Factors,
@@ -63,6 +66,8 @@ __all__ = [
 
 
 def __getattr__(name: str) -> object:
+    if name in {"errors", "rope"}:
+        return import_module(f"{__name__}.{name}")
     if name not in __all__:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
     from ggufext import api

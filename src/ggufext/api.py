@@ -1,40 +1,48 @@
-"""The public functions: read, plan, rewrite, undo, recover, diff, check."""
+"""The public functions: read, plan, rewrite, undo, recover, diff, check.
+
+Each raises `GgufextError` for what files, models, servers and the system are like, `TypeError` for
+an argument of another type than documented, and `ValueError` for a number outside its range.
+"""
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from ggufext import arguments
 from ggufext.audit.engines.connection import ServerSettings
 from ggufext.audit.passkey import PasskeyRequest
 from ggufext.audit.passkey_file import LocalSettings, check_file
 from ggufext.audit.passkey_server import check_server
 from ggufext.audit.results import CheckResult
 from ggufext.audit.summary import result_of
-from ggufext.editing.inspection import Inspection, facts_of, inspect
-from ggufext.editing.rewrite import Receipt, Rewritten, Undone, recover, rewrite, undo
+from ggufext.editing import inspection
+from ggufext.editing import rewrite as rewriting
+from ggufext.editing.inspection import Inspection, facts_of
+from ggufext.editing.rewrite import Receipt, Rewritten, Undone
+from ggufext.header import model as models
+from ggufext.header import reading
 from ggufext.header.difference import HeaderDifference, difference
 from ggufext.header.header import Header
 from ggufext.header.hf_config import config_file, read_config
-from ggufext.header.model import ModelFacts, model_facts
-from ggufext.header.reading import read_header
+from ggufext.header.model import ModelFacts
 from ggufext.locating.names import is_remote, local_path
 from ggufext.locating.remote import read_remote
+from ggufext.planning import plan as planning
+from ggufext.planning import recipe as recipes
+from ggufext.planning import run_time
 from ggufext.planning.combining import Factors
 from ggufext.planning.emit import Emission, Engine
 from ggufext.planning.emit import emit as emit_plan
 from ggufext.planning.methods import Method
-from ggufext.planning.plan import plan as plan_facts
-from ggufext.planning.plan import plan_all_methods
-from ggufext.planning.recipe import Recipe, decode_recipe
+from ggufext.planning.recipe import Recipe
 from ggufext.planning.result import Plan
-from ggufext.planning.run_time import dynamic, self_extend
 
 if TYPE_CHECKING:
     from collections.abc import Callable
     from pathlib import Path
 
+    from ggufext.audit.asking import Progress
     from ggufext.audit.passkey import RunNotes
-    from ggufext.audit.results import Trial
 
 __all__ = [
     "CheckResult",
@@ -70,7 +78,19 @@ __all__ = [
     "undo",
 ]
 
+decode_recipe = arguments.public(recipes.decode_recipe)
+dynamic = arguments.public(run_time.dynamic)
+inspect = arguments.public(inspection.inspect)
+model_facts = arguments.public(models.model_facts, unchecked=frozenset({"factors"}))
+plan_all_methods = arguments.public(planning.plan_all_methods)
+read_header = arguments.public(reading.read_header)
+recover = arguments.public(rewriting.recover)
+rewrite = arguments.public(rewriting.rewrite)
+self_extend = arguments.public(run_time.self_extend)
+undo = arguments.public(rewriting.undo)
 
+
+@arguments.public
 def plan(
     model: Path | str | ModelFacts,
     *,
@@ -103,7 +123,7 @@ def plan(
     HeaderError, PlanError
     """
     facts = model if isinstance(model, ModelFacts) else _facts(model, train_length, train_freq_base)
-    return plan_facts(
+    return planning.plan(
         facts,
         target_length=target_length,
         method=method,
@@ -129,6 +149,7 @@ def _config_file(model: Path | str) -> Path | None:
     return None if is_remote(model) else config_file(local_path(model))
 
 
+@arguments.public
 def emit(model: Path | str, made: Plan, engine: Engine) -> Emission:
     """Say a plan in the words of another engine; nothing is written.
 
@@ -149,6 +170,7 @@ def emit(model: Path | str, made: Plan, engine: Engine) -> Emission:
     return emit_plan(made, facts, engine, model=str(model), config=config)
 
 
+@arguments.public
 def diff(before: Path | str | Header, after: Path | str | Header) -> HeaderDifference:
     """Compare two headers: keys with their values, tensors with types and shapes.
 
@@ -169,9 +191,10 @@ def _header(model: Path | str | Header) -> Header:
         return model
     if isinstance(model, str) and is_remote(model):
         return read_remote(model).header
-    return read_header(local_path(model))
+    return reading.read_header(local_path(model))
 
 
+@arguments.public
 def check(
     model: Path | str | ServerSettings,
     request: PasskeyRequest,
@@ -179,7 +202,7 @@ def check(
     settings: LocalSettings | None = None,
     threshold: float = 0.8,
     allow_copy: bool = False,
-    notify: Callable[[Trial | RunNotes], None] | None = None,
+    notify: Callable[[Progress | RunNotes], None] | None = None,
 ) -> CheckResult:
     """Ask a model for hidden keys at every length and depth; nothing is written to its file.
 
@@ -196,7 +219,7 @@ def check(
     allow_copy : bool
         Make a temporary copy of the file for a condition that needs factor tensors.
     notify : callable, optional
-        Hears what is known before the first question, and every trial.
+        Hears what is known before the first question, and every answer.
 
     Returns
     -------

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import errno
+import os
+import shlex
 from dataclasses import dataclass
 from functools import partial
-from typing import TYPE_CHECKING
+from pathlib import Path
 
-if TYPE_CHECKING:
-    from pathlib import Path
+#: Longest message printed, characters: two paths of the longest that Linux takes, and a sentence.
+_LONGEST_MESSAGE = 2 * 4096 + 1024
 
 
 class GgufextError(Exception):
@@ -51,7 +54,8 @@ class GgufextError(Exception):
         place = printable(self.field) if self.field else ""
         if self.offset is not None:
             place += f" at byte {self.offset:,}" if place else f"byte {self.offset:,}"
-        parts = [printable(str(self.path)) if self.path else "", place, printable(self.message)]
+        parts = [printable(str(self.path), _LONGEST_MESSAGE) if self.path else "", place]
+        parts.append(printable(self.message, _LONGEST_MESSAGE))
         return ": ".join(part for part in parts if part)
 
 
@@ -89,6 +93,84 @@ class ModelWarning:
 
     code: str
     message: str
+
+
+#: What the system's refusals mean for a file: a code for programs, and what to do.
+_REFUSALS = {
+    errno.ENOENT: ("unreadable", "check the name"),
+    errno.ENOTDIR: ("unreadable", "check the name"),
+    errno.EACCES: ("os_error", "check the permissions of the file and of its folders"),
+    errno.EPERM: (
+        "read_only",
+        "`lsattr` shows whether the file or its folder is immutable (i) or append-only (a), and "
+        "`chattr -i` or `chattr -a` as root ends that",
+    ),
+    errno.EROFS: (
+        "read_only",
+        "the file system is mounted read-only: write elsewhere, or mount it for writing",
+    ),
+    errno.ENOSPC: ("no_space", "the disk is full: make room, or write to another one"),
+    errno.EDQUOT: ("no_space", "your quota is used up: make room, or write to another disk"),
+    errno.EFBIG: (
+        "no_space",
+        "the file would be larger than the file system or `ulimit -f` allows: write elsewhere",
+    ),
+    errno.ELOOP: (
+        "unreadable",
+        "the symbolic link leads back to itself, or through too many others: name the file itself",
+    ),
+    errno.ENAMETOOLONG: ("os_error", "give the file or its folder a shorter name"),
+    errno.EIO: ("os_error", "the disk or the network may be failing: see the system's log"),
+}
+
+
+def of_system(
+    error: OSError, path: Path | str | None = None, *, kind: type[GgufextError] = GgufextError
+) -> GgufextError:
+    """What an error of the system means, in the words of this program.
+
+    Parameters
+    ----------
+    error : OSError
+    path : Path or str, optional
+        The file concerned; that of the error without.
+    kind : type
+        Class of the result.
+    """
+    code, advice = _REFUSALS.get(error.errno or 0, ("os_error", ""))
+    message = f"the system says: {error.strerror or error}" + (f"; {advice}" if advice else "")
+    if path and error.filename and Path(error.filename).name != Path(path).name:
+        message += f" (at {error.filename})"
+    return kind(code=code, path=path or error.filename, message=message)
+
+
+def command(verb: str, path: Path | str, *options: str) -> str:
+    """A call of this program on a file, as a shell takes it.
+
+    Parameters
+    ----------
+    verb : str
+        The command; undo, recover and rewrite get ``--follow`` where `path` is a symbolic link.
+    path : Path or str
+        As the user named it.
+    options : str
+        What stands before the file.
+    """
+    if verb in {"rewrite", "undo", "recover"} and isinstance(path, Path) and path.is_symlink():
+        options = (*options, "--follow")
+    return shlex.join(["ggufext", verb, *options]) + " " + shell_word(path)
+
+
+def shell_word(path: Path | str) -> str:
+    """A path as one word of a POSIX shell, whatever its name is made of."""
+    text = os.fspath(path)
+    # A dash would begin an option, and ollama:NAME would be looked up.
+    if isinstance(path, Path) and not path.is_absolute() and (text[:1] == "-" or ":" in text):
+        text = f"./{text}"
+    if text.isprintable():
+        return shlex.quote(text)
+    octal = "".join(f"\\{byte:03o}" for byte in os.fsencode(text))
+    return f"\"$(printf '{octal}')\""
 
 
 def printable(text: str, limit: int = 400) -> str:

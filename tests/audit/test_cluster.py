@@ -15,12 +15,14 @@ from ggufext.audit.engines import Frame
 from ggufext.audit.passkey import PasskeyRequest, PasskeyRun, RunNotes, Stop
 from ggufext.audit.passkey_file import LocalSettings, check_file
 from ggufext.audit.prompts import Question
-from ggufext.audit.results import Mode, Trial
+from ggufext.audit.results import Mode
 from ggufext.errors import EngineError
 from ggufext.planning.kv_cache import CacheType
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
+
+    from ggufext.audit.asking import Progress
 
 REQUEST = PasskeyRequest(
     lengths=(128, 512), depths=3, trials=4, conditions=("file", "planned:yarn")
@@ -42,9 +44,11 @@ def check(
     request: PasskeyRequest = REQUEST,
     *,
     dask: str | None = None,
-    notify: Callable[[Trial | RunNotes], None] = lambda _: None,
+    notify: Callable[[Progress | RunNotes], None] = lambda _: None,
 ) -> PasskeyRun:
-    return check_file(path, request, LocalSettings(threads=1, dask=dask), notify)
+    return check_file(
+        path, request, LocalSettings(threads=1, dask=dask, flash_attention=False), notify
+    )
 
 
 @pytest.mark.parametrize("mode", list(Mode))
@@ -61,9 +65,9 @@ def test_workers_give_the_trials_of_this_machine(
 def test_a_run_goes_on_where_it_was_cut_off_on_the_cluster(
     scheduler: str, passkey_model: Path, tmp_path: Path
 ) -> None:
-    heard: list[Trial | RunNotes] = []
+    heard: list[Progress | RunNotes] = []
 
-    def interrupt(event: Trial | RunNotes) -> None:
+    def interrupt(event: Progress | RunNotes) -> None:
         heard.append(event)
         if len(heard) == 8:
             raise KeyboardInterrupt

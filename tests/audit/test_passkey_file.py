@@ -12,12 +12,14 @@ import pytest
 
 from ggufext.api import rewrite
 from ggufext.audit import opening, passkey_file
+from ggufext.audit.asking import Progress
 from ggufext.audit.conditions import conditions
 from ggufext.audit.engines.llama_cpp import LlamaCpp, Opened
 from ggufext.audit.memory import plan_memory
 from ggufext.audit.passkey import PasskeyRequest, PasskeyRun, RunNotes, Stop, Template
 from ggufext.audit.passkey_file import LocalSettings, check_file
 from ggufext.audit.results import Mode, Trial
+from ggufext.audit.workload import Speed
 from ggufext.errors import EngineError, PlanError
 from ggufext.planning.kv_cache import CacheType
 from ggufext.planning.methods import Method
@@ -34,9 +36,11 @@ def check(
     path: Path,
     request: PasskeyRequest = REQUEST,
     settings: LocalSettings | None = None,
-    notify: Callable[[Trial | RunNotes], None] = lambda _: None,
+    notify: Callable[[Progress | RunNotes], None] = lambda _: None,
 ) -> PasskeyRun:
-    return check_file(path, request, settings or LocalSettings(threads=1), notify)
+    # Not measured: the faster one may be another the next time.
+    settings = settings or LocalSettings(threads=1, flash_attention=False)
+    return check_file(path, request, settings, notify)
 
 
 def accuracy(run: PasskeyRun, length: int, condition: str = "file") -> float:
@@ -47,7 +51,7 @@ def accuracy(run: PasskeyRun, length: int, condition: str = "file") -> float:
 
 def trials_with_pid_of_child(
     monkeypatch: pytest.MonkeyPatch, act: Callable[[int], None], after: int
-) -> Callable[[Trial | RunNotes], None]:
+) -> Callable[[Progress | RunNotes], None]:
     """A listener that does something to the child after some trials."""
     engines: list[LlamaCpp] = []
 
@@ -57,10 +61,10 @@ def trials_with_pid_of_child(
             engines.append(self)
 
     monkeypatch.setattr(passkey_file, "LlamaCpp", Noted)
-    heard: list[Trial] = []
+    heard: list[Progress] = []
 
-    def notify(event: Trial | RunNotes) -> None:
-        if isinstance(event, Trial):
+    def notify(event: Progress | RunNotes) -> None:
+        if isinstance(event, Progress):
             heard.append(event)
             if len(heard) == after:
                 act(engines[-1].process_id)
@@ -116,12 +120,16 @@ def test_sweep_costs_little_more_than_one_reading_of_each_text(passkey_model: Pa
 
 
 def test_notes_come_before_the_first_trial_and_count_the_questions(passkey_model: Path) -> None:
-    heard: list[Trial | RunNotes] = []
+    heard: list[Progress | RunNotes] = []
     run = check(passkey_model, notify=heard.append)
     assert isinstance(heard[0], RunNotes)
     assert heard[0].questions == len(run.trials)
-    assert tuple(heard[1:]) == run.trials
+    told = [event for event in heard if isinstance(event, Progress)]
+    assert tuple(event.trial for event in told) == run.trials
+    assert [event.questions for event in told] == list(range(1, len(run.trials) + 1))
+    assert told[-1].tokens == heard[0].tokens
     assert heard[0].tokens == pytest.approx(run.tokens_evaluated, rel=0.25)
+    assert heard[0].estimate is None  # too short a run
 
 
 def test_death_of_the_engine_keeps_the_finished_trials_and_resume_goes_on(
@@ -138,7 +146,7 @@ def test_death_of_the_engine_keeps_the_finished_trials_and_resume_goes_on(
     assert len(died.trials) == 5
     monkeypatch.undo()
 
-    heard: list[Trial | RunNotes] = []
+    heard: list[Progress | RunNotes] = []
     resumed = check(passkey_model, replace(request, resume=True), notify=heard.append)
     assert resumed.complete
     assert len(heard) == 1 + len(resumed.trials) - 5
@@ -148,13 +156,26 @@ def test_death_of_the_engine_keeps_the_finished_trials_and_resume_goes_on(
 
 
 def test_interrupt_gives_what_was_measured(passkey_model: Path, tmp_path: Path) -> None:
-    def interrupt(event: Trial | RunNotes) -> None:
-        if isinstance(event, Trial):
+    def interrupt(event: Progress | RunNotes) -> None:
+        if isinstance(event, Progress):
             raise KeyboardInterrupt
 
     run = check(passkey_model, replace(REQUEST, records=tmp_path / "r"), notify=interrupt)
     assert run.stop is Stop.INTERRUPTED
     assert len(run.trials) == 1
+
+
+def test_interrupt_before_the_first_question_gives_what_an_earlier_run_measured(
+    passkey_model: Path, tmp_path: Path
+) -> None:
+    def interrupt(_: Progress | RunNotes) -> None:
+        raise KeyboardInterrupt
+
+    request = replace(REQUEST, records=tmp_path / "r", resume=True)
+    whole = check(passkey_model, request)
+    again = check(passkey_model, request, notify=interrupt)
+    assert again.stop is Stop.INTERRUPTED
+    assert again.trials == whole.trials
 
 
 def test_resume_ignores_a_line_that_was_cut_off(passkey_model: Path, tmp_path: Path) -> None:
@@ -306,6 +327,65 @@ def test_a_large_model_runs_on_every_processor(
     assert opened_with(passkey_model, LocalSettings(), monkeypatch)["n_threads"] == processors
 
 
+MEASURED = PasskeyRequest(lengths=(1024, 2048), depths=2, trials=1)
+
+
+def speed(seconds: float) -> Speed:
+    return Speed(seconds, seconds, seconds, seconds, context=2000, tokens=263, can_reuse=True)
+
+
+@pytest.mark.parametrize("faster", [False, True])
+def test_flash_attention_is_used_on_processors_where_it_is_faster_and_kept_by_a_resumed_run(
+    passkey_model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, faster: bool
+) -> None:
+    tried: list[tuple[bool, ...]] = []
+    heard: list[Progress | RunNotes] = []
+
+    def measured(*arguments: Any, **_: object) -> dict[bool, Speed]:
+        tried.append(arguments[2])
+        return {each: speed(0.5 if each is faster else 1.0) for each in arguments[2]}
+
+    monkeypatch.setattr(passkey_file, "measure_speed", measured)
+    settings = LocalSettings(threads=1)
+    request = replace(MEASURED, records=tmp_path / "run.jsonl", resume=True)
+    run = check(passkey_model, request, settings, notify=heard.append)
+    assert run.flash_attention is faster
+    (note,) = [each for each in run.warnings if each.code == "flash_attention_chosen"]
+    assert "100 % longer" in note.message
+    notes = heard[0]
+    assert isinstance(notes, RunNotes)
+    assert notes.estimate is not None
+    assert notes.estimate.seconds == pytest.approx(0.5 * notes.tokens, rel=0.1)
+    assert notes.estimate.sweep_seconds is not None
+    assert notes.estimate.shorter_seconds is not None
+    assert notes.estimate.sweep_seconds < notes.estimate.seconds
+    assert notes.estimate.shorter_seconds < 0.5 * notes.estimate.seconds
+
+    faster = not faster  # as it may seem on another day
+    again = check(passkey_model, request, settings)
+    assert (again.flash_attention, again.complete) == (run.flash_attention, True)
+    assert tried == [(False, True), (run.flash_attention,)]
+    (note,) = [each for each in again.warnings if each.code == "flash_attention_chosen"]
+    assert "continues" in note.message
+
+
+def test_speed_is_measured_on_the_model_at_hand(passkey_model: Path) -> None:
+    heard: list[Progress | RunNotes] = []
+    run = check(passkey_model, MEASURED, LocalSettings(threads=1), notify=heard.append)
+    assert isinstance(heard[0], RunNotes)
+    assert heard[0].estimate is not None
+    assert heard[0].estimate.seconds > 0
+    assert [each.code for each in run.warnings].count("flash_attention_chosen") == 1
+
+
+def test_a_model_whose_speed_cannot_be_measured_is_audited_all_the_same(
+    passkey_model: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(passkey_file, "measure_speed", lambda *_, **__: {})
+    run = check(passkey_model, settings=LocalSettings(threads=1))
+    assert (run.complete, run.flash_attention) == (True, False)
+
+
 @pytest.mark.parametrize(
     ("settings", "value"),
     [
@@ -315,7 +395,7 @@ def test_a_large_model_runs_on_every_processor(
         (LocalSettings(cache_type=CacheType.Q8_0), -1),
     ],
 )
-def test_flash_attention_is_off_on_processors_unless_asked_for_or_needed(
+def test_flash_attention_is_off_in_a_short_run_on_processors_unless_asked_for_or_needed(
     passkey_model: Path, settings: LocalSettings, value: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     assert opened_with(passkey_model, settings, monkeypatch)["flash_attn_type"] == value

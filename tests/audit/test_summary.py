@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import random
 from typing import TYPE_CHECKING
 
 import pytest
@@ -176,6 +177,51 @@ def test_effective_length_near_the_bound_has_an_interval_of_several_lengths() ->
     assert done.effective_length_interval == (256, 512)
 
 
+@pytest.mark.parametrize(
+    ("found", "of", "interval"),
+    [
+        (3, 3, (0, 256)),  # 44 to 100 %
+        (15, 15, (0, 256)),  # 79.6 to 100 %
+        (16, 16, (256, 256)),  # 80.6 to 100 %
+        (0, 3, (0, 0)),  # 0 to 56 %
+        (1, 3, (0, 0)),  # 6 to 79.2 %
+        (2, 3, (0, 256)),  # 21 to 94 %
+    ],
+)
+def test_the_interval_of_the_effective_length_says_how_little_a_few_answers_show(
+    found: int, of: int, interval: tuple[int, int]
+) -> None:
+    answers = [Trial("file", text, 256, 0.5, 99, text < found, None) for text in range(of)]
+    assert summary(answers).effective_length_interval == interval
+
+
+@given(st.lists(st.booleans(), min_size=60, max_size=60), st.floats(0.05, 1))
+def test_the_interval_of_the_effective_length_holds_it(hits: list[bool], threshold: float) -> None:
+    answers = trials(
+        lambda text, length, depth: hits[(text * 31 + length // 256 * 7 + int(depth * 10)) % 60],
+        texts=6,
+    )
+    done = summary(answers, threshold=threshold)
+    low, high = done.effective_length_interval or (1, 0)
+    assert low <= (done.effective_length or 0) <= high
+
+
+def test_the_interval_of_the_effective_length_misses_rarely() -> None:
+    # A model that finds 90 % at 256, 85 % at 512 and 60 % at 1,024 tokens: 512 is right.
+    rng = random.Random(0)
+    shares = {256: 0.9, 512: 0.85, 1024: 0.6}
+    held = 0
+    for _ in range(200):
+        done = summary(
+            Trial("file", 50 * length + text, length, 0.5, 99, rng.random() < share, None)
+            for length, share in shares.items()
+            for text in range(50)
+        )
+        low, high = done.effective_length_interval or (1, 0)
+        held += low <= 512 <= high
+    assert held >= 0.95 * 200
+
+
 def test_a_higher_threshold_gives_a_shorter_effective_length() -> None:
     answers = trials(lambda text, length, _d: length == 256 or text < 17)
     assert summary(answers, threshold=0.8).effective_length == 1024
@@ -220,7 +266,10 @@ def test_comparison_pairs_several_answers_of_one_text_in_their_order() -> None:
 
 
 def test_all_pairs_are_compared_in_the_order_of_the_conditions() -> None:
-    pairs = compare_all((), ("file", "native", "planned:gamma"), mode=Mode.STANDARD)
+    names = ("file", "native", "planned:gamma")
+    answers = [Trial(name, 0, 256, 0.5, 9, True, None) for name in reversed(names)]
+    answers.append(Trial("planned:yarn", 0, 256, 0.5, 9, None, None))
+    pairs = compare_all(answers, (*names, "planned:yarn"), mode=Mode.STANDARD)
     assert [(p.a, p.b) for p in pairs] == [
         ("file", "native"),
         ("file", "planned:gamma"),

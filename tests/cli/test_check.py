@@ -14,11 +14,15 @@ from typing import TYPE_CHECKING
 import pytest
 from click.testing import CliRunner, Result
 
+from gguf_bytes import gguf_bytes
 from ggufext.audit import passkey_file, passkey_server
+from ggufext.audit.asking import Progress
 from ggufext.audit.copies import CopyNeeded
 from ggufext.audit.depths import depth_bins
 from ggufext.audit.passkey import PasskeyRequest, PasskeyRun, RunNotes, Stop
 from ggufext.audit.results import Mode, Trial
+from ggufext.audit.workload import Estimate
+from ggufext.cli import check_progress
 from ggufext.cli.check import check
 from ggufext.errors import EngineError, GgufextError
 from ggufext.planning.kv_cache import CacheType
@@ -41,6 +45,8 @@ class MadeUpEngine:
         self.stop: Stop | None = None
         self.failure: EngineError | None = None
         self.audited: tuple[str, ...] = ()
+        self.estimate: Estimate | None = None
+        self.before: Callable[[], object] = lambda: None
         self.path = ""
         self.request = PasskeyRequest(lengths=(256,))
         self.allows_copy: bool | None = None
@@ -52,7 +58,7 @@ class MadeUpEngine:
         path: Path,
         request: PasskeyRequest,
         settings: LocalSettings,
-        notify: Callable[[Trial | RunNotes], None],
+        notify: Callable[[Progress | RunNotes], None],
         *,
         allow_copy: Callable[[CopyNeeded], bool],
     ) -> PasskeyRun:
@@ -64,15 +70,16 @@ class MadeUpEngine:
         self,
         settings: ServerSettings,
         request: PasskeyRequest,
-        notify: Callable[[Trial | RunNotes], None],
+        notify: Callable[[Progress | RunNotes], None],
     ) -> PasskeyRun:
         self.path, self.server = settings.url, settings
         return self._run(request, notify)
 
     def _run(
-        self, request: PasskeyRequest, notify: Callable[[Trial | RunNotes], None]
+        self, request: PasskeyRequest, notify: Callable[[Progress | RunNotes], None]
     ) -> PasskeyRun:
         self.request = request
+        self.before()
         trials = tuple(
             Trial(name, text, length, bin_.depth, 100 + index, hit, hit)
             for name in request.conditions
@@ -82,9 +89,9 @@ class MadeUpEngine:
             for index, bin_ in enumerate(depth_bins(request.depths))
             for hit in [length <= self.right_up_to]
         )
-        notify(RunNotes(len(trials), 100, None, ()))
-        for trial in trials:
-            notify(trial)
+        notify(RunNotes(len(trials), 0, 100 * len(trials), self.estimate, None, ()))
+        for index, trial in enumerate(trials, 1):
+            notify(Progress(trial, index, 100 * index))
         return PasskeyRun(
             path=self.path,
             engine="made up",
@@ -97,6 +104,7 @@ class MadeUpEngine:
             tokens_naive=200,
             memory_plan=None,
             versions={},
+            flash_attention=None if self.server else True,
             seconds=1.0,
             complete=self.stop is None,
             stop=self.stop,
@@ -327,6 +335,7 @@ def test_json_repeats_what_was_asked_but_no_key_of_a_server(
     local = json.loads(ran(MODEL, "--lengths", "256,512", "--kv-type", "q8_0", "--json").stdout)
     assert local["settings"]["lengths"] == "256,512"
     assert local["settings"]["cache_type"] == "q8_0"
+    assert local["settings"]["flash_attention"] == "on"  # as it was used, not "auto"
     monkeypatch.setenv("GGUFEXT_API_KEY", "very secret")
     there = ran("--server", "http://127.0.0.1:8080", "--lengths", "512", "--json")
     assert "very secret" not in there.output
@@ -354,6 +363,59 @@ def test_a_report_that_cannot_be_written_is_refused_before_the_run(
     assert engine.path == "not asked"
 
 
+def test_a_report_onto_the_kept_answers_is_refused_before_the_run(
+    engine: MadeUpEngine, tmp_path: Path
+) -> None:
+    engine.path = "not asked"
+    kept = tmp_path / "run.json"
+    error = refusal(ran(MODEL, "--resume", kept, "--report", kept))
+    assert error.code == "report_replaces_input"
+    assert engine.path == "not asked"
+
+
+def test_a_report_onto_the_factors_of_a_condition_is_refused(
+    engine: MadeUpEngine, tmp_path: Path
+) -> None:
+    recipe = tmp_path / "factors.json"
+    condition = f"planned:{recipe}+keep-short"
+    error = refusal(ran(MODEL, "--condition", condition, "--report", recipe))
+    assert error.code == "report_replaces_input"
+
+
+def test_a_report_that_fails_takes_no_other_with_it(engine: MadeUpEngine, tmp_path: Path) -> None:
+    lost, written = tmp_path / "gone" / "a.json", tmp_path / "b.json"
+    lost.parent.mkdir()
+    engine.before = lost.parent.rmdir
+    result = ran(MODEL, "--report", lost, "--report", written)
+    assert result.exit_code == 1
+    assert "100 %" in result.stdout
+    assert str(lost) in result.stderr
+    assert json.loads(written.read_text())["complete"] is True
+
+
+@pytest.mark.parametrize(
+    ("keys", "code"),
+    [
+        ({}, "missing_key"),
+        ({"general.architecture": 7}, "wrong_type"),
+        ({"general.architecture": "llama"}, "missing_key"),
+        ({"general.architecture": "llama", "llama.context_length": "long"}, "wrong_type"),
+        ({"general.architecture": "llama", "llama.context_length": 0}, "nonsense_value"),
+    ],
+)
+def test_a_file_that_does_not_say_its_lengths_is_named(
+    engine: MadeUpEngine, tmp_path: Path, keys: dict[str, object], code: str
+) -> None:
+    path = tmp_path / "model.gguf"
+    path.write_bytes(gguf_bytes(keys=keys))
+    assert refusal(ran(path)).code == code
+
+
+def test_trials_have_a_bound(engine: MadeUpEngine) -> None:
+    assert ran(MODEL, "--trials", "1000").exit_code == 0
+    assert refusal(ran(MODEL, "--trials", "1001")).code == "trials_absurd"
+
+
 def test_what_the_rope_audit_compared_is_said(engine: MadeUpEngine) -> None:
     engine.audited = ("file: 3 of 3 layers",)
     assert "audited: file: 3 of 3 layers" in ran(MODEL, "--audit").stdout
@@ -363,8 +425,41 @@ def test_the_threshold_reaches_the_effective_length(engine: MadeUpEngine) -> Non
     assert "at least 95 % of the keys" in ran(MODEL, "--threshold", "0.95").stdout
 
 
-def test_progress_goes_nowhere_without_a_terminal(engine: MadeUpEngine) -> None:
-    assert ran(MODEL).stderr == ""
+def test_a_run_begins_with_what_it_asks(engine: MadeUpEngine) -> None:
+    assert ran(MODEL, "--json").stderr == "asking 50 questions, 5,000 tokens\n"
+
+
+def test_a_run_begins_with_how_long_it_takes_and_what_would_take_less(
+    engine: MadeUpEngine,
+) -> None:
+    engine.estimate = Estimate(50_000, 1000, 18_000)
+    assert ran(MODEL).stderr == (
+        "asking 50 questions, 5,000 tokens: about 14 h, measured on the first tokens of this "
+        "model; --mode sweep would take about 17 min, without the longest of --lengths about 5 h\n"
+    )
+    engine.estimate = Estimate(90, 12, 30)
+    assert ran(MODEL).stderr.endswith(
+        "about 90 s, measured on the first tokens of this model; --mode sweep would take about "
+        "12 s\n"
+    )
+
+
+def test_progress_is_lines_now_and_then_without_a_terminal(
+    engine: MadeUpEngine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    seconds = iter(range(0, 1000, 4))
+    monkeypatch.setattr("ggufext.cli.check_progress.time.monotonic", lambda: float(next(seconds)))
+    _, *lines = ran(MODEL).stderr.splitlines()
+    assert len(lines) == 50 // 3  # every 12 s
+    assert lines[0] == "file: 3 of 50 questions, 300 of 5,000 tokens, about 3 min left"
+
+
+@pytest.mark.parametrize(
+    ("seconds", "words"),
+    [(0.2, "1 s"), (119, "119 s"), (600, "10 min"), (9000, "2 h"), (1e6, "12 days")],
+)
+def test_durations_have_a_unit_that_suits(seconds: float, words: str) -> None:
+    assert check_progress.duration(seconds) == words
 
 
 @pytest.fixture

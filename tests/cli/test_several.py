@@ -81,7 +81,7 @@ def test_an_error_of_the_system_is_named_with_its_file(capsys: pytest.CaptureFix
     files = json.loads(capsys.readouterr().out)["files"]
     assert [entry.get("result") for entry in files] == ["done", "done", None]
     assert files[2]["path"] == "three.gguf"
-    assert files[2]["error"]["code"] == "os_error"
+    assert files[2]["error"]["code"] == "unreadable"
 
 
 def test_control_c_ends_the_work_but_not_the_report(capsys: pytest.CaptureFixture[str]) -> None:

@@ -174,13 +174,20 @@ def test_a_reflink_stopped_anywhere_leaves_the_old_or_the_new_file(
     assert model.read_bytes() == original
 
 
-@only_sharing
-def test_a_loaded_file_is_refused_also_where_it_would_be_replaced(
-    image: Image, model: Path
-) -> None:
-    with model.open("rb"), pytest.raises(EditError) as caught:
-        rewrite(model, target_length=8192)
-    assert caught.value.code == "in_use"
+def test_a_loaded_file_is_refused_or_replaced_by_force(image: Image, model: Path) -> None:
+    original = model.read_bytes()
+    replacing = Strategy.REFLINK if image.kind in SHARING else Strategy.COPY
+    with model.open("rb") as loaded:
+        with pytest.raises(EditError) as caught:
+            rewrite(model, target_length=8192)
+        assert caught.value.code == "in_use"
+        assert rewrite(model, target_length=8192, force=True).receipt.strategy is replacing
+        assert loaded.read() == original
+    with model.open("rb") as loaded:
+        edited = model.read_bytes()
+        assert undo(model, force=True).strategy is replacing
+        assert loaded.read() == edited
+    assert model.read_bytes() == original
 
 
 def strategies_of(kind: str) -> list[Strategy]:

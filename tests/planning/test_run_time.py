@@ -66,11 +66,27 @@ def test_a_target_within_the_training_length_is_refused(make: object) -> None:
     assert caught.value.code == "target_not_longer"
 
 
+@pytest.mark.parametrize("make", [dynamic, self_extend])
+@pytest.mark.parametrize(("target", "force"), [(2**31, True), (4096 * 1024 + 1, False)])
+def test_a_target_beyond_any_reason_is_refused(make: object, target: int, force: bool) -> None:
+    with pytest.raises(PlanError) as caught:
+        make(LLAMA_2, target_length=target, force=force)  # type: ignore[operator]
+    assert caught.value.code == "target_absurd"
+
+
+def test_dynamic_refuses_a_base_that_32_bits_do_not_hold() -> None:
+    narrow = replace(LLAMA_2, rotary_dim=4, train_length=1, freq_base=1e12)
+    with pytest.raises(PlanError) as caught:
+        dynamic(narrow, target_length=2**31 - 1, force=True)
+    assert caught.value.code == "base_out_of_range"
+
+
 @pytest.mark.parametrize(
     ("method", "named"),
     [(RunTimeMethod.DYNAMIC, "--rope-freq-base"), (RunTimeMethod.SELF_EXTEND, "--grp-attn-n")],
 )
 def test_writing_is_refused_with_what_to_do(method: RunTimeMethod, named: str) -> None:
-    error = refuse_to_write(method)
+    error = refuse_to_write(method, "`ggufext plan model.gguf`")
     assert error.code == "run_time_method"
+    assert "`ggufext plan model.gguf`" in error.message
     assert named in error.message

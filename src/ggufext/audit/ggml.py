@@ -58,19 +58,19 @@ class Ggml:
     """
 
     def __init__(self, library: Any) -> None:
-        self._op_name = self._function(library, "ggml_op_name", ctypes.c_char_p, ctypes.c_int)
-        self._op_desc = self._function(library, "ggml_op_desc", ctypes.c_char_p, ctypes.c_void_p)
-        self._type_name = self._function(library, "ggml_type_name", ctypes.c_char_p, ctypes.c_int)
-        self._get_name = self._function(library, "ggml_get_name", ctypes.c_void_p, ctypes.c_void_p)
-        self._get_data = self._function(library, "ggml_get_data", ctypes.c_void_p, ctypes.c_void_p)
-        self._nbytes = self._function(library, "ggml_nbytes", ctypes.c_size_t, ctypes.c_void_p)
-        self._nelements = self._function(library, "ggml_nelements", ctypes.c_int64, ctypes.c_void_p)
-        self._overhead = self._function(library, "ggml_tensor_overhead", ctypes.c_size_t)
         self._library = library
+        self._op_name = self.function("ggml_op_name", ctypes.c_char_p, ctypes.c_int)
+        self._op_desc = self.function("ggml_op_desc", ctypes.c_char_p, ctypes.c_void_p)
+        self._type_name = self.function("ggml_type_name", ctypes.c_char_p, ctypes.c_int)
+        self._get_name = self.function("ggml_get_name", ctypes.c_void_p, ctypes.c_void_p)
+        self._get_data = self.function("ggml_get_data", ctypes.c_void_p, ctypes.c_void_p)
+        self._nbytes = self.function("ggml_nbytes", ctypes.c_size_t, ctypes.c_void_p)
+        self._nelements = self.function("ggml_nelements", ctypes.c_int64, ctypes.c_void_p)
+        self._overhead = self.function("ggml_tensor_overhead", ctypes.c_size_t)
 
-    @staticmethod
-    def _function(library: Any, name: str, result: Any, *arguments: Any) -> Any:
-        function = getattr(library, name)
+    def function(self, name: str, result: Any, *arguments: Any) -> Any:
+        """A C function by its name and the ctypes types of its result and arguments."""
+        function = getattr(self._library, name)
         function.restype, function.argtypes = result, arguments
         return function
 
@@ -88,12 +88,12 @@ class Ggml:
 
     def device_memory(self) -> int:
         """Free bytes of all devices that have a memory of their own."""
-        library, pointer = self._library, ctypes.c_void_p
-        count = self._function(library, "ggml_backend_dev_count", ctypes.c_size_t)
-        get = self._function(library, "ggml_backend_dev_get", pointer, ctypes.c_size_t)
-        kind = self._function(library, "ggml_backend_dev_type", ctypes.c_int, pointer)
+        pointer = ctypes.c_void_p
+        count = self.function("ggml_backend_dev_count", ctypes.c_size_t)
+        get = self.function("ggml_backend_dev_get", pointer, ctypes.c_size_t)
+        kind = self.function("ggml_backend_dev_type", ctypes.c_int, pointer)
         size = ctypes.POINTER(ctypes.c_size_t)
-        memory = self._function(library, "ggml_backend_dev_memory", None, pointer, size, size)
+        memory = self.function("ggml_backend_dev_memory", None, pointer, size, size)
         free, total, found = ctypes.c_size_t(), ctypes.c_size_t(), 0
         for device in map(get, range(count())):
             if kind(device) == _DEVICE_GPU:
@@ -119,13 +119,11 @@ class Ggml:
                 "192.168.1.7:50052"
             ) from None
         text, pointer = ctypes.c_char_p, ctypes.c_void_p
-        registry = self._function(self._library, "ggml_backend_reg_by_name", pointer, text)
-        find = self._function(
-            self._library, "ggml_backend_reg_get_proc_address", pointer, pointer, text
-        )
+        registry = self.function("ggml_backend_reg_by_name", pointer, text)
+        find = self.function("ggml_backend_reg_get_proc_address", pointer, pointer, text)
         function = find(registry(b"RPC"), b"ggml_backend_rpc_add_server")
         server = ctypes.CFUNCTYPE(pointer, text)(function)(address.encode())
-        register = self._function(self._library, "ggml_backend_register", None, pointer)
+        register = self.function("ggml_backend_register", None, pointer)
         if not server:
             raise ValueError(f"no llama.cpp RPC worker answers at {address}")
         register(server)

@@ -97,7 +97,7 @@ def plan_memory(
         Wanted type of the KV cache.
     flash_attention : bool or None
         Whether scores are never written out; a quantized cache needs it. None: where memory asks
-        for it, since on processors it takes two to four times as long a token.
+        for it.
     available : int
         Bytes.
 
@@ -145,7 +145,7 @@ def _reductions(size: ModelSize, wanted: Budget, *, may_switch: bool) -> Iterato
     if budget.n_ubatch < wanted.n_ubatch:
         budget = step(f"micro-batch of {budget.n_ubatch} tokens instead of {wanted.n_ubatch}")
     if may_switch:
-        budget = step("flash attention, which is slower on processors", flash_attention=True)
+        budget = step("flash attention, to save memory", flash_attention=True)
         yield budget
     quantized = kv_cache_bytes(size.layers, CELL_PADDING, CacheType.Q8_0)
     if budget.cache_type is CacheType.F16 and quantized is not None and budget.flash_attention:

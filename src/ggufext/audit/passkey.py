@@ -9,24 +9,30 @@ from enum import Enum
 from typing import TYPE_CHECKING, Any
 
 from ggufext import __version__
-from ggufext.audit.answers import judge
+from ggufext.audit.asking import Work
 from ggufext.audit.depths import depth_bins
-from ggufext.audit.prompts import PromptPlan, prompt_set, prompts_hash
-from ggufext.audit.records import Record, Records
-from ggufext.audit.results import Mode, Trial
+from ggufext.audit.prompts import prompts_hash
+from ggufext.audit.records import Records
+from ggufext.audit.results import Mode
 from ggufext.errors import EngineError, ModelWarning, PlanError
+from ggufext.planning.plan import LARGEST_TARGET
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Mapping, Sequence
+    from collections.abc import Callable, Mapping
     from pathlib import Path
 
-    from ggufext.audit.engines import Answer, Engine
-    from ggufext.audit.prompts import Question
-    from ggufext.audit.results import MemoryPlan
+    from ggufext.audit.asking import Progress, Session
+    from ggufext.audit.engines import Engine
+    from ggufext.audit.prompts import PromptPlan, Question
+    from ggufext.audit.results import MemoryPlan, Trial
+    from ggufext.audit.workload import Estimate, Speed
     from ggufext.errors import GgufextError
 
-#: Shortest and longest length taken for real, tokens.
-_SHORTEST, _LONGEST = 64, 2**31 - 1
+#: Shortest length taken for real, tokens.
+_SHORTEST = 64
+
+#: Most texts a cell: the bootstrap over texts then holds 4,000 × 1,000 counts, 32 MB.
+_MOST_TRIALS = 1000
 
 #: An engine's reasons for not measuring a question.
 _NOT_MEASURED = frozenset(
@@ -59,7 +65,7 @@ class PasskeyRequest:
     depths : int or tuple of float
         Equal bins of a length, 1 … 100; or the depths themselves, from 0 (the beginning) to 1.
     trials : int
-        Trials a cell, each in a text of its own.
+        Trials a cell, 1 … 1,000, each in a text of its own.
     mode : Mode
     seed : int
     conditions : tuple of str
@@ -96,20 +102,26 @@ class PasskeyRequest:
         Raises
         ------
         PlanError
-            ``nothing_to_measure``, ``target_absurd``, ``depth_absurd``.
+            ``nothing_to_measure``, ``target_absurd``, ``depth_absurd``, ``trials_absurd``.
         """
         depth_bins(self.depths)
+        if self.trials > _MOST_TRIALS:
+            raise PlanError(
+                code="trials_absurd",
+                message=f"{self.trials:,} trials a cell; up to {_MOST_TRIALS:,}, which with 10 "
+                "depths are 10,000 answers a length",
+            )
         if not (self.lengths and self.conditions and self.trials > 0):
             raise PlanError(
                 code="nothing_to_measure",
                 message="at least one length, condition, depth and trial is needed",
             )
         for length in self.lengths:
-            if not _SHORTEST <= length <= _LONGEST:
+            if not _SHORTEST <= length <= LARGEST_TARGET:
                 raise PlanError(
                     code="target_absurd",
                     message=f"length of {length:,} tokens; lengths go from {_SHORTEST} to "
-                    f"{_LONGEST:,}",
+                    f"{LARGEST_TARGET:,}",
                 )
 
 
@@ -124,25 +136,29 @@ class Stop(Enum):
 
 @dataclass(frozen=True, slots=True)
 class RunNotes:
-    """What is known before the first question, and again whenever something was decided.
+    """What is known before the first question.
 
     Attributes
     ----------
     questions : int
         Questions of the whole run, over all conditions; those of a resumed run included.
-    tokens : int
-        Tokens that the run is expected to evaluate: what a progress bar counts.
-    memory_plan : MemoryPlan or None
-    warnings : tuple of ModelWarning
     finished : int
         Questions that a resumed run has answered before.
+    tokens : int
+        Tokens of prompts that are to be computed for the others.
+    estimate : Estimate or None
+        How long that takes; None where it was not measured: on devices, on other machines, and
+        where measuring would take longer than the run is worth.
+    memory_plan : MemoryPlan or None
+    warnings : tuple of ModelWarning
     """
 
     questions: int
+    finished: int
     tokens: int
+    estimate: Estimate | None
     memory_plan: MemoryPlan | None
     warnings: tuple[ModelWarning, ...]
-    finished: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -165,6 +181,8 @@ class PasskeyRun:
     tokens_evaluated, tokens_naive : int
     memory_plan : MemoryPlan or None
     versions : mapping of str to str
+    flash_attention : bool or None
+        Whether it was used; None for a server.
     seconds : float
     complete : bool
     stop : Stop or None
@@ -187,6 +205,7 @@ class PasskeyRun:
     tokens_naive: int
     memory_plan: MemoryPlan | None
     versions: Mapping[str, str]
+    flash_attention: bool | None
     seconds: float
     complete: bool
     stop: Stop | None
@@ -195,48 +214,43 @@ class PasskeyRun:
     warnings: tuple[ModelWarning, ...]
 
 
-@dataclass(frozen=True, slots=True)
-class Session:
-    """One condition in one context: lengths that share it, and how it is asked.
-
-    `ask` gives every question with its answer, as they come.
-    """
-
-    condition: str
-    lengths: tuple[int, ...]
-    ask: Callable[[Sequence[Question]], Iterator[tuple[Question, Answer]]]
-
-
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Prepared:
     """A run that is ready to start: everything that can be refused was refused before.
 
     Attributes
     ----------
-    path, engine_name, train_length, memory_plan, versions, audited, warnings
+    path, engine_name, train_length, memory_plan, versions, flash_attention, audited, warnings
         See `PasskeyRun`.
     engine : Engine
     prompts : PromptPlan
+    questions : tuple of Question
+        Made from `prompts`.
     sessions : tuple of Session
     identity : mapping
         What a resumed run must share beyond its prompts.
+    speed : Speed or None
+        Where it was measured.
     """
 
     path: str
     engine_name: str
     engine: Engine
     prompts: PromptPlan
+    questions: tuple[Question, ...]
     sessions: tuple[Session, ...]
     identity: Mapping[str, Any]
     train_length: int | None
     memory_plan: MemoryPlan | None
     versions: Mapping[str, str]
+    flash_attention: bool | None
+    speed: Speed | None
     audited: tuple[str, ...]
     warnings: tuple[ModelWarning, ...]
 
 
 def measure(
-    run: Prepared, request: PasskeyRequest, notify: Callable[[Trial | RunNotes], None]
+    run: Prepared, request: PasskeyRequest, notify: Callable[[Progress | RunNotes], None]
 ) -> PasskeyRun:
     """Ask every question that is not answered yet, and close the engine.
 
@@ -245,7 +259,8 @@ def measure(
     Raises
     ------
     EngineError
-        Before the first question: ``length_too_short``, ``records_exist``, ``resume_mismatch``.
+        Before the first question: ``records_exist``, ``resume_mismatch``, ``records_in_use``,
+        ``records_not_written``.
     """
     started = time.monotonic()
     records: Records | None = None
@@ -253,20 +268,26 @@ def measure(
     failure: GgufextError | None = None
     ended: list[ModelWarning] = []
     try:
-        questions = prompt_set(run.prompts, run.engine.counts)
-        digest = prompts_hash(questions)
+        digest = prompts_hash(run.questions)
         records = Records(
             request.records, {**run.identity, "prompts_hash": digest}, resume=request.resume
         )
-        asked = sum(
-            question.length in session.lengths for session in run.sessions for question in questions
-        )
-        tokens = sum(_expected_tokens(questions, session.lengths) for session in run.sessions)
-        finished = len(records.finished)
-        notify(RunNotes(asked, tokens, run.memory_plan, run.warnings, finished))
+        work = Work(run.sessions, run.questions, records.finished)
         try:
-            for session in run.sessions:
-                _ask_all(session, questions, records, notify)
+            notify(
+                RunNotes(
+                    questions=len(records.finished) + work.questions,
+                    finished=len(records.finished),
+                    tokens=work.tokens,
+                    estimate=work.estimate(run.speed, run.prompts, run.engine)
+                    if run.speed
+                    else None,
+                    memory_plan=run.memory_plan,
+                    warnings=run.warnings,
+                )
+            )
+            for progress in work.ask(records):
+                notify(progress)
             failure = _nothing_measured(run, records)
         except KeyboardInterrupt:
             stop = Stop.INTERRUPTED
@@ -286,12 +307,13 @@ def measure(
         mode=request.mode,
         seed=request.seed,
         train_length=run.train_length,
-        trials=_in_order(run, questions, records),
+        trials=_in_order(run, records),
         prompts_hash=digest,
         tokens_evaluated=sum(record.evaluated for record in records.finished),
         tokens_naive=sum(record.naive for record in records.finished),
         memory_plan=run.memory_plan,
         versions={"ggufext": __version__, "python": platform.python_version(), **run.versions},
+        flash_attention=run.flash_attention,
         seconds=time.monotonic() - started,
         complete=stop is None,
         stop=stop,
@@ -301,9 +323,9 @@ def measure(
     )
 
 
-def _in_order(run: Prepared, questions: Sequence[Question], records: Records) -> tuple[Trial, ...]:
+def _in_order(run: Prepared, records: Records) -> tuple[Trial, ...]:
     """Trials in the order of their questions, in which a cluster need not answer."""
-    asked = [(s.condition, q) for s in run.sessions for q in questions if q.length in s.lengths]
+    asked = [(s.condition, q) for s in run.sessions for q in run.questions if q.length in s.lengths]
     place = {(name, q.text, q.length, q.depth): index for index, (name, q) in enumerate(asked)}
     trials = [record.trial for record in records.finished]
     return tuple(sorted(trials, key=lambda t: place[t.condition, t.text, t.length, t.depth]))
@@ -332,74 +354,6 @@ def _mute(records: Records) -> tuple[ModelWarning, ...]:
             "model's; ask it something by hand",
         ),
     )
-
-
-def _ask_all(
-    session: Session,
-    questions: Sequence[Question],
-    records: Records,
-    notify: Callable[[Trial | RunNotes], None],
-) -> None:
-    known = {
-        (trial.text, trial.length, trial.depth)
-        for trial in (record.trial for record in records.finished)
-        if trial.condition == session.condition
-    }
-    waiting = [
-        question
-        for question in questions
-        if question.length in session.lengths
-        and (question.text, question.length, question.depth) not in known
-    ]
-    if not waiting:
-        return
-    for question, answer in session.ask(waiting):
-        judgement = judge(answer.text, question.key)
-        trial = Trial(
-            condition=session.condition,
-            text=question.text,
-            length=question.length,
-            depth=question.depth,
-            distance=question.distance,
-            hit=judgement.hit if answer.measured else None,
-            substring=judgement.substring if answer.measured else None,
-        )
-        records.append(Record(trial, answer.text, answer.evaluated, answer.naive))
-        notify(trial)
-
-
-def ask_one_by_one(
-    engine: Engine, open_: Callable[[], object], tokens: int, questions: Sequence[Question]
-) -> Iterator[tuple[Question, Answer]]:
-    """Ask questions in their order, in which an engine reuses most.
-
-    Parameters
-    ----------
-    open_ : callable
-        Called before the first question.
-    tokens : int
-        Longest answer.
-    """
-    open_()
-    for question in questions:
-        yield question, engine.ask(question.parts, key=question.key, tokens=tokens)
-
-
-def _expected_tokens(questions: Sequence[Question], lengths: Sequence[int]) -> int:
-    """Tokens to evaluate when every prompt reuses what it shares with the one before."""
-    total, before = 0, None
-    for question in (question for question in questions if question.length in lengths):
-        shared = 0
-        if before is not None and before.text == question.text:
-            pairs = zip(before.parts, question.parts, strict=False)
-            same = next(
-                (index for index, (a, b) in enumerate(pairs) if a != b),
-                min(len(before.parts), len(question.parts)),
-            )
-            shared = question.tokens * same // len(question.parts)
-        total += question.tokens - shared
-        before = question
-    return total
 
 
 def answer_tokens(request: PasskeyRequest, engine: Engine, *, chat: bool) -> int:

@@ -7,6 +7,7 @@ from dataclasses import dataclass, replace
 from functools import partial
 from typing import TYPE_CHECKING
 
+from ggufext.audit.asking import Session, Work, ask_one_by_one, seconds
 from ggufext.audit.cluster import Cluster
 from ggufext.audit.conditions import conditions
 from ggufext.audit.copies import refuse_copies, with_copies
@@ -26,14 +27,14 @@ from ggufext.audit.passkey import (
     PasskeyRun,
     Prepared,
     RunNotes,
-    Session,
     Template,
     answer_tokens,
-    ask_one_by_one,
     measure,
 )
-from ggufext.audit.prompts import PromptPlan
+from ggufext.audit.prompts import PromptPlan, prompt_set
+from ggufext.audit.records import kept_setting
 from ggufext.audit.rope_nodes import ContextSettings, observe
+from ggufext.audit.speed import measure_speed
 from ggufext.audit.templates import frame_of
 from ggufext.editing.inspection import facts_of
 from ggufext.errors import EngineError, ModelWarning, PlanError
@@ -44,14 +45,15 @@ from ggufext.header.widths import model_widths
 from ggufext.planning.kv_cache import CacheType
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Mapping
     from pathlib import Path
 
+    from ggufext.audit.asking import Progress
     from ggufext.audit.conditions import Condition
     from ggufext.audit.copies import CopyNeeded
     from ggufext.audit.memory import Budget
     from ggufext.audit.passkey import PasskeyRequest
-    from ggufext.audit.results import Trial
+    from ggufext.audit.workload import Speed
     from ggufext.header.header import Header
     from ggufext.header.model import ModelFacts
 
@@ -69,7 +71,8 @@ class LocalSettings:
     cache_type : CacheType
         Of the KV cache, keys and values.
     flash_attention : bool or None
-        None: on devices where they can; on processors, where it is slower, to save memory only.
+        None: on devices where they can; on processors as is faster, measured on the model, and
+        to save memory.
     rpc : tuple of str
         Addresses ``host:port`` of llama.cpp RPC workers.
     dask : str or None
@@ -92,7 +95,7 @@ def check_file(
     path: Path,
     request: PasskeyRequest,
     settings: LocalSettings,
-    notify: Callable[[Trial | RunNotes], None],
+    notify: Callable[[Progress | RunNotes], None],
     *,
     allow_copy: Callable[[CopyNeeded], bool] = refuse_copies,
 ) -> PasskeyRun:
@@ -105,7 +108,7 @@ def check_file(
     request : PasskeyRequest
     settings : LocalSettings
     notify : callable
-        Hears `RunNotes` before the first question and every `Trial` as it is measured.
+        Hears `RunNotes` before the first question and `Progress` with every answer.
     allow_copy : callable
         Asked before a temporary copy is made for a condition that needs one.
 
@@ -166,14 +169,19 @@ def _prepare(
         layers=facts.layers,
     )
     place = cluster.smallest(path) if cluster else engine.hello
-    budget = plan_memory(
+    fit = partial(
+        plan_memory,
         size,
         lengths=lengths,
         n_ubatch=micro_batch(lengths[0]),
         cache_type=settings.cache_type,
-        flash_attention=_flash_attention(settings, gpu=place.gpu),
         available=place.available + place.device_memory,
     )
+    wanted = _flash_attention(settings, gpu=place.gpu)
+    kept = kept_setting(request.records, "flash_attention") if wanted is None else None
+    if isinstance(kept, bool):
+        wanted = kept
+    budget = fit(flash_attention=wanted)
     layers = settings.gpu_layers
     if layers is None:
         layers = gpu_layers(size, budget, place.device_memory) if place.gpu else 0
@@ -190,6 +198,7 @@ def _prepare(
         # Not the reduced one: memory must not change what is asked. It divides this.
         split=micro_batch(lengths[0]),
     )
+    questions = prompt_set(prompts, engine.counts)
 
     def session(condition: Condition, group: tuple[int, ...]) -> Session:
         how = opening(condition, group, budget, settings, gpu_layers=layers)
@@ -198,19 +207,43 @@ def _prepare(
         else:
             open_ = partial(engine.open, **how)
             ask = partial(ask_one_by_one, engine, open_, prompts.answer_tokens)
-        return Session(condition.name, group, ask)
+        return Session(condition.name, group, 0 if condition.self_extend else budget.n_ubatch, ask)
 
-    sessions = tuple(
-        session(condition, group)
-        for condition in chosen
-        for group in contexts(condition, budget.lengths)
-    )
+    def sessions() -> tuple[Session, ...]:
+        return tuple(
+            session(condition, group)
+            for condition in chosen
+            for group in contexts(condition, budget.lengths)
+        )
+
+    planned = sessions()
+    speeds: dict[bool, Speed] = {}
+    if cluster is None and layers == 0 and not settings.rpc:
+        *_, group = contexts(chosen[0], budget.lengths)
+        undecided = wanted is None and not budget.flash_attention
+        speeds = measure_speed(
+            path,
+            opening(chosen[0], group, budget, settings, gpu_layers=layers),
+            (False, True) if undecided else (budget.flash_attention,),
+            tokens=Work(planned, questions, ()).tokens,
+        )
+    takes = {
+        flash_attention: seconds(speed, prompts, [(each, each.of(questions)) for each in planned])
+        for flash_attention, speed in speeds.items()
+    }
+    if min(takes, key=takes.__getitem__, default=False) and not budget.flash_attention:
+        budget = fit(flash_attention=True)
+        planned = sessions()
+    speed = speeds.get(budget.flash_attention)
+    if speed is not None and not speed.can_reuse:
+        planned = tuple(replace(each, reuse=0) for each in planned)
     return Prepared(
         path=str(header.path),
         engine_name="llama.cpp",
         engine=engine,
         prompts=prompts,
-        sessions=sessions,
+        questions=questions,
+        sessions=planned,
         identity={
             "size": header.file_size,
             "conditions": [[each.name, each.kv_overrides, str(each.copy)] for each in chosen],
@@ -224,9 +257,33 @@ def _prepare(
             "llama_cpp_python": engine.hello.version,
             "processor": engine.hello.system.strip(" |"),
         },
+        flash_attention=budget.flash_attention,
+        speed=speed,
         audited=(),
-        warnings=_warnings(chosen, settings, budget),
+        warnings=(
+            *_warnings(chosen, settings, budget),
+            *_chosen(budget.flash_attention, takes, speed, kept=kept),
+        ),
     )
+
+
+def _chosen(
+    flash_attention: bool, takes: Mapping[bool, float], speed: Speed | None, *, kept: object
+) -> tuple[ModelWarning, ...]:
+    """Say that flash attention was chosen, and why: answers may differ with it."""
+    state = "on" if flash_attention else "off"
+    if isinstance(kept, bool):
+        why = "as in the run that this one continues"
+    elif speed is not None and len(takes) == 2:
+        more = takes[not flash_attention] / takes[flash_attention] - 1
+        why = (
+            f"as is faster here ({'off' if flash_attention else 'on'} it would take "
+            f"{100 * more:.0f} % longer, measured on {2 * speed.tokens:,} tokens of this model)"
+        )
+    else:
+        return ()
+    message = f"flash attention is {state}, {why}; another setting may change single answers"
+    return (ModelWarning("flash_attention_chosen", message),)
 
 
 def _flash_attention(settings: LocalSettings, *, gpu: bool) -> bool | None:

@@ -5,32 +5,25 @@ from __future__ import annotations
 from functools import partial
 from typing import TYPE_CHECKING
 
+from ggufext.audit.asking import Session, ask_one_by_one
 from ggufext.audit.depths import depth_bins
 from ggufext.audit.engines.server import Server
-from ggufext.audit.passkey import (
-    PasskeyRun,
-    Prepared,
-    Session,
-    Template,
-    answer_tokens,
-    ask_one_by_one,
-    measure,
-)
-from ggufext.audit.prompts import PromptPlan
+from ggufext.audit.passkey import PasskeyRun, Prepared, Template, answer_tokens, measure
+from ggufext.audit.prompts import PromptPlan, prompt_set
 from ggufext.errors import PlanError
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+    from ggufext.audit.asking import Progress
     from ggufext.audit.engines.connection import ServerSettings
     from ggufext.audit.passkey import PasskeyRequest, RunNotes
-    from ggufext.audit.results import Trial
 
 
 def check_server(
     settings: ServerSettings,
     request: PasskeyRequest,
-    notify: Callable[[Trial | RunNotes], None],
+    notify: Callable[[Progress | RunNotes], None],
 ) -> PasskeyRun:
     """Audit the model of a server, in plain text or (`Template.CHAT`) as a user of a chat.
 
@@ -40,7 +33,7 @@ def check_server(
     request : PasskeyRequest
         The only condition is ``"file"``: a server runs what it has loaded.
     notify : callable
-        Hears `RunNotes` before the first question and every `Trial` as it is measured.
+        Hears `RunNotes` before the first question and `Progress` with every answer.
 
     Raises
     ------
@@ -78,11 +71,14 @@ def check_server(
         engine_name=f"server ({server.model})",
         engine=server,
         prompts=prompts,
-        sessions=(Session("file", lengths, ask),),
+        questions=prompt_set(prompts, server.counts),
+        sessions=(Session("file", lengths, 1, ask),),
         identity={"server": server.address, "model": server.model, "chat": chat},
         train_length=None,
         memory_plan=None,
         versions={},
+        flash_attention=None,
+        speed=None,
         audited=(),
         warnings=(),
     )

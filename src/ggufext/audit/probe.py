@@ -1,4 +1,4 @@
-"""The child process that runs models and tells what llama.cpp did.
+"""The child process that runs models, or reads their values, and tells what llama.cpp did.
 
 A failed assertion of llama.cpp ends the process it happens in, so it happens here: a JSON request
 a line on standard input, a JSON reply a line on standard output, llama.cpp's log on standard
@@ -18,6 +18,7 @@ from dataclasses import asdict
 from typing import TYPE_CHECKING, Any, NoReturn
 
 from ggufext.audit.ggml import LayoutError, Tensor
+from ggufext.audit.gguf_values import read_values
 from ggufext.audit.loading import Llama, RefusalError, forbid_core_dump, private_output
 from ggufext.audit.rope_nodes import CacheTensor, RopeMode, RopeNode
 
@@ -213,7 +214,9 @@ def main() -> NoReturn:
     for line in sys.stdin:
         try:
             llama = llama or Llama()
-            reply = run(llama, json.loads(line))
+            request = json.loads(line)
+            wanted = request.get("values")
+            reply = read_values(llama, **wanted) if wanted else run(llama, request)
         except RefusalError as error:
             reply = {"error": {"code": error.code, "message": error.message}}
         except LayoutError as error:

@@ -107,7 +107,7 @@ class Condition:
         Largest tested length up to which every length's accuracy reaches the bound, tokens; 0
         where none does; None where it was not measured.
     effective_length_interval : (int, int) or None
-        A pair of tested lengths (0: none), from a bootstrap over texts.
+        A pair of tested lengths (0: none), from the intervals of the lengths.
     native_control : bool or None
         Whether the model can do the task at lengths up to its training length at all.
     """
@@ -197,7 +197,8 @@ class CheckResult:
         SHA-256 of all prompts in order.
     versions : mapping of str to str
     settings : mapping of str to str
-        What was asked for, by the names of `PasskeyRequest` and the engine's settings.
+        What was asked for, by the names of `PasskeyRequest` and the engine's settings; of flash
+        attention what was used.
     memory_plan : MemoryPlan or None
         None for a server.
     threshold : float

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import defaultdict
 from dataclasses import fields
 from enum import Enum
-from itertools import combinations, pairwise
+from itertools import combinations, pairwise, takewhile
 from typing import TYPE_CHECKING
 
 from ggufext.audit.cautions import cautions, too_few_texts
@@ -82,7 +82,7 @@ def summarize(
     asked = tuple(trial for trial in trials if trial.condition == name)
     answers = _Answers(tuple(trial for trial in asked if trial.hit is not None), seed=seed)
     by_length = tuple(_length_accuracy(answers, length) for length in sorted(set(lengths)))
-    effective, interval = _effective_length(answers, by_length, threshold)
+    effective, interval = _effective_length(by_length, threshold)
     return Condition(
         name=name,
         cells=tuple(
@@ -133,8 +133,10 @@ def compare(trials: Iterable[Trial], a: str, b: str, *, mode: Mode) -> Compariso
 def compare_all(
     trials: Sequence[Trial], names: Sequence[str], *, mode: Mode
 ) -> tuple[Comparison, ...]:
-    """Every pair of conditions, in the order in which they were asked for."""
-    return tuple(compare(trials, a, b, mode=mode) for a, b in combinations(names, 2))
+    """Every pair of conditions that gave an answer, in the order in which they were asked for."""
+    answered = {trial.condition for trial in trials if trial.hit is not None}
+    pairs = combinations([name for name in names if name in answered], 2)
+    return tuple(compare(trials, a, b, mode=mode) for a, b in pairs)
 
 
 def result_of(
@@ -176,7 +178,7 @@ def result_of(
         seed=run.seed,
         prompts_hash=run.prompts_hash,
         versions=run.versions,
-        settings=_as_text(request) | _as_text(engine),
+        settings=_as_text(request) | _as_text(engine) | _used(run),
         memory_plan=run.memory_plan,
         threshold=threshold,
         train_length=train_length,
@@ -209,6 +211,13 @@ def _as_text(settings: PasskeyRequest | LocalSettings | ServerSettings) -> dict[
         for field in fields(settings)
         if field.name not in _NOT_REPORTED
     }
+
+
+def _used(run: PasskeyRun) -> dict[str, str]:
+    """What stands in the report in the place of "auto"."""
+    if run.flash_attention is None:
+        return {}
+    return {"flash_attention": "on" if run.flash_attention else "off"}
 
 
 class _Answers:
@@ -312,31 +321,27 @@ def _lost_in_the_middle(answers: _Answers) -> LostInTheMiddle | None:
 
 
 def _effective_length(
-    answers: _Answers, lengths: Sequence[LengthAccuracy], threshold: float
+    lengths: Sequence[LengthAccuracy], threshold: float
 ) -> tuple[int | None, tuple[int, int] | None]:
-    """Only the lengths before the first that was not measured can say anything."""
-    import numpy as np
+    """Effective length, and what the intervals of the lengths leave of it.
 
-    measured: list[LengthAccuracy] = []
-    for length in lengths:
-        if length.accuracy is None:
-            break
-        measured.append(length)
+    Only the lengths before the first that was not measured can say anything. At the low end are
+    the lengths whose interval lies above the threshold, at the high end those whose interval
+    reaches it.
+    """
+    measured = [
+        (length.length, length.accuracy, *length.interval)
+        for length in takewhile(lambda length: length.accuracy is not None, lengths)
+        if length.accuracy is not None and length.interval is not None
+    ]
     if not measured:
         return None, None
-    tested = np.array([0, *(length.length for length in measured)])
-    reached = [length.accuracy is not None and length.accuracy >= threshold for length in measured]
-    effective = tested[int(np.logical_and.accumulate(reached).sum())]
-    resampled = np.stack(
-        [
-            answers.resampled([t for t in answers.trials if t.length == length.length])
-            for length in measured
-        ],
-        axis=1,
-    )
-    counts = np.logical_and.accumulate(resampled >= threshold, axis=1).sum(axis=1)
-    low, high = np.quantile(tested[counts], [0.025, 0.975], method="inverted_cdf")
-    return int(effective), (int(low), int(high))
+
+    def up_to(column: int) -> int:
+        reached = list(takewhile(lambda row: row[column] >= threshold, measured))
+        return reached[-1][0] if reached else 0
+
+    return up_to(1), (up_to(2), up_to(3))
 
 
 def _native_control(

@@ -21,7 +21,6 @@ if TYPE_CHECKING:
 _MARK = "GGUFEXT-PROMPT-7f3a"
 
 _SECONDS = 5
-_MEMORY = 1 << 30
 _LONGEST_TEMPLATE = 1 << 20
 _LONGEST_FRAME = 1 << 16
 
@@ -57,10 +56,16 @@ def frame_of(
     if len(template) > _LONGEST_TEMPLATE:
         raise refused(f"has {len(template):,} characters, more than {_LONGEST_TEMPLATE:,}")
     program = (
-        f"import sys; sys.path[:] = {sys.path!r}; "
-        "from ggufext.audit.templates import render; render()"
+        f"import sys; sys.path[:] = {sys.path!r}; from ggufext.audit.rendering import main; main()"
     )
-    request = {"template": template, "bos": bos, "eos": eos, "seconds": seconds}
+    request = {
+        "template": template,
+        "prompt": _MARK,
+        "bos": bos,
+        "eos": eos,
+        "longest": 2 * _LONGEST_FRAME,
+        "seconds": seconds,
+    }
     try:
         child = subprocess.run(
             [sys.executable, "-c", program],
@@ -81,45 +86,3 @@ def frame_of(
     if len(before) + len(behind) > _LONGEST_FRAME:
         raise refused(f"puts {len(before) + len(behind):,} characters around the question")
     return Frame(before=before, behind=behind, chat=True)
-
-
-def render() -> None:
-    """Render the template on standard input; the child's main program."""
-    from jinja2.sandbox import ImmutableSandboxedEnvironment
-
-    request = json.load(sys.stdin)
-    _limit(request["seconds"])
-
-    def refuse(message: str) -> None:
-        raise ValueError(message)
-
-    environment = ImmutableSandboxedEnvironment(trim_blocks=True, lstrip_blocks=True)
-    environment.globals["raise_exception"] = refuse
-    environment.globals["strftime_now"] = lambda form: "2025-01-01" if form else ""
-    try:
-        template = environment.from_string(request["template"])
-        text = ""
-        for chunk in template.generate(
-            messages=[{"role": "user", "content": _MARK}],
-            add_generation_prompt=True,
-            bos_token=request["bos"],
-            eos_token=request["eos"],
-            # Qwen's way of asking for an answer without reasoning; others ignore it.
-            enable_thinking=False,
-        ):
-            text += chunk
-            if len(text) > 2 * _LONGEST_FRAME:
-                refuse("its output is too long")
-    except Exception as error:  # whatever a template raises is a refusal
-        sys.exit(f"{type(error).__name__}: {error}")
-    sys.stdout.write(text)
-
-
-def _limit(seconds: int) -> None:
-    try:
-        import resource
-    except ImportError:  # not on Windows, where only the time-out holds
-        return
-    resource.setrlimit(resource.RLIMIT_CPU, (seconds, seconds))
-    resource.setrlimit(resource.RLIMIT_AS, (_MEMORY, _MEMORY))
-    resource.setrlimit(resource.RLIMIT_CORE, (0, 0))

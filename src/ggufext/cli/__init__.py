@@ -10,7 +10,7 @@ import click
 
 from ggufext import __version__
 from ggufext.cli.output import show_error
-from ggufext.errors import GgufextError
+from ggufext.errors import GgufextError, of_system
 
 #: Commands by name; each lies in the module of its name and is loaded when it is called.
 _COMMANDS = (
@@ -71,10 +71,5 @@ def main() -> None:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         sys.exit(1)
     except OSError as error:
-        show_error(_as_error(error), as_json=as_json)
+        show_error(of_system(error), as_json=as_json)
         sys.exit(1)
-
-
-def _as_error(error: OSError) -> GgufextError:
-    where = f"{error.filename}: " if error.filename else ""
-    return GgufextError(code="os_error", message=f"{where}{error.strerror or error}")

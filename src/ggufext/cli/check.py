@@ -4,24 +4,22 @@ from __future__ import annotations
 
 import os
 import sys
-from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import click
 
-from ggufext.cli.check_options import Depths, LayerCount, Lengths
+from ggufext.cli.check_options import ConditionName, Depths, LayerCount, Lengths
+from ggufext.cli.check_progress import show_progress
 from ggufext.cli.options import ModelName, json_option, model_files, train_length_option
 from ggufext.cli.output import binary_size, show_error, show_json, tokens
-from ggufext.errors import printable
+from ggufext.errors import GgufextError, printable
 from ggufext.locating.names import local_path
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
-
     from ggufext.audit.copies import CopyNeeded
-    from ggufext.audit.passkey import PasskeyRun, RunNotes
-    from ggufext.audit.results import CheckResult, Trial
+    from ggufext.audit.passkey import PasskeyRun
+    from ggufext.audit.results import CheckResult
 
 _REQUIRED_BOUND_MISSED = 3
 _INTERRUPTED = 130
@@ -69,14 +67,14 @@ _USUAL_LENGTHS, _SHORTEST_USUAL = 4, 256
 )
 @click.option(
     "--trials",
-    type=click.IntRange(1, 10_000),
+    type=click.IntRange(1),
     default=5,
     show_default=True,
-    help="Answers a cell, each from a text of its own.",
+    help="Answers a cell, up to 1,000, each from a text of its own.",
 )
 @click.option(
     "--mode",
-    type=click.Choice(["standard", "sweep"]),
+    type=click.Choice(["standard", "sweep"], case_sensitive=False),
     default="standard",
     show_default=True,
     help="One key a text, or many labelled ones: cheaper, and a harder task.",
@@ -84,6 +82,8 @@ _USUAL_LENGTHS, _SHORTEST_USUAL = 4, 256
 @click.option(
     "--condition",
     "conditions",
+    type=ConditionName(),
+    metavar="CONDITION",
     multiple=True,
     default=("file",),
     show_default=True,
@@ -105,7 +105,7 @@ _USUAL_LENGTHS, _SHORTEST_USUAL = 4, 256
 )
 @click.option(
     "--template",
-    type=click.Choice(["auto", "none", "chat"]),
+    type=click.Choice(["auto", "none", "chat"], case_sensitive=False),
     default="auto",
     show_default=True,
     help="Ask in plain text (none) or as a user of a chat (chat). auto: through the file's own "
@@ -121,18 +121,18 @@ _USUAL_LENGTHS, _SHORTEST_USUAL = 4, 256
 )
 @click.option(
     "--kv-type",
-    type=click.Choice(["f16", "q8_0", "q4_0"]),
+    type=click.Choice(["f16", "q8_0", "q4_0"], case_sensitive=False),
     default="f16",
     show_default=True,
     help="Type of the KV cache.",
 )
 @click.option(
     "--flash-attention",
-    type=click.Choice(["auto", "on", "off"]),
+    type=click.Choice(["auto", "on", "off"], case_sensitive=False),
     default="auto",
     show_default=True,
-    help="Attention that never writes its scores out. auto: on devices that can; on processors, "
-    "where it is slower, only to save memory.",
+    help="Attention that never writes its scores out. auto: on devices that can; on processors as "
+    "is faster for this model, or to save memory.",
 )
 @click.option(
     "--rpc",
@@ -217,10 +217,8 @@ def check(
     _refuse_options(_OF_A_FILE if path is None else _OF_A_SERVER, "FILE" if server else "--server")
     if dask and rpc:
         raise click.UsageError("give one of --dask and --rpc")
-    if require is not None:
-        _refuse_unreachable(require, trials * (depths if isinstance(depths, int) else len(depths)))
     for report in reports:
-        check_report_path(report)
+        check_report_path(report, inputs=_inputs(path, records, conditions))
     request = PasskeyRequest(
         lengths=lengths or _usual_lengths(path),
         depths=depths,
@@ -233,8 +231,10 @@ def check(
         records=records,
         resume=records is not None,
     )
+    if require is not None:
+        _refuse_unreachable(require, trials * (depths if isinstance(depths, int) else len(depths)))
     engine: LocalSettings | ServerSettings
-    with _progress() as notify:
+    with show_progress() as notify:
         if path is None:
             assert server is not None
             key = os.environ.get("GGUFEXT_API_KEY")
@@ -256,10 +256,26 @@ def check(
         show_json(result)
     else:
         _show(run, result)
+    failed = False
     for report in reports:
-        write_report(result, report)
-        click.echo(f"report written to {printable(str(report))}", err=True)
+        try:
+            write_report(result, report)
+        except GgufextError as error:
+            show_error(error, as_json=False)
+            failed = True
+        else:
+            click.echo(f"report written to {printable(str(report))}", err=True)
     _exit(run, result, require)
+    if failed:
+        sys.exit(1)
+
+
+def _inputs(path: Path | None, records: Path | None, conditions: tuple[str, ...]) -> list[Path]:
+    """Files that a report must not replace: model, kept answers, factors of conditions."""
+    recipes = [
+        Path(name.removeprefix("planned:").removesuffix("+keep-short")) for name in conditions
+    ]
+    return [each for each in (path, records, *recipes) if each is not None]
 
 
 def _agreed(copy: CopyNeeded) -> bool:
@@ -283,13 +299,14 @@ def _refuse_options(names: tuple[str, ...], belongs_to: str) -> None:
 
 def _usual_lengths(path: Path | None) -> tuple[int, ...]:
     """Up to four doublings that end at the file's context length."""
+    from ggufext.header.key_reader import KeyReader
+    from ggufext.header.model import architecture_name
     from ggufext.header.reading import read_header
 
     if path is None:
         raise click.UsageError("--server needs --lengths: it does not say what to try")
     header = read_header(path)
-    context = header.value(f"{header.value('general.architecture')}.context_length")
-    assert isinstance(context, int)
+    context = KeyReader(header, f"{architecture_name(header)}.").required("context_length")
     halved = (context >> times for times in range(_USUAL_LENGTHS))
     return tuple(sorted({length for length in halved if length >= _SHORTEST_USUAL} or {context}))
 
@@ -305,37 +322,6 @@ def _refuse_unreachable(bound: float, answers: int) -> None:
             f"right, give a lower bound of {best:.3f}; it needs at least {trials_needed(bound)} "
             "(--depths times --trials)"
         )
-
-
-@contextmanager
-def _progress() -> Iterator[Callable[[Trial | RunNotes], None]]:
-    """A bar with time left on a terminal, from the first question on."""
-    from ggufext.audit.passkey import RunNotes
-
-    if not sys.stderr.isatty():
-        yield lambda _event: None
-        return
-    from rich.console import Console
-    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TimeRemainingColumn
-
-    bar = Progress(
-        "{task.description}",
-        BarColumn(),
-        MofNCompleteColumn(),
-        TimeRemainingColumn(),
-        console=Console(stderr=True),
-        transient=True,
-    )
-    task = bar.add_task("loading", total=None)
-
-    def report(event: Trial | RunNotes) -> None:
-        if isinstance(event, RunNotes):
-            bar.update(task, description="asking", total=event.questions, completed=event.finished)
-        else:
-            bar.update(task, advance=1, description=event.condition)
-
-    with bar:
-        yield report
 
 
 def _show(run: PasskeyRun, result: CheckResult) -> None:

@@ -60,6 +60,19 @@ class Depths(click.ParamType["int | tuple[float, ...]"]):
         return tuple(sorted(set(numbers)))
 
 
+class ConditionName(click.ParamType["str"]):
+    """A condition: lower case, but for the name of a file in it."""
+
+    name = "condition"
+
+    def convert(
+        self, value: object, param: click.Parameter | None, ctx: click.Context | None
+    ) -> str:
+        """The name as `ggufext.audit.conditions.conditions` takes it."""
+        text = str(value)
+        return text if ".json" in text else text.lower()
+
+
 class LayerCount(click.ParamType["int | None"]):
     """Layers given to a device: a number, or auto for as many as fit."""
 
@@ -69,7 +82,7 @@ class LayerCount(click.ParamType["int | None"]):
         self, value: object, param: click.Parameter | None, ctx: click.Context | None
     ) -> int | None:
         """None for auto."""
-        text = str(value)
+        text = str(value).lower()
         if text == "auto":
             return None
         if not text.isdecimal() or len(text) > 6:

@@ -9,7 +9,7 @@ _SHELLS = ("bash", "zsh", "fish")
 
 
 @click.command(short_help="Print a script that completes commands.")
-@click.argument("shell", type=click.Choice(_SHELLS))
+@click.argument("shell", type=click.Choice(_SHELLS, case_sensitive=False))
 def completion(shell: str) -> None:
     """Print the script with which SHELL completes commands, options and files of ggufext.
 

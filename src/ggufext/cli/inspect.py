@@ -14,11 +14,12 @@ from ggufext.cli.models import found_model
 from ggufext.cli.options import ModelName, json_option, model_files
 from ggufext.cli.output import binary_size, show_json, show_warnings, tokens
 from ggufext.cli.several import Work, handle_files
+from ggufext.editing.guards import resolve
 from ggufext.editing.inspection import Inspection
 from ggufext.editing.inspection import inspect as inspect_model
-from ggufext.errors import printable
+from ggufext.errors import EditError, command, printable
 from ggufext.header.architectures import Support
-from ggufext.locating.names import shown
+from ggufext.locating.names import is_remote, local_path, shown
 from ggufext.locating.places import ModelPlace, known_places, place_of
 
 if TYPE_CHECKING:
@@ -88,7 +89,7 @@ def _show(path: Path | str, found: Inspection | ModelPlace, *, layers: bool) -> 
     if name != str(found.path):
         name = f"{name} ({found.path})"
     click.echo(click.style(printable(name), bold=True))
-    for line in _lines(found, layers=layers):
+    for line in _lines(path, found, layers=layers):
         click.echo(line)
     show_warnings(found.warnings, found.path)
 
@@ -107,7 +108,18 @@ def _cells(found: Inspection | ModelPlace) -> tuple[str, ...]:
     )
 
 
-def _lines(found: Inspection, *, layers: bool) -> Iterator[str]:
+def _undoing(path: Path | str) -> str:
+    """What undoes an edit: in a new file, where the old one must not change."""
+    if is_remote(path):
+        return "undo of a downloaded copy"
+    try:
+        resolve(local_path(path), follow=True)
+    except EditError:
+        return f"`{command('undo', path, '--output', 'original.gguf')}`"
+    return f"`{command('undo', path)}`"
+
+
+def _lines(path: Path | str, found: Inspection, *, layers: bool) -> Iterator[str]:
     def row(name: str, value: str) -> str:
         return f"  {name:<18} {value}"
 
@@ -169,7 +181,7 @@ def _lines(found: Inspection, *, layers: bool) -> Iterator[str]:
             "extended",
             f"{printable(found.history.time, 40)} by {printable(found.history.tool, 40)}: "
             f"{printable(found.history.method, 20)} to {tokens(found.history.target_length)} "
-            "tokens; `ggufext undo` gives the original back",
+            f"tokens; {_undoing(path)} gives the original back",
         )
 
 

@@ -58,7 +58,7 @@ class Engines(click.ParamType["tuple[Engine, ...]"]):
         """Engines in the order given, each once."""
         from ggufext.planning.emit import Engine  # plan alone needs it
 
-        names = dict.fromkeys(part.strip() for part in str(value).split(","))
+        names = dict.fromkeys(part.strip().lower() for part in str(value).split(","))
         known = {engine.value: engine for engine in Engine}
         for name in names:
             if name not in known:
@@ -177,4 +177,4 @@ follow_option = click.option(
 json_option = click.option("--json", "as_json", is_flag=True, help="Print the result as JSON.")
 
 
-METHOD = click.Choice([method.value for method in (*Method, *RunTimeMethod)])
+METHOD = click.Choice([method.value for method in (*Method, *RunTimeMethod)], case_sensitive=False)

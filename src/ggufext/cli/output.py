@@ -2,56 +2,28 @@
 
 from __future__ import annotations
 
-import dataclasses
-import json
-import re
 import sys
-from enum import Enum
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 import click
 
 from ggufext.errors import printable
+from ggufext.json_text import json_text
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
+    from pathlib import Path
 
     from ggufext.errors import GgufextError, ModelWarning
 
 
-#: Characters that may have to be escaped: nearly all text is none of them.
-_NOT_PRINTABLE = re.compile(r"[^\x20-\x7e]")
-
-
-def as_json(value: object) -> object:
-    """What `json.dumps` takes: dataclasses by field name, enums by value, paths as text."""
-    if isinstance(value, Enum):
-        return value.value
-    if isinstance(value, Path):
-        return str(value)
-    if dataclasses.is_dataclass(value) and not isinstance(value, type):
-        fields = dataclasses.fields(value)
-        return {field.name: as_json(getattr(value, field.name)) for field in fields}
-    if isinstance(value, dict):
-        return {str(key): as_json(item) for key, item in value.items()}
-    if isinstance(value, (list, tuple)):
-        return [as_json(item) for item in value]
-    return value
+#: What to say of a file that another program had open while it was replaced.
+IN_USE = "in use: programs that have it open keep the old file until they open it again"
 
 
 def show_json(value: object) -> None:
-    """Print one JSON document on standard output; only what a terminal can show stays unescaped."""
-    text = json.dumps(as_json(value), indent=2, ensure_ascii=False)
-    click.echo(_NOT_PRINTABLE.sub(_json_escape, text) if not text.isprintable() else text)
-
-
-def _json_escape(found: re.Match[str]) -> str:
-    character = found[0]
-    # Lines of the document itself end here; those inside strings are escaped already.
-    if character.isprintable() or character == "\n":
-        return character
-    return json.dumps(character)[1:-1]
+    """Print one JSON document on standard output."""
+    click.echo(json_text(value))
 
 
 def error_as_json(error: GgufextError) -> Mapping[str, object]:

@@ -26,7 +26,6 @@ from ggufext.cli.options import (
     train_freq_base_option,
     train_length_option,
 )
-from ggufext.cli.output import as_json as jsonable
 from ggufext.cli.output import binary_size, show_json, show_warnings, tokens
 from ggufext.cli.plan_text import (
     cache_sizes,
@@ -41,6 +40,7 @@ from ggufext.errors import PlanError
 from ggufext.header.reading import read_header
 from ggufext.header.shards import later_shards
 from ggufext.header.widths import model_widths
+from ggufext.json_text import jsonable
 from ggufext.planning.emit import Engine
 from ggufext.planning.fit import cache_fits
 from ggufext.planning.gamma import Verdict
@@ -131,7 +131,7 @@ def plan(
     )
     with naming(path):
         if isinstance(request.method, RunTimeMethod):
-            show_run_time(path, facts, request.method, target, as_json=as_json)
+            show_run_time(path, facts, request.method, target, force=force, as_json=as_json)
             return
         documented: Plan | None = None
         if request.method is None:

@@ -6,9 +6,9 @@ from typing import TYPE_CHECKING
 
 import click
 
-from ggufext.cli.output import as_json as jsonable
 from ggufext.cli.output import binary_size, tokens
 from ggufext.errors import printable
+from ggufext.json_text import jsonable
 from ggufext.planning.gamma import Verdict
 from ggufext.planning.methods import Method
 from ggufext.planning.native import turns

@@ -25,7 +25,9 @@ _SENTENCES = {
 @click.command(short_help="Finish or take back an interrupted edit.")
 @path_argument
 @follow_option
-@click.option("--force", is_flag=True, help="Recover although the file is in use.")
+@click.option(
+    "--force", is_flag=True, help="Recover a file that is in use, where no program can load it."
+)
 @json_option
 def recover(path: Path | str, follow: bool, force: bool, as_json: bool) -> None:
     """Bring a file whose edit was interrupted to its old or its new state."""

@@ -25,12 +25,12 @@ from ggufext.cli.options import (
     train_freq_base_option,
     train_length_option,
 )
-from ggufext.cli.output import show_warnings, tokens
+from ggufext.cli.output import IN_USE, show_note, show_warnings, tokens
 from ggufext.cli.plan_text import plan_as_json, plan_lines
 from ggufext.cli.several import Work, handle_files
 from ggufext.editing.rewrite import rewrite as rewrite_file
 from ggufext.editing.strategies import Strategy
-from ggufext.errors import printable
+from ggufext.errors import GgufextError, command, of_system, printable, shell_word
 from ggufext.locating.names import OLLAMA_PREFIX
 from ggufext.planning.methods import Method
 from ggufext.planning.run_time import RunTimeMethod, refuse_to_write
@@ -40,7 +40,7 @@ if TYPE_CHECKING:
 
     from rich.progress import Progress
 
-    from ggufext.editing.rewrite import Rewritten
+    from ggufext.editing.rewrite import Receipt, Rewritten
 
     #: A rewrite, and what --verify compared.
     _Outcome = tuple[Rewritten, tuple[str, ...]]
@@ -69,7 +69,7 @@ if TYPE_CHECKING:
 @click.option("--no-history", is_flag=True, help="Keep nothing for an undo.")
 @click.option(
     "--strategy",
-    type=click.Choice([strategy.value for strategy in Strategy]),
+    type=click.Choice([strategy.value for strategy in Strategy], case_sensitive=False),
     help="Use this way of writing or refuse; the best one is chosen without.",
 )
 @follow_option
@@ -77,13 +77,13 @@ if TYPE_CHECKING:
 @click.option(
     "--verify",
     is_flag=True,
-    help="Read the result with gguf-py, and llama.cpp where installed, and compare.",
+    help="Read the result with llama.cpp, without it with gguf-py, and compare.",
 )
 @click.option(
     "--force",
     is_flag=True,
     help="Accept an unverified architecture, a factor above 1024, a method that changes "
-    "sliding-window layers, a file in use, an existing output.",
+    "sliding-window layers, a file in use (a new one takes its place), an existing output.",
 )
 @json_option
 def rewrite(
@@ -123,7 +123,8 @@ def rewrite(
     )
     chosen = request.method or Method.GAMMA
     if isinstance(chosen, RunTimeMethod):
-        raise refuse_to_write(chosen)
+        wish = ("--target", str(request.target_length), "--method", chosen.value)
+        raise refuse_to_write(chosen, f"`{command('plan', paths[0], *wish)}`")
 
     def do(path: Path | str) -> _Outcome:
         with copy_progress() as progress:
@@ -145,7 +146,7 @@ def rewrite(
                 force=force,
                 progress=progress,
             )
-        return done, _verified(done) if verify and not dry_run else ()
+        return done, _verified(path, done) if verify and not dry_run else ()
 
     work = Work(
         do=do,
@@ -164,10 +165,30 @@ def rewrite(
     handle_files(paths, work, as_json=as_json)
 
 
-def _verified(done: Rewritten) -> tuple[str, ...]:
+def _verified(path: Path | str, done: Rewritten) -> tuple[str, ...]:
     from ggufext.audit.verify import verify_file
 
-    return verify_file(done.receipt.output, done.plan)
+    output = done.receipt.output
+    try:
+        return verify_file(output, done.plan, notify=partial(show_note, path=path))
+    except (GgufextError, OSError) as error:
+        refusal = error if isinstance(error, GgufextError) else of_system(error, output)
+        refusal.message += f"; {_what_stands(path, done.receipt)}"
+        raise refusal from error
+    except KeyboardInterrupt:
+        show_note(f"interrupted before it was verified; {_what_stands(path, done.receipt)}", output)
+        raise
+
+
+def _what_stands(path: Path | str, receipt: Receipt) -> str:
+    """What a file is like that could not be verified, and how to be rid of that."""
+    if receipt.strategy is None:
+        return "nothing was written: the file held these values before"
+    if receipt.undo is not None:
+        return f"the edit stands; `{receipt.undo}` gives the original back"
+    if receipt.output != path:
+        return f"the new file stands; `rm {shell_word(receipt.output)}` removes it"
+    return "the edit stands, and --no-history kept nothing for an undo: get the original again"
 
 
 def _cells(outcome: _Outcome) -> tuple[str, ...]:
@@ -236,7 +257,9 @@ def _show(path: Path | str, outcome: _Outcome, *, dry_run: bool) -> None:
             + (f" to {printable(str(receipt.output))}" if receipt.output != path else "")
         )
         if receipt.undo:
-            click.echo(f"  undo with: {printable(receipt.undo)}")
+            click.echo(f"  undo with: {receipt.undo}")
+        if receipt.in_use:
+            click.echo(f"  {IN_USE}")
     for check in checks:
         click.echo(f"  verified: {check}")
     text = _modelfile(path, done)

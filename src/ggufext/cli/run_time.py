@@ -6,9 +6,9 @@ from typing import TYPE_CHECKING
 
 import click
 
-from ggufext.cli.output import as_json as jsonable
 from ggufext.cli.output import show_json, tokens
-from ggufext.errors import printable
+from ggufext.errors import command, printable
+from ggufext.json_text import jsonable
 from ggufext.planning.run_time import RunTimeMethod, dynamic, self_extend
 
 if TYPE_CHECKING:
@@ -19,16 +19,22 @@ if TYPE_CHECKING:
 
 
 def show_run_time(
-    path: Path | str, facts: ModelFacts, method: RunTimeMethod, target_length: int, *, as_json: bool
+    path: Path | str,
+    facts: ModelFacts,
+    method: RunTimeMethod,
+    target_length: int,
+    *,
+    force: bool,
+    as_json: bool,
 ) -> None:
     """Print the plan of a run-time method."""
     made: DynamicPlan | SelfExtendPlan
     if method is RunTimeMethod.DYNAMIC:
-        made = dynamic(facts, target_length=target_length)
+        made = dynamic(facts, target_length=target_length, force=force)
         lines = _dynamic(made)
     else:
-        made = self_extend(facts, target_length=target_length)
-        lines = _self_extend(made)
+        made = self_extend(facts, target_length=target_length, force=force)
+        lines = _self_extend(path, made)
     if as_json:
         shown = jsonable(made)
         assert isinstance(shown, dict)
@@ -49,12 +55,13 @@ def _dynamic(made: DynamicPlan) -> list[str]:
     ]
 
 
-def _self_extend(made: SelfExtendPlan) -> list[str]:
+def _self_extend(path: Path | str, made: SelfExtendPlan) -> list[str]:
+    condition = f"self-extend:g={made.group},w={made.window}"
+    measuring = ("--lengths", str(made.target_length), "--condition", condition)
     return [
         f"groups of {made.group} tokens share a position beyond {tokens(made.window)} neighbours: "
         f"{tokens(made.target_length)} tokens take",
         f"{tokens(made.largest_position)} positions of {tokens(made.train_length)} trained ones",
         f"llama-completion {made.options}",
-        "llama-server has no such options; measure it with "
-        f"ggufext check --condition self-extend:g={made.group},w={made.window}",
+        f"llama-server has no such options; measure it with {command('check', path, *measuring)}",
     ]

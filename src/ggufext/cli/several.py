@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Generic, TypeVar
 import click
 
 from ggufext.cli.output import error_as_json, show_error, show_json, show_table
-from ggufext.errors import GgufextError, printable
+from ggufext.errors import GgufextError, of_system, printable
 from ggufext.locating.names import shown
 
 if TYPE_CHECKING:
@@ -109,7 +109,7 @@ def _named(error: GgufextError | OSError, path: Path | str) -> GgufextError:
     if isinstance(error, GgufextError):
         error.path = error.path or (shown(path) if isinstance(path, str) else path)
         return error
-    return GgufextError(code="os_error", path=path, message=error.strerror or str(error))
+    return of_system(error, path)
 
 
 def _show_all(

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 import click
 
 from ggufext.cli.options import follow_option, json_option, paths_argument
+from ggufext.cli.output import IN_USE
 from ggufext.cli.rewrite import copy_progress
 from ggufext.cli.several import Work, handle_files
 from ggufext.editing.recovery import State
@@ -33,7 +34,9 @@ _SENTENCES = {
     help="Write the original to this new file and leave FILE alone.",
 )
 @click.option(
-    "--force", is_flag=True, help="Undo although the file is in use; replace an existing output."
+    "--force",
+    is_flag=True,
+    help="Replace a file that is in use by a new one; replace an existing output.",
 )
 @json_option
 def undo(
@@ -70,6 +73,8 @@ def undo(
 def _show(_path: Path | str, done: Undone) -> None:
     by = done.strategy.value if done.strategy else "nothing"
     click.echo(f"{printable(str(done.path))}: {_SENTENCES[done.state]} {by}, {done.size:,} bytes")
+    if done.in_use:
+        click.echo(f"  {IN_USE}")
 
 
 def _cells(done: Undone) -> tuple[str, ...]:

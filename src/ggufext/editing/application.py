@@ -9,8 +9,9 @@ from ggufext.editing import guards, recovery
 from ggufext.editing import journal as journals
 from ggufext.editing.files import SyncError
 from ggufext.editing.journal import Direction, Journal
-from ggufext.errors import EditError
-from ggufext.header.header import POISONED_MAGIC
+from ggufext.editing.recovery import State
+from ggufext.errors import EditError, command
+from ggufext.header.header import POISONED_MAGIC, beside
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -32,6 +33,7 @@ def apply_in_place(
     path: Path,
     patch: Patch,
     *,
+    name: Path | str,
     direction: Direction,
     block: int,
     expected_header: bytes,
@@ -40,6 +42,8 @@ def apply_in_place(
 
     Parameters
     ----------
+    name : Path or str
+        The file as the user named it.
     block : int
         Bytes; `patch.growth` is a multiple of it.
     expected_header : bytes
@@ -47,11 +51,15 @@ def apply_in_place(
 
     Raises
     ------
+    SyncError
+        The journal is kept, where it was complete.
     EditError
-        ``sync_failed`` and ``interrupted``: the journal is kept. ``not_verified``: what was read
-        back differs; the file is as before.
-    OSError, KeyboardInterrupt
+        ``interrupted``: the journal is kept. ``not_verified``: what was read back differs; the
+        file is as before, or the edit was completed by writing it again, as the message says.
+    OSError
         After the edit was taken back: the file is as before.
+    KeyboardInterrupt
+        The file is as before, or the edit complete.
     """
     journal = Journal(
         direction=direction,
@@ -72,18 +80,14 @@ def apply_in_place(
         _verify(files, descriptor, path, journal, expected_header)
         recovery.commit(files, descriptor, patch)
         journals.remove(files, path)
-    except SyncError as error:
-        kept = "the journal is kept: check the disk, then run"
-        if not journals.path_for(path).exists():
-            kept = "the model was not changed, or completely: check the disk, then run"
-        raise EditError(
-            code="sync_failed",
-            path=path,
-            message=f"the disk did not confirm a write ({error.strerror}); {kept} "
-            f"`ggufext recover {path.name}`",
-        ) from error
+    except SyncError:
+        raise
     except (OSError, EditError, KeyboardInterrupt) as error:
-        _take_back(files, descriptor, path, journal, error)
+        done = _settle(files, descriptor, path, name, journal, error)
+        if done and isinstance(error, OSError):
+            return
+        if isinstance(error, EditError):
+            error.message += "; it was written again" if done else "; the edit was taken back"
         raise
 
 
@@ -103,8 +107,8 @@ def _verify(
         raise EditError(
             code="not_verified",
             path=path,
-            message="what was read back is not what was written; the edit was taken back; the "
-            "disk or its driver may be failing",
+            message="what was read back is not what was written: the disk or its driver may be "
+            "failing",
         )
 
 
@@ -114,21 +118,31 @@ def _holds(files: FileSystem, descriptor: int, expected: bytes, *, start: int = 
     return all(files.read(descriptor, at, len(piece)) == piece for at, piece in pieces)
 
 
-def _take_back(
-    files: FileSystem, descriptor: int, path: Path, journal: Journal, error: BaseException
-) -> None:
-    """Undo a failed edit at once; where that fails too, say how to recover."""
+def _settle(
+    files: FileSystem,
+    descriptor: int,
+    path: Path,
+    name: Path | str,
+    journal: Journal,
+    error: BaseException,
+) -> bool:
+    """Bring a failed edit to an end at once: whether all of it is done, or nothing.
+
+    Where that fails too, the error says how to recover.
+    """
     if not journals.path_for(path).exists():
-        return  # nothing had begun, or everything was done
+        return False  # nothing had begun
     try:
-        recovery.recover_open_file(files, descriptor, path, journal)
+        state = recovery.recover_open_file(files, descriptor, path, journal)
     except (OSError, EditError):
         raise EditError(
             code="interrupted",
             path=path,
             message=f"the edit failed ({error}) and could not be taken back; the journal is kept: "
-            f"run `ggufext recover {path.name}`",
+            f"run `{command('recover', name)}`",
         ) from error
+    complete = State.FINISHED if journal.direction is Direction.EDIT else State.RESTORED
+    return state is complete
 
 
 def apply_by_copy(
@@ -162,7 +176,7 @@ def apply_by_copy(
     folder = target_path.parent
     own = shared_from(patch, share) if share else patch.size
     guards.check_space(folder, own + patch.growth + len(patch.new_tail), target_path)
-    draft = target_path.with_name(target_path.name + COPY_SUFFIX)
+    draft = beside(target_path, COPY_SUFFIX)
     before = os.fstat(source)
     remove_abandoned_copy(files, target_path)
     descriptor = None
@@ -242,7 +256,7 @@ def remove_abandoned_copy(files: FileSystem, path: Path) -> None:
     EditError
         ``in_use``: another run is writing it.
     """
-    draft = path.with_name(path.name + COPY_SUFFIX)
+    draft = beside(path, COPY_SUFFIX)
     if not draft.exists():
         return
     left = files.open_for_editing(draft)

@@ -9,8 +9,9 @@ from ggufext.editing import history, strategies
 from ggufext.editing import journal as journals
 from ggufext.editing.application import apply_by_copy, apply_in_place, shared_from
 from ggufext.editing.changes import changes_for
+from ggufext.editing.files import SyncError
 from ggufext.editing.strategies import DEFAULT_BLOCK, Strategy
-from ggufext.errors import EditError
+from ggufext.errors import EditError, command, of_system
 from ggufext.header.reading import parse_header
 
 if TYPE_CHECKING:
@@ -131,7 +132,7 @@ def build_edit(
     if place.share:
         possible[Strategy.REFLINK] = (patch, None)
     if not model.exclusive and wanted in {Strategy.INSERT, Strategy.OVERWRITE}:
-        raise _not_exclusive(model.path)
+        raise _not_exclusive(model)
     chosen = wanted or _best(set(possible), grows=bool(patch.growth), exclusive=model.exclusive)
     if chosen not in possible:
         raise _unusable(chosen, model.path, _why_not(files, model, chosen, place))
@@ -233,7 +234,38 @@ def apply(
     ----------
     progress : callable
         Called during a copy with bytes done and bytes in all.
+
+    Raises
+    ------
+    EditError
+        ``no_space``, ``read_only`` or ``os_error``: nothing was changed; and those of
+        `apply_in_place` and `apply_by_copy`.
     """
+    try:
+        _apply(files, model, edit, direction, progress)
+    except SyncError as error:
+        kept = "the model was not changed, or completely: check the disk, then run"
+        if journals.path_for(model.path).exists():
+            kept = "the journal is kept: check the disk, then run"
+        raise EditError(
+            code="sync_failed",
+            path=model.path,
+            message=f"the disk did not confirm a write ({error.strerror}); {kept} "
+            f"`{command('recover', model.name)}`",
+        ) from error
+    except OSError as error:
+        refusal = of_system(error, edit.output, kind=EditError)
+        refusal.message += "; nothing was changed"
+        raise refusal from error
+
+
+def _apply(
+    files: FileSystem,
+    model: OpenModel,
+    edit: Edit,
+    direction: Direction,
+    progress: Callable[[int, int], None],
+) -> None:
     beside = history.sidecar(edit.output)
     if edit.record_beside is not None:
         journals.write_beside(files, beside, edit.record_beside.encode().encode("utf-8"))
@@ -254,6 +286,7 @@ def apply(
             model.descriptor,
             model.path,
             edit.patch,
+            name=model.name,
             direction=direction,
             block=edit.block,
             expected_header=edit.expected_header,
@@ -303,10 +336,18 @@ def _unusable(strategy: Strategy | None, path: Path, why: str) -> EditError:
     )
 
 
-def _not_exclusive(path: Path) -> EditError:
+def _not_exclusive(model: OpenModel) -> EditError:
+    replace = "leave --strategy out to have the file replaced by a new one"
+    if model.in_use:
+        return EditError(
+            code="in_use",
+            path=model.path,
+            message="is open in another program, whose bytes must not move, with --force neither; "
+            f"{replace}",
+        )
     return EditError(
         code="lease_unavailable",
-        path=path,
+        path=model.path,
         message="this file system, or the file's owner, does not let ggufext see whether another "
-        "program has it open; leave --strategy out to have the file replaced, or --force",
+        f"program has it open; {replace}",
     )

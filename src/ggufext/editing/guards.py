@@ -4,17 +4,21 @@ from __future__ import annotations
 
 import os
 import stat
+import sys
+from pathlib import Path
 from typing import TYPE_CHECKING
 
-from ggufext.errors import EditError
+from ggufext.errors import EditError, shell_word
 from ggufext.header.shards import NUMBER_KEY, first_shard
 
 if TYPE_CHECKING:
-    from pathlib import Path
-
     from ggufext.header.header import Header
 
 _NEW_FILE = "write a new file with --output"
+
+#: FS_IOC_GETFLAGS, FS_IMMUTABLE_FL and FS_APPEND_FL of Linux (linux/fs.h).
+_GET_FLAGS = 0x80086601
+_IMMUTABLE, _APPEND_ONLY = 0x10, 0x20
 
 
 def resolve(path: Path, *, follow: bool) -> Path:
@@ -33,10 +37,11 @@ def resolve(path: Path, *, follow: bool) -> Path:
         A later part of a split model cannot be read.
     """
     path = first_shard(path)
-    target = path.resolve()
+    target = Path(os.path.realpath(path))
     for place in (path.absolute(), target):
         _refuse_managed(place, path)
     if path.is_symlink():
+        path.stat()  # a link that leads to itself, or nowhere, is the system's to name
         if not follow:
             raise EditError(
                 code="symlink",
@@ -82,15 +87,45 @@ def check_writable(path: Path) -> None:
             path=path,
             message=f"has {status.st_nlink} hard links, and all of them would change; {_NEW_FILE}",
         )
-    if not status.st_mode & (stat.S_IWUSR | stat.S_IWGRP | stat.S_IWOTH) or not os.access(
-        path, os.W_OK
+    obstacle = _obstacle(path)
+    if obstacle is None and (
+        not status.st_mode & (stat.S_IWUSR | stat.S_IWGRP | stat.S_IWOTH)
+        or not os.access(path, os.W_OK)
     ):
-        raise EditError(
-            code="read_only",
-            path=path,
-            message=f"is not writable for you; make it writable (chmod u+w), or {_NEW_FILE}",
-        )
+        obstacle = f"is not writable for you; `chmod u+w {shell_word(path)}` makes it so"
+    if obstacle is not None:
+        raise EditError(code="read_only", path=path, message=f"{obstacle}, or {_NEW_FILE}")
     check_folder(path.parent, path)
+
+
+def _obstacle(path: Path) -> str | None:
+    """What keeps everybody, root too, from changing a file or the files of a folder."""
+    if os.statvfs(path).f_flag & os.ST_RDONLY:
+        return "lies on a file system that is mounted read-only; mount it for writing"
+    attributes = _attributes(path)
+    for flag, option, name in ((_IMMUTABLE, "i", "immutable"), (_APPEND_ONLY, "a", "append-only")):
+        if attributes & flag:
+            return f"is {name}; `chattr -{option} {shell_word(path)}` as root ends that"
+    return None
+
+
+def _attributes(path: Path) -> int:
+    """Attributes as chattr(1) sets them; 0 where the file system or the system has none."""
+    if not sys.platform.startswith("linux"):
+        return 0
+    import fcntl
+
+    try:
+        descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
+    except OSError:
+        return 0
+    try:
+        flags = fcntl.ioctl(descriptor, _GET_FLAGS, bytes(8))
+    except OSError:
+        return 0
+    finally:
+        os.close(descriptor)
+    return int.from_bytes(flags[:4], sys.byteorder)
 
 
 def check_folder(folder: Path, path: Path) -> None:
@@ -101,12 +136,15 @@ def check_folder(folder: Path, path: Path) -> None:
     EditError
         ``folder_not_writable``.
     """
-    if not folder.is_dir() or not os.access(folder, os.W_OK | os.X_OK):
+    obstacle = _obstacle(folder) if folder.is_dir() else "does not exist; make it first"
+    if obstacle is None and not os.access(folder, os.W_OK | os.X_OK):
+        obstacle = "takes no new files from you"
+    if obstacle is not None:
         raise EditError(
             code="folder_not_writable",
             path=path,
-            message=f"folder {folder} takes no new files from you; the journal or the copy goes "
-            f"there; {_NEW_FILE} in another folder",
+            message=f"folder {folder} {obstacle}; the journal or the copy goes there; {_NEW_FILE} "
+            "in another folder",
         )
 
 

@@ -18,6 +18,7 @@ from ggufext.editing.patch import HISTORY_KEY, encode_entry, restoring_patch, wh
 from ggufext.editing.tensors import tensor_change
 from ggufext.errors import JournalError
 from ggufext.header.header import ValueType
+from ggufext.header.header import beside as path_beside
 from ggufext.header.reading import parse_header
 
 if TYPE_CHECKING:
@@ -303,7 +304,7 @@ def _count(value: object) -> int:
 
 def sidecar(path: Path) -> Path:
     """Where a record lies that had no room in its file."""
-    return path.with_name(path.name + SIDECAR_SUFFIX)
+    return path_beside(path, SIDECAR_SUFFIX)
 
 
 def beside(files: FileSystem, path: Path) -> History | None:

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING
 
 from ggufext.editing.patch import Patch, Span
 from ggufext.errors import JournalError
-from ggufext.header.header import JOURNAL_SUFFIX
+from ggufext.header.header import JOURNAL_SUFFIX, beside
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -88,7 +88,7 @@ class Journal:
 
 def path_for(path: Path) -> Path:
     """Where the journal of a file lies."""
-    return path.with_name(path.name + JOURNAL_SUFFIX)
+    return beside(path, JOURNAL_SUFFIX)
 
 
 def decode(data: bytes, path: Path) -> Journal:

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 from ggufext.editing import guards, history
 from ggufext.editing import journal as journals
 from ggufext.editing.copied import copied_extension
-from ggufext.errors import EditError, GgufextError, HeaderError
+from ggufext.errors import EditError, GgufextError, HeaderError, command
 from ggufext.header.factors import read_factors
 from ggufext.header.model import model_facts
 from ggufext.header.reading import parse_header, read_header_from
@@ -49,8 +49,12 @@ class OpenModel:
         An extension of ours in the file that this one was copied from.
     original : Header
         The header before either: what plans start from.
+    name : Path or str
+        As the user named it, for commands in messages.
     exclusive : bool
         Whether nobody else can have the file open, as far as an edit has to know.
+    in_use : bool
+        Whether another program has it open, as far as an edit has to know.
     read : callable
         Reads (offset, size) of the file as it is.
     """
@@ -62,7 +66,9 @@ class OpenModel:
     history: History | None
     copied: Copied | None
     original: Header
+    name: Path | str
     exclusive: bool
+    in_use: bool
     read: Callable[[int, int], bytes]
 
     def later_shards(self) -> tuple[Header, ...]:
@@ -133,7 +139,12 @@ def _data_of(shard: Header, tensor: TensorInfo) -> bytes:
 
 @contextmanager
 def open_model(
-    files: FileSystem, path: Path, *, writing: bool, force: bool = False
+    files: FileSystem,
+    path: Path,
+    *,
+    writing: bool,
+    force: bool = False,
+    name: Path | str | None = None,
 ) -> Iterator[OpenModel]:
     """Open a model; for writing, as its sole user.
 
@@ -144,7 +155,9 @@ def open_model(
     writing : bool
         Lock the file and take a lease; nobody else may have it open.
     force : bool
-        Go on although someone has the file open.
+        Go on although someone has the file open; `OpenModel.in_use` says so.
+    name : Path or str, optional
+        What the user called it, where that is not `path`: a symbolic link, ``ollama:NAME``.
 
     Raises
     ------
@@ -156,14 +169,23 @@ def open_model(
     path = first_shard(path)
     if writing:
         guards.check_writable(path)
-    with exclusively(files, path, writing=writing, force=force) as (descriptor, exclusive):
-        header = read_header_from(descriptor, path=path)
-        if journals.path_for(path).exists():
+    name = name or path
+    with exclusively(files, path, writing=writing) as (descriptor, refusal):
+        if refusal == errno.EAGAIN and not force:
+            raise in_use(path, "--force, which puts a new file in the place of the open one")
+        try:
+            header = read_header_from(descriptor, path=path)
+            interrupted = journals.path_for(path).exists()
+        except HeaderError as error:
+            interrupted = error.code == "interrupted_edit"
+            if not interrupted:
+                raise
+        if interrupted:
             raise HeaderError(
                 code="interrupted_edit",
                 path=path,
                 message="an edit of this file was interrupted; "
-                f"run `ggufext recover {path.name}` first",
+                f"run `{command('recover', name)}` first",
             )
         guards.check_first_shard(header, path)
         header_bytes = files.read(descriptor, 0, header.data_offset)
@@ -180,7 +202,9 @@ def open_model(
             history=earlier,
             copied=copied,
             original=copied.original if copied else original,
-            exclusive=exclusive,
+            name=name,
+            exclusive=refusal == 0,
+            in_use=refusal == errno.EAGAIN,
             read=read,
         )
 
@@ -214,10 +238,11 @@ def _copied(header: Header, header_bytes: bytes) -> Copied | None:
 
 
 @contextmanager
-def exclusively(
-    files: FileSystem, path: Path, *, writing: bool, force: bool
-) -> Iterator[tuple[int, bool]]:
-    """Descriptor of a file and whether nobody else can have it open.
+def exclusively(files: FileSystem, path: Path, *, writing: bool) -> Iterator[tuple[int, int]]:
+    """Descriptor of a file, and 0 where nobody else has it open.
+
+    Else the error with which the system refused a lease: EAGAIN where somebody has, another one
+    where nobody can tell.
 
     Raises
     ------
@@ -227,7 +252,7 @@ def exclusively(
     if not writing:
         descriptor = files.open_for_reading(path)
         try:
-            yield descriptor, True  # nothing is written, so nobody is in the way
+            yield descriptor, 0  # nothing is written, so nobody is in the way
         finally:
             files.close(descriptor)
         return
@@ -246,13 +271,16 @@ def exclusively(
                 message="was replaced by another file while it was opened; try again",
             )
         with files.lease(descriptor) as refusal:
-            if refusal == errno.EAGAIN and not force:
-                raise EditError(
-                    code="in_use",
-                    path=path,
-                    message="is open in another program (llama.cpp maps models it has loaded); "
-                    "close that program, or --force",
-                )
-            yield descriptor, refusal == 0 or force
+            yield descriptor, refusal
     finally:
         files.close(descriptor)
+
+
+def in_use(path: Path, otherwise: str) -> EditError:
+    """What to say of a file that another program has open, and what else than waiting helps."""
+    return EditError(
+        code="in_use",
+        path=path,
+        message="is open in another program (llama.cpp maps models it has loaded); close that "
+        f"program, or {otherwise}",
+    )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import time
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,15 +14,16 @@ from ggufext.editing.application import remove_abandoned_copy
 from ggufext.editing.edit import apply, build_edit, build_undo
 from ggufext.editing.files import FileSystem
 from ggufext.editing.journal import Direction
-from ggufext.editing.opening import exclusively, open_model
+from ggufext.editing.opening import exclusively, in_use, open_model
 from ggufext.editing.recovery import State
 from ggufext.editing.strategies import Strategy
-from ggufext.errors import EditError, JournalError, PlanError
+from ggufext.errors import EditError, JournalError, PlanError, command
 from ggufext.header.architectures import Support
+from ggufext.header.header import MAGIC
 from ggufext.header.identity import facts_hash
 from ggufext.header.reading import read_header
 from ggufext.header.shards import first_shard
-from ggufext.locating.names import local_path
+from ggufext.locating.names import is_name, local_path
 from ggufext.planning.gamma import Verdict
 from ggufext.planning.methods import Method
 from ggufext.planning.plan import plan
@@ -52,6 +54,8 @@ class Receipt:
     seconds : float
     undo : str or None
         The command that takes it back; None where nothing can.
+    in_use : bool
+        Another program had the file open: it keeps the old content, and a new file has the name.
     """
 
     strategy: Strategy | None
@@ -60,6 +64,7 @@ class Receipt:
     ranges: tuple[ByteRange, ...]
     seconds: float
     undo: str | None
+    in_use: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,12 +88,15 @@ class Undone:
         Of the file now, bytes; where nothing was done yet, of the original.
     strategy : Strategy or None
         None where nothing was written, or would be.
+    in_use : bool
+        Another program had the file open: it keeps the edited one.
     """
 
     path: Path
     state: State
     size: int
     strategy: Strategy | None
+    in_use: bool = False
 
 
 def rewrite(
@@ -141,7 +149,8 @@ def rewrite(
         Write nothing; the receipt tells what would be written.
     force : bool
         Accept an unverified architecture, an absurd factor, a method that changes sliding-window
-        layers, a recipe of another model, and a file that is in use.
+        layers, a recipe of another model, and a file that is in use: that one is replaced by a
+        new file, and whoever has it open keeps the old one.
     progress : callable
         Called during a copy with bytes done and bytes in all.
     files : FileSystem, optional
@@ -153,13 +162,14 @@ def rewrite(
         Nothing was changed, or the message says how to recover.
     """
     files = files or FileSystem()
+    name = path if isinstance(path, str) and is_name(path) else Path(path)
     path = local_path(path)
     started = time.perf_counter()
     target = None if output is None else Path(output)
-    _refuse_config(path)
+    _refuse_config(path, target_length)
     path = _source(path, target, follow=follow, force=force)
-    writing = target is None and not dry_run
-    with open_model(files, path, writing=writing, force=force) as model:
+    writing = target is None
+    with open_model(files, path, writing=writing, force=force, name=name) as model:
         facts = model.original_facts(train_length=train_length, train_freq_base=train_freq_base)
         if recipe is not None and not force:
             check_model(recipe, facts_hash(model.original, facts))
@@ -174,7 +184,7 @@ def rewrite(
             allow_lower_base=allow_lower_base,
             force=force,
         )
-        _check_plan(made, path, facts.support, force=force)
+        _check_plan(made, model, facts.support, force=force)
         edit = build_edit(
             files, model, made, output=target, keep_history=keep_history, wanted=strategy
         )
@@ -191,7 +201,8 @@ def rewrite(
             bytes_written=sum(r.end - r.start for r in edit.ranges) if edit else 0,
             ranges=edit.ranges if edit else (),
             seconds=time.perf_counter() - started,
-            undo=f"ggufext undo {target or path}" if edit and keep_history else None,
+            undo=command("undo", target or model.name) if edit and keep_history else None,
+            in_use=model.in_use and target is None,
         ),
     )
 
@@ -227,9 +238,10 @@ def undo(
     """
     files = files or FileSystem()
     target = None if output is None else Path(output)
+    name = path if isinstance(path, str) and is_name(path) else Path(path)
     path = _source(local_path(path), target, follow=follow, force=force)
     writing = target is None and not check
-    with open_model(files, path, writing=writing, force=force) as model:
+    with open_model(files, path, writing=writing, force=force, name=name) as model:
         record = history.in_file(model.header) or history.beside(files, path)
         if record is None:
             raise EditError(
@@ -245,7 +257,13 @@ def undo(
             with shards.copied(files, copies, edit.output, share=share, progress=progress):
                 apply(files, model, edit, direction=Direction.UNDO, progress=progress)
     state = State.POSSIBLE if check else State.RESTORED
-    return Undone(path=edit.output, state=state, size=edit.patch.size_after, strategy=edit.strategy)
+    return Undone(
+        path=edit.output,
+        state=state,
+        size=edit.patch.size_after,
+        strategy=edit.strategy,
+        in_use=model.in_use,
+    )
 
 
 def recover(
@@ -255,22 +273,27 @@ def recover(
     force: bool = False,
     files: FileSystem | None = None,
 ) -> Undone:
-    """Bring a file whose edit was interrupted to its old or its new state.
+    """Bring a file whose edit was interrupted to its old or its new state, in place.
 
     Parameters
     ----------
-    path, follow, force, files
+    force : bool
+        Accept that another program has the file open, as long as no loader would take it: one
+        that begins with its magic may be loaded there, and is refused.
+    path, follow, files
         See `rewrite`.
 
     Raises
     ------
+    EditError
+        ``in_use``.
     JournalError
         ``damaged_journal``, ``foreign_journal``, ``unclear_state``; nothing was changed.
     """
     files = files or FileSystem()
     path = guards.resolve(local_path(path), follow=follow)
     remove_abandoned_copy(files, path)
-    _remove_drafts(files, path, force=force)
+    _remove_drafts(files, path)
     journal = journals.read(files, path)
     if journal is None:
         header = read_header(path)
@@ -282,39 +305,52 @@ def recover(
             message="belongs to another file than the one beside it (its inode differs); nothing "
             "was changed; if the model loads, the journal may be removed",
         )
-    with exclusively(files, path, writing=True, force=force) as (descriptor, _):
+    with exclusively(files, path, writing=True) as (descriptor, refusal):
+        if refusal == errno.EAGAIN:
+            if files.read(descriptor, 0, len(MAGIC)) == MAGIC:
+                raise in_use(path, "go on with it: the model is complete, only a journal is left")
+            if not force:
+                raise in_use(path, "--force: no program can load it as it is")
         state = recovery.recover_open_file(files, descriptor, path, journal)
         size = files.size(descriptor)
     strategy = Strategy.INSERT if journal.patch.growth else Strategy.OVERWRITE
     return Undone(path=path, state=state, size=size, strategy=strategy)
 
 
-def _remove_drafts(files: FileSystem, path: Path, *, force: bool) -> None:
+def _remove_drafts(files: FileSystem, path: Path) -> None:
     """Remove what a run was writing beside a file when it was cut off before the edit began."""
     targets = (journals.path_for(path), history.sidecar(path))
     drafts = [draft for draft in map(journals.draft_of, targets) if draft.exists()]
     if drafts:
-        with exclusively(files, path, writing=True, force=force):
+        with exclusively(files, path, writing=True):
             for draft in drafts:
                 files.remove(draft)
 
 
-def _check_plan(made: Plan, path: Path, support: Support, *, force: bool) -> None:
+def _check_plan(made: Plan, model: OpenModel, support: Support, *, force: bool) -> None:
     if made.verdict is Verdict.NO_EXTENSION_NEEDED and not made.edits:
+        instead = "if the model was trained on less, say so with --train-length"
+        if model.history is not None:
+            instead = (
+                f"the file was extended to {model.history.target_length:,} tokens, and "
+                f"`{command('undo', model.name)}` gives the original back"
+            )
         raise PlanError(
             code="target_not_longer",
-            path=path,
+            path=model.path,
             message=f"target of {made.target_length:,} tokens is not above the training length of "
             f"{made.train_length.value:,} ({made.train_length.source}), nor above context_length: "
-            "nothing to write; if the model was trained on less, say so with --train-length",
+            f"nothing to write; {instead}",
         )
     if support is not Support.VERIFIED and not force:
+        wish = ("--target", str(made.target_length), "--method", made.method.value)
+        planning = command("plan", model.name, *wish)
         raise PlanError(
             code="unverified_architecture",
-            path=path,
+            path=model.path,
             field="general.architecture",
             message=f"is {made.architecture}; what llama.cpp does with its RoPE keys was not "
-            "verified by experiment; `ggufext plan` shows what would be written, --force writes it",
+            f"verified by experiment; `{planning}` shows what would be written, --force writes it",
         )
 
 
@@ -329,7 +365,7 @@ def _copies_of_parts(model: OpenModel, output: Path, *, force: bool) -> dict[Pat
     return copies
 
 
-def _refuse_config(path: Path) -> None:
+def _refuse_config(path: Path, target_length: int) -> None:
     if path.suffix == ".gguf" and path.is_file():
         return
     from ggufext.header.hf_config import config_file
@@ -339,8 +375,9 @@ def _refuse_config(path: Path) -> None:
         raise PlanError(
             code="config_not_rewritten",
             path=path,
-            message="is a Hugging Face configuration, which rewrite does not edit; `ggufext plan` "
-            "with --emit hf prints the entries to put into it",
+            message="is a Hugging Face configuration, which rewrite does not edit; "
+            f"`{command('plan', path, '--target', str(target_length), '--emit', 'hf')}` prints the "
+            "entries to put into it",
         )
 
 

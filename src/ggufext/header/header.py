@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import hashlib
+import os
 from dataclasses import dataclass
 from enum import IntEnum
 from typing import TYPE_CHECKING
@@ -24,9 +26,27 @@ POISONED_MAGIC = b"GGUX"
 #: ``model.gguf`` is being edited while ``model.gguf.ggufext-journal`` lies beside it.
 JOURNAL_SUFFIX = ".ggufext-journal"
 
+#: Longest name of a file, bytes (NAME_MAX of Linux), less what a draft of one adds.
+_LONGEST_NAME = 255 - len(".new")
+
 #: A scalar or string value of a key, or the decoded elements of an array.
 Scalar = int | float | bool | str
 Value = Scalar | tuple[Scalar, ...]
+
+
+def beside(path: Path, suffix: str) -> Path:
+    """Where a file lies that belongs to a model: beside it, under its name and a suffix.
+
+    Of a name that would be too long then only the start is taken, with a hash of the whole.
+    """
+    name = os.fsencode(path.name)
+    room = _LONGEST_NAME - len(suffix)
+    if len(name) <= room:
+        # Unlike with_name this takes the names of folders too, which have to be refused by name.
+        return path.parent / (path.name + suffix)
+    digest = "~" + hashlib.sha256(name).hexdigest()[:16]
+    start = name[: room - len(digest)].decode("utf-8", errors="ignore")
+    return path.with_name(start + digest + suffix)
 
 
 class ValueType(IntEnum):

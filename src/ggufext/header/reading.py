@@ -7,8 +7,8 @@ from pathlib import Path
 from types import MappingProxyType
 
 from ggufext import _core
-from ggufext.errors import HeaderError
-from ggufext.header.header import JOURNAL_SUFFIX, Header, KeyValue, ValueType
+from ggufext.errors import HeaderError, command
+from ggufext.header.header import JOURNAL_SUFFIX, Header, KeyValue, ValueType, beside
 from ggufext.header.source import FileSource, MemorySource, open_file
 
 
@@ -123,15 +123,16 @@ def _header(
 
 def _add_neighbours(error: HeaderError, fd: int, path: Path) -> None:
     """Let files beside this one explain the error."""
-    journal = path.with_name(path.name + JOURNAL_SUFFIX)
-    if error.code == "not_gguf" and os.pread(fd, 4, 0) == bytes(4) and journal.exists():
+    emptied = error.code == "not_gguf" and os.pread(fd, 4, 0) == bytes(4)
+    if emptied and beside(Path(os.path.realpath(path)), JOURNAL_SUFFIX).exists():
         error.code = "interrupted_edit"
+    if error.code == "interrupted_edit":
         error.message = (
-            f"an edit of this file was interrupted, and its journal {journal.name} is here: run "
-            "`ggufext recover` on the file, which finishes the edit or restores the old file"
+            f"an edit of this file was interrupted: run `{command('recover', path)}`, which "
+            "finishes the edit or restores the old file"
         )
         return
     unfinished = [path.name + suffix for suffix in (".part", ".incomplete", ".aria2")]
-    present = [name for name in unfinished if path.with_name(name).exists()]
+    present = [name for name in unfinished if os.path.exists(path.with_name(name))]  # noqa: PTH110
     if present:
         error.message += f" ({', '.join(present)} beside it: the download is not finished)"

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from ggufext import _core
-from ggufext.errors import HeaderError
+from ggufext.errors import HeaderError, of_system
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -109,6 +109,10 @@ def check_regular(path: Path) -> None:
         mode = path.stat().st_mode
     except OSError as error:
         raise _unreadable(error, path) from error
+    except ValueError as error:  # a zero byte, half a character
+        raise HeaderError(
+            code="unreadable", message=f"no file can have this name ({error})", path=path
+        ) from error
     if stat.S_ISREG(mode):
         return
     found = "a directory" if stat.S_ISDIR(mode) else "a pipe or device"
@@ -118,8 +122,4 @@ def check_regular(path: Path) -> None:
 
 
 def _unreadable(error: OSError, path: Path) -> HeaderError:
-    return HeaderError(
-        code="unreadable",
-        message=f"the system says: {error.strerror}; check the name and the permissions",
-        path=path,
-    )
+    return HeaderError(code="unreadable", message=of_system(error).message, path=path)

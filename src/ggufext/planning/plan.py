@@ -127,7 +127,7 @@ def plan(
         ``train_base_unknown``.
     """
     facts = at_reach(facts)
-    _check_target(facts, target_length, force=force)
+    check_target(facts, target_length, force=force)
     _check_belongs(method, gamma=gamma, freq_base=freq_base, factors=factors)
     wish = Wish(
         method=method,
@@ -257,7 +257,8 @@ def _check_base_is_known(facts: ModelFacts) -> None:
     )
 
 
-def _check_target(facts: ModelFacts, target_length: int, *, force: bool) -> None:
+def check_target(facts: ModelFacts, target_length: int, *, force: bool) -> None:
+    """Refuse a target that cannot be meant: ``target_absurd``."""
     if not 1 <= target_length <= LARGEST_TARGET:
         raise PlanError(
             code="target_absurd",

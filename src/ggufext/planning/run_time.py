@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 from ggufext.errors import PlanError
 from ggufext.planning import methods
 from ggufext.planning.native import NativeKind, at_reach, native_scaling, refuse
+from ggufext.planning.plan import check_target
 
 if TYPE_CHECKING:
     from ggufext.header.model import ModelFacts
@@ -81,7 +82,7 @@ class SelfExtendPlan:
     options: str
 
 
-def dynamic(facts: ModelFacts, *, target_length: int) -> DynamicPlan:
+def dynamic(facts: ModelFacts, *, target_length: int, force: bool = False) -> DynamicPlan:
     """The table of Dynamic NTK: θ·((f·ℓ/T) − (f − 1))^(d/(d−2)) for a length ℓ ≥ T.
 
     Parameters
@@ -89,17 +90,19 @@ def dynamic(facts: ModelFacts, *, target_length: int) -> DynamicPlan:
     facts : ModelFacts
     target_length : int
         Tokens, above the training length.
+    force : bool
+        Plan for a target beyond any reason too.
 
     Raises
     ------
     PlanError
-        ``target_not_longer``; ``cannot_combine`` for a model with scaling of its own beside
-        rope_freqs, or with 2 rotated dimensions.
+        ``target_not_longer``, ``target_absurd``, ``base_out_of_range``; ``cannot_combine`` for a
+        model with scaling of its own beside rope_freqs, or with 2 rotated dimensions.
 
     Source: the dynamic rope_scaling of transformers (modeling_rope_utils.py).
     """
     facts = at_reach(facts)
-    _check_longer(facts, target_length)
+    _check_longer(facts, target_length, force=force)
     native = native_scaling(facts)
     if native.kind not in {NativeKind.NONE, NativeKind.ROPE_FREQS}:
         refuse(facts, "another base would bend the scaling it was trained with")
@@ -117,11 +120,12 @@ def dynamic(facts: ModelFacts, *, target_length: int) -> DynamicPlan:
     for length in (*lengths, target_length):
         stretch = factor * length / train - (factor - 1.0)
         base = methods.as_float32(methods.ntk_freq_base(facts.freq_base, dim, stretch))
+        methods.rebased(base, dim)  # a base that no file could hold, llama.cpp could not take
         rows.append(DynamicBase(length, base, f"--ctx-size {length} --rope-freq-base {base:.9g}"))
     return DynamicPlan(RunTimeMethod.DYNAMIC, train, target_length, factor, tuple(rows))
 
 
-def self_extend(facts: ModelFacts, *, target_length: int) -> SelfExtendPlan:
+def self_extend(facts: ModelFacts, *, target_length: int, force: bool = False) -> SelfExtendPlan:
     """Smallest group size with which Self-Extend reaches a target (Jin et al. 2024).
 
     Parameters
@@ -129,14 +133,16 @@ def self_extend(facts: ModelFacts, *, target_length: int) -> SelfExtendPlan:
     facts : ModelFacts
     target_length : int
         Tokens, above the training length.
+    force : bool
+        Plan for a target beyond any reason too.
 
     Raises
     ------
     PlanError
-        ``target_not_longer``; ``target_absurd`` where no group size reaches the target.
+        ``target_not_longer``; ``target_absurd``, also where no group size reaches the target.
     """
     facts = at_reach(facts)
-    _check_longer(facts, target_length)
+    _check_longer(facts, target_length, force=force)
     train = facts.train_length
     for group in range(2, train):
         window = max(group, min(_WINDOW, train // 2) // group * group)
@@ -154,7 +160,8 @@ def self_extend(facts: ModelFacts, *, target_length: int) -> SelfExtendPlan:
     )
 
 
-def _check_longer(facts: ModelFacts, target_length: int) -> None:
+def _check_longer(facts: ModelFacts, target_length: int, *, force: bool) -> None:
+    check_target(facts, target_length, force=force)
     if target_length <= facts.train_length:
         raise PlanError(
             code="target_not_longer",
@@ -163,15 +170,21 @@ def _check_longer(facts: ModelFacts, target_length: int) -> None:
         )
 
 
-def refuse_to_write(method: RunTimeMethod) -> PlanError:
-    """What to say where a file should be written by such a method: ``run_time_method``."""
+def refuse_to_write(method: RunTimeMethod, planning: str) -> PlanError:
+    """What to say where a file should be written by such a method: ``run_time_method``.
+
+    Parameters
+    ----------
+    method : RunTimeMethod
+    planning : str
+        The command that plans it.
+    """
     what = {
         RunTimeMethod.DYNAMIC: "dynamic changes the base with the length of the context, which no "
-        "file can hold; `ggufext plan FILE --target N --method dynamic` gives the base for each "
-        "length, for llama.cpp's --rope-freq-base; to write one base, use --method ntk or gamma",
+        f"file can hold; {planning} gives the base for each length, for llama.cpp's "
+        "--rope-freq-base; to write one base, use --method ntk or gamma",
         RunTimeMethod.SELF_EXTEND: "self-extend changes positions while the model runs, which no "
-        "file can hold; `ggufext plan FILE --target N --method self-extend` gives llama.cpp's "
-        "--grp-attn-n and --grp-attn-w, `ggufext check --condition self-extend:g=4,w=512` "
-        "measures it",
+        f"file can hold; {planning} gives llama.cpp's --grp-attn-n and --grp-attn-w, and how to "
+        "measure it",
     }[method]
     return PlanError(code="run_time_method", message=what)

@@ -5,6 +5,7 @@ import random
 import signal
 import subprocess
 import sys
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
@@ -16,7 +17,7 @@ from ggufext.errors import EngineError
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
-    from pathlib import Path
+
 
 UBATCH = 16
 SETTINGS = {"n_ctx": 512, "n_batch": 64, "n_ubatch": UBATCH, "swa_full": True}
@@ -223,3 +224,34 @@ def test_rpc_without_support_names_the_build_option(passkey_model: Path) -> None
         pytest.skip("this llama.cpp was built with RPC")
     with pytest.raises(EngineError, match="GGML_RPC=ON"):
         LlamaCpp(passkey_model, rpc=("127.0.0.1:50052",))
+
+
+@pytest.mark.skipif(not sys.platform.startswith("linux"), reason="/proc")
+def test_a_condition_gives_its_memory_back_before_the_next_is_opened(engine: LlamaCpp) -> None:
+    def resident() -> int:
+        pages = Path(f"/proc/{engine.process_id}/statm").read_text().split()[1]
+        return int(pages) * os.sysconf("SC_PAGE_SIZE")
+
+    # 4 layers, 4 heads of 32, keys and values of 2 bytes: 128 MiB.
+    settings = {**SETTINGS, "n_ctx": 65_536, "flash_attn_type": 1}
+    cache = 4 * 4 * 32 * 2 * 2 * 65_536
+    before = resident()
+    used = []
+    for base in (500.0, 600.0, 700.0, 800.0):
+        engine.open(settings=settings, kv_overrides={"llama.rope.freq_base": base}, gpu_layers=0)
+        used.append(resident())
+    assert used[0] - before > cache // 2
+    assert max(used) - min(used) < cache // 4
+
+
+@pytest.mark.skipif(not sys.platform.startswith("linux"), reason="/proc")
+def test_a_context_that_is_refused_leaves_nothing_behind(engine: LlamaCpp) -> None:
+    def mapped() -> int:
+        maps = Path(f"/proc/{engine.process_id}/maps").read_text()
+        return maps.count("passkey-Q8_0.gguf")
+
+    before = mapped()
+    for _ in range(3):
+        with pytest.raises(EngineError, match="knows no"):
+            engine.open(settings={"type_k": "none"}, kv_overrides={}, gpu_layers=0)
+    assert mapped() <= before

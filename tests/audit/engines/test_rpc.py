@@ -18,8 +18,8 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
 
+    from ggufext.audit.asking import Progress
     from ggufext.audit.passkey import RunNotes
-    from ggufext.audit.results import Trial
 
 REQUEST = PasskeyRequest(lengths=(128, 256), depths=3, trials=1)
 
@@ -62,10 +62,10 @@ def test_worker_that_dies_ends_the_run_with_what_was_measured(passkey_model: Pat
     llama_cpp = pytest.importorskip("llama_cpp")
     if not llama_cpp.llama_supports_rpc():
         pytest.skip("this llama.cpp was built without RPC")
-    heard: list[Trial | RunNotes] = []
+    heard: list[Progress | RunNotes] = []
     with real_servers.rpc_worker() as (address, process):
 
-        def notify(event: Trial | RunNotes) -> None:
+        def notify(event: Progress | RunNotes) -> None:
             heard.append(event)
             if len(heard) == 3:
                 process.kill()

@@ -88,13 +88,22 @@ def test_every_cell_of_the_heatmap_is_also_in_a_table() -> None:
 
 
 def test_a_cell_that_was_not_measured_says_so_in_table_and_picture() -> None:
-    result = audit({"file": (1.0, 0.0, None)})
+    result = audit({"file": (1.0, 0.0, 1.0)}, missing=((512, 0.1), (1024, 0.1)))
     html = page(result)
-    missing = sum(cell.hits is None for cell in result.conditions[0].cells)
-    # the cells of the condition, and its length in the table of all conditions
-    assert parsed(result).cells.count("not measured") == missing + 1
-    assert html.count('fill="url(#hatch0)"') == missing
-    assert html.count(">n/m<") == missing
+    assert parsed(result).cells.count("not measured") == 2
+    assert html.count('fill="url(#hatch0)"') == 2
+    assert html.count(">n/m<") == 2
+
+
+def test_what_was_not_measured_at_all_has_no_table_and_is_named() -> None:
+    shares = {"file": (1.0, 0.5, None), "native": (1.0, 1.0, 1.0), "planned:yarn": (None,) * 3}
+    result = audit(shares, complete=False)
+    html = page(result)
+    assert "not measured: file at 1,024 tokens; planned:yarn<" in html
+    assert "Condition planned:yarn" not in html
+    assert html.count(">n/m<") == 0
+    # of the table of all conditions
+    assert parsed(result).cells.count("not measured") == 1
 
 
 def test_pictures_have_names_for_screen_readers() -> None:
@@ -139,7 +148,7 @@ def test_hostile_names_become_text(place: str) -> None:
 
 
 def test_an_audit_without_any_answer_has_a_page() -> None:
-    assert "effective length not measured" in page(audit({"file": (None, None, None)}))
+    assert "not measured: file<" in page(audit({"file": (None, None, None)}))
 
 
 class Browser:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from dataclasses import fields, replace
 from typing import TYPE_CHECKING
 
@@ -43,6 +44,67 @@ def test_a_png_without_matplotlib_names_the_extra(
         check_report_path(tmp_path / "report.png")
     assert caught.value.code == "report_extra_missing"
     assert "ggufext[report]" in str(caught.value)
+
+
+def test_a_report_never_replaces_what_the_run_reads_or_keeps(tmp_path: Path) -> None:
+    kept = tmp_path / "run.json"
+    linked, twin = tmp_path / "linked.json", tmp_path / "twin.json"
+    for path in (kept, tmp_path / "sub" / ".." / "run.json"):
+        with pytest.raises(GgufextError) as caught:  # also before the file is there
+            check_report_path(path, inputs=[tmp_path / "model.gguf", kept])
+        assert caught.value.code == "report_replaces_input"
+    kept.touch()
+    linked.symlink_to(kept)
+    os.link(kept, twin)
+    for path in (linked, twin):
+        with pytest.raises(GgufextError) as caught:
+            check_report_path(path, inputs=[kept])
+        assert caught.value.code == "report_replaces_input"
+    check_report_path(tmp_path / "other.json", inputs=[kept])
+
+
+def test_a_folder_in_place_of_the_report_is_refused_before_the_run(tmp_path: Path) -> None:
+    (tmp_path / "report.html").mkdir()
+    with pytest.raises(GgufextError) as caught:
+        check_report_path(tmp_path / "report.html")
+    assert caught.value.code == "report_folder"
+
+
+@pytest.mark.parametrize("suffix", report.SUFFIXES)
+def test_a_report_that_cannot_be_written_leaves_what_stood_there(
+    tmp_path: Path, suffix: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = tmp_path / f"report{suffix}"
+    path.write_bytes(b"precious")
+
+    def full(_descriptor: int) -> None:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(os, "fsync", full)
+    with pytest.raises(GgufextError, match="No space left") as caught:
+        write_report(audit(), path)
+    assert caught.value.code == "report_not_written"
+    assert path.read_bytes() == b"precious"
+    assert list(tmp_path.iterdir()) == [path]
+
+
+def test_a_report_replaces_the_file_that_a_link_leads_to(tmp_path: Path) -> None:
+    (tmp_path / "link.json").symlink_to(tmp_path / "report.json")
+    write_report(audit(), tmp_path / "link.json")
+    assert (tmp_path / "link.json").is_symlink()
+    assert json.loads((tmp_path / "report.json").read_text())
+
+
+@pytest.mark.parametrize("suffix", report.SUFFIXES)
+def test_any_file_name_ends_in_a_report(tmp_path: Path, suffix: str) -> None:
+    name = os.fsdecode(b"model \xff\xfe \xc3.gguf")
+    condition = f"planned:{name}.json"
+    result = replace(audit({condition: SHARES["file"]}), path=name, settings={"dask": name})
+    path = tmp_path / (os.fsdecode(b"report \xff") + suffix)
+    write_report(result, path)
+    assert path.stat().st_size > 1000
+    if suffix == ".json":
+        assert json.loads(path.read_bytes())["path"] == name
 
 
 def test_json_has_the_fields_of_the_dataclasses(tmp_path: Path) -> None:

@@ -43,11 +43,20 @@ def test_every_condition_has_a_heatmap_with_all_lengths() -> None:
     assert text.count("1,024  ") == len(SHARES)
 
 
-def test_a_length_that_was_not_measured_is_a_dash_with_a_legend() -> None:
-    text = printed(audit({"file": (1.0, 0.0, None)}))
+def test_a_cell_that_was_not_measured_is_a_dash_with_a_legend() -> None:
+    text = printed(audit({"file": (1.0, 0.0, 1.0)}, missing=((1024, 0.5),)))
     row = next(line for line in text.splitlines() if line.strip().startswith("50 %"))
     assert row.split() == ["50", "%", "100", "%", "0", "%", "–"]
     assert "– not measured" in text
+
+
+def test_an_interrupted_run_shows_what_was_measured_and_names_the_rest() -> None:
+    shares = {"file": (1.0, 0.0, None), "planned:yarn": (None, None, None)}
+    text = printed(audit(shares, complete=False, missing=((256, 0.9), (512, 0.9))))
+    assert "–" not in text.replace("–100", "").replace("0–", "")  # of intervals
+    assert text.count("90 %") == 1
+    assert "not measured: file at 1,024 tokens; file at depths of 90 %; planned:yarn" in text
+    assert text.count("planned:yarn") == 1
 
 
 def test_the_legend_mentions_the_dash_only_where_there_is_one() -> None:
@@ -67,4 +76,5 @@ def test_hostile_names_are_printed_as_text(place: str) -> None:
 
 def test_an_audit_without_any_answer_is_printed() -> None:
     text = printed(audit({"file": (None, None, None)}, complete=False))
-    assert "effective length not measured" in text
+    assert "not measured: file" in text
+    assert "depth" not in text

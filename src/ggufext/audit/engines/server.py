@@ -8,6 +8,7 @@ the prompt tokens that they report are compared with those that were sent.
 from __future__ import annotations
 
 import re
+from collections import defaultdict
 from typing import TYPE_CHECKING, Any
 
 from ggufext.audit.engines import Answer
@@ -23,6 +24,7 @@ if TYPE_CHECKING:
 _TOLERANCE, _ESTIMATED_TOLERANCE = 4, 0.1
 
 _UNIT = re.compile(r" ?[^ ]+")
+_DIGIT = re.compile(r"\d")
 
 #: What the tokens of a text are estimated from where a server does not count them.
 _SAMPLE = (
@@ -62,6 +64,7 @@ class Server:
         self.context = _context(listed, properties)
         self._count = self._find_tokenizer()
         self._counts: dict[str, int] = {}
+        self._stop: int | None = None
         self._per_character = 0.0
         self._chat = chat
         #: Tokens that stand around a prompt: BOS, and the template of a chat.
@@ -91,12 +94,16 @@ class Server:
 
         Words are counted once each: few tokenizers look beyond a space.
         """
-        return [sum(self._unit(unit) for unit in _UNIT.findall(part)) for part in parts]
+        units = [_UNIT.findall(part) for part in parts]
+        self._count_numbers({unit for found in units for unit in found})
+        return [sum(map(self._unit, found)) for found in units]
 
     def ask(self, parts: Sequence[str], *, key: str, tokens: int) -> Answer:  # noqa: ARG002
         """Continue the prompt greedily."""
         prompt = "".join(parts)
-        sent = self._tokens(prompt) + (self.around if self._chat else 0)
+        around = self.around if self._chat else 0
+        words = sum(self.counts(parts)) if self.counts_tokens else self._tokens(prompt)
+        sent = words + around
         if self.context is not None and sent + tokens > self.context:
             self._note(
                 "server_context_too_short",
@@ -113,16 +120,19 @@ class Server:
                 "server_refused", f"prompts that the server refuses are not measured: {error}"
             )
             return Answer("", 0, 0, measured=False)
+        seen = usage.get("prompt_tokens")
+        if self.counts_tokens and isinstance(seen, int) and abs(seen - sent) > _TOLERANCE:
+            # The words do not add up to it: only now the whole prompt is counted.
+            sent = self._tokens(prompt) + around
         said, cached = _number(usage, "completion_tokens"), 0
         if isinstance(details := usage.get("prompt_tokens_details"), dict):
             cached = min(_number(details, "cached_tokens"), sent)
         naive = sent + max(said - 1, 0)
-        return Answer(
-            text, naive - cached, naive, self._saw_everything(sent, usage.get("prompt_tokens"))
-        )
+        return Answer(text, naive - cached, naive, self._saw_everything(sent, seen))
 
     def close(self) -> None:
-        """Nothing to give back: every request is a connection of its own."""
+        """Close the connections."""
+        self._connection.close()
 
     def _completion(self, prompt: str, tokens: int) -> tuple[str, dict[str, Any]]:
         """What the server says to a prompt, and the tokens that it counted."""
@@ -187,9 +197,31 @@ class Server:
                 # Rounded up, so that a prompt is rather too short than too long.
                 self._counts[unit] = max(1, round(len(unit) * self._per_character + 0.2))
             else:
-                # Behind another word, as it stands in a prompt.
-                self._counts[unit] = max(1, self._tokens("." + unit) - self._tokens("."))
+                self._counts[unit] = self._behind_a_stop(unit)
         return self._counts[unit]
+
+    def _behind_a_stop(self, text: str) -> int:
+        """Tokens of a text behind another word, as it stands in a prompt."""
+        if self._stop is None:
+            self._stop = self._tokens(".")
+        return max(1, self._tokens("." + text) - self._stop)
+
+    def _count_numbers(self, units: set[str]) -> None:
+        """Count words that are alike but for their digits in one request, where it tells.
+
+        Every key is another number. Most tokenizers give all numbers of five digits as many
+        tokens; where the sum says so, none of them is asked for alone.
+        """
+        if self._count is None:
+            return
+        alike: dict[str, list[str]] = defaultdict(list)
+        for unit in sorted(units - self._counts.keys()):
+            if _DIGIT.search(unit):
+                alike[_DIGIT.sub("0", unit)].append(unit)
+        for numbers in alike.values():
+            each = self._unit(numbers[0])
+            if self._behind_a_stop("".join(numbers)) == each * len(numbers):
+                self._counts.update(dict.fromkeys(numbers, each))
 
     def _tokens(self, text: str) -> int:
         if self._count is None:

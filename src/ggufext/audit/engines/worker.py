@@ -97,8 +97,12 @@ class _Session:
         self._model = llama.load(
             request["path"], request["kv_overrides"], gpu_layers=request["gpu_layers"]
         )
-        self._vocabulary = _Vocabulary(llama, self._model)
-        self._context = llama.context(self._model, request["settings"])
+        try:
+            self._vocabulary = _Vocabulary(llama, self._model)
+            self._context = llama.context(self._model, request["settings"])
+        except RefusalError:
+            api.llama_model_free(self._model)
+            raise
         self._memory = api.llama_get_memory(self._context)
         self.n_ubatch = api.llama_n_ubatch(self._context)
         n_batch = api.llama_n_batch(self._context)
@@ -114,10 +118,17 @@ class _Session:
         if group := request.get("self_extend"):
             self._grouping = SelfExtend(**group)
             if not self.can_reuse or not api.llama_memory_can_shift(self._memory):
+                self.close()
                 raise RefusalError(
                     "cannot_shift", "Self-Extend moves positions, which this model's memory cannot"
                 )
         self._known: Tokens = np.empty(0, np.int32)
+
+    def close(self) -> None:
+        """Give the memory back."""
+        self._api.llama_batch_free(self._batch)
+        self._api.llama_free(self._context)
+        self._api.llama_model_free(self._model)
 
     def ask(self, prompt: Tokens, request: dict[str, Any]) -> dict[str, Any]:
         """Continue a prompt greedily."""
@@ -304,6 +315,10 @@ class Worker:
         return [self._words.piece(token).decode("latin-1") for token in tokens]
 
     def _open(self, request: dict[str, Any], _: bytes) -> dict[str, Any]:
+        if self._session is not None:
+            # Before the next one takes its memory, not when Python finds time.
+            self._session.close()
+            self._session = None
         self._session = _Session(self._llama, request)
         return {"n_ubatch": self._session.n_ubatch, "can_reuse": self._session.can_reuse}
 

@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
-import json
-from dataclasses import asdict
-from enum import Enum
+import os
+import secrets
 from importlib.util import find_spec
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from ggufext.errors import GgufextError
+from ggufext.json_text import json_text
 
 if TYPE_CHECKING:
-    from pathlib import Path
+    from collections.abc import Iterable
 
     from ggufext.audit.results import CheckResult
 
@@ -19,14 +20,21 @@ if TYPE_CHECKING:
 SUFFIXES = (".html", ".png", ".json")
 
 
-def check_report_path(path: Path) -> None:
+def check_report_path(path: Path, *, inputs: Iterable[Path] = ()) -> None:
     """Refuse a report that could not be written, before hours of measuring.
+
+    Parameters
+    ----------
+    path : Path
+    inputs : iterable of Path
+        Files of the run, which a report must not replace.
 
     Raises
     ------
     GgufextError
         ``report_format`` for another ending than .html, .png or .json, ``report_folder`` for a
-        folder that does not exist, ``report_extra_missing`` for a PNG without matplotlib.
+        folder that does not exist or takes no files, ``report_replaces_input``,
+        ``report_extra_missing`` for a PNG without matplotlib.
     """
     if path.suffix.lower() not in SUFFIXES:
         raise GgufextError(
@@ -34,10 +42,25 @@ def check_report_path(path: Path) -> None:
             path=path,
             message=f"a report ends in {', '.join(SUFFIXES)}; found {path.suffix or 'no ending'!r}",
         )
-    if not path.parent.is_dir():
+    target = _target(path)
+    folder = target.parent
+    if not folder.is_dir():
         raise GgufextError(
             code="report_folder", path=path, message="its folder does not exist; create it first"
         )
+    if path.is_dir() or not os.access(folder, os.W_OK | os.X_OK):
+        what = "is a folder" if path.is_dir() else "its folder takes no new files"
+        raise GgufextError(
+            code="report_folder", path=path, message=f"{what}; name a file in another place"
+        )
+    for each in inputs:
+        if target == _target(each) or (path.exists() and each.exists() and path.samefile(each)):
+            raise GgufextError(
+                code="report_replaces_input",
+                path=path,
+                message="is a file that this run reads or keeps its answers in, and the report "
+                "would replace it; name another file",
+            )
     if path.suffix.lower() == ".png" and find_spec("matplotlib") is None:
         raise GgufextError(
             code="report_extra_missing",
@@ -50,33 +73,46 @@ def check_report_path(path: Path) -> None:
 def write_report(result: CheckResult, path: Path) -> None:
     """Write a report in the format of its ending: .html, .png or .json.
 
+    What stood there before stays until the new report is on the disk.
+
     Raises
     ------
     GgufextError
-        See `check_report_path`.
-    OSError
-        The file cannot be written.
+        See `check_report_path`; ``report_not_written``.
     """
     check_report_path(path)
-    suffix = path.suffix.lower()
+    target = _target(path)
+    beside = target.with_name(f".ggufext-report-{secrets.token_hex(8)}")
+    try:
+        try:
+            with beside.open("xb") as file:
+                file.write(_report(result, path.suffix.lower()))
+                file.flush()
+                os.fsync(file.fileno())
+            beside.replace(target)
+        finally:
+            beside.unlink(missing_ok=True)
+    except OSError as error:
+        raise GgufextError(
+            code="report_not_written",
+            path=path,
+            message=f"cannot be written ({error.strerror}); what stood there is unchanged; give "
+            "another --report, with --resume the run is not repeated",
+        ) from error
+
+
+def _target(path: Path) -> Path:
+    """Where a path leads; a loop of links leads to itself."""
+    return Path(os.path.realpath(path))
+
+
+def _report(result: CheckResult, suffix: str) -> bytes:
     if suffix == ".html":
         from ggufext.audit.report.page import page
 
-        path.write_text(page(result), encoding="utf-8")
-    elif suffix == ".png":
-        from ggufext.audit.report.png import write_png
+        return page(result).encode()
+    if suffix == ".png":
+        from ggufext.audit.report.png import png
 
-        write_png(result, path)
-    else:
-        path.write_text(as_json(result) + "\n", encoding="utf-8")
-
-
-def as_json(result: CheckResult) -> str:
-    """The result by the field names of its dataclasses."""
-    return json.dumps(asdict(result), indent=2, ensure_ascii=False, default=_plain)
-
-
-def _plain(value: object) -> object:
-    if isinstance(value, Enum):
-        return value.value
-    raise TypeError(f"{type(value).__name__} has no place in a result")
+        return png(result)
+    return json_text(result).encode() + b"\n"

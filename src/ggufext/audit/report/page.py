@@ -5,10 +5,11 @@ from __future__ import annotations
 from importlib.resources import files
 from typing import TYPE_CHECKING
 
-from ggufext.audit.report import as_json
 from ggufext.audit.report.colours import STOPS, hexadecimal
 from ggufext.audit.report.elements import document, element
+from ggufext.audit.report.measured import left_out, measured
 from ggufext.audit.report.sentences import (
+    NOT_MEASURED,
     accuracy_text,
     cell_text,
     depths_text,
@@ -26,6 +27,7 @@ from ggufext.audit.report.sentences import (
     verdict_text,
 )
 from ggufext.audit.report.svg import heatmap, key, length_chart
+from ggufext.json_text import json_text
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -46,6 +48,7 @@ _LIMITS = (
 
 def page(result: CheckResult) -> str:
     """The whole HTML document, UTF-8, with the numbers of every picture in a table."""
+    shown = measured(result)
     title = f"Passkey audit of {model_name(result)}"
     head = element(
         "head",
@@ -60,10 +63,10 @@ def page(result: CheckResult) -> str:
         "main",
         element("h1", title),
         element("p", run_line(result), attributes={"class": "soft"}),
-        *_summary(result),
-        *_lengths(result),
-        *(part for i, c in enumerate(result.conditions) for part in _condition(result, c, i)),
-        *_comparisons(result),
+        *_summary(shown, left_out(result)),
+        *_lengths(shown),
+        *(part for i, c in enumerate(shown.conditions) for part in _condition(shown, c, i)),
+        *_comparisons(shown),
         element("h2", "What this does not prove"),
         element("p", _LIMITS),
         *_reproduction(result),
@@ -81,7 +84,7 @@ def _style() -> str:
     return (files("ggufext.audit.report") / "page.css").read_text(encoding="utf-8")
 
 
-def _summary(result: CheckResult) -> list[Element]:
+def _summary(result: CheckResult, missing: str | None) -> list[Element]:
     sentences = [
         element(
             "li",
@@ -92,6 +95,8 @@ def _summary(result: CheckResult) -> list[Element]:
         for condition in result.conditions
     ]
     caution = [element("li", element("strong", "Note"), " ", note) for note in notes(result)]
+    if missing:
+        sentences.append(element("li", missing))
     return [
         element("ul", *sentences),
         *([element("ul", *caution, attributes={"class": "caution"})] if caution else []),
@@ -105,7 +110,7 @@ def _lengths(result: CheckResult) -> list[Element]:
     rows: list[tuple[str, list[str]]] = []
     for condition in result.conditions:
         by_length = {x.length: accuracy_text(x.accuracy, x.interval) for x in condition.lengths}
-        rows.append((condition.name, [by_length[length] for length in lengths]))
+        rows.append((condition.name, [by_length.get(length, NOT_MEASURED) for length in lengths]))
     legend = [
         element("li", key(number), condition.name)
         for number, condition in enumerate(result.conditions)
@@ -229,7 +234,7 @@ def _reproduction(result: CheckResult) -> list[Element]:
             element("summary", "Everything as JSON"),
             element(
                 "pre",
-                as_json(result),
+                json_text(result),
                 attributes={"tabindex": "0", "role": "region", "aria-label": "Result as JSON"},
             ),
         ),
@@ -258,6 +263,6 @@ def _table(caption: str, heads: Sequence[str], rows: Sequence[tuple[str, list[st
 
 
 def _look(text: str) -> dict[str, str]:
-    if text == "not measured":
+    if text == NOT_MEASURED:
         return {"class": "missing"}
     return {}

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import warnings
+from io import BytesIO
 from typing import TYPE_CHECKING
 
 from matplotlib import rc_context
@@ -18,12 +19,11 @@ from ggufext.audit.report.colours import (
     hexadecimal,
     text_colour,
 )
+from ggufext.audit.report.measured import left_out, measured
 from ggufext.audit.report.sentences import effective_text, model_name, notes, percent, run_line
 from ggufext.errors import printable
 
 if TYPE_CHECKING:
-    from pathlib import Path
-
     from matplotlib.axes import Axes
 
     from ggufext.audit.results import CheckResult, Condition
@@ -36,14 +36,9 @@ _DASHES = ("-", "--", ":", "-.", (0, (1, 3)), (0, (8, 3)))
 _SERIES = ("#0b5fa5", "#b34700", "#00735c", "#8a3d8f", "#5c5c00", "#50565c")
 
 
-def write_png(result: CheckResult, path: Path) -> None:
-    """Draw the heatmap of every condition and accuracy by length, with intervals.
-
-    Raises
-    ------
-    OSError
-        The file cannot be written.
-    """
+def png(result: CheckResult) -> bytes:
+    """The heatmap of every condition and accuracy by length, with intervals."""
+    drawn = BytesIO()
     # Names come from model files: a dollar sign is no formula, and a letter that the font lacks
     # is drawn as a box without a warning.
     with (
@@ -51,12 +46,13 @@ def write_png(result: CheckResult, path: Path) -> None:
         warnings.catch_warnings(),
     ):
         warnings.filterwarnings("ignore", message="Glyph .* missing from", category=UserWarning)
-        figure = _figure(result)
+        figure = _figure(measured(result), left_out(result))
         FigureCanvasAgg(figure)
-        figure.savefig(path, format="png")
+        figure.savefig(drawn, format="png")
+    return drawn.getvalue()
 
 
-def _figure(result: CheckResult) -> Figure:
+def _figure(result: CheckResult, missing: str | None) -> Figure:
     columns = min(_COLUMNS, max(len(result.conditions), 2))
     rows = math.ceil(len(result.conditions) / columns)
     depths = max((len({x.depth for x in c.cells}) for c in result.conditions), default=1)
@@ -77,6 +73,7 @@ def _figure(result: CheckResult) -> Figure:
             f"{printable(c.name, 60)}: {effective_text(c, result.threshold)}"
             for c in result.conditions
         ),
+        *([missing] if missing else []),
         *(f"note: {note}" for note in notes(result)),
     ]
     below.set_xlabel("length in tokens\n\n" + "\n".join(said), loc="left")
@@ -151,4 +148,5 @@ def _draw_lengths(axes: Axes, result: CheckResult) -> None:
     axes.set_yticks([0, 0.25, 0.5, 0.75, 1], ["0 %", "25 %", "50 %", "75 %", "100 %"])
     axes.set_title(f"Keys found by length (dashed: {percent(result.threshold)})", loc="left")
     axes.grid(visible=True, axis="y", color="#dddddd")
-    axes.legend(loc="lower left")
+    if result.conditions:
+        axes.legend(loc="lower left")

@@ -100,7 +100,8 @@ def effective_text(condition: Condition, threshold: float) -> str:
     if condition.effective_length_interval is None:
         return found
     low, high = condition.effective_length_interval
-    return f"{found} (95 % interval {low:,}" + (f" to {high:,})" if high > low else ")")
+    ends = [f"{end:,}" if end else "none" for end in dict.fromkeys((low, high))]
+    return f"{found} (95 % interval {' to '.join(ends)})"
 
 
 def lost_text(lost: LostInTheMiddle) -> str:

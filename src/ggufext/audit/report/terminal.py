@@ -11,6 +11,7 @@ from rich.table import Table
 from rich.text import Text
 
 from ggufext.audit.report.colours import accuracy_colour, hexadecimal, text_colour
+from ggufext.audit.report.measured import left_out, measured
 from ggufext.audit.report.sentences import (
     comparison_text,
     effective_text,
@@ -63,11 +64,18 @@ def print_report(result: CheckResult, *, file: TextIO | None = None) -> None:
     for line in memory_lines(result):
         say(Text(f"  {line}"))
     console.print()
-    console.print(Columns([_heatmap(c) for c in result.conditions], padding=(0, 3)))
-    say(Text("  " + _legend(result), style="dim"))
-    console.print()
-    for conclusion in _conclusions(result):
+    shown = measured(result)
+    if shown.conditions:
+        console.print(Columns([_heatmap(c) for c in shown.conditions], padding=(0, 3)))
+        say(Text("  " + _legend(shown), style="dim"))
+        console.print()
+    for conclusion in _conclusions(shown):
         say(conclusion)
+    if missing := left_out(result):
+        say(Text(f"  {missing}"))
+    say(Text(f"  {tokens_text(result)}"))
+    for note in notes(result):
+        say(Text(f"  note: {note}", style="yellow"))
 
 
 def _heatmap(condition: Condition) -> Table:
@@ -121,6 +129,3 @@ def _conclusions(result: CheckResult) -> Iterator[Text]:
             yield Text(f"    {lost_text(condition.lost_in_the_middle)}")
     for found in result.comparisons:
         yield Text(f"  {comparison_text(found)}")
-    yield Text(f"  {tokens_text(result)}")
-    for note in notes(result):
-        yield Text(f"  note: {note}", style="yellow")

@@ -1,0 +1,259 @@
+"""The public functions with arguments that are wrong: what is raised, and what it says."""
+
+from __future__ import annotations
+
+import inspect
+import math
+import os
+import pickle
+import subprocess
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+import ggufext
+from ggufext import api
+from ggufext.api import Engine, LocalSettings, PasskeyRequest, Plan, ServerSettings
+from ggufext.errors import GgufextError
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+MODEL = Path(__file__).parents[1] / "models" / "passkey-Q8_0.gguf"
+REQUEST = PasskeyRequest(lengths=(128,), depths=1, trials=1)
+
+
+def made() -> Plan:
+    return ggufext.plan(MODEL, target_length=1024)
+
+
+#: Every public function that takes a file, called with one.
+WITH_A_FILE: dict[str, Callable[[Any], object]] = {
+    "read_header": ggufext.read_header,
+    "inspect": ggufext.inspect,
+    "plan": lambda path: ggufext.plan(path, target_length=1024),
+    "emit": lambda path: ggufext.emit(path, made(), Engine.VLLM),
+    "diff": lambda path: ggufext.diff(path, MODEL),
+    "diff, the second": lambda path: ggufext.diff(MODEL, path),
+    "rewrite": lambda path: ggufext.rewrite(path, target_length=1024, dry_run=True),
+    "undo": ggufext.undo,
+    "recover": ggufext.recover,
+    "check": lambda path: ggufext.check(path, REQUEST),
+}
+
+#: The others, called with what they take.
+WITH_SOMETHING_ELSE: dict[str, Callable[[Any], object]] = {
+    "decode_recipe": ggufext.decode_recipe,
+    "dynamic": lambda facts: ggufext.dynamic(facts, target_length=1024),
+    "model_facts": ggufext.model_facts,
+    "plan_all_methods": lambda facts: ggufext.plan_all_methods(facts, target_length=1024),
+    "self_extend": lambda facts: ggufext.self_extend(facts, target_length=1024),
+}
+
+
+def test_every_public_function_is_tried() -> None:
+    functions = {name for name in api.__all__ if inspect.isfunction(getattr(api, name))}
+    tried = {name.partition(",")[0] for name in (*WITH_A_FILE, *WITH_SOMETHING_ELSE)}
+    assert tried == functions
+
+
+def empty(folder: Path) -> Path:
+    (folder / "empty.gguf").touch()
+    return folder / "empty.gguf"
+
+
+def text(folder: Path) -> Path:
+    (folder / "text.gguf").write_text("hello")
+    return folder / "text.gguf"
+
+
+def loop(folder: Path) -> Path:
+    (folder / "loop").symlink_to("loop")
+    return folder / "loop"
+
+
+def pipe(folder: Path) -> Path:
+    os.mkfifo(folder / "pipe")
+    return folder / "pipe"
+
+
+NO_MODEL: dict[str, Callable[[Path], Path | str]] = {
+    "missing": lambda folder: folder / "none.gguf",
+    "missing, as text": lambda folder: str(folder / "none.gguf"),
+    "folder": lambda folder: folder,
+    "this folder": lambda _: ".",
+    "root": lambda _: Path("/"),
+    "no name": lambda _: "",
+    "below a file": lambda folder: text(folder) / "model.gguf",
+    "empty": empty,
+    "text": text,
+    "link to itself": loop,
+    "pipe": pipe,
+    "name too long": lambda folder: folder / ("x" * 300),
+    "zero byte": lambda folder: folder / "a\0b",
+    "half a character": lambda folder: str(folder / "a\ud800b"),
+    "no UTF-8": lambda folder: folder / os.fsdecode(b"caf\xe9.gguf"),
+    "device": lambda _: "/dev/null",
+}
+
+
+@pytest.mark.parametrize("function", WITH_A_FILE)
+@pytest.mark.parametrize("kind", NO_MODEL)
+def test_what_is_no_model_is_an_error_of_ours(function: str, kind: str, tmp_path: Path) -> None:
+    path = NO_MODEL[kind](tmp_path)
+    with pytest.raises(GgufextError) as refused:
+        WITH_A_FILE[function](path)
+    assert refused.value.path is not None
+    assert Path(refused.value.path) == Path(path)
+    assert len(refused.value.message) > 10
+    if kind.startswith("missing"):
+        assert refused.value.code == "unreadable"
+        assert "No such file" in refused.value.message
+        assert "check the name" in refused.value.message
+
+
+@pytest.mark.skipif(os.geteuid() == 0, reason="root may read everything")
+@pytest.mark.parametrize("function", WITH_A_FILE)
+def test_file_that_may_not_be_read_is_an_error_of_ours(function: str, tmp_path: Path) -> None:
+    path = tmp_path / "model.gguf"
+    path.touch(0o000)
+    with pytest.raises(GgufextError, match="permissions"):
+        WITH_A_FILE[function](path)
+
+
+@pytest.mark.parametrize("wrong", [None, 5, b"model.gguf", ["model.gguf"], object()])
+@pytest.mark.parametrize("function", [*WITH_A_FILE, *WITH_SOMETHING_ELSE])
+def test_argument_of_another_type_is_a_type_error(function: str, wrong: object) -> None:
+    call = (WITH_A_FILE | WITH_SOMETHING_ELSE)[function]
+    with pytest.raises(TypeError, match=f": is {type(wrong).__name__}, expected "):
+        call(wrong)
+
+
+@pytest.mark.parametrize(
+    ("option", "wrong"),
+    [
+        ("target_length", "32k"), ("target_length", 1024.0), ("target_length", True),
+        ("target_length", None), ("method", "yarn"), ("method", "nonsense"), ("method", None),
+        ("gamma", "0.5"), ("freq_base", "1e6"), ("factors", 5), ("factors", (1.0, 2.0)),
+        ("train_length", 1.5), ("train_length", "2k"),
+    ],
+)  # fmt: skip
+def test_option_of_another_type_is_never_planned_with(option: str, wrong: object) -> None:
+    options: dict[str, Any] = {"target_length": 1024, option: wrong}
+    with pytest.raises(TypeError, match=f"{option}: is {type(wrong).__name__}, expected "):
+        ggufext.plan(MODEL, **options)
+
+
+@pytest.mark.parametrize(
+    ("option", "wrong"),
+    [
+        ("train_length", 0), ("train_length", -5), ("train_length", 2**31), ("gamma", 10**400),
+        ("gamma", math.nan), ("freq_base", math.inf),
+    ],
+)  # fmt: skip
+def test_number_outside_its_range_is_a_value_error(option: str, wrong: float) -> None:
+    options: dict[str, Any] = {"target_length": 1024, option: wrong}
+    with pytest.raises(ValueError, match=rf"{option}: is .*, expected .* to ") as refused:
+        ggufext.plan(MODEL, **options)
+    assert not isinstance(refused.value, GgufextError)
+
+
+@pytest.mark.parametrize("target_length", [0, -1, 2**31, 2**70])
+def test_absurd_target_is_refused_like_on_the_command_line(target_length: int) -> None:
+    with pytest.raises(GgufextError) as refused:
+        ggufext.plan(MODEL, target_length=target_length)
+    assert refused.value.code == "target_absurd"
+
+
+def request(**changed: Any) -> PasskeyRequest:
+    return PasskeyRequest(**{"lengths": (128,), "depths": 1, "trials": 1, **changed})
+
+
+def server(**changed: Any) -> ServerSettings:
+    return ServerSettings(**{"url": "http://127.0.0.1:1", "retries": 0, **changed})
+
+
+@pytest.mark.parametrize(
+    "ask",
+    [
+        lambda: ggufext.check(MODEL, request(mode="sweep")),
+        lambda: ggufext.check(MODEL, request(template="chat")),
+        lambda: ggufext.check(MODEL, request(conditions="file")),
+        lambda: ggufext.check(MODEL, request(seed=None)),
+        lambda: ggufext.check(MODEL, request(trials=1.5)),
+        lambda: ggufext.check(MODEL, request(records="trials.jsonl")),
+        lambda: ggufext.check(MODEL, REQUEST, threshold="0.8"),  # type: ignore[arg-type]
+        lambda: ggufext.check(MODEL, REQUEST, settings=LocalSettings(threads="2")),  # type: ignore[arg-type]
+        lambda: ggufext.check(MODEL, REQUEST, settings=LocalSettings(rpc="host:1")),  # type: ignore[arg-type]
+        lambda: ggufext.check(MODEL, REQUEST, settings=server()),  # type: ignore[arg-type]
+        lambda: ggufext.check(server(url=None), REQUEST),
+        lambda: ggufext.check(server(api_key=b"key"), REQUEST),
+        lambda: ggufext.check(server(retries="3"), REQUEST),
+        lambda: ggufext.emit(MODEL, made(), "vllm"),  # type: ignore[arg-type]
+    ],
+)
+def test_settings_of_another_type_are_named(ask: Callable[[], object]) -> None:
+    with pytest.raises(TypeError, match=r"^\w+(\.\w+)?: is \w+, expected "):
+        ask()
+
+
+@pytest.mark.parametrize(
+    "ask",
+    [
+        lambda: ggufext.check(MODEL, request(train_length=-1)),
+        lambda: ggufext.check(MODEL, request(target_length=0)),
+        lambda: ggufext.check(MODEL, request(answer_tokens=0)),
+        lambda: ggufext.check(MODEL, request(seed=-1)),
+        lambda: ggufext.check(MODEL, REQUEST, threshold=0.0),
+        lambda: ggufext.check(MODEL, REQUEST, threshold=1.5),
+        lambda: ggufext.check(MODEL, REQUEST, threshold=math.nan),
+        lambda: ggufext.check(MODEL, REQUEST, settings=LocalSettings(threads=0)),
+        lambda: ggufext.check(MODEL, REQUEST, settings=LocalSettings(gpu_layers=-1)),
+        lambda: ggufext.check(server(timeout=0.0), REQUEST),
+        lambda: ggufext.check(server(timeout=math.inf), REQUEST),
+        lambda: ggufext.check(server(retries=-1), REQUEST),
+        lambda: ggufext.check(server(retry_seconds=-1.0), REQUEST),
+        lambda: ggufext.check(server(), REQUEST, settings=LocalSettings()),
+    ],
+)
+def test_settings_outside_their_range_are_named(ask: Callable[[], object]) -> None:
+    with pytest.raises(ValueError, match=r"^\w+(\.\w+)?: is .*, expected |^settings are for"):
+        ask()
+
+
+def test_records_that_cannot_be_written_are_an_error_of_ours(tmp_path: Path) -> None:
+    pytest.importorskip("llama_cpp")
+    records = tmp_path / "no folder" / "trials.jsonl"
+    with pytest.raises(GgufextError) as refused:
+        ggufext.check(MODEL, request(records=records))
+    assert refused.value.path == str(records)
+
+
+def test_public_functions_keep_their_signature_and_words() -> None:
+    from ggufext.editing.rewrite import rewrite
+
+    assert inspect.signature(ggufext.rewrite) == inspect.signature(rewrite)
+    assert ggufext.rewrite.__doc__ == rewrite.__doc__
+
+
+@pytest.mark.parametrize("function", [ggufext.inspect, ggufext.plan, ggufext.rewrite])
+def test_public_functions_go_to_other_processes(function: object) -> None:
+    assert pickle.loads(pickle.dumps(function)) is function
+
+
+@pytest.mark.parametrize(
+    "program",
+    [
+        "import ggufext; print(ggufext.errors.GgufextError.__name__)",
+        "import ggufext.errors; print(ggufext.errors.GgufextError.__name__)",
+        "from ggufext import errors; print(errors.GgufextError.__name__)",
+        "import ggufext; ggufext.rope.rotate; print('GgufextError')",
+    ],
+)
+def test_modules_that_the_readme_names_are_there(program: str) -> None:
+    done = subprocess.run(
+        [sys.executable, "-c", program], capture_output=True, text=True, check=False
+    )
+    assert done.stdout == "GgufextError\n", done.stderr
