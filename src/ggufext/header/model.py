@@ -128,6 +128,8 @@ class ModelFacts:
         Values of the file's frequency-factor tensors by name; empty where nobody read them.
     factor_support : FactorSupport
         Which of these tensors llama.cpp takes for the architecture.
+    has_tensors : bool
+        Whether there are tensors; of a vocabulary nobody judges whether llama.cpp loads it.
     """
 
     architecture: str
@@ -147,6 +149,7 @@ class ModelFacts:
     scales_attention: bool = False
     factors: tuple[tuple[str, tuple[float, ...]], ...] = ()
     factor_support: FactorSupport = FactorSupport.NONE
+    has_tensors: bool = True
 
 
 def model_facts(
@@ -253,6 +256,7 @@ def model_facts(
         scales_attention=entry.scales_attention,
         factors=factors,
         factor_support=entry.factor_support,
+        has_tensors=any(shard.tensor_count for shard in (header, *later_shards)),
     )
 
 

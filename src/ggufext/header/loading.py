@@ -1,0 +1,277 @@
+"""Whether llama.cpp would load a model: what its loader demands, compared with a header."""
+
+from __future__ import annotations
+
+import math
+import re
+import sys
+from functools import cache
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from ggufext.errors import HeaderError, printable
+from ggufext.header.header import ValueType
+
+if sys.version_info >= (3, 11):
+    import tomllib
+else:
+    import tomli as tomllib
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from ggufext.header.header import Header, TensorInfo
+    from ggufext.header.model import ModelFacts
+
+#: llama.cpp reads arrays of these into numbers as well.
+_WHOLE = frozenset({"BOOL", "INT32", "UINT32"})
+
+#: Suffixes of tensors that may stand beside any weight (llama_model_base::load_tensors).
+_SCALES = (".scale", ".input_scale")
+
+#: One tensor that takes the place of others (create_tensor_qkv, create_tensor_gate_up_exps).
+_FUSED = {
+    "attn_q.weight": "attn_qkv.weight",
+    "attn_k.weight": "attn_qkv.weight",
+    "attn_v.weight": "attn_qkv.weight",
+    "ffn_gate_exps.weight": "ffn_gate_up_exps.weight",
+    "ffn_up_exps.weight": "ffn_gate_up_exps.weight",
+}
+
+
+@cache
+def _text() -> str:
+    return Path(__file__).with_name("loading.toml").read_text(encoding="utf-8")
+
+
+def _entry(name: str) -> dict[str, Any] | None:
+    """One table of the file; None of an architecture that is not verified."""
+    heading = f"\n[{name}]\n"
+    if not re.fullmatch(r"[\w-]+", name) or heading not in _text():
+        return None
+    return tomllib.loads(_text().partition(heading)[2].partition("\n[")[0])
+
+
+def refuse_unloadable(
+    header: Header, facts: ModelFacts, *, later_shards: tuple[Header, ...] = ()
+) -> None:
+    """Refuse a model that llama.cpp would not load.
+
+    What is demanded is listed in loading.toml, read from llama.cpp's loaders. A file without
+    tensors (a vocabulary) and an architecture that is not verified are not judged.
+
+    Parameters
+    ----------
+    header : Header
+    facts : ModelFacts
+        From the same header.
+    later_shards : tuple of Header
+        Of a split model's other parts.
+
+    Raises
+    ------
+    HeaderError
+        ``would_not_load`` with the key or tensor, what was found and what llama.cpp expects.
+    """
+    entry = _entry(facts.architecture)
+    if entry is None or not facts.has_tensors:
+        return
+    common = _entry("common") or {}
+    judge = _Judge(header, facts, (header, *later_shards))
+    judge.keys(common)
+    judge.keys(entry)
+    judge.head_sizes(entry["asserts"])
+    judge.vocabulary()
+    judge.tensors(_shapes(entry["needed"]), _shapes(entry["possible"]))
+
+
+def _shapes(lines: list[str]) -> dict[str, tuple[str, ...]]:
+    named = (line.partition(": ") for line in lines)
+    return {name: tuple(filter(None, shape.split(", "))) for name, _, shape in named}
+
+
+class _Judge:
+    def __init__(self, header: Header, facts: ModelFacts, shards: tuple[Header, ...]) -> None:
+        self._header = header
+        self._prefix = f"{facts.architecture}."
+        self._facts = facts
+        self._layers = len(facts.layers)
+        self._all_layers = self._whole("block_count") or self._layers
+        self._shards = shards
+        self._found = {tensor.name: tensor for shard in shards for tensor in shard.tensors}
+
+    def _refuse(self, field: str, message: str, offset: int | None = None) -> None:
+        raise HeaderError(
+            code="would_not_load",
+            field=field,
+            offset=offset,
+            path=self._header.path,
+            message=f"{message}: llama.cpp does not load this file; convert the model again",
+        )
+
+    def _refuse_key(self, key: str, message: str) -> None:
+        entry = self._header.keys.get(key)
+        self._refuse(key, message, entry.start if entry else None)
+
+    def keys(self, demanded: dict[str, Any]) -> None:
+        """Presence, type and length."""
+        for suffix in demanded["required"]:
+            if self._prefix + suffix not in self._header.keys:
+                self._refuse_key(self._prefix + suffix, "is not in the file and is needed")
+        for suffix, kind in demanded["types"].items():
+            entry = self._header.keys.get(self._prefix + suffix)
+            length = demanded["lengths"].get(suffix)
+            if entry is None:
+                continue
+            if entry.type is not ValueType.ARRAY:
+                if entry.type.name != kind:
+                    self._refuse_key(entry.key, f"has type {entry.type.name}, expected {kind}")
+                continue
+            element = entry.element_type.name if entry.element_type is not None else ""
+            if length is None or element not in (_WHOLE if kind in _WHOLE else {kind}):
+                self._refuse_key(entry.key, f"has type ARRAY of {element}, expected {kind}")
+            wanted = {"layers": self._layers, "all_layers": self._all_layers}.get(str(length))
+            if entry.count != (wanted or int(length)):
+                self._refuse_key(
+                    entry.key, f"has {entry.count:,} elements, expected {wanted or length}"
+                )
+
+    def head_sizes(self, asserted: list[str]) -> None:
+        """What the graph asserts before it is built, of the first layer."""
+        value = self._value("n_embd_head_v", 0)
+        key, rotary = self._value("n_embd_head_k", 0), self._value("n_rot", 0)
+        if "value_length" in asserted and value != key:
+            self._refuse_key(
+                f"{self._prefix}attention.value_length",
+                f"values of {value} elements a head beside keys of {key}, expected the same",
+            )
+        if "rotary_dim" in asserted and rotary != key:
+            self._refuse_key(
+                f"{self._prefix}rope.dimension_count",
+                f"{rotary} rotated dimensions in heads of {key}, expected all",
+            )
+
+    def vocabulary(self) -> None:
+        """What every tokenizer needs."""
+        model = self._header.keys.get("tokenizer.ggml.model")
+        if model is None:
+            self._refuse_key("tokenizer.ggml.model", "is not in the file and is needed")
+        elif self._header.value(model.key) not in {"none", "no_vocab"}:
+            tokens = self._header.keys.get("tokenizer.ggml.tokens")
+            if tokens is None or tokens.type is not ValueType.ARRAY:
+                self._refuse_key("tokenizer.ggml.tokens", "is no list of tokens")
+
+    def tensors(
+        self, needed: dict[str, tuple[str, ...]], possible: dict[str, tuple[str, ...]]
+    ) -> None:
+        """Names and shapes."""
+        for name, tensor in self._found.items():
+            pattern, layer = _pattern(name)
+            if layer is not None and layer >= self._all_layers:
+                self._refuse(
+                    name,
+                    f"belongs to layer {layer:,}, but {self._prefix}block_count is "
+                    f"{self._all_layers:,}",
+                )
+            shape = needed.get(pattern, possible.get(pattern))
+            if shape is None and not _is_scale(pattern, needed, possible):
+                self._refuse(name, f"is no tensor of {self._facts.architecture} models")
+            if shape and (layer or 0) < self._layers:
+                self._check_shape(tensor, shape, layer or 0)
+        if self._all_layers > self._layers:
+            return  # some files hold the layers that predict tokens alone
+        for pattern in needed:
+            layers = range(self._layers) if "*" in pattern else (0,)
+            for layer in layers:
+                name = pattern.replace("*", str(layer))
+                fused = _FUSED.get(name.removeprefix(f"blk.{layer}."), "")
+                if name not in self._found and f"blk.{layer}.{fused}" not in self._found:
+                    self._refuse(name, "is not in the file and is needed")
+
+    def _check_shape(self, tensor: TensorInfo, shape: tuple[str, ...], layer: int) -> None:
+        expected = tuple(self._extent(each, layer) for each in shape)
+        known = tuple(extent for extent in expected if extent is not None)
+        if known == expected and _padded(tensor.shape) != _padded(known):
+            self._refuse(
+                tensor.name,
+                f"has shape {list(tensor.shape)}; the keys of the file ask for {list(known)}",
+            )
+
+    def _extent(self, text: str, layer: int) -> int | None:
+        total = 0
+        for product in text.split(" + "):
+            factors = [self._factor(each, layer) for each in product.split(" * ")]
+            if None in factors:
+                return None
+            total += math.prod(factor for factor in factors if factor is not None)
+        return total
+
+    def _factor(self, text: str, layer: int) -> int | None:
+        if re.fullmatch(r"-?\d+", text):
+            return int(text)
+        name = text.removesuffix("[i]")
+        return self._value(name, layer if name != text else 0)
+
+    def _value(self, name: str, layer: int) -> int | None:
+        """What llama.cpp's loaders know by this name, of one layer."""
+        local = "_swa" if self._facts.layers[layer].window is not None else ""
+        if name == "n_embd":
+            return self._whole("embedding_length")
+        if name == "n_vocab":
+            tokens = self._header.keys.get("tokenizer.ggml.tokens")
+            return tokens.count if tokens is not None else None
+        if name == "n_expert":
+            return self._whole("expert_count") or 0
+        if name == "n_head":
+            return self._whole("attention.head_count", layer)
+        if name == "n_head_kv":
+            heads = self._whole("attention.head_count_kv", layer)
+            return self._value("n_head", layer) if heads is None else heads
+        if name == "n_ff":
+            return self._whole("feed_forward_length", layer) or 0
+        if name == "n_ff_exp":
+            return self._whole("expert_feed_forward_length", layer) or 0
+        if name == "n_rot":
+            rotary = self._own(f"rope.dimension_count{local}", "rope.dimension_count", layer)
+            return rotary or self._own("attention.key_length", "", 0) or self._default_head_size()
+        if name in {"n_embd_head_k", "n_embd_head_v"}:
+            key = f"attention.{'key' if name.endswith('k') else 'value'}_length"
+            return self._own(f"{key}{local}", key, layer) or self._default_head_size()
+        return self._whole(name)
+
+    def _own(self, key: str, otherwise: str, layer: int) -> int | None:
+        value = self._whole(key, layer)
+        return self._whole(otherwise, layer) if value is None and otherwise else value
+
+    def _default_head_size(self) -> int | None:
+        width, heads = self._value("n_embd", 0), self._value("n_head", 0)
+        return width // heads if width and heads else None
+
+    def _whole(self, suffix: str, layer: int = 0) -> int | None:
+        key = self._prefix + suffix
+        if key not in self._header.keys:
+            return None
+        value = self._header.value(key)
+        if isinstance(value, tuple):
+            value = value[layer] if layer < len(value) else None
+        return int(value) if isinstance(value, int) else None
+
+
+def _pattern(name: str) -> tuple[str, int | None]:
+    """A tensor's name as loading.toml writes it, and its layer."""
+    match = re.match(r"blk\.(\d+)\.", name)
+    if match is None:
+        return name, None
+    return f"blk.*.{name[match.end() :]}", int(match[1])
+
+
+def _is_scale(pattern: str, *known: dict[str, tuple[str, ...]]) -> bool:
+    for suffix in _SCALES:
+        weight = pattern.removesuffix(suffix) + ".weight"
+        if pattern.endswith(suffix) and any(weight in each for each in known):
+            return True
+    return False
+
+
+def _padded(shape: tuple[int, ...]) -> tuple[int, ...]:
+    return (*shape, *(1,) * (4 - len(shape)))

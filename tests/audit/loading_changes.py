@@ -1,0 +1,146 @@
+"""Changes to models after which llama.cpp may not load them, and both verdicts on each.
+
+Usage: ``python tests/audit/loading_changes.py [ARCHITECTURE …]`` prints where the verdicts differ.
+"""
+
+from __future__ import annotations
+
+import sys
+import tempfile
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from gguf import GGUFValueType
+
+from ggufext.audit.probe_process import ProbeProcess
+from ggufext.errors import EngineError, HeaderError, PlanError
+from ggufext.header.loading import refuse_unloadable
+from ggufext.header.model import model_facts
+from ggufext.header.reading import read_header
+from random_architectures import ARCHITECTURES
+from random_model import Typed, write_random_model
+from tiny_architectures import TINY
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from random_architectures import Architecture, Key
+
+MODELS: dict[str, Architecture] = {**TINY, **ARCHITECTURES}
+
+
+@dataclass(frozen=True, slots=True)
+class Change:
+    """What is done to a model: a label, keys to set (None: to leave out), tensors to leave out
+    and to add.
+    """
+
+    label: str
+    keys: dict[str, Any]
+    without: str | None = None
+    added: str | None = None
+
+
+def changes(name: str) -> Iterator[Change]:
+    """Every single change to the model of one architecture."""
+    model = MODELS[name]
+    for key in model.keys:
+        yield from _of_key(key, key.full_name(name), model)
+    for key in ("tokenizer.ggml.model", "tokenizer.ggml.tokens"):
+        yield Change(f"no {key}", {key: None})
+    for suffix in ("rope.dimension_sections", "attention.sliding_window", "rope.dimension_count",
+                   "attention.key_length", "attention.value_length"):  # fmt: skip
+        if all(key.name != suffix for key in model.keys):
+            value: Any = 16
+            if suffix.endswith("sections"):
+                value = Typed((4, 4, 4), GGUFValueType.ARRAY, GGUFValueType.INT32)
+            yield Change(f"{suffix} added", {f"{name}.{suffix}": value})
+    for tensor in model.tensors:
+        yield Change(f"no {tensor.name}", {}, without=tensor.name)
+    for added in ("blk.0.strange.weight", "strange.weight", "rope_freqs.weight", "blk.77.attn_q.weight"):
+        yield Change(f"{added} added", {}, added=added)
+
+
+def _of_key(key: Key, full: str, model: Architecture) -> Iterator[Change]:
+    value = key.value
+    if isinstance(value, str) and hasattr(model.geometry, value):
+        value = getattr(model.geometry, value)
+    yield Change(f"no {key.name}", {full: None})
+    if isinstance(value, bool | str):
+        yield Change(f"{key.name} of another type", {full: 7})
+    elif isinstance(value, int):
+        yield Change(f"{key.name} of another type", {full: float(value)})
+        yield Change(f"{key.name} as u64", {full: Typed(value, GGUFValueType.UINT64)})
+        for other in {value + 1, value // 2, value * 2} - {value}:
+            if other or not key.name.startswith("context"):
+                yield Change(f"{key.name} {value} → {other}", {full: other})
+        if value < 64:
+            yield Change(f"{key.name} one a layer", {full: (value,) * model.geometry.layers})
+            yield Change(f"{key.name} one too few", {full: (value,) * (model.geometry.layers + 1)})
+    elif isinstance(value, float):
+        yield Change(f"{key.name} of another type", {full: int(value)})
+    else:
+        yield Change(f"{key.name} shorter", {full: tuple(value[:-1])})
+        yield Change(f"{key.name} longer", {full: (*value, value[-1])})
+        yield Change(f"{key.name} alone", {full: value[0]})
+
+
+@dataclass(frozen=True, slots=True)
+class Verdicts:
+    """Why the program, and why llama.cpp, does not load a changed model; None: it does."""
+
+    change: Change
+    ours: str | None
+    llama_cpp: str | None
+
+
+def verdicts(name: str, change: Change, folder: Path, process: ProbeProcess) -> Verdicts:
+    """Write a changed model and ask both."""
+    model = MODELS[name]
+    path = folder / "model.gguf"
+    if change.without:
+        kept = tuple(each for each in model.tensors if each.name != change.without)
+        model = replace(model, tensors=kept)
+    added = {change.added: np.ones(16, dtype=np.float32)} if change.added else None
+    write_random_model(path, model, type="F32", metadata=change.keys, tensors=added)
+    return Verdicts(change, _ours(path), _llama_cpp(path, process))
+
+
+def _ours(path: Path) -> str | None:
+    try:
+        header = read_header(path)
+        refuse_unloadable(header, model_facts(header))
+    except HeaderError as error:
+        return f"{error.code} {error.field}: {error.message}"
+    except PlanError:
+        pass  # nothing to extend, whether it loads or not
+    return None
+
+
+def _llama_cpp(path: Path, process: ProbeProcess) -> str | None:
+    request = {"path": str(path), "kv_overrides": {}, "settings": {"n_ctx": 512}, "tokens": [],
+               "starts": []}  # fmt: skip
+    try:
+        process.ask(path, request)
+    except EngineError as error:
+        return f"{error.code}: {error.message}"
+    return None
+
+
+def main() -> None:
+    with ProbeProcess() as process, tempfile.TemporaryDirectory() as folder:
+        for name in sys.argv[1:] or MODELS:
+            tried = [verdicts(name, change, Path(folder), process) for change in changes(name)]
+            loads = sum(each.llama_cpp is None for each in tried)
+            print(f"{name}: {len(tried)} changes, {loads} load", flush=True)
+            for each in tried:
+                if each.ours and not each.llama_cpp:
+                    print(f"  TOO STRICT {each.change.label}: {each.ours[:200]}", flush=True)
+                if each.llama_cpp and not each.ours:
+                    print(f"  too lax {each.change.label}: {each.llama_cpp[:200]}", flush=True)
+
+
+if __name__ == "__main__":
+    main()
