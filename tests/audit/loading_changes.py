@@ -59,7 +59,8 @@ def changes(name: str) -> Iterator[Change]:
             yield Change(f"{suffix} added", {f"{name}.{suffix}": value})
     for tensor in model.tensors:
         yield Change(f"no {tensor.name}", {}, without=tensor.name)
-    for added in ("blk.0.strange.weight", "strange.weight", "rope_freqs.weight", "blk.77.attn_q.weight"):
+    names = {tensor.name for tensor in model.tensors}
+    for added in {"blk.0.strange.weight", "strange.weight", "rope_freqs.weight"} - names:
         yield Change(f"{added} added", {}, added=added)
 
 

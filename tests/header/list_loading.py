@@ -48,6 +48,14 @@ VALUES = {
 
 TYPES = {"uint32_t": "UINT32", "int": "INT32", "int32_t": "INT32", "float": "FLOAT32", "bool": "BOOL"}
 
+#: Keys that a loader does without and the graph does not: llama.cpp dies when a context is made.
+NEEDED_BY_GRAPH = {
+    "afmoe": ["attention.sliding_window"],
+    "dots1": ["expert_gating_func"],
+    "minimax-m2": ["expert_gating_func"],
+    "smallthinker": ["expert_gating_func"],
+}
+
 LENGTHS = {"hparams.n_layer()": "layers", "hparams.n_layer_all": "all_layers", "4": "4"}
 
 #: Tensors that LLM_TENSOR_NAMES names once a layer, with this for the layer's number.
@@ -192,7 +200,11 @@ def read_tables(sources: Path) -> Tables:
         r"^    (?:std::array<(\w+),[^>]*>|(\w+))\s+(\w+)\s*(?:=[^;]*)?;", hparams, re.MULTILINE
     )
     return Tables(
-        keys=dict(re.findall(r'\{ (LLM_KV_\w+), +"%s\.([^"]+)"', arch)),
+        # Without the architecture's prefix; a leading dot marks a name that takes none.
+        keys={
+            name: key.removeprefix("%s.") if key.startswith("%s.") else f".{key}"
+            for name, key in re.findall(r'\{ (LLM_KV_\w+), +"([^"]+)"', arch)
+        },
         tensors=dict(re.findall(r'\{ (LLM_TENSOR_\w+), +"([^"]+)" +\}', arch)),
         members={f"hparams.{name}": element or plain for element, plain, name in declared},
     )
@@ -392,7 +404,7 @@ def toml(sources: Path, version: str) -> str:
         "# What llama.cpp demands of a file of each verified architecture before it loads it.",
         "# Written by tests/header/list_loading.py from llama.cpp's sources; do not edit.",
         "#",
-        "# required   keys that must be there",
+        "# required   keys that must be there, without prefix; those with a dot in front have none",
         "# types      of the keys that are read, GGUF names; of arrays those of their elements",
         "# lengths    of arrays: a number, layers or all_layers (with those that predict tokens)",
         "# (common: of all of them)",
@@ -412,6 +424,7 @@ def toml(sources: Path, version: str) -> str:
         owner, found = source.classes[enumerator], Loading(members=dict(shared.members))
         read_keys(found, function(source, owner, "load_arch_hparams", parents), tables)
         read_tensors(found, function(source, owner, "load_arch_tensors", parents), tables)
+        found.required += NEEDED_BY_GRAPH.get(name, [])
         found.asserts = read_asserts(source, owner)
         lines += ["", f"[{name}]", *_toml(found)]
     return "\n".join(lines) + "\n"

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from gguf_bytes import F32, U32, Array, Tensor, gguf_bytes
+from gguf_bytes import F32, SMALLEST_LLAMA, SMALLEST_TENSORS, U32, Array, Tensor, gguf_bytes
 from ggufext.errors import HeaderError
 from ggufext.header.architectures import (
     Layout,
@@ -132,7 +132,7 @@ def test_quantization_is_the_type_of_most_bytes() -> None:
 
 
 def codes(keys: dict[str, object]) -> set[str]:
-    read = header({**LLAMA, **keys}, [Tensor("a", (32, 8), "Q4_0")])
+    read = header({**SMALLEST_LLAMA, **keys}, list(SMALLEST_TENSORS))
     return {finding.code for finding in lint(read, model_facts(read))}
 
 

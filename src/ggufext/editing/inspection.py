@@ -13,6 +13,7 @@ from ggufext.header.architectures import architecture
 from ggufext.header.header import ValueType
 from ggufext.header.identity import facts_hash
 from ggufext.header.lint import lint
+from ggufext.header.loading import refuse_unloadable
 from ggufext.header.model import TrainLength, architecture_name, model_facts, quantization
 from ggufext.header.shards import COUNT_KEY
 from ggufext.locating.names import is_remote, local_path
@@ -210,7 +211,7 @@ def facts_of(
     Raises
     ------
     HeaderError, PlanError, LocationError
-        See `ggufext.header.model.model_facts`; ``other_model``.
+        See `ggufext.header.model.model_facts`; ``would_not_load``, ``other_model``.
     """
     if isinstance(model, str) and is_remote(model):
         model = read_remote(model)
@@ -219,6 +220,7 @@ def facts_of(
         names = {tensor.name for tensor in original.tensors}
         factors = tuple(each for each in model.factors if each[0] in names)
         facts = model_facts(original, train_length=train_length, factors=factors)
+        refuse_unloadable(original, facts)
     else:
         with open_model(files or FileSystem(), local_path(model), writing=False) as opened:
             original, facts = opened.original, opened.original_facts(train_length=train_length)

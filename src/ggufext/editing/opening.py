@@ -13,6 +13,7 @@ from ggufext.editing import guards, history
 from ggufext.editing import journal as journals
 from ggufext.errors import EditError, GgufextError, HeaderError
 from ggufext.header.factors import read_factors
+from ggufext.header.loading import refuse_unloadable
 from ggufext.header.model import model_facts
 from ggufext.header.reading import parse_header, read_header_from
 from ggufext.header.shards import first_shard, later_shards
@@ -63,11 +64,17 @@ class OpenModel:
         return later_shards(self.header)
 
     def facts(self) -> ModelFacts:
-        """Facts of the model in the file as it is; raises as `model_facts` does."""
+        """Facts of the model in the file as it is.
+
+        Raises
+        ------
+        HeaderError, PlanError
+            As `model_facts`, and ``would_not_load``.
+        """
         return self._facts(self.header, self._data)
 
     def original_facts(self, *, train_length: int | None = None) -> ModelFacts:
-        """Facts of the original model, before edits of ours; raises as `model_facts` does."""
+        """Facts of the original model, before edits of ours; raises as `facts` does."""
         before = dict(self.history.tensors) if self.history else {}
 
         def data(tensor: TensorInfo) -> bytes:
@@ -85,7 +92,9 @@ class OpenModel:
         factors = read_factors(header, data)
         for shard in later:
             factors += read_factors(shard, partial(_data_of, shard))
-        return model_facts(header, train_length=train_length, factors=factors, later_shards=later)
+        facts = model_facts(header, train_length=train_length, factors=factors, later_shards=later)
+        refuse_unloadable(header, facts, later_shards=later)
+        return facts
 
     def _data(self, tensor: TensorInfo) -> bytes:
         # Offsets count from the start of the data, which an edit moves as a whole.

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from ggufext.errors import ModelWarning, printable
+from ggufext.errors import HeaderError, ModelWarning, printable
 from ggufext.header.architectures import Support
+from ggufext.header.loading import refuse_unloadable
 
 if TYPE_CHECKING:
     from ggufext.header.header import Header
@@ -45,11 +46,22 @@ def lint(
         Of a split model's other parts.
     """
     return (
+        *_loading(header, facts, later_shards),
         *_unread_keys(header, facts),
         *_scaling(header, facts),
         *_support(facts),
         *_files((header, *later_shards)),
     )
+
+
+def _loading(
+    header: Header, facts: ModelFacts, later_shards: tuple[Header, ...]
+) -> list[ModelWarning]:
+    try:
+        refuse_unloadable(header, facts, later_shards=later_shards)
+    except HeaderError as error:
+        return [ModelWarning(error.code, f"{printable(str(error.field))} {error.message}")]
+    return []
 
 
 def _unread_keys(header: Header, facts: ModelFacts) -> list[ModelWarning]:

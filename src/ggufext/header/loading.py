@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from ggufext.errors import HeaderError, printable
 from ggufext.header.header import ValueType
+from ggufext.header.shards import COUNT_KEY
 
 if sys.version_info >= (3, 11):
     import tomllib
@@ -81,7 +82,10 @@ def refuse_unloadable(
     judge.keys(common)
     judge.keys(entry)
     judge.head_sizes(entry["asserts"])
+    judge.experts()
     judge.vocabulary()
+    if (header.integer(COUNT_KEY, value_type=ValueType.UINT16) or 1) > 1 + len(later_shards):
+        return  # of a remote model only the first part was read
     judge.tensors(_shapes(entry["needed"]), _shapes(entry["possible"]))
 
 
@@ -113,13 +117,16 @@ class _Judge:
         entry = self._header.keys.get(key)
         self._refuse(key, message, entry.start if entry else None)
 
+    def _key(self, suffix: str) -> str:
+        return suffix[1:] if suffix.startswith(".") else self._prefix + suffix
+
     def keys(self, demanded: dict[str, Any]) -> None:
         """Presence, type and length."""
         for suffix in demanded["required"]:
-            if self._prefix + suffix not in self._header.keys:
-                self._refuse_key(self._prefix + suffix, "is not in the file and is needed")
+            if self._key(suffix) not in self._header.keys:
+                self._refuse_key(self._key(suffix), "is not in the file and is needed")
         for suffix, kind in demanded["types"].items():
-            entry = self._header.keys.get(self._prefix + suffix)
+            entry = self._header.keys.get(self._key(suffix))
             length = demanded["lengths"].get(suffix)
             if entry is None:
                 continue
@@ -151,15 +158,31 @@ class _Judge:
                 f"{rotary} rotated dimensions in heads of {key}, expected all",
             )
 
+    def experts(self) -> None:
+        """What llama_model_base::load_hparams asserts of mixtures of experts."""
+        experts = self._whole("expert_count") or 0
+        used = max(self._whole("expert_used_count", i) or 0 for i in range(self._layers))
+        if used > experts or (experts and not used):
+            self._refuse_key(
+                f"{self._prefix}expert_used_count",
+                f"{used:,} experts used of {experts:,}, expected "
+                + (f"1 to {experts:,}" if experts else "none"),
+            )
+
     def vocabulary(self) -> None:
         """What every tokenizer needs."""
         model = self._header.keys.get("tokenizer.ggml.model")
         if model is None:
             self._refuse_key("tokenizer.ggml.model", "is not in the file and is needed")
-        elif self._header.value(model.key) not in {"none", "no_vocab"}:
+        elif not self._nameless():
             tokens = self._header.keys.get("tokenizer.ggml.tokens")
             if tokens is None or tokens.type is not ValueType.ARRAY:
                 self._refuse_key("tokenizer.ggml.tokens", "is no list of tokens")
+
+    def _nameless(self) -> bool:
+        """Whether tokens have no text: only their number is in the file."""
+        key = "tokenizer.ggml.model"
+        return key in self._header.keys and self._header.value(key) in {"none", "no_vocab"}
 
     def tensors(
         self, needed: dict[str, tuple[str, ...]], possible: dict[str, tuple[str, ...]]
@@ -217,6 +240,8 @@ class _Judge:
         local = "_swa" if self._facts.layers[layer].window is not None else ""
         if name == "n_embd":
             return self._whole("embedding_length")
+        if name == "n_vocab" and self._nameless():
+            return self._whole("vocab_size") or 0
         if name == "n_vocab":
             tokens = self._header.keys.get("tokenizer.ggml.tokens")
             return tokens.count if tokens is not None else None
