@@ -26,6 +26,7 @@ if TYPE_CHECKING:
 
 WITHOUT_TENSORS = (Method.GAMMA, Method.NTK, Method.YARN, Method.LINEAR)
 
+
 def model_file(path: Path, keys: dict[str, object] | None = None, **options: object) -> Path:
     """The smallest model, and more keys."""
     content = gguf_bytes({**SMALLEST_LLAMA, **(keys or {})}, SMALLEST_TENSORS, **options)  # type: ignore[arg-type]

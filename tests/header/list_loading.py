@@ -46,7 +46,13 @@ VALUES = {
     "n_rot": "n_rot[]",
 }
 
-TYPES = {"uint32_t": "UINT32", "int": "INT32", "int32_t": "INT32", "float": "FLOAT32", "bool": "BOOL"}
+TYPES = {
+    "uint32_t": "UINT32",
+    "int": "INT32",
+    "int32_t": "INT32",
+    "float": "FLOAT32",
+    "bool": "BOOL",
+}
 
 #: Keys that a loader does without and the graph does not: llama.cpp dies when a context is made.
 NEEDED_BY_GRAPH = {
@@ -137,7 +143,9 @@ def _statement(text: str, frames: list[Frame]) -> Iterator[Statement]:
                 break
     certain = frame.certain and not guarded and "?" not in text.partition("create_tensor")[0]
     yield Statement(text, certain, frame.names)
-    defined = re.match(r"(?:const\s+)?(?:auto|int|u?int(?:32|64)_t|bool|float)\s+(\w+)\s*=\s*", text)
+    defined = re.match(
+        r"(?:const\s+)?(?:auto|int|u?int(?:32|64)_t|bool|float)\s+(\w+)\s*=\s*", text
+    )
     if defined:
         frame.names[defined[1]] = text[defined.end() :]
     elif changed := re.match(r"(\w+)\s*[-+*/|]?=[^=]", text):
@@ -377,7 +385,9 @@ def read_asserts(source: Source, owner: str) -> list[str]:
     while shared in source.graphs:
         shared = source.graphs[shared]
     graphs = "\n".join(
-        text[text.index(f"{shared}::graph") :] for text in source.files if f"{shared}::graph" in text
+        text[text.index(f"{shared}::graph") :]
+        for text in source.files
+        if f"{shared}::graph" in text
     )
     graphs = without_comments(graphs)
     head = re.search(r"n_embd_head\s*=\s*hparams\.n_embd_head_([kv])\(\)", graphs)

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 import pytest
 
-from gguf_bytes import SMALLEST_LLAMA, SMALLEST_TENSORS, U32, Tensor, gguf_bytes
+from gguf_bytes import SMALLEST_LLAMA, SMALLEST_TENSORS, U16, U32, Tensor, gguf_bytes
 from ggufext.editing.inspection import facts_of, inspect
 from ggufext.editing.rewrite import rewrite
 from ggufext.errors import GgufextError, LocationError, PlanError

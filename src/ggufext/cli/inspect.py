@@ -18,6 +18,7 @@ from ggufext.editing.inspection import Inspection
 from ggufext.editing.inspection import inspect as inspect_model
 from ggufext.errors import printable
 from ggufext.header.architectures import Support
+from ggufext.header.model import DEFAULT_SOURCE
 from ggufext.locating.names import shown
 from ggufext.locating.places import ModelPlace, known_places, place_of
 
@@ -29,7 +30,7 @@ if TYPE_CHECKING:
 _SUPPORT = {
     Support.VERIFIED: "verified with llama.cpp",
     Support.READ: "read from llama.cpp's source, not tried",
-    Support.UNKNOWN: "unknown",
+    Support.UNKNOWN: "unknown to llama.cpp",
 }
 
 
@@ -37,7 +38,11 @@ _SUPPORT = {
 @click.argument(
     "paths", metavar="[FILE|FOLDER]...", nargs=-1, type=ModelName(), callback=model_files
 )
-@click.option("--layers", is_flag=True, help="Say of each layer how it rotates and what it holds.")
+@click.option(
+    "--layers",
+    is_flag=True,
+    help="Say of each layer how it rotates and what it holds, and of each type its share.",
+)
 @json_option
 def inspect(paths: tuple[Path | str, ...], layers: bool, as_json: bool) -> None:
     """Say what models are, how they rotate, what they cost and what looks wrong.
@@ -53,7 +58,7 @@ def inspect(paths: tuple[Path | str, ...], layers: bool, as_json: bool) -> None:
         do=_found,
         as_json=lambda _path, found: found,
         show=partial(_show, layers=layers),
-        columns=("architecture", "context", "base", "weights", "bytes", "first edit by"),
+        columns=("architecture", "context", "base", "weights", "bytes", "next edit by"),
         cells=_cells,
     )
     handle_files(paths, work, as_json=as_json)
@@ -111,7 +116,10 @@ def _lines(found: Inspection, *, layers: bool) -> Iterator[str]:
     def row(name: str, value: str) -> str:
         return f"  {name:<18} {value}"
 
-    yield row("architecture", f"{printable(found.architecture, 64)} ({_SUPPORT[found.support]})")
+    support = _SUPPORT[found.support]
+    if any(warning.code == "would_not_load" for warning in found.warnings):
+        support = "llama.cpp does not load this file"
+    yield row("architecture", f"{printable(found.architecture, 64)} ({support})")
     if found.shards:
         first, last = found.shards[0].path.name, found.shards[-1].path.name
         yield row("parts", f"{len(found.shards)}: {printable(first)} to {printable(last)}")
@@ -134,9 +142,11 @@ def _lines(found: Inspection, *, layers: bool) -> Iterator[str]:
         )
         if scaling.factor_tensors:
             how = f"by {', '.join(scaling.factor_tensors)}"
+        source = found.rope.freq_base_source
+        default = f" ({source})" if source == DEFAULT_SOURCE else ""
         yield row(
             "rope",
-            f"base {found.rope.freq_base:,.10g}, {found.rope.rotary_dim} of {found.head_dim} "
+            f"base {found.rope.freq_base:,.10g}{default}, {found.rope.rotary_dim} of {found.head_dim} "
             f"dimensions, {found.rope.layout.value} pairs, scaling {how}",
         )
     if found.kv_cache_bytes_per_token is not None:
@@ -144,11 +154,16 @@ def _lines(found: Inspection, *, layers: bool) -> Iterator[str]:
         sizes = {"f16": cache.f16, "q8_0": cache.q8_0, "q4_0": cache.q4_0}
         known = [f"{name} {size:,}" for name, size in sizes.items() if size is not None]
         yield row("KV cache", f"bytes a token: {', '.join(known)}")
+    if layers:
+        weights = sum(each.size for each in found.tensor_types)
+        for each in found.tensor_types:
+            share = f"{binary_size(each.size)}, {each.size / max(weights, 1):.1%}"
+            yield row("weights", f"{each.tensors:,} tensors {each.type}, {share}")
     if layers and found.layers is not None:
         for name, what in _layers(found.layers):
             yield row(name, what)
     if found.likely_strategy is not None:
-        yield row("editing", f"first edit by {found.likely_strategy.value}")
+        yield row("editing", f"next edit by {found.likely_strategy.value}")
     if found.history is not None:
         yield row(
             "extended",

@@ -64,6 +64,8 @@ def handle_files(paths: tuple[Path | str, ...], work: Work[Done], *, as_json: bo
             done = work.do(path)
         except OSError as error:
             raise _named(error, path) from error
+        except GgufextError as error:
+            raise _named(error, path)
         if as_json:
             show_json(work.as_json(path, done))
         else:

@@ -8,13 +8,15 @@ from typing import TYPE_CHECKING
 from ggufext.editing import history, strategies
 from ggufext.editing.files import FileSystem
 from ggufext.editing.opening import open_model
+from ggufext.editing.patch import PADDING_KEY
 from ggufext.errors import GgufextError, JournalError, ModelWarning, PlanError
 from ggufext.header.architectures import architecture
 from ggufext.header.header import ValueType
 from ggufext.header.identity import facts_hash
 from ggufext.header.lint import lint
 from ggufext.header.loading import refuse_unloadable
-from ggufext.header.model import TrainLength, architecture_name, model_facts, quantization
+from ggufext.header.model import TrainLength, architecture_name, model_facts
+from ggufext.header.quantization import TensorType, quantization, tensor_types
 from ggufext.header.shards import COUNT_KEY
 from ggufext.locating.names import is_remote, local_path
 from ggufext.locating.remote import RemoteModel, read_remote
@@ -45,11 +47,12 @@ class ScalingInFile:
 
 @dataclass(frozen=True, slots=True)
 class RopeInFile:
-    """Rotation as the file asks for it."""
+    """Rotation as the file asks for it; `freq_base_source` is the key or llama.cpp's default."""
 
     layout: Layout
     rotary_dim: int
     freq_base: float
+    freq_base_source: str
     scaling: ScalingInFile
 
 
@@ -129,8 +132,12 @@ class Inspection:
         Context length that the file declares: of an extended file the target.
     kv_cache_bytes_per_token : KvCacheBytes or None
         What global layers hold, per token.
+    quantization : str or None
+        What general.file_type names, else the type of most bytes; None without tensors.
+    tensor_types : tuple of TensorType
+        That of most bytes first.
     likely_strategy : Strategy or None
-        None for a remote file.
+        How the next edit would probably go; None for a remote file.
     shards : tuple of Shard
         The files of a split model, in order; empty for a model in one file.
     history : EditInFile or None
@@ -150,6 +157,7 @@ class Inspection:
     tensor_count: int
     key_count: int
     quantization: str | None
+    tensor_types: tuple[TensorType, ...]
     kv_cache_bytes_per_token: KvCacheBytes | None
     likely_strategy: strategies.Strategy | None
     shards: tuple[Shard, ...]
@@ -186,7 +194,7 @@ def inspect(model: Path | str | RemoteModel, *, files: FileSystem | None = None)
             (opened.header, *opened.later_shards()),
             record,
             complaint,
-            strategies.likely_strategy(opened.path),
+            strategies.likely_strategy(opened.path, has_room=PADDING_KEY in opened.header.keys),
         )
 
 
@@ -263,6 +271,7 @@ def _inspected(
         tensor_count=sum(part.tensor_count for part in shards),
         key_count=header.key_count,
         quantization=quantization(*shards),
+        tensor_types=tensor_types(*shards),
         kv_cache_bytes_per_token=cache,
         likely_strategy=likely_strategy,
         shards=_shards(shards) if later else (),
@@ -283,6 +292,7 @@ def _rope(facts: ModelFacts) -> RopeInFile:
         layout=facts.layout,
         rotary_dim=facts.rotary_dim,
         freq_base=facts.freq_base,
+        freq_base_source=facts.freq_base_source,
         scaling=ScalingInFile(
             type=scaling.type,
             factor=scaling.factor,

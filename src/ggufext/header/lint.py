@@ -5,12 +5,12 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from ggufext.errors import HeaderError, ModelWarning, printable
-from ggufext.header.architectures import Support
+from ggufext.header.architectures import Support, unknown_to_llama_cpp
 from ggufext.header.loading import refuse_unloadable
 
 if TYPE_CHECKING:
     from ggufext.header.header import Header
-    from ggufext.header.model import ModelFacts
+    from ggufext.header.model import ModelFacts, Scaling
 
 #: Keys that converters write and llama.cpp reads for these architectures only
 #: (llama-model.cpp and src/models, llama-cpp-python 0.3.36).
@@ -45,6 +45,9 @@ def lint(
     later_shards : tuple of Header
         Of a split model's other parts.
     """
+    if facts.support is Support.UNKNOWN:
+        what = f"general.architecture {unknown_to_llama_cpp(facts.architecture)}"
+        return (ModelWarning("unknown_architecture", what),)
     return (
         *_loading(header, facts, later_shards),
         *_unread_keys(header, facts),
@@ -95,6 +98,7 @@ def _scaling(header: Header, facts: ModelFacts) -> list[ModelWarning]:
                 "linear",
             )
         )
+    found += factor_below_one(scaling)
     if scaling.factor != 1.0 and scaling.type == "longrope":
         found.append(
             ModelWarning(
@@ -111,6 +115,20 @@ def _scaling(header: Header, facts: ModelFacts) -> list[ModelWarning]:
             )
         )
     return found
+
+
+def factor_below_one(scaling: Scaling) -> list[ModelWarning]:
+    """Whether llama.cpp would spread positions where a factor was meant to press them together."""
+    if scaling.type == "none" or scaling.factor >= 1.0:
+        return []
+    return [
+        ModelWarning(
+            "factor_below_one",
+            f"rope.scaling.factor is {scaling.factor:g}: llama.cpp multiplies positions by "
+            f"{1 / scaling.factor:g}; probably a frequency scale was written as a factor, "
+            f"{1 / scaling.factor:g} was meant",
+        )
+    ]
 
 
 def _context_of_scaling(facts: ModelFacts) -> list[ModelWarning]:

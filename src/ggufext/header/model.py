@@ -25,6 +25,9 @@ if TYPE_CHECKING:
 #: llama.cpp's rope.freq_base for files that do not say (llama-model.cpp).
 DEFAULT_FREQ_BASE = 10_000.0
 
+#: Where it comes from then.
+DEFAULT_SOURCE = "llama.cpp's default, the file says none"
+
 #: Values of general.type that are no language model, and what to say of them.
 _NOT_A_MODEL = {
     "adapter": "a LoRA adapter; extend the model it belongs to",
@@ -128,6 +131,8 @@ class ModelFacts:
         Values of the file's frequency-factor tensors by name; empty where nobody read them.
     factor_support : FactorSupport
         Which of these tensors llama.cpp takes for the architecture.
+    freq_base_source : str
+        The metadata key that `freq_base` came from, or `DEFAULT_SOURCE`.
     has_tensors : bool
         Whether there are tensors; of a vocabulary nobody judges whether llama.cpp loads it.
     """
@@ -149,6 +154,7 @@ class ModelFacts:
     scales_attention: bool = False
     factors: tuple[tuple[str, tuple[float, ...]], ...] = ()
     factor_support: FactorSupport = FactorSupport.NONE
+    freq_base_source: str = "rope_theta"
     has_tensors: bool = True
 
 
@@ -205,7 +211,8 @@ def model_facts(
         read.nonsense("attention.head_count", f"at most embedding_length, which is {embedding}")
     sizes = _head_sizes(read, default=embedding // max(heads))
     multiplier = _freq_base_multiplier(read, entry, sizes.key)
-    freq_base = multiplier * (read.positive("rope.freq_base", above=1.0) or DEFAULT_FREQ_BASE)
+    written_base = read.positive("rope.freq_base", above=1.0)
+    freq_base = multiplier * (written_base or DEFAULT_FREQ_BASE)
     heads_kv = read.per_layer("attention.head_count_kv", layer_count) or heads
     if max(heads_kv) > max(heads):
         read.nonsense("attention.head_count_kv", f"at most the {max(heads)} heads of queries")
@@ -256,6 +263,7 @@ def model_facts(
         scales_attention=entry.scales_attention,
         factors=factors,
         factor_support=entry.factor_support,
+        freq_base_source=f"{name}.rope.freq_base" if written_base else DEFAULT_SOURCE,
         has_tensors=any(shard.tensor_count for shard in (header, *later_shards)),
     )
 
@@ -281,20 +289,6 @@ def architecture_name(header: Header) -> str:
             message="is not in the file, so nothing says how its tensors form a model",
         )
     return name
-
-
-def quantization(*shards: Header) -> str | None:
-    """The tensor type that holds most of a model's weights, ``"Q4_K"`` for example.
-
-    Parameters
-    ----------
-    *shards : Header
-        Of every file of the model.
-    """
-    sizes: dict[str, int] = {}
-    for tensor in (tensor for shard in shards for tensor in shard.tensors):
-        sizes[tensor.type] = sizes.get(tensor.type, 0) + tensor.size
-    return max(sizes, key=lambda name: sizes[name]) if sizes else None
 
 
 def _refuse_other_files(header: Header) -> None:
@@ -404,7 +398,12 @@ def _layout(read: KeyReader, entry: Architecture) -> Layout:
 def _scaling(read: KeyReader, shards: tuple[Header, ...]) -> Scaling:
     kind = read.header.string(f"{read.prefix}rope.scaling.type")
     if kind is not None and kind not in {"none", "linear", "yarn", "longrope"}:
-        read.nonsense("rope.scaling.type", "none, linear, yarn or longrope")
+        read.nonsense(
+            "rope.scaling.type",
+            "none, linear, yarn or longrope",
+            advice=f", or copy the file without the key: gguf-new-metadata --remove-metadata "
+            f"{read.prefix}rope.scaling.type; llama.cpp then takes the type for linear",
+        )
     factor = read.factor("rope.scaling.factor")
     if factor is None:
         factor = read.factor("rope.scale_linear")

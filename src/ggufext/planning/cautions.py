@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 
 from ggufext.errors import ModelWarning
 from ggufext.header.architectures import Support
+from ggufext.header.lint import factor_below_one
 from ggufext.planning.combining import can_keep_short
 from ggufext.planning.gamma import FACTOR_NEEDS_FINETUNE
 from ggufext.planning.kv_cache import CELL_PADDING
@@ -27,16 +28,25 @@ GAMMA_RULE_STATUS = (
 
 
 def support_warnings(facts: ModelFacts) -> tuple[ModelWarning, ...]:
-    """What holds for an architecture, whatever is planned."""
-    if facts.support is Support.VERIFIED:
-        return ()
-    return (
-        ModelWarning(
-            "unverified_architecture",
-            f"what llama.cpp does with the RoPE keys of {facts.architecture} was not verified "
-            "by experiment; rewrite needs --force",
-        ),
-    )
+    """What holds for a file, whatever is planned."""
+    found = factor_below_one(facts.scaling)
+    if not facts.has_tensors:
+        found.append(
+            ModelWarning(
+                "loading_not_judged",
+                "the file holds no tensors, so whether llama.cpp loads a model with these keys was "
+                "not judged",
+            )
+        )
+    if facts.support is not Support.VERIFIED:
+        found.append(
+            ModelWarning(
+                "unverified_architecture",
+                f"what llama.cpp does with the RoPE keys of {facts.architecture} was not verified "
+                "by experiment; rewrite needs --force",
+            )
+        )
+    return tuple(found)
 
 
 def extension_warnings(

@@ -6,6 +6,7 @@ import math
 from typing import TYPE_CHECKING
 
 from ggufext.errors import PlanError
+from ggufext.header.architectures import Support, unknown_to_llama_cpp
 from ggufext.header.factors import factors_in_effect
 from ggufext.header.model import TrainLength
 from ggufext.planning.cautions import GAMMA_RULE_STATUS, extension_warnings, support_warnings
@@ -89,15 +90,22 @@ def plan(
     allow_lower_base : bool
         Accept a `gamma` or a `freq_base` that lowers the base.
     force : bool
-        Accept a factor above 1024, and a method that changes sliding-window layers.
+        Accept an architecture that llama.cpp does not know, a factor above 1024, and a method that changes sliding-window layers.
 
     Raises
     ------
     PlanError
-        ``target_absurd``, ``lowers_base``, ``gamma_out_of_range``, ``gamma_needs_gamma_method``,
+        ``unverified_architecture``, ``target_absurd``, ``lowers_base``, ``gamma_out_of_range``, ``gamma_needs_gamma_method``,
         ``cannot_combine``, ``local_layers_would_change``, ``tensors_not_supported``,
         ``factors_needed``, ``factors_do_not_fit``, ``factors_need_longrope``.
     """
+    if facts.support is Support.UNKNOWN and not force:
+        raise PlanError(
+            code="unverified_architecture",
+            field="general.architecture",
+            message=f"{unknown_to_llama_cpp(facts.architecture)}: nobody knows what its keys "
+            "would do; --force plans it all the same",
+        )
     _check_target(facts, target_length, force=force)
     _check_belongs(method, gamma=gamma, freq_base=freq_base, factors=factors)
     wish = Wish(
@@ -125,7 +133,7 @@ def plan(
         train_length=TrainLength(facts.train_length, facts.train_length_source),
         target_length=target_length,
         factor=factor,
-        freq_base=FreqBase(facts.freq_base, made.rotation.freq_base),
+        freq_base=FreqBase(facts.freq_base, made.rotation.freq_base, facts.freq_base_source),
         gamma=gammas,
         d_horizon=d_horizon(facts.freq_base * native.stretch(facts), gammas.effective),
         verdict=verdict(gammas.effective, factor),
@@ -235,7 +243,7 @@ def _without_extension(facts: ModelFacts, wish: Wish) -> Plan:
         train_length=TrainLength(facts.train_length, facts.train_length_source),
         target_length=target,
         factor=target / facts.train_length,
-        freq_base=FreqBase(base, base),
+        freq_base=FreqBase(base, base, facts.freq_base_source),
         gamma=gammas,
         d_horizon=d_horizon(base, at_target),
         verdict=verdict(at_target, target / facts.train_length),
