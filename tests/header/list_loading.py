@@ -3,8 +3,9 @@
 Usage: ``python tests/header/list_loading.py LLAMA_CPP_SOURCES VERSION > loading.toml``, as
 `list_architectures`. Of the verified architectures: the keys that `load_arch_hparams` reads, the
 tensors that `load_arch_tensors` makes with their shapes, and what the graph asserts of head sizes.
-What depends on a condition is listed as possible, never as required, and a shape that is no sum of
-products of metadata values is left out: a file is refused only for what is certain.
+What depends on a condition other than comparisons of metadata values is listed as possible, never as
+needed, and a shape that is no sum of products of such values is left out: a file is refused only
+for what is certain.
 """
 
 from __future__ import annotations
@@ -44,6 +45,10 @@ VALUES = {
     "n_ff": "n_ff[]",
     "n_ff_exp": "n_ff_exp[]",
     "n_rot": "n_rot[]",
+    "n_layer": "layers",
+    "is_recr": "is_recr[]",
+    "is_swa": "is_swa[]",
+    "has_kv": "has_kv[]",
 }
 
 TYPES = {
@@ -68,6 +73,12 @@ LENGTHS = {"hparams.n_layer()": "layers", "hparams.n_layer_all": "all_layers", "
 LAYER = "*"
 
 
+#: What must hold for a statement to be reached, as comparisons; None where that is not known.
+Conditions = tuple[str, ...] | None
+
+_OPPOSITES = {"==": "!=", "!=": "==", "<": ">=", ">=": "<", ">": "<=", "<=": ">"}
+
+
 @dataclass
 class Statement:
     """A statement or the head of a block, as C++ text.
@@ -75,29 +86,30 @@ class Statement:
     Attributes
     ----------
     text : str
-    certain : bool
-        Whether every model of the architecture comes by.
+    conditions : Conditions
     names : mapping
         Local variables in sight and what they were set to.
     """
 
     text: str
-    certain: bool
+    conditions: Conditions
     names: MutableMapping[str, str]
 
 
 @dataclass
 class Frame:
-    """A block that is open."""
+    """A block that is open; `last_if` is the condition of the latest one that was closed in it."""
 
-    certain: bool
+    conditions: Conditions
     is_loop: bool
     names: ChainMap[str, str]
+    own: Conditions = ()
+    last_if: Conditions = None
 
 
-def statements(body: str) -> Iterator[Statement]:
+def statements(body: str, found: Loading) -> Iterator[Statement]:
     """Walk the body of a function."""
-    frames = [Frame(True, False, ChainMap())]
+    frames = [Frame((), False, ChainMap())]
     text, depth = "", 0
     for character in body:
         if character in "([":
@@ -106,18 +118,12 @@ def statements(body: str) -> Iterator[Statement]:
             depth -= 1
         if character == "{" and depth == 0 and not re.search(r"=\s*$|>\s*\w+\s*$", text):
             head, text = text.strip(), ""
-            yield Statement(head, frames[-1].certain, frames[-1].names)
-            conditional = re.match(r"(?:\}\s*)?(?:if|else|switch|while|do|case)\b", head)
-            optional = "mtp" in head.partition("=")[0] or re.search(r"=\s*n_layer\s*;", head)
-            frames.append(
-                Frame(
-                    frames[-1].certain and not conditional and not optional,
-                    head.startswith("for") or "](" in head or bool(re.search(r"\]\s*\(", head)),
-                    frames[-1].names.new_child(),
-                )
-            )
+            yield Statement(head, frames[-1].conditions, frames[-1].names)
+            frames.append(_opened(head, frames[-1], found))
         elif character == "}" and depth == 0 and not text.strip():
-            frames.pop()
+            closed = frames.pop()
+            if frames:
+                frames[-1].last_if = closed.own
             text = ""
         elif character == "{":
             depth, text = depth + 1, text + character
@@ -130,26 +136,80 @@ def statements(body: str) -> Iterator[Statement]:
             text += character
 
 
+def _opened(head: str, outer: Frame, found: Loading) -> Frame:
+    own: Conditions = ()
+    if match := re.fullmatch(r"if\s*\((.*)\)", head, re.DOTALL):
+        own = condition(match[1], outer.names, found.members)
+    elif head == "else":
+        own = opposite(outer.last_if)
+    elif re.match(r"(?:else|switch|while|do|case)\b", head):
+        own = None
+    if "mtp" in head.partition("=")[0] or re.search(r"=\s*n_layer\s*;", head):
+        own = None
+    conditions = None if own is None or outer.conditions is None else (*outer.conditions, *own)
+    is_loop = head.startswith("for") or bool(re.search(r"\]\s*\(", head))
+    return Frame(conditions, is_loop, outer.names.new_child(), own)
+
+
 def _statement(text: str, frames: list[Frame]) -> Iterator[Statement]:
     frame = frames[-1]
     guarded = re.match(r"(?:else\s+)?if\s*\(|else\b", text)
     if re.search(r"(?:^|\)\s*)(?:continue|return|break)\b", text) and (
-        guarded or not frame.certain
+        guarded or frame.conditions != ()
     ):
         # What follows in the loop (or function) is for the models that did not leave.
         for each in reversed(frames):
-            each.certain = False
+            each.conditions = None
             if each.is_loop and not text.endswith("return"):
                 break
-    certain = frame.certain and not guarded and "?" not in text.partition("create_tensor")[0]
-    yield Statement(text, certain, frame.names)
-    defined = re.match(
-        r"(?:const\s+)?(?:auto|int|u?int(?:32|64)_t|bool|float)\s+(\w+)\s*=\s*", text
-    )
+    known = not guarded and "?" not in text.partition("create_tensor")[0]
+    yield Statement(text, frame.conditions if known else None, frame.names)
+    defined = re.match(r"(?:const\s+)?(?:auto|int|u?int(?:32|64)_t|bool|float)\s+(\w+)\s*=\s*", text)
     if defined:
         frame.names[defined[1]] = text[defined.end() :]
     elif changed := re.match(r"(\w+)\s*[-+*/|]?=[^=]", text):
         frame.names[changed[1]] = "unknown()"
+
+
+def condition(text: str, names: MutableMapping[str, str], members: dict[str, str]) -> Conditions:
+    """A C++ condition as comparisons of sums that all must hold; None: another kind."""
+    try:
+        return _comparisons(_expression(text), names, members)
+    except (SyntaxError, ValueError, RecursionError):
+        return None
+
+
+def _expression(text: str) -> ast.expr:
+    text = re.sub(r"static_cast<\w+>|\((?:u?int\w*)\)", "", text)
+    text = text.replace("&&", " and ").replace("||", " or ")
+    return ast.parse(re.sub(r"!(?!=)", " not ", text).strip(), mode="eval").body
+
+
+def _comparisons(
+    node: ast.expr, names: MutableMapping[str, str], members: dict[str, str]
+) -> Conditions:
+    if isinstance(node, ast.BoolOp) and isinstance(node.op, ast.And):
+        parts = [_comparisons(each, names, members) for each in node.values]
+        if None in parts:
+            return None
+        return tuple(each for part in parts for each in part or ())
+    if isinstance(node, ast.UnaryOp) and isinstance(node.op, ast.Not):
+        return opposite(_comparisons(node.operand, names, members))
+    if isinstance(node, ast.Compare) and len(node.ops) == 1:
+        sides = [_text(_sum(side, names, members)) for side in (node.left, node.comparators[0])]
+        signs = {"Eq": "==", "NotEq": "!=", "Lt": "<", "LtE": "<=", "Gt": ">", "GtE": ">="}
+        return (f"{sides[0]} {signs[type(node.ops[0]).__name__]} {sides[1]}",)
+    if isinstance(node, ast.Name) and node.id in names:
+        return _comparisons(_expression(names[node.id]), names, members)
+    return (f"{_text(_sum(node, names, members))} != 0",)
+
+
+def opposite(conditions: Conditions) -> Conditions:
+    """The opposite of a single comparison."""
+    if conditions is None or len(conditions) != 1:
+        return None
+    left, sign, right = re.split(r" ([=!<>]=?) ", conditions[0])
+    return (f"{left} {_OPPOSITES[sign]} {right}",)
 
 
 def function(source: Source, owner: str, name: str, parents: dict[str, str]) -> str:
@@ -198,6 +258,7 @@ class Tables:
     keys: dict[str, str]
     tensors: dict[str, str]
     members: dict[str, str]
+    zeros: set[str]
 
 
 def read_tables(sources: Path) -> Tables:
@@ -205,7 +266,7 @@ def read_tables(sources: Path) -> Tables:
     arch = (sources / "src/llama-arch.cpp").read_text()
     hparams = (sources / "src/llama-hparams.h").read_text()
     declared = re.findall(
-        r"^    (?:std::array<(\w+),[^>]*>|(\w+))\s+(\w+)\s*(?:=[^;]*)?;", hparams, re.MULTILINE
+        r"^    (?:std::array<(\w+),[^>]*>|(\w+))\s+(\w+)\s*(?:=\s*([^;]*))?;", hparams, re.MULTILINE
     )
     return Tables(
         # Without the architecture's prefix; a leading dot marks a name that takes none.
@@ -214,7 +275,8 @@ def read_tables(sources: Path) -> Tables:
             for name, key in re.findall(r'\{ (LLM_KV_\w+), +"([^"]+)"', arch)
         },
         tensors=dict(re.findall(r'\{ (LLM_TENSOR_\w+), +"([^"]+)" +\}', arch)),
-        members={f"hparams.{name}": element or plain for element, plain, name in declared},
+        members={f"hparams.{name}": element or plain for element, plain, name, _ in declared},
+        zeros={f"hparams.{name}" for *_, name, value in declared if value == "0"},
     )
 
 
@@ -230,10 +292,10 @@ class Loading:
         Keys.
     lengths : dict
         Key to the number of elements that an array must have.
-    needed : dict
-        Tensor to its shape; None where that is not certain.
+    needed : list
+        Tensors with their shapes, None where that is not certain, and the conditions.
     possible : dict
-        The same of those that may be there.
+        Tensor that may be there to its shape.
     members : dict
         Members of llama_hparams that one key sets alone.
     """
@@ -241,7 +303,7 @@ class Loading:
     types: dict[str, str] = field(default_factory=dict)
     required: list[str] = field(default_factory=list)
     lengths: dict[str, str] = field(default_factory=dict)
-    needed: dict[str, list[str] | None] = field(default_factory=dict)
+    needed: list[tuple[str, list[str] | None, tuple[str, ...]]] = field(default_factory=list)
     possible: dict[str, list[str] | None] = field(default_factory=dict)
     members: dict[str, str] = field(default_factory=dict)
     asserts: list[str] = field(default_factory=list)
@@ -249,8 +311,8 @@ class Loading:
 
 def read_keys(found: Loading, body: str, tables: Tables) -> None:
     """Take in the keys of a loader."""
-    for statement in statements(body):
-        certain = statement.certain and "||" not in statement.text.partition("ml.get_key")[0]
+    for statement in statements(body, found):
+        certain = statement.conditions == () and "||" not in statement.text.partition("ml.get_key")[0]
         for name in ("get_key", "get_key_or_arr"):
             for call in calls(statement.text, rf"ml\.{name}"):
                 if certain:
@@ -272,13 +334,13 @@ def _read_key(found: Loading, call: list[str], tables: Tables, *, may_be_array: 
         found.types[key] = TYPES[declared]
     if length:
         found.lengths[key] = length
-    elif declared == "uint32_t" and "false" not in rest:
+    elif declared == "uint32_t" and ("false" not in rest or target in tables.zeros):
         found.members[target] = key
 
 
 def read_tensors(found: Loading, body: str, tables: Tables) -> None:
     """Take in the tensors of a loader."""
-    for statement in statements(body):
+    for statement in statements(body, found):
         text = statement.text
         for call in calls(text, "create_tensor"):
             _tensor(found, call, tables, statement)
@@ -315,10 +377,9 @@ def _tensor(found: Loading, call: list[str], tables: Tables, statement: Statemen
     shape = None
     if "RESHAPE" not in flags:
         shape = _shape(extents, statement.names, found.members)
-    if statement.certain and re.fullmatch(r"0|(?:trunk_)?flags", flags):
-        found.needed[name] = shape
-        found.possible.pop(name, None)
-    elif name not in found.needed:
+    if statement.conditions is not None and re.fullmatch(r"0|(?:trunk_)?flags", flags):
+        found.needed.append((name, shape, statement.conditions))
+    else:
         same = found.possible.get(name, shape) == shape
         found.possible[name] = shape if same else None
 
@@ -332,14 +393,18 @@ def _shape(
 
 def _extent(text: str, names: MutableMapping[str, str], members: dict[str, str]) -> str | None:
     try:
-        terms = _sum(ast.parse(text.strip(), mode="eval").body, names, members)
+        return _text(_sum(ast.parse(text.strip(), mode="eval").body, names, members))
     except (SyntaxError, ValueError, RecursionError):
         return None
-    return " + ".join(
+
+
+def _text(terms: Sum) -> str:
+    written = " + ".join(
         " * ".join(([str(factor)] if factor != 1 or not product else []) + list(product))
         for product, factor in terms.items()
         if factor
     )
+    return written or "0"
 
 
 def _sum(node: ast.expr, names: MutableMapping[str, str], members: dict[str, str]) -> Sum:
@@ -367,6 +432,8 @@ def _sum(node: ast.expr, names: MutableMapping[str, str], members: dict[str, str
         if method is None or method[1] not in VALUES:
             raise ValueError(text)
         text, layer = method[1], "[i]" if method[2] else ""
+    elif text in {"i", "il", "bid"}:
+        return {("layer",): 1}
     elif text in names:
         return _sum(ast.parse(names[text], mode="eval").body, names, members)
     elif text in members:
@@ -421,6 +488,7 @@ def toml(sources: Path, version: str) -> str:
         "# asserts    what the head size must equal: value_length, rotary_dim",
         "# needed     tensors that must be there, with their shapes: sums of products of keys and of",
         "#            llama.cpp's names: of the first layer, or [i] of the layer; empty: not certain",
+        "#            behind a stroke the comparisons that must hold",
         "# possible   tensors that may be there; others must not",
         "",
         f'llama_cpp = "{version}"',
@@ -449,11 +517,18 @@ def _keys(found: Loading) -> Iterator[str]:
 def _toml(found: Loading) -> Iterator[str]:
     yield from _keys(found)
     yield f"asserts = {_list(found.asserts)}"
-    for title, tensors in (("needed", found.needed), ("possible", found.possible)):
-        yield f"{title} = ["
-        for name, shape in tensors.items():
-            yield f'    "{name}: {", ".join(shape or ())}",'
-        yield "]"
+    always = {name for name, _, conditions in found.needed if not conditions}
+    sometimes = {name for name, _, conditions in found.needed if conditions}
+    yield "needed = ["
+    for name, shape, conditions in found.needed:
+        when = f" | {' & '.join(conditions)}" if conditions else ""
+        yield f'    "{name}: {", ".join(shape or ())}{when}",'
+    yield "]"
+    yield "possible = ["
+    for name, shape in found.possible.items():
+        if name not in always:
+            yield f'    "{name}: {", ".join(shape or () if name not in sometimes else ())}",'
+    yield "]"
 
 
 def _list(names: list[str]) -> str:

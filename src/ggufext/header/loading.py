@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import math
+import operator
 import re
 import sys
+from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -19,13 +21,26 @@ else:
     import tomli as tomllib
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable
 
-    from ggufext.header.header import Header, TensorInfo
+    from ggufext.header.header import Header
     from ggufext.header.model import ModelFacts
 
 #: llama.cpp reads arrays of these into numbers as well.
 _WHOLE = frozenset({"BOOL", "INT32", "UINT32"})
+
+#: Stands for the number of a layer in loading.toml.
+_LAYER = "*"
+
+_COMPARISON = re.compile(r" ([=!<>]=?) ")
+_SIGNS: dict[str, Callable[..., bool]] = {
+    "==": operator.eq,
+    "!=": operator.ne,
+    "<": operator.lt,
+    "<=": operator.le,
+    ">": operator.gt,
+    ">=": operator.ge,
+}
 
 #: Suffixes of tensors that may stand beside any weight (llama_model_base::load_tensors).
 _SCALES = (".scale", ".input_scale")
@@ -86,12 +101,26 @@ def refuse_unloadable(
     judge.vocabulary()
     if (header.integer(COUNT_KEY, value_type=ValueType.UINT16) or 1) > 1 + len(later_shards):
         return  # of a remote model only the first part was read
-    judge.tensors(_shapes(entry["needed"]), _shapes(entry["possible"]))
+    judge.tensors(_demands(entry["needed"]), _demands(entry["possible"]))
 
 
-def _shapes(lines: list[str]) -> dict[str, tuple[str, ...]]:
-    named = (line.partition(": ") for line in lines)
-    return {name: tuple(filter(None, shape.split(", "))) for name, _, shape in named}
+@dataclass(frozen=True, slots=True)
+class _Demand:
+    """A tensor that must, or may, be there."""
+
+    name: str
+    shape: tuple[str, ...]
+    conditions: tuple[str, ...]
+
+
+def _demands(lines: list[str]) -> tuple[_Demand, ...]:
+    found = []
+    for line in lines:
+        name, _, rest = line.partition(":")
+        shape, _, conditions = rest.partition("|")
+        extents = tuple(each.strip() for each in shape.split(",") if each.strip())
+        found.append(_Demand(name, extents, tuple(filter(None, conditions.strip().split(" & ")))))
+    return tuple(found)
 
 
 class _Judge:
@@ -184,11 +213,10 @@ class _Judge:
         key = "tokenizer.ggml.model"
         return key in self._header.keys and self._header.value(key) in {"none", "no_vocab"}
 
-    def tensors(
-        self, needed: dict[str, tuple[str, ...]], possible: dict[str, tuple[str, ...]]
-    ) -> None:
+    def tensors(self, needed: tuple[_Demand, ...], possible: tuple[_Demand, ...]) -> None:
         """Names and shapes."""
-        for name, tensor in self._found.items():
+        known = {demand.name for demand in (*needed, *possible)}
+        for name in self._found:
             pattern, layer = _pattern(name)
             if layer is not None and layer >= self._all_layers:
                 self._refuse(
@@ -196,29 +224,35 @@ class _Judge:
                     f"belongs to layer {layer:,}, but {self._prefix}block_count is "
                     f"{self._all_layers:,}",
                 )
-            shape = needed.get(pattern, possible.get(pattern))
-            if shape is None and not _is_scale(pattern, needed, possible):
+            if pattern not in known and not _is_scale(pattern, known):
                 self._refuse(name, f"is no tensor of {self._facts.architecture} models")
-            if shape and (layer or 0) < self._layers:
-                self._check_shape(tensor, shape, layer or 0)
-        if self._all_layers > self._layers:
-            return  # some files hold the layers that predict tokens alone
-        for pattern in needed:
-            layers = range(self._layers) if "*" in pattern else (0,)
-            for layer in layers:
-                name = pattern.replace("*", str(layer))
-                fused = _FUSED.get(name.removeprefix(f"blk.{layer}."), "")
-                if name not in self._found and f"blk.{layer}.{fused}" not in self._found:
-                    self._refuse(name, "is not in the file and is needed")
+        # Some files hold the layers that predict tokens alone, others all but those.
+        complete = self._all_layers == self._layers
+        for demand in (*needed, *possible):
+            for layer in range(self._layers) if _LAYER in demand.name else (0,):
+                if all(self._holds(each, layer) for each in demand.conditions):
+                    self._check(demand, layer, needed=complete and demand in needed)
 
-    def _check_shape(self, tensor: TensorInfo, shape: tuple[str, ...], layer: int) -> None:
-        expected = tuple(self._extent(each, layer) for each in shape)
+    def _check(self, demand: _Demand, layer: int, *, needed: bool) -> None:
+        name = demand.name.replace(_LAYER, str(layer))
+        tensor = self._found.get(name)
+        if tensor is None:
+            fused = _FUSED.get(name.removeprefix(f"blk.{layer}."), "")
+            if needed and f"blk.{layer}.{fused}" not in self._found:
+                self._refuse(name, "is not in the file and is needed")
+            return
+        expected = tuple(self._extent(each, layer) for each in demand.shape)
         known = tuple(extent for extent in expected if extent is not None)
-        if known == expected and _padded(tensor.shape) != _padded(known):
+        if known and known == expected and _padded(tensor.shape) != _padded(known):
             self._refuse(
-                tensor.name,
+                name,
                 f"has shape {list(tensor.shape)}; the keys of the file ask for {list(known)}",
             )
+
+    def _holds(self, comparison: str, layer: int) -> bool:
+        left, sign, right = _COMPARISON.split(comparison)
+        sides = self._extent(left, layer), self._extent(right, layer)
+        return None not in sides and bool(_SIGNS[sign](*sides))
 
     def _extent(self, text: str, layer: int) -> int | None:
         total = 0
@@ -232,12 +266,20 @@ class _Judge:
     def _factor(self, text: str, layer: int) -> int | None:
         if re.fullmatch(r"-?\d+", text):
             return int(text)
+        if text == "layer":
+            return layer
         name = text.removesuffix("[i]")
         return self._value(name, layer if name != text else 0)
 
     def _value(self, name: str, layer: int) -> int | None:
         """What llama.cpp's loaders know by this name, of one layer."""
         local = "_swa" if self._facts.layers[layer].window is not None else ""
+        if name == "layers":
+            return self._layers
+        if name in {"is_recr", "has_kv"}:  # what keeps no keys and values is recurrent, or shares
+            return int((self._facts.layers[layer].head_count_kv > 0) == (name == "has_kv"))
+        if name == "is_swa":
+            return int(self._facts.layers[layer].window is not None)
         if name == "n_embd":
             return self._whole("embedding_length")
         if name == "n_vocab" and self._nameless():
@@ -262,7 +304,7 @@ class _Judge:
         if name in {"n_embd_head_k", "n_embd_head_v"}:
             key = f"attention.{'key' if name.endswith('k') else 'value'}_length"
             return self._own(f"{key}{local}", key, layer) or self._default_head_size()
-        return self._whole(name)
+        return self._whole(name) or 0
 
     def _own(self, key: str, otherwise: str, layer: int) -> int | None:
         value = self._whole(key, layer)
@@ -287,15 +329,14 @@ def _pattern(name: str) -> tuple[str, int | None]:
     match = re.match(r"blk\.(\d+)\.", name)
     if match is None:
         return name, None
-    return f"blk.*.{name[match.end() :]}", int(match[1])
+    return f"blk.{_LAYER}.{name[match.end() :]}", int(match[1])
 
 
-def _is_scale(pattern: str, *known: dict[str, tuple[str, ...]]) -> bool:
-    for suffix in _SCALES:
-        weight = pattern.removesuffix(suffix) + ".weight"
-        if pattern.endswith(suffix) and any(weight in each for each in known):
-            return True
-    return False
+def _is_scale(pattern: str, known: set[str]) -> bool:
+    return any(
+        pattern.endswith(suffix) and pattern.removesuffix(suffix) + ".weight" in known
+        for suffix in _SCALES
+    )
 
 
 def _padded(shape: tuple[int, ...]) -> tuple[int, ...]:
