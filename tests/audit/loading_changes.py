@@ -1,6 +1,8 @@
 """Changes to models after which llama.cpp may not load them, and both verdicts on each.
 
-Usage: ``python tests/audit/loading_changes.py [ARCHITECTURE …]`` prints where the verdicts differ.
+Usage: ``python tests/audit/loading_changes.py [ARCHITECTURE …]`` makes every change and prints where
+the verdicts differ and loading_differences.txt does not say so; without architectures it writes
+that file anew.
 """
 
 from __future__ import annotations
@@ -74,9 +76,11 @@ def _of_key(key: Key, full: str, model: Architecture) -> Iterator[Change]:
     elif isinstance(value, int):
         yield Change(f"{key.name} of another type", {full: float(value)})
         yield Change(f"{key.name} as u64", {full: Typed(value, GGUFValueType.UINT64)})
-        for other in {value + 1, value // 2, value * 2} - {value}:
-            if other or not key.name.startswith("context"):
-                yield Change(f"{key.name} {value} → {other}", {full: other})
+        others = {value + 1, value // 2, value * 2} - {value}
+        if key.name == "attention.sliding_window":
+            others.add(0)
+        for other in sorted(others):
+            yield Change(f"{key.name} {value} → {other}", {full: other})
         if value < 64:
             yield Change(f"{key.name} one a layer", {full: (value,) * model.geometry.layers})
             yield Change(f"{key.name} one too few", {full: (value,) * (model.geometry.layers + 1)})
@@ -115,8 +119,8 @@ def _ours(path: Path) -> str | None:
         refuse_unloadable(header, model_facts(header))
     except HeaderError as error:
         return f"{error.code} {error.field}: {error.message}"
-    except PlanError:
-        pass  # nothing to extend, whether it loads or not
+    except PlanError as error:
+        return f"{error.code}: {error.message}"  # nothing to extend, whether it loads or not
     return None
 
 
@@ -130,17 +134,36 @@ def _llama_cpp(path: Path, process: ProbeProcess) -> str | None:
     return None
 
 
+#: Changes after which a file is planned that llama.cpp does not load, or refused that it does.
+DIFFERENCES = Path(__file__).with_name("loading_differences.txt")
+
+
+def known_differences() -> set[str]:
+    """Lines of the file."""
+    return set(DIFFERENCES.read_text(encoding="utf-8").splitlines())
+
+
+def difference(name: str, tried: Verdicts) -> str | None:
+    """A line for the file; None where both say the same."""
+    if (tried.ours is None) == (tried.llama_cpp is None):
+        return None
+    verdict = "too strict" if tried.ours else "too lax"
+    return f"{name}: {verdict}: {tried.change.label}"
+
+
 def main() -> None:
+    found = []
+    known = known_differences() if sys.argv[1:] else set()
     with ProbeProcess() as process, tempfile.TemporaryDirectory() as folder:
         for name in sys.argv[1:] or MODELS:
             tried = [verdicts(name, change, Path(folder), process) for change in changes(name)]
+            lines = [line for each in tried if (line := difference(name, each))]
+            found += lines
             loads = sum(each.llama_cpp is None for each in tried)
             print(f"{name}: {len(tried)} changes, {loads} load", flush=True)
-            for each in tried:
-                if each.ours and not each.llama_cpp:
-                    print(f"  TOO STRICT {each.change.label}: {each.ours[:200]}", flush=True)
-                if each.llama_cpp and not each.ours:
-                    print(f"  too lax {each.change.label}: {each.llama_cpp[:200]}", flush=True)
+            print(*(f"  {line}" for line in lines if line not in known), sep="\n", flush=True)
+    if not sys.argv[1:]:
+        DIFFERENCES.write_text("\n".join(found) + "\n", encoding="utf-8")
 
 
 if __name__ == "__main__":

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 INSPECT_FIELDS = {
     "path", "architecture", "support", "train_length", "rope", "layers", "head_dim", "alignment",
-    "data_offset", "size", "tensor_count", "key_count", "quantization",
+    "data_offset", "size", "tensor_count", "key_count", "quantization", "tensor_types",
     "kv_cache_bytes_per_token", "likely_strategy", "shards", "history", "warnings",
 }  # fmt: skip
 

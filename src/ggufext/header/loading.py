@@ -29,6 +29,9 @@ if TYPE_CHECKING:
 #: llama.cpp reads arrays of these into numbers as well.
 _WHOLE = frozenset({"BOOL", "INT32", "UINT32"})
 
+#: What llama_vocab::impl::load looks for by the model's name.
+_TOKENS_OF_PHI3 = frozenset({"<unk>", "<s>", "</s>", "<|endoftext|>"})
+
 #: Stands for the number of a layer in loading.toml.
 _LAYER = "*"
 
@@ -207,6 +210,22 @@ class _Judge:
             tokens = self._header.keys.get("tokenizer.ggml.tokens")
             if tokens is None or tokens.type is not ValueType.ARRAY:
                 self._refuse_key("tokenizer.ggml.tokens", "is no list of tokens")
+            self._tokens_of_phi3()
+
+    def _tokens_of_phi3(self) -> None:
+        """llama.cpp looks for some tokens where the name of a model says Phi-3."""
+        key = "general.name"
+        name = self._header.value(key) if key in self._header.keys else ""
+        if not isinstance(name, str) or not re.search("phi-?3", name, re.IGNORECASE):
+            return
+        tokens = self._header.value("tokenizer.ggml.tokens")
+        missing = _TOKENS_OF_PHI3.difference(tokens if isinstance(tokens, tuple) else ())
+        if missing:
+            self._refuse_key(
+                key,
+                f"is {printable(name, 80)!r}, so llama.cpp looks for the token "
+                f"{min(missing)}, which is not there",
+            )
 
     def _nameless(self) -> bool:
         """Whether tokens have no text: only their number is in the file."""
