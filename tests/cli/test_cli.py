@@ -182,7 +182,8 @@ def test_control_characters_of_a_file_are_escaped(tmp_path: Path) -> None:
             }
         )
     )
-    for command in (("inspect",), ("plan", "--target", "8k"), ("plan", "--target", "8k", "--json")):
+    plan = ("plan", "--target", "8k", "--force")
+    for command in (("inspect",), plan, (*plan, "--json")):
         done = run(command[0], path, *command[1:])
         assert "\x1b" not in done.stdout + done.stderr
         assert done.returncode == 0

@@ -3,9 +3,9 @@
 Usage: ``python tests/header/list_loading.py LLAMA_CPP_SOURCES VERSION > loading.toml``, as
 `list_architectures`. Of the verified architectures: the keys that `load_arch_hparams` reads, the
 tensors that `load_arch_tensors` makes with their shapes, and what the graph asserts of head sizes.
-What depends on a condition other than comparisons of metadata values is listed as possible, never as
-needed, and a shape that is no sum of products of such values is left out: a file is refused only
-for what is certain.
+What depends on other conditions than comparisons of metadata values is listed as possible, never
+as needed, and a shape that is no sum of products of such values is left out: a file is refused
+only for what is certain.
 """
 
 from __future__ import annotations
@@ -18,13 +18,13 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-sys.path.append(str(Path(__file__).parent))
-from list_architectures import VERIFIED, read
+sys.path.append(str(Path(__file__).parents[1]))
+from header.list_architectures import VERIFIED, read
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, MutableMapping
 
-    from list_architectures import Source
+    from header.list_architectures import Source
 
     #: Products of named values with their coefficients.
     Sum = dict[tuple[str, ...], int]
@@ -164,7 +164,9 @@ def _statement(text: str, frames: list[Frame]) -> Iterator[Statement]:
                 break
     known = not guarded and "?" not in text.partition("create_tensor")[0]
     yield Statement(text, frame.conditions if known else None, frame.names)
-    defined = re.match(r"(?:const\s+)?(?:auto|int|u?int(?:32|64)_t|bool|float)\s+(\w+)\s*=\s*", text)
+    defined = re.match(
+        r"(?:const\s+)?(?:auto|int|u?int(?:32|64)_t|bool|float)\s+(\w+)\s*=\s*", text
+    )
     if defined:
         frame.names[defined[1]] = text[defined.end() :]
     elif changed := re.match(r"(\w+)\s*[-+*/|]?=[^=]", text):
@@ -312,7 +314,9 @@ class Loading:
 def read_keys(found: Loading, body: str, tables: Tables) -> None:
     """Take in the keys of a loader."""
     for statement in statements(body, found):
-        certain = statement.conditions == () and "||" not in statement.text.partition("ml.get_key")[0]
+        certain = (
+            statement.conditions == () and "||" not in statement.text.partition("ml.get_key")[0]
+        )
         for name in ("get_key", "get_key_or_arr"):
             for call in calls(statement.text, rf"ml\.{name}"):
                 if certain:
@@ -426,24 +430,26 @@ def _sum(node: ast.expr, names: MutableMapping[str, str], members: dict[str, str
             total[product] = total.get(product, 0) + sign * factor
         return total
     text = ast.unparse(node)
+    if text in names:
+        return _sum(ast.parse(names[text], mode="eval").body, names, members)
+    return {tuple(sorted(_value(node, text, members).split(" * "))): 1}
+
+
+def _value(node: ast.expr, text: str, members: dict[str, str]) -> str:
+    """A local of LLAMA_LOAD_LOCALS, a member or a method of llama_hparams, as the file has it."""
     layer = ""
+    if text in {"i", "il", "bid"}:
+        return "layer"
+    if text in members:
+        return members[text]
     if isinstance(node, ast.Call):
         method = re.fullmatch(r"hparams\.(\w+)\((|i|il|bid)\)", text)
-        if method is None or method[1] not in VALUES:
-            raise ValueError(text)
-        text, layer = method[1], "[i]" if method[2] else ""
-    elif text in {"i", "il", "bid"}:
-        return {("layer",): 1}
-    elif text in names:
-        return _sum(ast.parse(names[text], mode="eval").body, names, members)
-    elif text in members:
-        return {(members[text],): 1}
-    elif text.startswith("hparams.") and text != "hparams.n_embd":
-        raise ValueError(text)
-    value = VALUES.get(text.removeprefix("hparams."))
-    if value is None:
-        raise ValueError(text)
-    return {tuple(sorted(value.replace("[]", layer).split(" * "))): 1}
+        text, layer = (method[1], "[i]" if method[2] else "") if method else ("", "")
+    elif text.startswith("hparams."):
+        text = "n_embd" if text == "hparams.n_embd" else ""
+    if text not in VALUES:
+        raise ValueError(f"{text} is no value of the metadata")
+    return VALUES[text].replace("[]", layer)
 
 
 def read_asserts(source: Source, owner: str) -> list[str]:
@@ -486,9 +492,9 @@ def toml(sources: Path, version: str) -> str:
         "# lengths    of arrays: a number, layers or all_layers (with those that predict tokens)",
         "# (common: of all of them)",
         "# asserts    what the head size must equal: value_length, rotary_dim",
-        "# needed     tensors that must be there, with their shapes: sums of products of keys and of",
-        "#            llama.cpp's names: of the first layer, or [i] of the layer; empty: not certain",
-        "#            behind a stroke the comparisons that must hold",
+        "# needed     tensors that must be there, with their shapes: sums of products of keys and",
+        "#            of llama.cpp's names, of the first layer or [i] of the layer; none where not",
+        "#            certain; behind a stroke the comparisons that must hold",
         "# possible   tensors that may be there; others must not",
         "",
         f'llama_cpp = "{version}"',

@@ -146,8 +146,8 @@ def _lines(found: Inspection, *, layers: bool) -> Iterator[str]:
         default = f" ({source})" if source == DEFAULT_SOURCE else ""
         yield row(
             "rope",
-            f"base {found.rope.freq_base:,.10g}{default}, {found.rope.rotary_dim} of {found.head_dim} "
-            f"dimensions, {found.rope.layout.value} pairs, scaling {how}",
+            f"base {found.rope.freq_base:,.10g}{default}, {found.rope.rotary_dim} of "
+            f"{found.head_dim} dimensions, {found.rope.layout.value} pairs, scaling {how}",
         )
     if found.kv_cache_bytes_per_token is not None:
         cache = found.kv_cache_bytes_per_token

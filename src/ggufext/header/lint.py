@@ -10,7 +10,7 @@ from ggufext.header.loading import refuse_unloadable
 
 if TYPE_CHECKING:
     from ggufext.header.header import Header
-    from ggufext.header.model import ModelFacts, Scaling
+    from ggufext.header.model import ModelFacts
 
 #: Keys that converters write and llama.cpp reads for these architectures only
 #: (llama-model.cpp and src/models, llama-cpp-python 0.3.36).
@@ -98,7 +98,8 @@ def _scaling(header: Header, facts: ModelFacts) -> list[ModelWarning]:
                 "linear",
             )
         )
-    found += factor_below_one(scaling)
+    if scaling.spreads_positions:
+        found.append(ModelWarning("factor_below_one", scaling.spread))
     if scaling.factor != 1.0 and scaling.type == "longrope":
         found.append(
             ModelWarning(
@@ -115,20 +116,6 @@ def _scaling(header: Header, facts: ModelFacts) -> list[ModelWarning]:
             )
         )
     return found
-
-
-def factor_below_one(scaling: Scaling) -> list[ModelWarning]:
-    """Whether llama.cpp would spread positions where a factor was meant to press them together."""
-    if scaling.type == "none" or scaling.factor >= 1.0:
-        return []
-    return [
-        ModelWarning(
-            "factor_below_one",
-            f"rope.scaling.factor is {scaling.factor:g}: llama.cpp multiplies positions by "
-            f"{1 / scaling.factor:g}; probably a frequency scale was written as a factor, "
-            f"{1 / scaling.factor:g} was meant",
-        )
-    ]
 
 
 def _context_of_scaling(facts: ModelFacts) -> list[ModelWarning]:

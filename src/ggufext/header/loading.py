@@ -7,7 +7,7 @@ import operator
 import re
 import sys
 from dataclasses import dataclass
-from functools import cache
+from functools import cache, partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -134,6 +134,22 @@ class _Judge:
         self._layers = len(facts.layers)
         self._all_layers = self._whole("block_count") or self._layers
         self._shards = shards
+        self._values: dict[str, Callable[[int], int | None]] = {
+            "layers": lambda _: self._layers,
+            "is_recr": lambda layer: not self._has_kv(layer),
+            "has_kv": self._has_kv,
+            "is_swa": self._is_swa,
+            "n_embd": lambda _: self._whole("embedding_length"),
+            "n_vocab": lambda _: self._vocabulary_size(),
+            "n_expert": lambda _: self._whole("expert_count") or 0,
+            "n_head": partial(self._whole, "attention.head_count"),
+            "n_head_kv": self._heads_kv,
+            "n_embd_head_k": partial(self._head_size, "attention.key_length"),
+            "n_embd_head_v": partial(self._head_size, "attention.value_length"),
+            "n_ff": lambda layer: self._whole("feed_forward_length", layer) or 0,
+            "n_ff_exp": lambda layer: self._whole("expert_feed_forward_length", layer) or 0,
+            "n_rot": self._rotated,
+        }
         self._found = {tensor.name: tensor for shard in shards for tensor in shard.tensors}
 
     def _refuse(self, field: str, message: str, offset: int | None = None) -> None:
@@ -179,6 +195,8 @@ class _Judge:
         """What the graph asserts before it is built, of the first layer."""
         value = self._value("n_embd_head_v", 0)
         key, rotary = self._value("n_embd_head_k", 0), self._value("n_rot", 0)
+        if None in {value, key, rotary}:
+            return
         if "value_length" in asserted and value != key:
             self._refuse_key(
                 f"{self._prefix}attention.value_length",
@@ -291,43 +309,42 @@ class _Judge:
         return self._value(name, layer if name != text else 0)
 
     def _value(self, name: str, layer: int) -> int | None:
-        """What llama.cpp's loaders know by this name, of one layer."""
-        local = "_swa" if self._facts.layers[layer].window is not None else ""
-        if name == "layers":
-            return self._layers
-        if name in {"is_recr", "has_kv"}:  # what keeps no keys and values is recurrent, or shares
-            return int((self._facts.layers[layer].head_count_kv > 0) == (name == "has_kv"))
-        if name == "is_swa":
-            return int(self._facts.layers[layer].window is not None)
-        if name == "n_embd":
-            return self._whole("embedding_length")
-        if name == "n_vocab" and self._nameless():
-            return self._whole("vocab_size") or 0
-        if name == "n_vocab":
-            tokens = self._header.keys.get("tokenizer.ggml.tokens")
-            return tokens.count if tokens is not None else None
-        if name == "n_expert":
-            return self._whole("expert_count") or 0
-        if name == "n_head":
-            return self._whole("attention.head_count", layer)
-        if name == "n_head_kv":
-            heads = self._whole("attention.head_count_kv", layer)
-            return self._value("n_head", layer) if heads is None else heads
-        if name == "n_ff":
-            return self._whole("feed_forward_length", layer) or 0
-        if name == "n_ff_exp":
-            return self._whole("expert_feed_forward_length", layer) or 0
-        if name == "n_rot":
-            rotary = self._own(f"rope.dimension_count{local}", "rope.dimension_count", layer)
-            return rotary or self._own("attention.key_length", "", 0) or self._default_head_size()
-        if name in {"n_embd_head_k", "n_embd_head_v"}:
-            key = f"attention.{'key' if name.endswith('k') else 'value'}_length"
-            return self._own(f"{key}{local}", key, layer) or self._default_head_size()
-        return self._whole(name) or 0
+        """What llama.cpp's loaders know by this name, of one layer; else the value of a key."""
+        known = self._values.get(name)
+        return self._whole(name) or 0 if known is None else known(layer)
 
-    def _own(self, key: str, otherwise: str, layer: int) -> int | None:
-        value = self._whole(key, layer)
-        return self._whole(otherwise, layer) if value is None and otherwise else value
+    def _is_swa(self, layer: int) -> bool | None:
+        if self._whole("attention.sliding_window") == 0:
+            return None  # some loaders then have no local layers, others those of the pattern
+        return self._facts.layers[layer].window is not None
+
+    def _has_kv(self, layer: int) -> bool:
+        """What keeps no keys and values is recurrent, or shares those of another layer."""
+        return self._facts.layers[layer].head_count_kv > 0
+
+    def _vocabulary_size(self) -> int | None:
+        if self._nameless():
+            return self._whole("vocab_size") or 0
+        tokens = self._header.keys.get("tokenizer.ggml.tokens")
+        return None if tokens is None else tokens.count
+
+    def _heads_kv(self, layer: int) -> int | None:
+        heads = self._whole("attention.head_count_kv", layer)
+        return self._whole("attention.head_count", layer) if heads is None else heads
+
+    def _rotated(self, layer: int) -> int | None:
+        default = self._whole("attention.key_length") or self._default_head_size()
+        return self._of_local("rope.dimension_count", layer, default)
+
+    def _head_size(self, key: str, layer: int) -> int | None:
+        return self._of_local(key, layer, self._default_head_size())
+
+    def _of_local(self, key: str, layer: int, default: int | None) -> int | None:
+        """The value of a key, of a local layer that of its own key if there is one."""
+        own, is_swa = self._whole(f"{key}_swa"), self._is_swa(layer)
+        if own is not None and is_swa is not False:
+            return own if is_swa else None
+        return self._whole(key) or default
 
     def _default_head_size(self) -> int | None:
         width, heads = self._value("n_embd", 0), self._value("n_head", 0)
@@ -339,7 +356,7 @@ class _Judge:
             return None
         value = self._header.value(key)
         if isinstance(value, tuple):
-            value = value[layer] if layer < len(value) else None
+            value = value[layer] if layer < len(value) else ""
         return int(value) if isinstance(value, int) else None
 
 

@@ -92,6 +92,20 @@ class Scaling:
         scaled = self.type != "none" and self.factor != 1.0
         return scaled or self.attention_factor != 1.0 or bool(self.factor_tensors)
 
+    @property
+    def spreads_positions(self) -> bool:
+        """Whether positions are multiplied, by a factor below 1, where scaling divides them."""
+        return self.type != "none" and self.factor < 1.0
+
+    @property
+    def spread(self) -> str:
+        """A sentence on that."""
+        meant = f"{1.0 / self.factor:g}"
+        return (
+            f"rope.scaling.factor is {self.factor:g}: llama.cpp multiplies positions by {meant}; "
+            f"probably a frequency scale was written as a factor, and {meant} was meant"
+        )
+
 
 @dataclass(frozen=True, slots=True)
 class ModelFacts:

@@ -6,7 +6,6 @@ from typing import TYPE_CHECKING
 
 from ggufext.errors import ModelWarning
 from ggufext.header.architectures import Support
-from ggufext.header.lint import factor_below_one
 from ggufext.planning.combining import can_keep_short
 from ggufext.planning.gamma import FACTOR_NEEDS_FINETUNE
 from ggufext.planning.kv_cache import CELL_PADDING
@@ -29,7 +28,9 @@ GAMMA_RULE_STATUS = (
 
 def support_warnings(facts: ModelFacts) -> tuple[ModelWarning, ...]:
     """What holds for a file, whatever is planned."""
-    found = factor_below_one(facts.scaling)
+    found: list[ModelWarning] = []
+    if facts.scaling.spreads_positions:
+        found.append(ModelWarning("factor_below_one", facts.scaling.spread))
     if not facts.has_tensors:
         found.append(
             ModelWarning(

@@ -14,7 +14,6 @@ from ggufext.header.factors import (
     ROPE_FREQS,
     factors_in_effect,
 )
-from ggufext.header.lint import factor_below_one
 from ggufext.planning import methods
 
 if TYPE_CHECKING:
@@ -154,7 +153,7 @@ def refuse(facts: ModelFacts, why: str) -> NoReturn:
         found.append(f"attention factor {scaling.attention_factor:g}")
     found.extend(f"tensor {name}" for name in scaling.factor_tensors)
     origin = "as part of its training"
-    if factor_below_one(scaling):
+    if scaling.spreads_positions:
         origin = "(below 1: positions are multiplied, so it is probably a mistake of the file)"
     raise PlanError(
         code="cannot_combine",

@@ -90,14 +90,15 @@ def plan(
     allow_lower_base : bool
         Accept a `gamma` or a `freq_base` that lowers the base.
     force : bool
-        Accept an architecture that llama.cpp does not know, a factor above 1024, and a method that changes sliding-window layers.
+        Accept an architecture that llama.cpp does not know, a factor above 1024, and a method that
+        changes sliding-window layers.
 
     Raises
     ------
     PlanError
-        ``unverified_architecture``, ``target_absurd``, ``lowers_base``, ``gamma_out_of_range``, ``gamma_needs_gamma_method``,
-        ``cannot_combine``, ``local_layers_would_change``, ``tensors_not_supported``,
-        ``factors_needed``, ``factors_do_not_fit``, ``factors_need_longrope``.
+        ``unverified_architecture``, ``target_absurd``, ``lowers_base``, ``gamma_out_of_range``,
+        ``gamma_needs_gamma_method``, ``cannot_combine``, ``local_layers_would_change``,
+        ``tensors_not_supported``, ``factors_needed``, ``factors_do_not_fit``, ``factors_need_longrope``.
     """
     if facts.support is Support.UNKNOWN and not force:
         raise PlanError(

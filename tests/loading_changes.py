@@ -1,6 +1,6 @@
 """Changes to models after which llama.cpp may not load them, and both verdicts on each.
 
-Usage: ``python tests/audit/loading_changes.py [ARCHITECTURE …]`` makes every change and prints where
+Usage: ``python tests/loading_changes.py [ARCHITECTURE …]`` makes every change and prints where
 the verdicts differ and loading_differences.txt does not say so; without architectures it writes
 that file anew.
 """
@@ -50,8 +50,8 @@ def changes(name: str) -> Iterator[Change]:
     model = MODELS[name]
     for key in model.keys:
         yield from _of_key(key, key.full_name(name), model)
-    for key in ("tokenizer.ggml.model", "tokenizer.ggml.tokens"):
-        yield Change(f"no {key}", {key: None})
+    for needed in ("tokenizer.ggml.model", "tokenizer.ggml.tokens"):
+        yield Change(f"no {needed}", {needed: None})
     for suffix in ("rope.dimension_sections", "attention.sliding_window", "rope.dimension_count",
                    "attention.key_length", "attention.value_length"):  # fmt: skip
         if all(key.name != suffix for key in model.keys):
@@ -110,7 +110,7 @@ def verdicts(name: str, change: Change, folder: Path, process: ProbeProcess) -> 
         model = replace(model, tensors=kept)
     added = {change.added: np.ones(16, dtype=np.float32)} if change.added else None
     write_random_model(path, model, type="F32", metadata=change.keys, tensors=added)
-    return Verdicts(change, _ours(path), _llama_cpp(path, process))
+    return Verdicts(change, _ours(path), llama_cpp_verdict(path, process))
 
 
 def _ours(path: Path) -> str | None:
@@ -124,7 +124,8 @@ def _ours(path: Path) -> str | None:
     return None
 
 
-def _llama_cpp(path: Path, process: ProbeProcess) -> str | None:
+def llama_cpp_verdict(path: Path, process: ProbeProcess) -> str | None:
+    """Why llama.cpp does not load a file, or makes no context of it."""
     request = {"path": str(path), "kv_overrides": {}, "settings": {"n_ctx": 512}, "tokens": [],
                "starts": []}  # fmt: skip
     try:
