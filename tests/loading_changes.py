@@ -50,7 +50,7 @@ def changes(name: str) -> Iterator[Change]:
     model = MODELS[name]
     for key in model.keys:
         yield from _of_key(key, key.full_name(name), model)
-    for needed in ("tokenizer.ggml.model", "tokenizer.ggml.tokens"):
+    for needed in ("tokenizer.ggml.model", "tokenizer.ggml.tokens", "tokenizer.ggml.merges"):
         yield Change(f"no {needed}", {needed: None})
     for suffix in ("rope.dimension_sections", "attention.sliding_window", "rope.dimension_count",
                    "attention.key_length", "attention.value_length"):  # fmt: skip

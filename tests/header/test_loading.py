@@ -141,6 +141,7 @@ def test_a_name_that_says_phi_3_asks_for_its_tokens() -> None:
             "general.name": name,
             "tokenizer.ggml.model": "gpt2",
             "tokenizer.ggml.tokens": tokens,
+            "tokenizer.ggml.merges": ["a b"],
         }
         data = gguf_bytes(keys, (Tensor("token_embd.weight", (32, 4)), *SMALLEST_TENSORS[1:]))
         header = parse_header(data, file_size=len(data))
@@ -154,6 +155,14 @@ def test_a_name_that_says_phi_3_asks_for_its_tokens() -> None:
     assert verdict("My Phi-3 mini", tokens) is None
     assert verdict("My Phi-3 mini", ["a", *tokens[1:]]) == "general.name"
     assert verdict("mine", ["a", *tokens[1:]]) is None
+
+
+def test_a_tokenizer_of_merges_needs_them() -> None:
+    keys = {**SMALLEST_LLAMA, "tokenizer.ggml.model": "gpt2", "tokenizer.ggml.tokens": ["a"] * 400}
+    with pytest.raises(HeaderError) as caught:
+        judged(gguf_bytes(keys, SMALLEST_TENSORS))
+    assert caught.value.field == "tokenizer.ggml.merges"
+    judged(gguf_bytes(keys | {"tokenizer.ggml.merges": ["a b"]}, SMALLEST_TENSORS))
 
 
 def judged(data: bytes) -> None:

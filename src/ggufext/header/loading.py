@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ggufext.errors import HeaderError, printable
+from ggufext.header.architectures import llama_cpp_version
 from ggufext.header.header import ValueType
 from ggufext.header.shards import COUNT_KEY
 
@@ -158,7 +159,8 @@ class _Judge:
             field=field,
             offset=offset,
             path=self._header.path,
-            message=f"{message}: llama.cpp does not load this file; convert the model again",
+            message=f"{message}: llama.cpp ({llama_cpp_version()}) does not load this file; "
+            "convert the model again",
         )
 
     def _refuse_key(self, key: str, message: str) -> None:
@@ -228,7 +230,16 @@ class _Judge:
             tokens = self._header.keys.get("tokenizer.ggml.tokens")
             if tokens is None or tokens.type is not ValueType.ARRAY:
                 self._refuse_key("tokenizer.ggml.tokens", "is no list of tokens")
+            self._merges()
             self._tokens_of_phi3()
+
+    def _merges(self) -> None:
+        keys, merges = self._header.keys, "tokenizer.ggml.merges"
+        if merges in keys or self._header.value("tokenizer.ggml.model") != "gpt2":
+            return
+        pre = "tokenizer.ggml.pre"
+        if pre not in keys or self._header.value(pre) != "kimi-k2":
+            self._refuse_key(merges, "is not in the file and is needed by its tokenizer")
 
     def _tokens_of_phi3(self) -> None:
         """llama.cpp looks for some tokens where the name of a model says Phi-3."""

@@ -98,7 +98,8 @@ def plan(
     PlanError
         ``unverified_architecture``, ``target_absurd``, ``lowers_base``, ``gamma_out_of_range``,
         ``gamma_needs_gamma_method``, ``cannot_combine``, ``local_layers_would_change``,
-        ``tensors_not_supported``, ``factors_needed``, ``factors_do_not_fit``, ``factors_need_longrope``.
+        ``tensors_not_supported``, ``factors_needed``, ``factors_do_not_fit``,
+        ``factors_need_longrope``.
     """
     if facts.support is Support.UNKNOWN and not force:
         raise PlanError(
