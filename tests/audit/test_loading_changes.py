@@ -90,3 +90,22 @@ def test_what_does_not_load_is_shown_but_neither_planned_nor_rewritten(
     for caught in (planned, forced):
         assert (caught.value.code, caught.value.field) == ("would_not_load", field)
     assert path.read_bytes() == content
+
+
+@pytest.mark.parametrize(
+    ("name", "keys"),
+    [
+        ("hunyuan-dense", {"expert_count": 1}),
+        ("gemma4", {"attention.sliding_window": 0}),
+        ("llama", {"attention.head_count": (4, 4), "rope.dimension_count_swa": 16}),
+        ("qwen35", {"attention.recurrent_layers": (True, False), "full_attention_interval": None}),
+        ("gemma3", {"attention.sliding_window_pattern": (True,) * 6}),
+        ("qwen3", {"vocab_size": 999}),
+    ],
+)
+def test_what_looks_odd_and_loads_is_not_refused(
+    tmp_path: Path, probe: ProbeProcess, name: str, keys: dict[str, Any]
+) -> None:
+    change = Change("odd", {f"{name}.{key}": value for key, value in keys.items()})
+    tried = verdicts(name, change, tmp_path, probe)
+    assert (tried.ours, tried.llama_cpp) == (None, None)

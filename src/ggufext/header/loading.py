@@ -33,6 +33,9 @@ _WHOLE = frozenset({"BOOL", "INT32", "UINT32"})
 #: What llama_vocab::impl::load looks for by the model's name.
 _TOKENS_OF_PHI3 = frozenset({"<unk>", "<s>", "</s>", "<|endoftext|>"})
 
+#: A single expert counts as none.
+_SINGLE_EXPERTS = frozenset({"hunyuan-dense", "hunyuan_vl"})
+
 #: Stands for the number of a layer in loading.toml.
 _LAYER = "*"
 
@@ -151,6 +154,7 @@ class _Judge:
             "n_ff_exp": lambda layer: self._whole("expert_feed_forward_length", layer) or 0,
             "n_rot": self._rotated,
         }
+        self._extents: dict[tuple[str, int], int | None] = {}
         self._found = {tensor.name: tensor for shard in shards for tensor in shard.tensors}
 
     def _refuse(self, field: str, message: str, offset: int | None = None) -> None:
@@ -213,6 +217,8 @@ class _Judge:
     def experts(self) -> None:
         """What llama_model_base::load_hparams asserts of mixtures of experts."""
         experts = self._whole("expert_count") or 0
+        if experts <= 1 and self._facts.architecture in _SINGLE_EXPERTS:
+            return
         used = max(self._whole("expert_used_count", i) or 0 for i in range(self._layers))
         if used > experts or (experts and not used):
             self._refuse_key(
@@ -276,10 +282,11 @@ class _Judge:
                 self._refuse(name, f"is no tensor of {self._facts.architecture} models")
         # Some files hold the layers that predict tokens alone, others all but those.
         complete = self._all_layers == self._layers
-        for demand in (*needed, *possible):
-            for layer in range(self._layers) if _LAYER in demand.name else (0,):
-                if all(self._holds(each, layer) for each in demand.conditions):
-                    self._check(demand, layer, needed=complete and demand in needed)
+        for demands, must in ((needed, complete), (possible, False)):
+            for demand in demands:
+                for layer in range(self._layers) if _LAYER in demand.name else (0,):
+                    if all(self._holds(each, layer) for each in demand.conditions):
+                        self._check(demand, layer, needed=must)
 
     def _check(self, demand: _Demand, layer: int, *, needed: bool) -> None:
         name = demand.name.replace(_LAYER, str(layer))
@@ -303,6 +310,13 @@ class _Judge:
         return None not in sides and bool(_SIGNS[sign](*sides))
 
     def _extent(self, text: str, layer: int) -> int | None:
+        """A sum of products, of one layer; most are alike in all, and there are many."""
+        key = (text, layer if "[i]" in text or "layer" in text else 0)
+        if key not in self._extents:
+            self._extents[key] = self._computed(text, layer)
+        return self._extents[key]
+
+    def _computed(self, text: str, layer: int) -> int | None:
         total = 0
         for product in text.split(" + "):
             factors = [self._factor(each, layer) for each in product.split(" * ")]
