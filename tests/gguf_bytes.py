@@ -256,3 +256,28 @@ def gguf_bytes(
     for tensor in tensors:
         file += padding(len(file), alignment) + tensor.data_bytes()
     return file + padding(len(file), alignment) if tensors and pad_last else file
+
+
+#: Keys of the smallest llama that llama.cpp loads: one layer, a head of 32 values, nameless tokens.
+SMALLEST_LLAMA: Mapping[str, object] = {
+    "general.architecture": "llama",
+    "llama.context_length": U32(2048),
+    "llama.block_count": U32(1),
+    "llama.embedding_length": U32(32),
+    "llama.feed_forward_length": U32(32),
+    "llama.attention.head_count": U32(1),
+    "llama.attention.layer_norm_rms_epsilon": F32(1e-5),
+    "llama.vocab_size": U32(400),
+    "tokenizer.ggml.model": "none",
+}
+
+#: Its tensors.
+SMALLEST_TENSORS = (
+    Tensor("token_embd.weight", (32, 400), "Q8_0"),
+    Tensor("output_norm.weight", (32,)),
+    *(Tensor(f"blk.0.{name}_norm.weight", (32,)) for name in ("attn", "ffn")),
+    *(
+        Tensor(f"blk.0.{name}.weight", (32, 32), "Q8_0")
+        for name in ("attn_q", "attn_k", "attn_v", "attn_output", "ffn_gate", "ffn_down", "ffn_up")
+    ),
+)

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 INSPECT_FIELDS = {
     "path", "architecture", "support", "train_length", "rope", "layers", "head_dim", "alignment",
-    "data_offset", "size", "tensor_count", "key_count", "quantization",
+    "data_offset", "size", "tensor_count", "key_count", "quantization", "tensor_types",
     "kv_cache_bytes_per_token", "likely_strategy", "shards", "history", "warnings",
 }  # fmt: skip
 
@@ -182,7 +182,8 @@ def test_control_characters_of_a_file_are_escaped(tmp_path: Path) -> None:
             }
         )
     )
-    for command in (("inspect",), ("plan", "--target", "8k"), ("plan", "--target", "8k", "--json")):
+    plan = ("plan", "--target", "8k", "--force")
+    for command in (("inspect",), plan, (*plan, "--json")):
         done = run(command[0], path, *command[1:])
         assert "\x1b" not in done.stdout + done.stderr
         assert done.returncode == 0

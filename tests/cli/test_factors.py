@@ -37,7 +37,15 @@ def test_from_takes_method_and_target_of_a_result(llama: Path, tmp_path: Path) -
     recipe = written(tmp_path, {"method": "gamma", "target_length": 8192, "freq_base": 51234.0})
     planned = result("plan", llama, "--from", recipe)
     done = result("rewrite", llama, "--from", recipe)
-    assert planned["freq_base"] == done["freq_base"] == {"before": 10000.0, "after": 51234.0}
+    assert (
+        planned["freq_base"]
+        == done["freq_base"]
+        == {
+            "before": 10000.0,
+            "after": 51234.0,
+            "source": "llama.rope.freq_base",
+        }
+    )
     assert done["target_length"] == 8192
     again = result("rewrite", llama, "--from", recipe, "--target", "16k")
     assert again["target_length"] == 16384

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import gguf
 import pytest
 
-from gguf_bytes import F32, U32, Tensor, gguf_bytes
+from gguf_bytes import F32, SMALLEST_LLAMA, SMALLEST_TENSORS, U32, gguf_bytes
 from ggufext.editing import history, strategies
 from ggufext.editing.files import FileSystem
 from ggufext.editing.patch import HISTORY_KEY, PADDING_KEY
@@ -26,19 +26,11 @@ if TYPE_CHECKING:
 
 WITHOUT_TENSORS = (Method.GAMMA, Method.NTK, Method.YARN, Method.LINEAR)
 
-METADATA = {
-    "general.architecture": "llama",
-    "llama.context_length": U32(2048),
-    "llama.block_count": U32(1),
-    "llama.embedding_length": U32(64),
-    "llama.attention.head_count": U32(2),
-}
-
 
 def model_file(path: Path, keys: dict[str, object] | None = None, **options: object) -> Path:
-    """A file with the keys that planning needs and one tensor."""
-    tensors = [Tensor("token_embd.weight", (32, 400), "Q8_0")]
-    path.write_bytes(gguf_bytes(keys={**METADATA, **(keys or {})}, tensors=tensors, **options))  # type: ignore[arg-type]
+    """The smallest model, and more keys."""
+    content = gguf_bytes({**SMALLEST_LLAMA, **(keys or {})}, SMALLEST_TENSORS, **options)  # type: ignore[arg-type]
+    path.write_bytes(content)
     return path
 
 
@@ -306,7 +298,7 @@ def test_the_filler_and_the_record_are_in_the_file(llama: Path) -> None:
 
 
 def test_an_unverified_architecture_needs_force(tmp_path: Path) -> None:
-    keys = {key.replace("llama", "plm"): value for key, value in METADATA.items()}
+    keys = {key.replace("llama", "plm"): value for key, value in SMALLEST_LLAMA.items()}
     path = tmp_path / "m.gguf"
     path.write_bytes(gguf_bytes(keys=keys | {"general.architecture": "plm"}))
     original = path.read_bytes()

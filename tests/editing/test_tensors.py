@@ -12,7 +12,7 @@ import gguf
 import numpy as np
 import pytest
 
-from gguf_bytes import I32, U16, U32, Tensor, gguf_bytes
+from gguf_bytes import I32, SMALLEST_LLAMA, SMALLEST_TENSORS, U16, Tensor, gguf_bytes
 from ggufext.editing import history, strategies
 from ggufext.editing.inspection import facts_of
 from ggufext.editing.patch import HISTORY_KEY, PADDING_KEY
@@ -28,16 +28,8 @@ from random_model import write_random_model
 if TYPE_CHECKING:
     from pathlib import Path
 
-METADATA = {
-    "general.architecture": "llama",
-    "llama.context_length": U32(2048),
-    "llama.block_count": U32(1),
-    "llama.embedding_length": U32(64),
-    "llama.attention.head_count": U32(2),
-}
-WEIGHTS = Tensor("token_embd.weight", (32, 400), "Q8_0")
-#: 33 bytes behind the last multiple of 32.
-UNEVEN = Tensor("output_norm.weight", (9,), "F16")
+#: Four bytes behind a multiple of 32.
+UNEVEN = Tensor("blk.0.attn_q.scale", (1,))
 
 #: Plans that leave another set of tensors each.
 REQUESTS: tuple[dict[str, Any], ...] = (
@@ -94,16 +86,16 @@ def test_a_plan_over_an_earlier_one_leaves_the_tensors_that_it_needs(
 
 
 @pytest.mark.parametrize("alignment", [8, 32, 64, 8192])
-@pytest.mark.parametrize("last", [WEIGHTS, UNEVEN], ids=["even", "uneven"])
+@pytest.mark.parametrize("last", [(), (UNEVEN,)], ids=["even", "uneven"])
 @pytest.mark.parametrize("pad_last", [True, False], ids=["padded", "unpadded"])
 @pytest.mark.parametrize("version", [2, 3])
 def test_undo_is_exact_for_every_layout_of_a_file(
-    tmp_path: Path, alignment: int, last: Tensor, pad_last: bool, version: int
+    tmp_path: Path, alignment: int, last: tuple[Tensor, ...], pad_last: bool, version: int
 ) -> None:
     path = tmp_path / "m.gguf"
     content = gguf_bytes(
-        METADATA, [WEIGHTS, last] if last is UNEVEN else [WEIGHTS], alignment=alignment,
-        pad_last=pad_last, version=version,
+        SMALLEST_LLAMA, (*SMALLEST_TENSORS, *last), alignment=alignment, pad_last=pad_last,
+        version=version,
     )  # fmt: skip
     path.write_bytes(content)
     before = {tensor.name: tensor.size for tensor in read_header(path).tensors}
@@ -156,7 +148,7 @@ def test_where_the_header_must_grow_while_a_tensor_goes_the_file_is_copied(
 ) -> None:
     path = tmp_path / "m.gguf"
     # No history and no filler, so the room that the tensor's description leaves is not enough.
-    path.write_bytes(gguf_bytes(METADATA, [WEIGHTS]))
+    path.write_bytes(gguf_bytes(SMALLEST_LLAMA, SMALLEST_TENSORS))
     original = path.read_bytes()
     rewrite(path, target_length=8192, method=Method.LLAMA3)
     done = rewrite(path, target_length=8192, method=Method.NTK)
@@ -178,7 +170,7 @@ def test_without_inserting_a_tensor_means_a_copy(
 
 def test_nothing_is_appended_behind_bytes_that_belong_to_no_tensor(tmp_path: Path) -> None:
     path = tmp_path / "m.gguf"
-    path.write_bytes(gguf_bytes(METADATA, [WEIGHTS]) + b"x" * 100)
+    path.write_bytes(gguf_bytes(SMALLEST_LLAMA, SMALLEST_TENSORS) + b"x" * 100)
     content = path.read_bytes()
     with pytest.raises(EditError) as caught:
         rewrite(path, target_length=8192, method=Method.LLAMA3)
@@ -189,21 +181,21 @@ def test_nothing_is_appended_behind_bytes_that_belong_to_no_tensor(tmp_path: Pat
 
 def test_a_vocabulary_without_tensors_gets_none(tmp_path: Path) -> None:
     path = tmp_path / "m.gguf"
-    path.write_bytes(gguf_bytes(METADATA))
+    path.write_bytes(gguf_bytes(SMALLEST_LLAMA))
     with pytest.raises(EditError) as caught:
         rewrite(path, target_length=8192, method=Method.LLAMA3)
     assert caught.value.code == "no_tensors"
 
 
 def test_a_split_model_counts_the_new_tensor(tmp_path: Path) -> None:
-    keys = {"split.no": U16(0), "split.count": U16(1), "split.tensors.count": I32(1)}
+    keys = {"split.no": U16(0), "split.count": U16(1), "split.tensors.count": I32(11)}
     path = tmp_path / "m.gguf"
-    path.write_bytes(gguf_bytes({**METADATA, **keys}, [WEIGHTS]))
+    path.write_bytes(gguf_bytes({**SMALLEST_LLAMA, **keys}, SMALLEST_TENSORS))
     original = path.read_bytes()
     rewrite(path, target_length=8192, method=Method.LLAMA3)
-    assert read_header(path).value("split.tensors.count") == 2
+    assert read_header(path).value("split.tensors.count") == 12
     rewrite(path, target_length=8192, method=Method.GAMMA)
-    assert read_header(path).value("split.tensors.count") == 1
+    assert read_header(path).value("split.tensors.count") == 11
     undo(path)
     assert path.read_bytes() == original
 
@@ -244,7 +236,7 @@ def test_a_factor_tensor_of_another_type_is_refused_with_its_name(tmp_path: Path
         (Tensor(ROPE_FREQS, (4, 4), "F32"), "tensor_shape"),
         (Tensor(ROPE_FREQS, (16,), "F32"), "nonsense_value"),
     ):
-        path.write_bytes(gguf_bytes(METADATA, [WEIGHTS, tensor])[:-64] + bytes(64))
+        path.write_bytes(gguf_bytes(SMALLEST_LLAMA, (*SMALLEST_TENSORS, tensor))[:-64] + bytes(64))
         with pytest.raises(GgufextError) as caught:
             facts_of(path)
         assert caught.value.code == code

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from gguf_bytes import F32, U32, Array, Tensor, gguf_bytes
+from gguf_bytes import F32, SMALLEST_LLAMA, SMALLEST_TENSORS, U32, Array, Tensor, gguf_bytes
 from ggufext.errors import HeaderError
 from ggufext.header.architectures import (
     Layout,
@@ -16,7 +16,7 @@ from ggufext.header.architectures import (
     architecture_names,
 )
 from ggufext.header.lint import lint
-from ggufext.header.model import ModelFacts, model_facts, quantization
+from ggufext.header.model import ModelFacts, model_facts
 from ggufext.header.reading import parse_header
 
 if TYPE_CHECKING:
@@ -125,14 +125,9 @@ def test_the_old_name_of_the_factor_counts() -> None:
     assert facts({**LLAMA, "llama.rope.scale_linear": F32(4.0)}).scaling.in_effect
 
 
-def test_quantization_is_the_type_of_most_bytes() -> None:
-    tensors = [Tensor("a", (32, 100), "Q4_0"), Tensor("b", (32,), "F32")]
-    assert quantization(header(LLAMA, tensors)) == "Q4_0"
-    assert quantization(header(LLAMA)) is None
-
-
 def codes(keys: dict[str, object]) -> set[str]:
-    read = header({**LLAMA, **keys}, [Tensor("a", (32, 8), "Q4_0")])
+    long = {"llama.context_length": U32(4096)}
+    read = header({**SMALLEST_LLAMA, **long, **keys}, list(SMALLEST_TENSORS))
     return {finding.code for finding in lint(read, model_facts(read))}
 
 

@@ -54,7 +54,7 @@ def test_a_split_set_counts_once_with_the_size_and_the_types_of_all_parts(tmp_pa
     (one,) = survey(models_in(tmp_path))
     assert (one.name, one.parts) == (parts[0].name, 4)
     assert one.size == sum(part.stat().st_size for part in parts)
-    assert (one.architecture, one.quantization, one.problems) == ("llama", "F32", ())
+    assert (one.architecture, one.quantization) == ("llama", "F32")
 
 
 @pytest.mark.parametrize(("number", "architecture"), [(0, None), (2, "llama")])

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 import program
-from gguf_bytes import U32, Tensor, gguf_bytes
+from gguf_bytes import SMALLEST_LLAMA, SMALLEST_TENSORS, gguf_bytes
 from ggufext.locating.hub import direct_address
 from range_server import Reply, ranged, serving
 
@@ -21,16 +21,7 @@ if TYPE_CHECKING:
 
 pytest.importorskip("huggingface_hub", reason="needs ggufext[remote]")
 
-MODEL = gguf_bytes(
-    {
-        "general.architecture": "llama",
-        "llama.context_length": U32(4096),
-        "llama.block_count": U32(1),
-        "llama.embedding_length": U32(64),
-        "llama.attention.head_count": U32(2),
-    },
-    [Tensor("token_embd.weight", (64, 4), "Q8_0")],
-)
+MODEL = gguf_bytes(SMALLEST_LLAMA, SMALLEST_TENSORS)
 
 
 @pytest.fixture
@@ -83,7 +74,7 @@ def test_a_file_is_inspected_with_one_request_to_the_hub(hub: RangeServer, tmp_p
 
 def test_a_file_is_planned(hub: RangeServer, tmp_path: Path) -> None:
     plans = run(hub, tmp_path, "plan", "hf://owner/repo/m.gguf", "--target", "16k")["plans"]
-    assert plans[0]["train_length"]["value"] == 4096
+    assert plans[0]["train_length"]["value"] == 2048
 
 
 def test_the_only_model_of_a_repository_needs_no_file_name(

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 import pytest
 
-from gguf_bytes import U16, U32, Tensor, gguf_bytes
+from gguf_bytes import SMALLEST_LLAMA, SMALLEST_TENSORS, U16, U32, Tensor, gguf_bytes
 from ggufext.editing.inspection import facts_of, inspect
 from ggufext.editing.rewrite import rewrite
 from ggufext.errors import GgufextError, LocationError, PlanError
@@ -35,7 +35,7 @@ KEYS = {
     "llama.embedding_length": U32(64),
     "llama.attention.head_count": U32(2),
 }
-SMALL = gguf_bytes(KEYS, [Tensor("token_embd.weight", (64, 4), "Q8_0")])
+SMALL = gguf_bytes(SMALLEST_LLAMA, SMALLEST_TENSORS)
 
 #: A header of 6 MB, so that a second request is needed.
 LARGE = gguf_bytes(

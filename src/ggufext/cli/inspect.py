@@ -19,6 +19,7 @@ from ggufext.editing.inspection import Inspection
 from ggufext.editing.inspection import inspect as inspect_model
 from ggufext.errors import EditError, command, printable
 from ggufext.header.architectures import Support
+from ggufext.header.model import DEFAULT_SOURCE
 from ggufext.locating.names import is_remote, local_path, shown
 from ggufext.locating.places import ModelPlace, known_places, place_of
 
@@ -30,7 +31,7 @@ if TYPE_CHECKING:
 _SUPPORT = {
     Support.VERIFIED: "verified with llama.cpp",
     Support.READ: "read from llama.cpp's source, not tried",
-    Support.UNKNOWN: "unknown",
+    Support.UNKNOWN: "unknown to llama.cpp",
 }
 
 
@@ -38,7 +39,11 @@ _SUPPORT = {
 @click.argument(
     "paths", metavar="[FILE|FOLDER]...", nargs=-1, type=ModelName(), callback=model_files
 )
-@click.option("--layers", is_flag=True, help="Say of each layer how it rotates and what it holds.")
+@click.option(
+    "--layers",
+    is_flag=True,
+    help="Say of each layer how it rotates and what it holds, and of each type its share.",
+)
 @json_option
 def inspect(paths: tuple[Path | str, ...], layers: bool, as_json: bool) -> None:
     """Say what models are, how they rotate, what they cost and what looks wrong.
@@ -54,7 +59,7 @@ def inspect(paths: tuple[Path | str, ...], layers: bool, as_json: bool) -> None:
         do=_found,
         as_json=lambda _path, found: found,
         show=partial(_show, layers=layers),
-        columns=("architecture", "context", "base", "weights", "bytes", "first edit by"),
+        columns=("architecture", "context", "base", "weights", "bytes", "next edit by"),
         cells=_cells,
     )
     handle_files(paths, work, as_json=as_json)
@@ -119,21 +124,26 @@ def _undoing(path: Path | str) -> str:
     return f"`{command('undo', path)}`"
 
 
-def _lines(path: Path | str, found: Inspection, *, layers: bool) -> Iterator[str]:
-    def row(name: str, value: str) -> str:
-        return f"  {name:<18} {value}"
+def _row(name: str, value: str) -> str:
+    """One line of a description."""
+    return f"  {name:<18} {value}"
 
-    yield row("architecture", f"{printable(found.architecture, 64)} ({_SUPPORT[found.support]})")
+
+def _lines(path: Path | str, found: Inspection, *, layers: bool) -> Iterator[str]:
+    support = _SUPPORT[found.support]
+    if any(warning.code == "would_not_load" for warning in found.warnings):
+        support = "llama.cpp does not load this file"
+    yield _row("architecture", f"{printable(found.architecture, 64)} ({support})")
     if found.shards:
         first, last = found.shards[0].path.name, found.shards[-1].path.name
-        yield row("parts", f"{len(found.shards)}: {printable(first)} to {printable(last)}")
-    yield row(
+        yield _row("parts", f"{len(found.shards)}: {printable(first)} to {printable(last)}")
+    yield _row(
         "file" if not found.shards else "files",
         f"{binary_size(found.size)}, {found.tensor_count:,} tensors, {found.key_count:,} keys, "
         f"{found.quantization or 'no'} weights",
     )
     if found.train_length is not None:
-        yield row(
+        yield _row(
             "context length",
             f"{tokens(found.train_length.value)} ({printable(found.train_length.source, 80)})",
         )
@@ -146,38 +156,50 @@ def _lines(path: Path | str, found: Inspection, *, layers: bool) -> Iterator[str
         )
         if scaling.factor_tensors:
             how = f"by {', '.join(scaling.factor_tensors)}"
-        yield row(
+        source = found.rope.freq_base_source
+        default = f" ({source})" if source == DEFAULT_SOURCE else ""
+        yield _row(
             "rope",
-            f"base {found.rope.freq_base:,.10g}, {found.rope.rotary_dim} of {found.head_dim} "
-            f"dimensions, {found.rope.layout.value} pairs, scaling {how}",
+            f"base {found.rope.freq_base:,.10g}{default}, {found.rope.rotary_dim} of "
+            f"{found.head_dim} dimensions, {found.rope.layout.value} pairs, scaling {how}",
         )
     if found.kv_cache_bytes_per_token is not None:
         cache = found.kv_cache_bytes_per_token
         sizes = {"f16": cache.f16, "q8_0": cache.q8_0, "q4_0": cache.q4_0}
         known = [f"{name} {size:,}" for name, size in sizes.items() if size is not None]
-        yield row("KV cache", f"bytes a token: {', '.join(known)}")
+        yield _row("KV cache", f"bytes a token: {', '.join(known)}")
+    if layers:
+        weights = sum(each.size for each in found.tensor_types)
+        for each in found.tensor_types:
+            share = f"{binary_size(each.size)}, {each.size / max(weights, 1):.1%}"
+            yield _row("weights", f"{each.tensors:,} tensors {each.type}, {share}")
     if layers and found.layers is not None:
         for name, what in _layers(found.layers):
-            yield row(name, what)
+            yield _row(name, what)
     if found.likely_strategy is not None:
-        yield row("editing", f"first edit by {found.likely_strategy.value}")
+        yield _row("editing", f"next edit by {found.likely_strategy.value}")
+    yield from _training(path, found)
+
+
+def _training(path: Path | str, found: Inspection) -> Iterator[str]:
+    """What is known of the training beside the file's own keys, and what was extended since."""
     if found.published is not None:
         said, reach = found.published, found.published.yarn_length
         yarn = f", YaRN {said.yarn_factor:g} to {tokens(reach)}" if reach else ""
-        yield row(
+        yield _row(
             "documented",
             f"{said.family}: trained on {tokens(said.train_length)}{yarn} ({said.source})",
         )
     if found.history is None and found.earlier_extension is not None:
         earlier = found.earlier_extension
         how = f" by {printable(earlier.method, 20)}" if earlier.method else ""
-        yield row(
+        yield _row(
             "extended",
             f"from {tokens(earlier.train_length)} to {tokens(earlier.target_length)} tokens{how}; "
             "plans start from before, `ggufext undo` cannot give that back",
         )
     if found.history is not None:
-        yield row(
+        yield _row(
             "extended",
             f"{printable(found.history.time, 40)} by {printable(found.history.tool, 40)}: "
             f"{printable(found.history.method, 20)} to {tokens(found.history.target_length)} "

@@ -8,6 +8,7 @@ import click
 
 from ggufext.cli.output import binary_size, tokens
 from ggufext.errors import printable
+from ggufext.header.model import DEFAULT_SOURCE
 from ggufext.json_text import jsonable
 from ggufext.planning.gamma import Verdict
 from ggufext.planning.methods import Method
@@ -94,7 +95,12 @@ def head_line(path: Path | str, made: Plan) -> str:
     """What is planned for."""
     name = click.style(printable(str(path)), bold=True)
     length, source = tokens(made.train_length.value), printable(made.train_length.source, 160)
-    return f"{name}: {printable(made.architecture, 64)}, trained on {length} tokens ({source})"
+    base = made.freq_base
+    default = ""
+    if base.source == DEFAULT_SOURCE:
+        default = f", base {base.before:,.10g} ({base.source})"
+    architecture = printable(made.architecture, 64)
+    return f"{name}: {architecture}, trained on {length} tokens ({source}){default}"
 
 
 def cache_sizes(made: Plan) -> str:

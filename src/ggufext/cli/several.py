@@ -62,6 +62,9 @@ def handle_files(paths: tuple[Path | str, ...], work: Work[Done], *, as_json: bo
         (path,) = paths
         try:
             done = work.do(path)
+        except GgufextError as error:
+            _named(error, path)
+            raise
         except OSError as error:
             raise _named(error, path) from error
         if as_json:

@@ -11,13 +11,16 @@ from ggufext.editing import history, strategies
 from ggufext.editing.copied import Copied, copied_extension
 from ggufext.editing.files import FileSystem
 from ggufext.editing.opening import open_model
+from ggufext.editing.patch import PADDING_KEY
 from ggufext.errors import GgufextError, JournalError, ModelWarning, PlanError
 from ggufext.header.architectures import architecture
 from ggufext.header.factors import decode_factors
 from ggufext.header.header import ValueType
 from ggufext.header.identity import facts_hash
 from ggufext.header.lint import lint
-from ggufext.header.model import TrainLength, architecture_name, model_facts, quantization
+from ggufext.header.loading import refuse_unloadable
+from ggufext.header.model import TrainLength, architecture_name, model_facts
+from ggufext.header.quantization import TensorType, quantization, tensor_types
 from ggufext.header.shards import COUNT_KEY
 from ggufext.header.training import trained_facts
 from ggufext.locating.names import is_remote, local_path
@@ -50,11 +53,12 @@ class ScalingInFile:
 
 @dataclass(frozen=True, slots=True)
 class RopeInFile:
-    """Rotation as the file asks for it."""
+    """Rotation as the file asks for it; `freq_base_source` is the key or llama.cpp's default."""
 
     layout: Layout
     rotary_dim: int
     freq_base: float
+    freq_base_source: str
     scaling: ScalingInFile
 
 
@@ -134,8 +138,12 @@ class Inspection:
         Context length that the file declares: of an extended file the target.
     kv_cache_bytes_per_token : KvCacheBytes or None
         What global layers hold, per token.
+    quantization : str or None
+        What general.file_type names, else the type of most bytes; None without tensors.
+    tensor_types : tuple of TensorType
+        That of most bytes first.
     likely_strategy : Strategy or None
-        None for a remote file.
+        How the next edit would probably go; None for a remote file.
     shards : tuple of Shard
         The files of a split model, in order; empty for a model in one file.
     history : EditInFile or None
@@ -160,6 +168,7 @@ class Inspection:
     tensor_count: int
     key_count: int
     quantization: str | None
+    tensor_types: tuple[TensorType, ...]
     kv_cache_bytes_per_token: KvCacheBytes | None
     likely_strategy: strategies.Strategy | None
     shards: tuple[Shard, ...]
@@ -205,7 +214,9 @@ def inspect(model: Path | str | RemoteModel, *, files: FileSystem | None = None)
             (opened.header, *opened.later_shards()),
             record,
             complaint,
-            likely_strategy=strategies.likely_strategy(opened.path),
+            likely_strategy=strategies.likely_strategy(
+                opened.path, has_room=PADDING_KEY in opened.header.keys
+            ),
             trained=opened.original_facts,
         )
 
@@ -233,13 +244,14 @@ def facts_of(
     Raises
     ------
     HeaderError, PlanError, LocationError
-        See `ggufext.header.model.model_facts`; ``other_model``.
+        See `ggufext.header.model.model_facts`; ``would_not_load``, ``other_model``.
     """
     if isinstance(model, str) and is_remote(model):
         model = read_remote(model)
     if isinstance(model, RemoteModel):
         original = _original(model)[0]
         facts = _remote_facts(model, train_length=train_length, train_freq_base=train_freq_base)
+        refuse_unloadable(original, facts)
     else:
         with open_model(files or FileSystem(), local_path(model), writing=False) as opened:
             original = opened.original
@@ -290,6 +302,7 @@ def _inspected(
         tensor_count=sum(part.tensor_count for part in shards),
         key_count=header.key_count,
         quantization=quantization(*shards),
+        tensor_types=tensor_types(*shards),
         kv_cache_bytes_per_token=cache,
         likely_strategy=likely_strategy,
         shards=_shards(shards) if later else (),
@@ -312,6 +325,7 @@ def _rope(facts: ModelFacts) -> RopeInFile:
         layout=facts.layout,
         rotary_dim=facts.rotary_dim,
         freq_base=facts.freq_base,
+        freq_base_source=facts.freq_base_source,
         scaling=ScalingInFile(
             type=scaling.type,
             factor=scaling.factor,

@@ -14,6 +14,7 @@ from ggufext.editing import journal as journals
 from ggufext.editing.copied import copied_extension
 from ggufext.errors import EditError, GgufextError, HeaderError, command
 from ggufext.header.factors import read_factors
+from ggufext.header.loading import refuse_unloadable
 from ggufext.header.model import model_facts
 from ggufext.header.reading import parse_header, read_header_from
 from ggufext.header.shards import first_shard, later_shards
@@ -76,22 +77,36 @@ class OpenModel:
         return later_shards(self.header)
 
     def facts(self) -> ModelFacts:
-        """Facts of the model in the file as it is; raises as `model_facts` does."""
+        """Facts of the model in the file as it is.
+
+        Raises
+        ------
+        HeaderError, PlanError
+            As `model_facts`, and ``would_not_load``.
+        """
         later = self.later_shards()
         factors = self._factors(self.header, later, self._data)
-        return model_facts(self.header, factors=factors, later_shards=later)
+        facts = model_facts(self.header, factors=factors, later_shards=later)
+        refuse_unloadable(self.header, facts, later_shards=later)
+        return facts
 
     def original_facts(
         self, *, train_length: int | None = None, train_freq_base: float | None = None
     ) -> ModelFacts:
-        """Facts of the model as it was trained; parameters and errors of `trained_facts`."""
+        """Facts of the model as it was trained; parameters of `trained_facts`.
+
+        Raises
+        ------
+        HeaderError, PlanError
+            As `trained_facts`, and ``would_not_load``.
+        """
         before, record = dict(self.earlier_tensors), self.copied or self.history
 
         def data(tensor: TensorInfo) -> bytes:
             return before.get(tensor.name) or self._data(tensor)
 
         later = self.later_shards()
-        return trained_facts(
+        facts = trained_facts(
             self.original,
             train_length=train_length,
             train_freq_base=train_freq_base,
@@ -100,6 +115,8 @@ class OpenModel:
             added=self.copied.added if self.copied else (),
             recorded=(record.method, record.target_length) if record else None,
         )
+        refuse_unloadable(self.original, facts, later_shards=later)
+        return facts
 
     @property
     def earlier_keys(self) -> tuple[tuple[str, bytes | None], ...]:

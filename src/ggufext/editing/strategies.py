@@ -144,8 +144,16 @@ def share_block(files: FileSystem, descriptor: int, folder: Path) -> int | None:
     return block
 
 
-def likely_strategy(path: Path) -> Strategy:
-    """The strategy that a first edit would probably take; writes nothing."""
+def likely_strategy(path: Path, *, has_room: bool) -> Strategy:
+    """The strategy that the next edit would probably take; writes nothing.
+
+    Parameters
+    ----------
+    has_room : bool
+        Whether the header holds filler, as after an edit of ours.
+    """
+    if has_room:
+        return Strategy.OVERWRITE
     kind = file_system_type(path)
     if kind in _SHARING:
         return Strategy.REFLINK

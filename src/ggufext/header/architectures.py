@@ -15,6 +15,8 @@ if sys.version_info >= (3, 11):
 else:
     import tomli as tomllib
 
+from ggufext.errors import printable
+
 if TYPE_CHECKING:
     from collections.abc import Callable
 
@@ -232,6 +234,18 @@ def architecture(name: str) -> Architecture:
     if entry is None:
         return Architecture(name, Support.UNKNOWN, Layout.NONE, Positions.UNKNOWN)
     return Architecture(name=name, **{key: _value(key, value) for key, value in entry.items()})
+
+
+def unknown_to_llama_cpp(name: str) -> str:
+    """A sentence on an architecture of support `Support.UNKNOWN`."""
+    from difflib import get_close_matches
+
+    known = architecture_names()
+    if name in known:
+        return f"is {name}, which llama.cpp names and loads no model of"
+    alike = get_close_matches(name, known, n=3)
+    hint = f"; it knows {', '.join(alike)}" if alike else ""
+    return f"is {printable(name, 64)}, unknown to llama.cpp ({llama_cpp_version()}){hint}"
 
 
 def _value(key: str, value: Any) -> Any:

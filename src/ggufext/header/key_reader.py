@@ -19,16 +19,18 @@ class KeyReader:
         self.header = header
         self.prefix = prefix
 
-    def nonsense(self, suffix: str, expected: str) -> NoReturn:
+    def nonsense(self, suffix: str, expected: str, *, advice: str = "") -> NoReturn:
         """Refuse the value of a key that is there: ``nonsense_value``."""
         key = self.prefix + suffix
+        if not advice and isinstance(self.header.value(key), int | float):
+            advice = ", or correct the key with gguf-set-metadata"
         raise HeaderError(
             code="nonsense_value",
             field=key,
             offset=self.header.keys[key].start,
             path=self.header.path,
             message=f"is {printable(repr(self.header.value(key)), 80)}; expected {expected}; "
-            "convert the model again, or correct the key with gguf-set-metadata",
+            f"convert the model again{advice}",
         )
 
     def count(self, suffix: str, *, at_least: int = 1) -> int | None:

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from ggufext.errors import ModelWarning, printable
-from ggufext.header.architectures import Support, architecture
+from ggufext.errors import HeaderError, ModelWarning, printable
+from ggufext.header.architectures import Support, architecture, unknown_to_llama_cpp
+from ggufext.header.loading import refuse_unloadable
 from ggufext.header.rope_keys import unread_suffixes
 
 if TYPE_CHECKING:
@@ -27,12 +28,26 @@ def lint(
     later_shards : tuple of Header
         Of a split model's other parts.
     """
+    if facts.support is Support.UNKNOWN:
+        what = f"general.architecture {unknown_to_llama_cpp(facts.architecture)}"
+        return (ModelWarning("unknown_architecture", what),)
     return (
+        *_loading(header, facts, later_shards),
         *_unread_keys(header, facts),
         *_scaling(header, facts),
         *_support(facts),
         *_files((header, *later_shards)),
     )
+
+
+def _loading(
+    header: Header, facts: ModelFacts, later_shards: tuple[Header, ...]
+) -> list[ModelWarning]:
+    try:
+        refuse_unloadable(header, facts, later_shards=later_shards)
+    except HeaderError as error:
+        return [ModelWarning(error.code, f"{printable(str(error.field))} {error.message}")]
+    return []
 
 
 def _unread_keys(header: Header, facts: ModelFacts) -> list[ModelWarning]:
@@ -66,6 +81,8 @@ def _scaling(header: Header, facts: ModelFacts) -> list[ModelWarning]:
                 "linear",
             )
         )
+    if scaling.spreads_positions:
+        found.append(ModelWarning("factor_below_one", scaling.spread))
     if scaling.factor != 1.0 and scaling.type == "longrope":
         found.append(
             ModelWarning(

@@ -34,6 +34,9 @@ if TYPE_CHECKING:
 #: llama.cpp's rope.freq_base for files that do not say (llama-model.cpp).
 DEFAULT_FREQ_BASE = 10_000.0
 
+#: Where it comes from then.
+DEFAULT_SOURCE = "llama.cpp's default, the file says none"
+
 #: Values of general.type that are no language model, and what to say of them.
 _NOT_A_MODEL = {
     "adapter": "a LoRA adapter; extend the model it belongs to",
@@ -135,6 +138,20 @@ class Scaling:
         scaled = self.factor_in_effect != 1.0
         return scaled or self.attention_factor != 1.0 or bool(self.factor_tensors)
 
+    @property
+    def spreads_positions(self) -> bool:
+        """Whether positions are multiplied, by a factor below 1, where scaling divides them."""
+        return self.type != "none" and self.factor < 1.0
+
+    @property
+    def spread(self) -> str:
+        """A sentence on that."""
+        meant = f"{1.0 / self.factor:g}"
+        return (
+            f"rope.scaling.factor is {self.factor:g}: llama.cpp multiplies positions by {meant}; "
+            f"probably a frequency scale was written as a factor, and {meant} was meant"
+        )
+
 
 @dataclass(frozen=True, slots=True)
 class ModelFacts:
@@ -189,6 +206,10 @@ class ModelFacts:
         These facts are those before it.
     published : Published or None
         What the model's publisher documents.
+    freq_base_source : str
+        The metadata key that `freq_base` came from, or `DEFAULT_SOURCE`.
+    has_tensors : bool
+        Whether there are tensors; of a vocabulary nobody judges whether llama.cpp loads it.
     """
 
     architecture: str
@@ -214,6 +235,8 @@ class ModelFacts:
     left_over: tuple[tuple[str, tuple[float, ...]], ...] = ()
     earlier_extension: EarlierExtension | None = None
     published: Published | None = None
+    freq_base_source: str = "rope_theta"
+    has_tensors: bool = True
 
     @property
     def train_length_is_the_files(self) -> bool:
@@ -290,8 +313,8 @@ def model_facts(
         read.nonsense("attention.head_count", f"at most embedding_length, which is {embedding}")
     sizes = _head_sizes(read, default=embedding // max(heads))
     multiplier = _freq_base_multiplier(read, entry, sizes.key)
-    in_file = read.positive("rope.freq_base", above=1.0) or DEFAULT_FREQ_BASE
-    freq_base = multiplier * (train_freq_base or in_file)
+    written_base = read.positive("rope.freq_base", above=1.0)
+    freq_base = multiplier * (train_freq_base or written_base or DEFAULT_FREQ_BASE)
     heads_kv = read.per_layer("attention.head_count_kv", layer_count) or heads
     if max(heads_kv) > max(heads):
         read.nonsense("attention.head_count_kv", f"at most the {max(heads)} heads of queries")
@@ -338,6 +361,14 @@ def model_facts(
         factor_support=entry.factor_support,
         temperature_scale=temperature or 0.0,
         original_length_acts=bool(temperature) and TEMPERATURE_LENGTH not in entry.reads,
+        freq_base_source=(
+            "--train-freq-base"
+            if train_freq_base
+            else f"{name}.rope.freq_base"
+            if written_base
+            else DEFAULT_SOURCE
+        ),
+        has_tensors=any(shard.tensor_count for shard in (header, *later_shards)),
     )
 
 
@@ -362,20 +393,6 @@ def architecture_name(header: Header) -> str:
             message="is not in the file, so nothing says how its tensors form a model",
         )
     return name
-
-
-def quantization(*shards: Header) -> str | None:
-    """The tensor type that holds most of a model's weights, ``"Q4_K"`` for example.
-
-    Parameters
-    ----------
-    *shards : Header
-        Of every file of the model.
-    """
-    sizes: dict[str, int] = {}
-    for tensor in (tensor for shard in shards for tensor in shard.tensors):
-        sizes[tensor.type] = sizes.get(tensor.type, 0) + tensor.size
-    return max(sizes, key=lambda name: sizes[name]) if sizes else None
 
 
 def _refuse_other_files(header: Header) -> None:
@@ -485,7 +502,12 @@ def _layout(read: KeyReader, entry: Architecture) -> Layout:
 def _scaling(read: KeyReader, entry: Architecture, shards: tuple[Header, ...]) -> Scaling:
     kind = read.header.string(f"{read.prefix}rope.scaling.type")
     if kind is not None and kind not in {"none", "linear", "yarn", "longrope"}:
-        read.nonsense("rope.scaling.type", "none, linear, yarn or longrope")
+        read.nonsense(
+            "rope.scaling.type",
+            "none, linear, yarn or longrope",
+            advice=f", or copy the file without the key: gguf-new-metadata --remove-metadata "
+            f"{read.prefix}rope.scaling.type; llama.cpp then takes the type for linear",
+        )
     factor = read.factor("rope.scaling.factor")
     if factor is None:
         factor = read.factor("rope.scale_linear")

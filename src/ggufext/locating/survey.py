@@ -14,8 +14,8 @@ from ggufext.header.model import (
     TrainLength,
     architecture_name,
     model_facts,
-    quantization,
 )
+from ggufext.header.quantization import quantization
 from ggufext.header.reading import read_header
 from ggufext.header.shards import later_shards
 
@@ -29,7 +29,7 @@ if TYPE_CHECKING:
     from ggufext.locating.folder import ModelFiles
 
 #: Findings that the table says in a column of their own.
-_SAID_ELSEWHERE = frozenset({"unverified_architecture"})
+_SAID_ELSEWHERE = frozenset({"unverified_architecture", "unknown_architecture"})
 
 
 @dataclass(frozen=True, slots=True)

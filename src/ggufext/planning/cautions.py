@@ -28,16 +28,27 @@ GAMMA_RULE_STATUS = (
 
 
 def support_warnings(facts: ModelFacts) -> tuple[ModelWarning, ...]:
-    """What holds for an architecture, whatever is planned."""
-    if facts.support is Support.VERIFIED:
-        return ()
-    return (
-        ModelWarning(
-            "unverified_architecture",
-            f"what llama.cpp does with the RoPE keys of {facts.architecture} was not verified "
-            "by experiment; rewrite needs --force",
-        ),
-    )
+    """What holds for a file, whatever is planned."""
+    found: list[ModelWarning] = []
+    if facts.scaling.spreads_positions:
+        found.append(ModelWarning("factor_below_one", facts.scaling.spread))
+    if not facts.has_tensors:
+        found.append(
+            ModelWarning(
+                "loading_not_judged",
+                "the file holds no tensors, so whether llama.cpp loads a model with these keys was "
+                "not judged",
+            )
+        )
+    if facts.support is not Support.VERIFIED:
+        found.append(
+            ModelWarning(
+                "unverified_architecture",
+                f"what llama.cpp does with the RoPE keys of {facts.architecture} was not verified "
+                "by experiment; rewrite needs --force",
+            )
+        )
+    return tuple(found)
 
 
 def needs_finetuning(wish: Wish, made: Combination) -> bool:

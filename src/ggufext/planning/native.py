@@ -211,8 +211,11 @@ def refuse(facts: ModelFacts, why: str) -> NoReturn:
     if scaling.attention_factor != 1.0:
         found.append(f"attention factor {scaling.attention_factor:g}")
     found.extend(f"tensor {name}" for name in scaling.factor_tensors)
+    origin = "as part of its training"
+    if scaling.spreads_positions:
+        origin = "(below 1: positions are multiplied, so it is probably a mistake of the file)"
     raise PlanError(
         code="cannot_combine",
         field=f"{facts.architecture}.rope.scaling.type",
-        message=f"the model comes with {', '.join(found)} as part of its training: {why}",
+        message=f"the model comes with {', '.join(found)} {origin}: {why}",
     )

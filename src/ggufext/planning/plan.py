@@ -7,6 +7,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from ggufext.errors import PlanError
+from ggufext.header.architectures import Support, unknown_to_llama_cpp
 from ggufext.header.factors import factors_in_effect
 from ggufext.header.model import TrainLength
 from ggufext.planning.cautions import (
@@ -116,16 +117,24 @@ def plan(
     allow_lower_base : bool
         Accept a `gamma` or a `freq_base` that lowers the base.
     force : bool
-        Accept a factor above 1024, and a method that changes sliding-window layers.
+        Accept an architecture that llama.cpp does not know, a factor above 1024, and a method that
+        changes sliding-window layers.
 
     Raises
     ------
     PlanError
-        ``target_absurd``, ``lowers_base``, ``gamma_out_of_range``, ``gamma_needs_gamma_method``,
-        ``cannot_combine``, ``local_layers_would_change``, ``tensors_not_supported``,
-        ``factors_needed``, ``factors_do_not_fit``, ``factors_need_longrope``,
-        ``train_base_unknown``.
+        ``unverified_architecture``, ``target_absurd``, ``lowers_base``, ``gamma_out_of_range``,
+        ``gamma_needs_gamma_method``, ``cannot_combine``, ``local_layers_would_change``,
+        ``tensors_not_supported``, ``factors_needed``, ``factors_do_not_fit``,
+        ``factors_need_longrope``, ``train_base_unknown``.
     """
+    if facts.support is Support.UNKNOWN and not force:
+        raise PlanError(
+            code="unverified_architecture",
+            field="general.architecture",
+            message=f"{unknown_to_llama_cpp(facts.architecture)}: nobody knows what its keys "
+            "would do; --force plans it all the same",
+        )
     facts = at_reach(facts)
     check_target(facts, target_length, force=force)
     _check_belongs(method, gamma=gamma, freq_base=freq_base, factors=factors)
@@ -164,7 +173,7 @@ def plan(
         train_length=TrainLength(facts.train_length, facts.train_length_source),
         target_length=target_length,
         factor=factor,
-        freq_base=FreqBase(facts.freq_base, made.rotation.freq_base),
+        freq_base=FreqBase(facts.freq_base, made.rotation.freq_base, facts.freq_base_source),
         gamma=gammas,
         d_horizon=d_horizon(facts.freq_base * native.stretch(facts), gammas.effective),
         verdict=verdict(gammas.effective, factor, finetuned=needs_finetuning(wish, made)),

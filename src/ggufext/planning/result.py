@@ -55,10 +55,11 @@ class TensorEdit:
 
 @dataclass(frozen=True, slots=True)
 class FreqBase:
-    """RoPE base θ before and after."""
+    """RoPE base θ before and after, and where the one before came from."""
 
     before: float
     after: float
+    source: str
 
 
 @dataclass(frozen=True, slots=True)
