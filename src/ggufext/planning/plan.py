@@ -17,6 +17,7 @@ from ggufext.planning.cautions import (
     support_warnings,
 )
 from ggufext.planning.combining import Combination, Factors, Form, Wish, combine
+from ggufext.planning.earlier import before_extension
 from ggufext.planning.edits import (
     context_length_edits,
     metadata_edits,
@@ -128,7 +129,7 @@ def plan(
     factor = target_length / facts.train_length
     if factor <= 1.0 or method is Method.CONTEXT_LENGTH:
         return _context_length(facts, wish)
-    _check_base_is_known(facts)
+    facts = before_extension(facts)
     native, made = _combined(facts, wish)
     swa_base = local_freq_base(facts, made, force=force)
     edits = metadata_edits(facts, made, target_length, freq_base_swa=swa_base)
@@ -221,21 +222,6 @@ def documented_plan(facts: ModelFacts, *, force: bool = False) -> Plan | None:
         return plan(as_documented, target_length=said.yarn_length, method=Method.YARN, force=force)
     except PlanError:
         return None
-
-
-def _check_base_is_known(facts: ModelFacts) -> None:
-    earlier = facts.earlier_extension
-    if earlier is None or earlier.freq_base_known:
-        return
-    raise PlanError(
-        code="train_base_unknown",
-        field=f"{facts.architecture}.rope.freq_base",
-        message=f"is {facts.freq_base:,.10g} now, but the file was extended before (from "
-        f"{earlier.train_length:,} to {earlier.target_length:,} tokens, without a record), so the "
-        "base of the training is not known; say it with --train-freq-base (rope_theta in the "
-        f"original's config.json), or --train-length {earlier.target_length} if the model was "
-        "trained as the file stands",
-    )
 
 
 def _check_target(facts: ModelFacts, target_length: int, *, force: bool) -> None:
