@@ -8,6 +8,7 @@ import subprocess
 import sys
 from typing import TYPE_CHECKING
 
+import numpy as np
 import pytest
 
 from gguf_bytes import F32, U32, Tensor, gguf_bytes
@@ -29,6 +30,8 @@ from split_model import split_model
 if TYPE_CHECKING:
     from collections.abc import Callable
     from pathlib import Path
+
+    from random_model import MetadataValue
 
 TRAINED, EXTENDED, TARGET = 256, 512, 1024
 FORMS = ("gamma", "ntk", "yarn", "linear", "llama3", "gamma+keep-short", "longrope")
@@ -179,12 +182,11 @@ def test_a_tensor_with_which_llama_cpp_would_not_load_the_plan_is_named(
 
 def test_the_trained_tensor_is_what_a_copy_is_planned_from(tmp_path: Path) -> None:
     """Phi-3 128k: an extension overwrote the model's own long factors."""
-    np = pytest.importorskip("numpy")
     tensors = {
         "rope_factors_long.weight": np.linspace(1.0, 8.0, 16, dtype=np.float32),
         "rope_factors_short.weight": np.linspace(1.0, 2.0, 16, dtype=np.float32),
     }
-    keys = {
+    keys: dict[str, MetadataValue] = {
         "phi3.rope.scaling.type": "longrope",
         "phi3.rope.scaling.original_context_length": 512,
     }

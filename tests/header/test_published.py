@@ -6,7 +6,7 @@ import pytest
 
 from gguf_bytes import F32, U32, gguf_bytes
 from ggufext.header.architectures import Support, architecture
-from ggufext.header.published import Published, entries, published
+from ggufext.header.published import Published, entries
 from ggufext.header.reading import parse_header
 from ggufext.header.training import trained_facts
 

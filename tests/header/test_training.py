@@ -19,7 +19,7 @@ LLAMA: dict[str, object] = {
     "llama.rope.freq_base": F32(20000.0),
 }
 PREFIX = "llama.rope.scaling."
-ORIGINAL = {f"{PREFIX}original_context_length": U32(2048)}
+ORIGINAL: dict[str, object] = {f"{PREFIX}original_context_length": U32(2048)}
 LONG = Tensor("rope_factors_long.weight", (16,), "F32")
 SHORT = Tensor("rope_factors_short.weight", (16,), "F32")
 FREQS = Tensor("rope_freqs.weight", (16,), "F32")
@@ -110,6 +110,20 @@ def test_a_given_length_below_it_leaves_the_extension_one() -> None:
 def test_a_base_that_no_file_holds_is_refused(base: float) -> None:
     with pytest.raises(PlanError, match="32-bit number above 1"):
         trained({}, train_freq_base=base)
+
+
+def test_an_extended_file_of_a_known_family_is_still_one() -> None:
+    names = {"general.basename": "Mistral-Nemo", **ORIGINAL}
+    names |= {
+        "llama.context_length": U32(262144),
+        f"{PREFIX}original_context_length": U32(131072),
+    }
+    found = trained(names)
+    assert found.earlier_extension is not None
+    assert found.train_length == 131072
+    assert found.train_length_source == "llama.rope.scaling.original_context_length"
+    assert found.published is not None
+    assert found.published.family == "Mistral Nemo"
 
 
 def test_a_given_length_overrides_the_documented_one() -> None:

@@ -20,7 +20,7 @@ TOO_LOW = replace(
 QWEN3 = replace(
     facts(train_length=40960, freq_base=1e6, architecture="qwen3"),
     train_length=32768,
-    published=Published("Qwen3", 32768, 4.0, "https://example.org/qwen3"),
+    published=Published("Qwen3", 32768, 1e6, 4.0, "https://example.org/qwen3"),
 )
 
 
@@ -93,7 +93,7 @@ def test_the_documented_scaling_does_not_follow_a_given_training_length() -> Non
 
 
 def test_without_documented_scaling_there_is_no_such_plan() -> None:
-    said = Published("Nemo", 32768, None, "https://example.org/nemo")
+    said = Published("Nemo", 32768, None, None, "https://example.org/nemo")
     assert documented_plan(replace(QWEN3, published=said)) is None
     assert documented_plan(LLAMA_3) is None
 
@@ -101,3 +101,13 @@ def test_without_documented_scaling_there_is_no_such_plan() -> None:
 def test_a_documented_scaling_that_the_file_cannot_take_is_none() -> None:
     scaling = Scaling("linear", 2.0, None, 1.0, ())
     assert documented_plan(replace(QWEN3, scaling=scaling)) is None
+
+
+def test_a_base_that_is_not_the_familys_is_a_hint() -> None:
+    usual = plan(QWEN3, target_length=131072)
+    assert "base_unusual" not in {warning.code for warning in usual.warnings}
+    raised = replace(QWEN3, freq_base=4e6, inv_freq=facts(train_length=1, freq_base=4e6).inv_freq)
+    made = plan(raised, target_length=131072)
+    assert made.freq_base.before == 4e6
+    (hint,) = [warning for warning in made.warnings if warning.code == "base_unusual"]
+    assert "files of Qwen3 say 1,000,000" in hint.message

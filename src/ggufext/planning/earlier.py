@@ -42,12 +42,16 @@ def before_extension(facts: ModelFacts) -> ModelFacts:
             )
     if earlier.freq_base_known:
         return facts
+    said = facts.published
+    usual = (
+        f"; files of {said.family} say {said.freq_base:,.10g}" if said and said.freq_base else ""
+    )
     raise PlanError(
         code="train_base_unknown",
         field=f"{facts.architecture}.rope.freq_base",
         message=f"is {facts.freq_base:,.10g} now, but the file was extended before (from "
         f"{earlier.train_length:,} to {earlier.target_length:,} tokens, without a record), so the "
         "base of the training is not known; say it with --train-freq-base (rope_theta in the "
-        f"original's config.json), or --train-length {earlier.target_length} if the model was "
-        "trained as the file stands",
+        f"original's config.json{usual}), or --train-length {earlier.target_length} if the model "
+        "was trained as the file stands",
     )

@@ -118,11 +118,11 @@ def emit(
     Returns
     -------
     Emission
-        Without blocks for a plan that needs no extension.
+        Without blocks for a plan that changes nothing.
     """
     if not model.isprintable():
         model = "MODEL"  # no way to write it would survive a terminal and every shell
-    if made.verdict is Verdict.NO_EXTENSION_NEEDED:
+    if made.verdict is Verdict.NO_EXTENSION_NEEDED and not made.edits:
         reason = f"the model reaches {made.target_length:,} tokens as it is: nothing to set"
         return Emission(engine, (), reason)
     if engine in {Engine.HF, Engine.VLLM}:
