@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+import subprocess
+import sys
 from typing import TYPE_CHECKING
 
 import pytest
@@ -131,3 +133,25 @@ def test_unknown_condition_is_refused(name: str, passkey_model: Path) -> None:
     with pytest.raises(PlanError) as refused:
         condition(passkey_model, name)
     assert refused.value.code == "unknown_condition"
+
+
+def test_conditions_of_a_copy_by_another_tool_start_from_the_original(
+    passkey_model: Path, passkey_copy: Path
+) -> None:
+    rewrite(passkey_copy, target_length=512, method=Method.YARN)
+    copy = passkey_copy.with_name("another.gguf")
+    command = [sys.executable, "-m", "gguf.scripts.gguf_new_metadata", str(passkey_copy)]
+    subprocess.run([*command, str(copy), "--general-name", "X"], check=True, capture_output=True)
+    assert logits(copy, "native") == logits(passkey_model)
+    assert logits(copy, "planned:gamma") == logits(passkey_model, "planned:gamma")
+
+
+def test_a_planned_condition_takes_the_base_of_the_training(
+    passkey_model: Path, passkey_copy: Path
+) -> None:
+    rewrite(passkey_copy, target_length=512, keep_history=False)
+    with pytest.raises(PlanError, match="--train-freq-base"):
+        condition(passkey_copy, "planned:yarn")
+    names = ["planned:yarn"]
+    (found,) = conditions(passkey_copy, names, target_length=TARGET, train_freq_base=500.0)
+    assert found.expected == condition(passkey_model, "planned:yarn").expected

@@ -16,6 +16,7 @@ from ggufext.editing.rewrite import rewrite
 from ggufext.planning.emit import Engine, emit
 from ggufext.planning.methods import Method
 from ggufext.planning.plan import plan
+from random_model import write_random_model
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -81,5 +82,50 @@ def test_flags_rotate_like_the_rewritten_file(
     rewrite(path, target_length=target, method=method)
     written = observe(path, tokens=TOKENS, settings=ContextSettings(n_ctx=512))
     assert flagged.n_ctx_train == written.n_ctx_train == target
+    assert flagged.rope_nodes == written.rope_nodes
+    assert flagged.logits == written.logits
+
+
+YARN: dict[str, Any] = {
+    "rope.scaling.type": "yarn",
+    "rope.scaling.factor": 4.0,
+    "rope.scaling.original_context_length": 512,
+}
+LINEAR: dict[str, Any] = {"rope.scaling.type": "linear", "rope.scaling.factor": 4.0}
+
+
+@pytest.mark.parametrize(
+    ("architecture", "keys", "method", "train_length"),
+    [
+        ("mistral3", {**YARN, "rope.scaling.yarn_beta_fast": 4.0}, Method.YARN, None),
+        ("mistral3", {**YARN, "rope.scaling.yarn_log_multiplier": 1.0}, Method.YARN, None),
+        ("deepseek2", {**YARN, "rope.scaling.yarn_log_multiplier": 0.1}, Method.YARN, None),
+        ("grok", {**YARN, "rope.scaling.yarn_ext_factor": 0.5}, Method.YARN, None),
+        ("grok", {"rope.scaling.yarn_ext_factor": 1.0}, Method.LINEAR, None),
+        ("llama", LINEAR, Method.GAMMA, None),
+        ("llama", LINEAR, Method.GAMMA, 8192),
+        ("qwen3", {**YARN, "rope.scaling.original_context_length": None}, Method.GAMMA, 8192),
+    ],
+)
+def test_flags_for_scaled_models_leave_in_force_what_the_file_says(
+    architecture: str,
+    keys: dict[str, Any],
+    method: Method,
+    train_length: int | None,
+    tmp_path: Path,
+) -> None:
+    path = tmp_path / "model.gguf"
+    write_random_model(
+        path, architecture, metadata={f"{architecture}.{key}": v for key, v in keys.items()}
+    )
+    facts = facts_of(path, train_length=train_length)
+    made = plan(facts, target_length=8192, method=method)
+    emitted = emit(made, facts, Engine.LLAMA_CPP, model=str(path))
+    assert emitted.not_expressible is None
+    settings, overrides = as_llama_server(emitted.blocks[0].text)
+    flagged = observe(path, tokens=TOKENS, settings=settings, kv_overrides=overrides)
+    rewrite(path, target_length=8192, method=method, train_length=train_length)
+    written = observe(path, tokens=TOKENS, settings=ContextSettings(n_ctx=512))
+    assert flagged.n_ctx_train == written.n_ctx_train == 8192
     assert flagged.rope_nodes == written.rope_nodes
     assert flagged.logits == written.logits

@@ -19,12 +19,13 @@ INSPECT_FIELDS = {
     "path", "architecture", "support", "train_length", "rope", "layers", "head_dim", "alignment",
     "data_offset", "size", "tensor_count", "key_count", "quantization", "tensor_types",
     "kv_cache_bytes_per_token", "likely_strategy", "shards", "history", "warnings",
+    "earlier_extension", "published",
 }  # fmt: skip
 
 PLAN_FIELDS = {
     "path", "architecture", "method", "train_length", "target_length", "factor", "freq_base",
     "gamma", "d_horizon", "verdict", "out_of_distribution", "kv_cache_bytes", "edits", "warnings",
-    "tensor_edits", "keep_short",
+    "tensor_edits", "keep_short", "earlier_extension",
 }  # fmt: skip
 
 

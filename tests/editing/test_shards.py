@@ -157,6 +157,6 @@ def test_a_tensor_of_a_later_part_is_not_replaced(llama: Path) -> None:
     first, second = split_model(whole, llama.with_name("split"), parts=2)
     original = first.read_bytes()
     with pytest.raises(EditError, match="gguf-split --merge") as caught:
-        rewrite(first, target_length=16384, method=Method.LLAMA3)
+        rewrite(first, target_length=16384, method=Method.LLAMA3, train_length=8192)
     assert (caught.value.code, caught.value.path) == ("not_first_shard", second)
     assert first.read_bytes() == original

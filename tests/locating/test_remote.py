@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import socket
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -138,8 +139,27 @@ def test_a_remote_model_that_was_extended_is_planned_from_its_original(
     original = facts_of(path)
     rewrite(path, target_length=8192)
     remote = read(server, ranged(path.read_bytes()))
-    assert facts_of(remote) == original
+    found = facts_of(remote)
+    assert found.earlier_extension is not None
+    assert replace(found, earlier_extension=None) == original
     assert inspect(remote).history is not None
+
+
+def test_a_remote_copy_of_an_extended_model_is_planned_as_the_local_one(
+    server: RangeServer, tmp_path: Path
+) -> None:
+    factors = {"rope_freqs.weight": np.linspace(1.0, 8.0, 16, dtype=np.float32)}
+    path = write_random_model(tmp_path / "m.gguf", "llama", tensors=factors)
+    rewrite(path, target_length=8192)
+    # Another name of the same length: the record does not fit any more.
+    copy = path.with_name("copy.gguf")
+    content, name = path.read_bytes(), read_header(path).value("general.name")
+    assert isinstance(name, str)
+    copy.write_bytes(content.replace(name.encode(), b"x" * len(name), 1))
+    remote = read(server, ranged(copy.read_bytes()))
+    assert facts_of(remote) == facts_of(copy)
+    assert inspect(remote).history is None
+    assert inspect(remote).earlier_extension == inspect(copy).earlier_extension is not None
 
 
 def test_a_server_without_ranges_is_read_from_the_front_only(server: RangeServer) -> None:

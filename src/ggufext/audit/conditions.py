@@ -44,6 +44,7 @@ class RewrittenCopy:
     train_length: int | None
     keep_short: bool = False
     recipe: Recipe | None = None
+    train_freq_base: float | None = None
 
     @property
     def arguments(self) -> dict[str, Any]:
@@ -92,7 +93,12 @@ class Condition:
 
 
 def conditions(
-    path: Path, names: Sequence[str], *, target_length: int, train_length: int | None = None
+    path: Path,
+    names: Sequence[str],
+    *,
+    target_length: int,
+    train_length: int | None = None,
+    train_freq_base: float | None = None,
 ) -> tuple[Condition, ...]:
     """What each named condition means for a file.
 
@@ -104,8 +110,9 @@ def conditions(
         ``"planned:METHOD+keep-short"``, ``"self-extend:g=G,w=W"``.
     target_length : int
         Tokens that a planned condition extends to.
-    train_length : int, optional
-        The real training length in tokens, where the file says something else.
+    train_length, train_freq_base
+        What the model was really trained with, where the file says something else; see
+        `ggufext.header.training.trained_facts`.
 
     Raises
     ------
@@ -116,7 +123,8 @@ def conditions(
     with open_model(FileSystem(), path, writing=False) as model:
         now, original = model.header, model.original
         edited = model.history is not None or model.copied is not None
-        found, facts = model.facts(), model.original_facts(train_length=train_length)
+        found = model.facts()
+        facts = model.original_facts(train_length=train_length, train_freq_base=train_freq_base)
 
     undoing = _undoing(now, original, found, facts)
 
@@ -134,6 +142,7 @@ def conditions(
                 identity=partial(facts_hash, original, facts),
                 target_length=target_length,
                 train_length=train_length,
+                train_freq_base=train_freq_base,
             )
         if match := _SELF_EXTEND.fullmatch(name):
             return _as_it_is(name, found, _self_extend(name, match))
@@ -243,6 +252,7 @@ def _planned(
     identity: Callable[[], str],
     target_length: int,
     train_length: int | None,
+    train_freq_base: float | None,
 ) -> Condition:
     wanted = name.removeprefix("planned:")
     keep_short = wanted.endswith(_KEEP_SHORT)
@@ -263,7 +273,9 @@ def _planned(
     copy: RewrittenCopy | None = None
     overrides: dict[str, Override] = {}
     if planned.tensor_edits or undoing is None:
-        copy = RewrittenCopy(target_length, method, train_length, keep_short, recipe)
+        copy = RewrittenCopy(
+            target_length, method, train_length, keep_short, recipe, train_freq_base
+        )
     else:
         overrides.update(undoing)
         for edit in planned.edits:

@@ -72,8 +72,9 @@ class PasskeyRequest:
         See `ggufext.audit.conditions.conditions`.
     target_length : int or None
         What planned conditions extend to, tokens; the longest length when absent.
-    train_length : int or None
-        The real training length in tokens, where the file says something else.
+    train_length, train_freq_base
+        What the model was really trained with, where the file says something else; see
+        `ggufext.header.training.trained_facts`.
     template : Template
     answer_tokens : int or None
         Longest answer; by default the key's own tokens, 64 for chat models.
@@ -91,6 +92,7 @@ class PasskeyRequest:
     conditions: tuple[str, ...] = ("file",)
     target_length: int | None = None
     train_length: int | None = None
+    train_freq_base: float | None = None
     template: Template = Template.AUTO
     answer_tokens: int | None = None
     records: Path | None = None

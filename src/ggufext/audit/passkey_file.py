@@ -128,13 +128,16 @@ def check_file(
     """
     header = read_header(path)
     _refuse_embedding_model(header)
-    facts = facts_of(path, train_length=request.train_length)
+    facts = facts_of(
+        path, train_length=request.train_length, train_freq_base=request.train_freq_base
+    )
     lengths = tuple(sorted(set(request.lengths)))
     chosen = conditions(
         path,
         request.conditions,
         target_length=request.target_length or lengths[-1],
         train_length=request.train_length,
+        train_freq_base=request.train_freq_base,
     )
     with ExitStack() as held:
         chosen = held.enter_context(with_copies(path, chosen, allow_copy))

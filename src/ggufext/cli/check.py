@@ -11,7 +11,13 @@ import click
 
 from ggufext.cli.check_options import ConditionName, Depths, LayerCount, Lengths
 from ggufext.cli.check_progress import show_progress
-from ggufext.cli.options import ModelName, json_option, model_files, train_length_option
+from ggufext.cli.options import (
+    ModelName,
+    json_option,
+    model_files,
+    train_freq_base_option,
+    train_length_option,
+)
 from ggufext.cli.output import binary_size, show_error, show_json, tokens
 from ggufext.errors import GgufextError, printable
 from ggufext.locating.names import local_path
@@ -25,7 +31,10 @@ _REQUIRED_BOUND_MISSED = 3
 _INTERRUPTED = 130
 
 #: Options that only one of the two engines understands.
-_OF_A_FILE = ("gpu_layers", "threads", "kv_type", "flash_attention", "rpc", "dask", "audit", "yes")
+_OF_A_FILE = (
+    *("gpu_layers", "threads", "kv_type", "flash_attention", "rpc", "dask", "audit", "yes"),
+    "train_freq_base",
+)
 _OF_A_SERVER = ("model",)
 
 _FLASH_ATTENTION = {"auto": None, "on": True, "off": False}
@@ -91,6 +100,7 @@ _USUAL_LENGTHS, _SHORTEST_USUAL = 4, 256
     "self-extend:g=4,w=512; repeatable, on the same prompts.",
 )
 @train_length_option
+@train_freq_base_option
 @click.option(
     "--threshold",
     type=click.FloatRange(0, 1, min_open=True),
@@ -182,6 +192,7 @@ def check(
     mode: str,
     conditions: tuple[str, ...],
     train_length: int | None,
+    train_freq_base: float | None,
     threshold: float,
     require: float | None,
     template: str,
@@ -227,6 +238,7 @@ def check(
         seed=seed,
         conditions=tuple(dict.fromkeys(conditions)),
         train_length=train_length,
+        train_freq_base=train_freq_base,
         template=Template(template),
         records=records,
         resume=records is not None,

@@ -208,8 +208,9 @@ def _show_table(path: Path | str, plans: tuple[Plan, ...], documented: Plan | No
     table.add_column("expectation")
     rows = [(made.method.value, made) for made in plans]
     if documented is not None:
-        length = tokens(documented.target_length)
-        rows.append((f"{documented.method.value} to {length}, documented", documented))
+        name, length = documented.method.value, documented.target_length
+        reach = f" to {tokens(length)}" if length != first.target_length else ""
+        rows.append((f"{name}{reach}, documented", documented))
     for name, made in rows:
         angles = made.out_of_distribution
         table.add_row(

@@ -25,6 +25,7 @@ from ggufext.header.shards import COUNT_KEY
 from ggufext.header.training import trained_facts
 from ggufext.locating.names import is_remote, local_path
 from ggufext.locating.remote import RemoteModel, read_remote
+from ggufext.planning.cautions import unusual_base
 from ggufext.planning.kv_cache import CacheType, KvCacheBytes, bytes_per_token
 from ggufext.planning.recipe import check_model
 
@@ -309,8 +310,14 @@ def _inspected(
         history=record,
         earlier_extension=before.earlier_extension if before else None,
         published=before.published if before else None,
-        warnings=(*warnings, *complaint),
+        warnings=(*warnings, *complaint, *_hints(before)),
     )
+
+
+def _hints(before: ModelFacts | None) -> tuple[ModelWarning, ...]:
+    if before is None or before.earlier_extension is not None:
+        return ()
+    return unusual_base(before)
 
 
 def _shards(headers: tuple[Header, ...]) -> tuple[Shard, ...]:

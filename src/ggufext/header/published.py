@@ -28,6 +28,8 @@ class Published:
     family : str
     train_length : int
         Tokens that the model was trained on.
+    freq_base : float or None
+        RoPE base of the family's files; None where nobody looked.
     yarn_factor : float or None
         Of the YaRN scaling on `train_length` that the publisher documents.
     source : str
@@ -36,6 +38,7 @@ class Published:
 
     family: str
     train_length: int
+    freq_base: float | None
     yarn_factor: float | None
     source: str
 
@@ -61,15 +64,16 @@ def published(header: Header, facts: ModelFacts) -> Published | None:
     ----------
     header : Header
     facts : ModelFacts
-        From the same header, with the length that it declares.
+        From the same header, with the length that it declares, or that it had before an extension.
     """
+    scaling = facts.scaling
     names = tuple(_names(header))
     best, longest = None, 0
     for entry in entries():
         if (
             facts.architecture not in entry["architectures"]
-            or facts.train_length not in entry["context_length"]
-            or facts.scaling.original_context_length == entry["train_length"]
+            or facts.train_length not in (*entry["context_length"], entry["train_length"])
+            or (scaling.in_effect and scaling.original_context_length == entry["train_length"])
         ):
             continue
         for wanted in entry["names"]:
@@ -77,7 +81,13 @@ def published(header: Header, facts: ModelFacts) -> Published | None:
                 best, longest = entry, len(wanted)
     if best is None:
         return None
-    return Published(best["family"], best["train_length"], best.get("yarn_factor"), best["source"])
+    return Published(
+        family=best["family"],
+        train_length=best["train_length"],
+        freq_base=best.get("freq_base"),
+        yarn_factor=best.get("yarn_factor"),
+        source=best["source"],
+    )
 
 
 def _names(header: Header) -> Iterator[str]:

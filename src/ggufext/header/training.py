@@ -61,7 +61,7 @@ def trained_facts(
             message=f"training base of {train_freq_base:g}; it must be a 32-bit number above 1",
         )
     facts = model_facts(header, train_freq_base=train_freq_base, later_shards=later_shards)
-    facts = replace(facts, factors=factors, published=published(header, facts))
+    facts = replace(facts, factors=factors)
     as_it_stands = train_length is not None and train_length >= facts.train_length
     unrecorded = None if recorded or as_it_stands else declared_extension(facts)
     if unrecorded is not None:
@@ -70,14 +70,14 @@ def trained_facts(
         if ROPE_FACTORS_LONG in facts.scaling.factor_tensors:
             added = (ROPE_FACTORS_LONG,)
             facts = replace(facts, scaling=replace(facts.scaling, type="none"))
-    facts = _without(facts, added)
-    if train_length is not None:
-        facts = replace(facts, train_length=train_length, train_length_source="--train-length")
-    elif unrecorded is not None:
         source = f"{facts.architecture}.{_ORIGINAL}"
         facts = replace(facts, train_length=unrecorded.train_length, train_length_source=source)
-    elif facts.published is not None:
-        said = facts.published
+    facts = _without(facts, added)
+    said = published(header, facts)
+    facts = replace(facts, published=said)
+    if train_length is not None:
+        facts = replace(facts, train_length=train_length, train_length_source="--train-length")
+    elif unrecorded is None and said is not None:
         source = f"documented for {said.family}, {said.source}"
         facts = replace(facts, train_length=said.train_length, train_length_source=source)
     found = unrecorded

@@ -63,10 +63,10 @@ def keeps_short(native: NativeScaling, wish: Wish, made: Combination) -> bool:
 
 
 def earlier_extension_warnings(facts: ModelFacts) -> tuple[ModelWarning, ...]:
-    """That a file was extended before, and what is planned from."""
+    """That a file was extended before, and what is planned from; or that it may have been."""
     earlier = facts.earlier_extension
     if earlier is None:
-        return ()
+        return unusual_base(facts)
     if earlier.method is not None:
         tells = f"by {printable(earlier.method, 20)}, as its record says"
     else:
@@ -77,6 +77,21 @@ def earlier_extension_warnings(facts: ModelFacts) -> tuple[ModelWarning, ...]:
             "extended_before",
             f"the file was extended before, to {earlier.target_length:,} tokens {tells}: planned "
             f"from the model before it, {facts.train_length:,} tokens and {base}",
+        ),
+    )
+
+
+def unusual_base(facts: ModelFacts) -> tuple[ModelWarning, ...]:
+    """That the base is not the one of the family's files: a hint, since base alone tells little."""
+    said = facts.published
+    if said is None or said.freq_base is None or facts.freq_base == said.freq_base:
+        return ()
+    return (
+        ModelWarning(
+            "base_unusual",
+            f"the base is {facts.freq_base:,.10g}, files of {said.family} say "
+            f"{said.freq_base:,.10g}: the file may have been extended before; --train-length and "
+            "--train-freq-base say what the model was trained with",
         ),
     )
 

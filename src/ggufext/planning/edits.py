@@ -130,12 +130,12 @@ def neutral_factors(
         if facts.factor_support is FactorSupport.BY_TYPE and (
             (name == ROPE_FREQS) == (form is Form.LONG)
         ):
-            another = "without --keep-short" if form is Form.LONG else "with --keep-short"
+            other = "without" if form is Form.LONG else "with"
             raise PlanError(
                 code="cannot_combine",
                 field=name,
-                message="was added by an earlier extension and stays in this copy of the file; "
-                f"llama.cpp loads {facts.architecture} with it {another} only; choose that, or "
-                "extend the original file",
+                message="was added by an earlier extension and stays in the file; with it "
+                f"llama.cpp loads {facts.architecture} only where the method is written {other} "
+                "--keep-short; choose that, or extend the original file",
             )
     return tuple((name, (1.0,) * len(values)) for name, values in found)

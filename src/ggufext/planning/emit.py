@@ -119,7 +119,7 @@ def emit(
     Returns
     -------
     Emission
-        Without blocks for a plan that needs no extension.
+        Without blocks for a plan that changes nothing.
     """
     if not model.isprintable():
         model = "MODEL"  # no way to write it would survive a terminal and every shell

@@ -28,6 +28,7 @@ from ggufext.planning.combining import (
     factor_key,
     unchanged,
 )
+from ggufext.planning.earlier import before_extension
 from ggufext.planning.edits import metadata_edits, neutral_factors, tensor_edits
 from ggufext.planning.gamma import d_horizon, gamma_pade, verdict
 from ggufext.planning.kv_cache import CacheType, KvCacheBytes, kv_cache_bytes
@@ -152,7 +153,7 @@ def plan(
         wish = replace(wish, method=Method.CONTEXT_LENGTH)
     is_extension = wish.method is not Method.CONTEXT_LENGTH
     if is_extension:
-        _check_base_is_known(facts)
+        facts = before_extension(facts)
     native, made = _combined(facts, wish)
     swa_base = local_freq_base(facts, made, force=force)
     edits = metadata_edits(facts, made, target_length, freq_base_swa=swa_base)
@@ -249,21 +250,6 @@ def documented_plan(facts: ModelFacts, *, force: bool = False) -> Plan | None:
         return plan(as_documented, target_length=said.yarn_length, method=Method.YARN, force=force)
     except PlanError:
         return None
-
-
-def _check_base_is_known(facts: ModelFacts) -> None:
-    earlier = facts.earlier_extension
-    if earlier is None or earlier.freq_base_known:
-        return
-    raise PlanError(
-        code="train_base_unknown",
-        field=f"{facts.architecture}.rope.freq_base",
-        message=f"is {facts.freq_base:,.10g} now, but the file was extended before (from "
-        f"{earlier.train_length:,} to {earlier.target_length:,} tokens, without a record), so the "
-        "base of the training is not known; say it with --train-freq-base (rope_theta in the "
-        f"original's config.json), or --train-length {earlier.target_length} if the model was "
-        "trained as the file stands",
-    )
 
 
 def check_target(facts: ModelFacts, target_length: int, *, force: bool) -> None:
