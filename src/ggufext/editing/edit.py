@@ -5,12 +5,14 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from ggufext.editing import history, strategies
+from ggufext.editing import beside, history, strategies
 from ggufext.editing import journal as journals
 from ggufext.editing.application import apply_by_copy, apply_in_place, shared_from
 from ggufext.editing.changes import changes_for
+from ggufext.editing.patch import HISTORY_KEY
+from ggufext.editing.restoration import restore
 from ggufext.editing.strategies import DEFAULT_BLOCK, Strategy
-from ggufext.errors import EditError
+from ggufext.errors import EditError, JournalError
 from ggufext.header.reading import parse_header
 
 if TYPE_CHECKING:
@@ -120,10 +122,10 @@ def build_edit(
     if patch.growth or wanted is Strategy.REFLINK or not model.exclusive:
         place = strategies.place_of(files, model.descriptor, model.path.parent)
         patch = changes.growing(record, place.block)
-    in_values = changes.in_values()
     possible: dict[Strategy, tuple[Patch, History | None]] = {Strategy.COPY: (patch, None)}
-    if in_values is not None:
-        possible[Strategy.OVERWRITE] = (in_values, record)
+    without_record = changes.without_record()
+    if without_record is not None:
+        possible[Strategy.OVERWRITE] = (without_record, record)
     if not patch.growth:
         possible[Strategy.OVERWRITE] = (patch, None)
     elif place.insert and patch.tells_its_state and not files.holes(model.descriptor):
@@ -135,14 +137,18 @@ def build_edit(
     chosen = wanted or _best(set(possible), grows=bool(patch.growth), exclusive=model.exclusive)
     if chosen not in possible:
         raise _unusable(chosen, model.path, _why_not(files, model, chosen, place))
-    chosen_patch, beside = possible[chosen]
-    return _checked(
+    chosen_patch, record_beside = possible[chosen]
+    return _undoable(
         model,
-        chosen_patch,
-        chosen,
-        output=model.path,
-        block=place.block,
-        record_beside=beside,
+        record,
+        _checked(
+            model,
+            chosen_patch,
+            chosen,
+            output=model.path,
+            block=place.block,
+            record_beside=record_beside,
+        ),
     )
 
 
@@ -164,7 +170,29 @@ def _new_file(
         raise _unusable(chosen, model.path, "a new file is written by reflink or copy")
     if chosen is Strategy.REFLINK and not shares:
         raise _unusable(chosen, model.path, _CANNOT_SHARE if share is None else _NO_FILLER)
-    return _checked(model, patch, chosen, output=output, block=block)
+    return _undoable(model, record, _checked(model, patch, chosen, output=output, block=block))
+
+
+def _undoable(model: OpenModel, record: History | None, edit: Edit) -> Edit:
+    """The edit, after its undo was built from what will be in the file and beside it."""
+    if record is None:
+        return edit
+    header = parse_header(edit.expected_header, file_size=edit.patch.size_after, path=model.path)
+    text = edit.record_beside.encode() if edit.record_beside else str(header.value(HISTORY_KEY))
+    restored = restore(
+        header,
+        edit.expected_header,
+        history.decode(text, model.path),
+        edit.patch.reader(model.read),
+    )
+    if restored.header_bytes != model.original_bytes:
+        raise JournalError(
+            code="history_mismatch",
+            path=model.path,
+            message="the undo record of this edit would not lead back to the original; nothing was "
+            "changed; write a new file with --output, or keep no record with --no-history",
+        )
+    return edit
 
 
 def _best(possible: set[Strategy], *, grows: bool, exclusive: bool) -> Strategy:
@@ -183,17 +211,28 @@ def _best(possible: set[Strategy], *, grows: bool, exclusive: bool) -> Strategy:
     return next(strategy for strategy in order if strategy in possible)
 
 
-def build_undo(
-    files: FileSystem, model: OpenModel, record: History, *, output: Path | None
-) -> Edit:
-    """The edit that gives a model its original bytes back; raises as `history.undo_patch`.
+def build_undo(files: FileSystem, model: OpenModel, *, output: Path | None) -> Edit:
+    """The edit that gives a model its original bytes back.
 
     Parameters
     ----------
     output : Path or None
         A new file to write; None edits in place.
+
+    Raises
+    ------
+    EditError
+        ``nothing_to_undo`` without a record.
+    JournalError
+        What is wrong with a record that does not fit.
     """
-    patch = history.undo_patch(model.header, model.header_bytes, record, model.read)
+    patch = model.undo_patch
+    if patch is None:
+        raise model.complaint or EditError(
+            code="nothing_to_undo",
+            path=model.path,
+            message="carries no undo record: it was not rewritten by ggufext, or with --no-history",
+        )
     if output is not None:
         block = strategies.share_block(files, model.descriptor, output.parent)
         shares = block is not None and patch.growth % block == 0
@@ -225,18 +264,19 @@ def apply(
     edit: Edit,
     *,
     direction: Direction,
+    force: bool,
     progress: Callable[[int, int], None],
 ) -> None:
     """Put an edit into the file, and its undo record in its place.
 
     Parameters
     ----------
+    force : bool
+        Replace what has the name of the output.
     progress : callable
         Called during a copy with bytes done and bytes in all.
     """
-    beside = history.sidecar(edit.output)
-    if edit.record_beside is not None:
-        journals.write_beside(files, beside, edit.record_beside.encode().encode("utf-8"))
+    record = None if edit.record_beside is None else edit.record_beside.encode()
     if edit.strategy in {Strategy.REFLINK, Strategy.COPY}:
         apply_by_copy(
             files,
@@ -246,8 +286,12 @@ def apply(
             edit.patch,
             expected_header=edit.expected_header,
             share=edit.block if edit.strategy is Strategy.REFLINK else None,
+            replace=force,
             progress=progress,
         )
+        # They belonged to the file that was there before; the new one holds its record.
+        beside.remove(files, history.sidecar(edit.output))
+        beside.remove(files, journals.path_for(edit.output))
     else:
         apply_in_place(
             files,
@@ -257,10 +301,8 @@ def apply(
             direction=direction,
             block=edit.block,
             expected_header=edit.expected_header,
+            record_beside=record,
         )
-    if edit.record_beside is None and beside.exists():
-        # The record lies in the file now, or the file is the original again.
-        files.remove(beside)
 
 
 def _checked(

@@ -5,10 +5,10 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from ggufext.editing import history, strategies
+from ggufext.editing import history, restoration, strategies
 from ggufext.editing.files import FileSystem
 from ggufext.editing.opening import open_model
-from ggufext.errors import GgufextError, JournalError, ModelWarning, PlanError
+from ggufext.errors import JournalError, ModelWarning, PlanError
 from ggufext.header.architectures import architecture
 from ggufext.header.header import ValueType
 from ggufext.header.identity import facts_hash
@@ -21,11 +21,9 @@ from ggufext.planning.kv_cache import CacheType, KvCacheBytes, bytes_per_token
 from ggufext.planning.recipe import check_model
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
     from pathlib import Path
 
     from ggufext.editing.history import History
-    from ggufext.editing.opening import OpenModel
     from ggufext.header.architectures import Layout, Support
     from ggufext.header.header import Header
     from ggufext.header.model import ModelFacts
@@ -174,17 +172,16 @@ def inspect(model: Path | str | RemoteModel, *, files: FileSystem | None = None)
     if isinstance(model, str) and is_remote(model):
         model = read_remote(model)
     if isinstance(model, RemoteModel):
-        record, complaint = _found_record(model.header, model.front, history.in_file, _no_data)
-        complaint = (*complaint, *_unread_parts(model))
-        return _inspected(model.name, (model.header,), record, complaint, None)
+        _, record, complaint = _original(model)
+        warnings = (*_complaints(complaint), *_unread_parts(model))
+        return _inspected(model.name, (model.header,), _edit(record), warnings, None)
     files = files or FileSystem()
     with open_model(files, local_path(model), writing=False) as opened:
-        record, complaint = _record(files, opened)
         return _inspected(
             opened.path,
             (opened.header, *opened.later_shards()),
-            record,
-            complaint,
+            _edit(opened.history),
+            _complaints(opened.complaint),
             strategies.likely_strategy(opened.path),
         )
 
@@ -215,7 +212,7 @@ def facts_of(
     if isinstance(model, str) and is_remote(model):
         model = read_remote(model)
     if isinstance(model, RemoteModel):
-        original = _original(model)
+        original, _, _ = _original(model)
         names = {tensor.name for tensor in original.tensors}
         factors = tuple(each for each in model.factors if each[0] in names)
         facts = model_facts(original, train_length=train_length, factors=factors)
@@ -315,53 +312,25 @@ def _unread_parts(model: RemoteModel) -> tuple[ModelWarning, ...]:
     return (ModelWarning("parts_not_read", what),)
 
 
-def _no_data(_offset: int, _size: int) -> bytes:
-    """Of a remote model only the header was fetched."""
-    raise ValueError("only the header was read")
+def _original(model: RemoteModel) -> tuple[Header, History | None, JournalError | None]:
+    """The header before an edit of ours, its record, and what is wrong with one that does not fit.
 
-
-def _original(model: RemoteModel) -> Header:
-    """The header before an edit of ours; a record that belongs to another file counts as none."""
+    Of a remote model only the header was fetched.
+    """
     try:
         record = history.in_file(model.header)
         if record is not None:
-            return history.original_header(model.header, model.front, record, _no_data)
-    except GgufextError:
-        pass
-    return model.header
-
-
-def _record(
-    files: FileSystem, model: OpenModel
-) -> tuple[EditInFile | None, tuple[ModelWarning, ...]]:
-    """The edit that can be undone, and what is wrong with one that cannot."""
-    if model.history is not None:
-        return _edit(model.history), ()
-    return _found_record(
-        model.header,
-        model.header_bytes,
-        lambda header: history.in_file(header) or history.beside(files, model.path),
-        model.read,
-    )
-
-
-def _found_record(
-    header: Header,
-    header_bytes: bytes,
-    find: Callable[[Header], History | None],
-    read: Callable[[int, int], bytes],
-) -> tuple[EditInFile | None, tuple[ModelWarning, ...]]:
-    try:
-        found = find(header)
-        if found is None:
-            return None, ()
-        history.undo_patch(header, header_bytes, found, read)
+            return restoration.original_header(model.header, model.front, record), record, None
     except JournalError as error:
-        return None, (ModelWarning(error.code, error.message),)
-    except GgufextError as error:
-        return None, (ModelWarning("history_mismatch", error.message),)
-    return _edit(found), ()
+        return model.header, None, error
+    return model.header, None, None
 
 
-def _edit(record: History) -> EditInFile:
+def _complaints(error: JournalError | None) -> tuple[ModelWarning, ...]:
+    return (ModelWarning(error.code, error.message),) if error else ()
+
+
+def _edit(record: History | None) -> EditInFile | None:
+    if record is None:
+        return None
     return EditInFile(record.tool, record.time, record.method, record.target_length)

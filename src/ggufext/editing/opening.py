@@ -9,9 +9,9 @@ from dataclasses import dataclass
 from functools import partial
 from typing import TYPE_CHECKING
 
-from ggufext.editing import guards, history
+from ggufext.editing import guards, restoration
 from ggufext.editing import journal as journals
-from ggufext.errors import EditError, GgufextError, HeaderError
+from ggufext.errors import EditError, HeaderError
 from ggufext.header.factors import read_factors
 from ggufext.header.model import model_facts
 from ggufext.header.reading import parse_header, read_header_from
@@ -23,8 +23,14 @@ if TYPE_CHECKING:
 
     from ggufext.editing.files import FileSystem
     from ggufext.editing.history import History
+    from ggufext.editing.patch import Patch
+    from ggufext.errors import JournalError
     from ggufext.header.header import Header, TensorInfo
     from ggufext.header.model import ModelFacts
+
+
+#: Largest header that is held in memory, bytes. A vocabulary of 262,144 tokens takes about 16 MB.
+LARGEST_HEADER = 128 * 1024 * 1024
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,9 +46,13 @@ class OpenModel:
     header_bytes : bytes
         The file's first `header.data_offset` bytes.
     history : History or None
-        Of an earlier edit, from the file or from the record beside it.
-    original : Header
+        Of an earlier edit, from the file or from beside it; one that does not fit counts as none.
+    complaint : JournalError or None
+        What is wrong with a record that does not fit.
+    original, original_bytes : Header, bytes
         The header before that edit: what plans start from.
+    undo_patch : Patch or None
+        Back to the original; None without a record.
     exclusive : bool
         Whether nobody else can have the file open, as far as an edit has to know.
     read : callable
@@ -54,7 +64,10 @@ class OpenModel:
     header: Header
     header_bytes: bytes
     history: History | None
+    complaint: JournalError | None
     original: Header
+    original_bytes: bytes
+    undo_patch: Patch | None
     exclusive: bool
     read: Callable[[int, int], bytes]
 
@@ -127,7 +140,8 @@ def open_model(
         guards.check_writable(path)
     with exclusively(files, path, writing=writing, force=force) as (descriptor, exclusive):
         header = read_header_from(descriptor, path=path)
-        if journals.path_for(path).exists():
+        journal = journals.read(files, path)
+        if journal is not None and journals.belongs(files, descriptor, journal):
             raise HeaderError(
                 code="interrupted_edit",
                 path=path,
@@ -135,41 +149,45 @@ def open_model(
                 f"run `ggufext recover {path.name}` first",
             )
         guards.check_first_shard(header, path)
-        header_bytes = files.read(descriptor, 0, header.data_offset)
+        header_bytes = _header_bytes(files, descriptor, header)
         # Values come from memory from here on: opening the file again would break the lease.
         header = parse_header(header_bytes, file_size=header.file_size, path=path)
         read = partial(files.read, descriptor)
-        earlier, original = _earlier_edit(files, path, header, header_bytes, read)
+        found, complaint = restoration.find(files, path, header, header_bytes, read)
         yield OpenModel(
             path=path,
             descriptor=descriptor,
             header=header,
             header_bytes=header_bytes,
-            history=earlier,
-            original=original,
+            history=found.record if found else None,
+            complaint=complaint,
+            original=found.header if found else header,
+            original_bytes=found.header_bytes if found else header_bytes,
+            undo_patch=found.patch if found else None,
             exclusive=exclusive,
             read=read,
         )
 
 
-def _earlier_edit(
-    files: FileSystem,
-    path: Path,
-    header: Header,
-    header_bytes: bytes,
-    read: Callable[[int, int], bytes],
-) -> tuple[History | None, Header]:
-    """The record that leads back to the original, and the original's header.
-
-    A record that belongs to another file (tools copy unknown keys) counts as none.
-    """
-    try:
-        record = history.in_file(header) or history.beside(files, path)
-        if record is not None:
-            return record, history.original_header(header, header_bytes, record, read)
-    except GgufextError:
-        pass
-    return None, header
+def _header_bytes(files: FileSystem, descriptor: int, header: Header) -> bytes:
+    """The file's first `header.data_offset` bytes."""
+    if header.data_offset > LARGEST_HEADER:
+        raise HeaderError(
+            code="header_too_large",
+            path=header.path,
+            message=f"the header takes {header.data_offset:,} bytes, and no more than "
+            f"{LARGEST_HEADER:,} are read into memory for an edit; no model needs as much: get "
+            "the file again",
+        )
+    content = files.read(descriptor, 0, header.data_offset)
+    if len(content) != header.data_offset:
+        raise HeaderError(
+            code="truncated",
+            path=header.path,
+            message=f"the data would start at byte {header.data_offset:,}, and the file ends at "
+            f"byte {len(content):,}: get it again",
+        )
+    return content
 
 
 @contextmanager
