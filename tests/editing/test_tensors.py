@@ -220,7 +220,9 @@ FORGED: dict[str, dict[str, bytes | None]] = {
 
 
 @pytest.mark.parametrize("forged", FORGED.values(), ids=FORGED)
-def test_a_forged_record_of_tensors_is_refused(llama: Path, forged: dict[str, bytes | None]) -> None:
+def test_a_forged_record_of_tensors_is_refused(
+    llama: Path, forged: dict[str, bytes | None]
+) -> None:
     rewrite(llama, target_length=8192, method=Method.LLAMA3)
     header = read_header(llama)
     text = header.value(HISTORY_KEY)

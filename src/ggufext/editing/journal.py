@@ -29,6 +29,9 @@ _FORMAT = 3
 #: Places whose bytes are remembered, to tell later how far a shift came.
 _FINGERPRINT_COUNT = 16
 
+#: Largest block of a file system taken for real, bytes.
+_LARGEST_BLOCK = 16 * 1024 * 1024
+
 #: Largest journal taken for real, bytes: two complete headers, base64.
 _LARGEST = 512 * 1024 * 1024
 
@@ -155,7 +158,9 @@ def _check(journal: Journal) -> None:
         raise ValueError("tail")
     if min(len(patch.old_front), len(patch.new_front)) < 4:
         raise ValueError("front")
-    if journal.block <= 0 or (patch.growth and abs(patch.growth) % journal.block):
+    if not 0 < journal.block <= _LARGEST_BLOCK or (
+        patch.growth and abs(patch.growth) % journal.block
+    ):
         raise ValueError("block")
     for span in patch.spans:
         inside = len(patch.old_front) <= span.offset <= patch.tail_start - len(span.old)
@@ -164,7 +169,8 @@ def _check(journal: Journal) -> None:
     if not isinstance(journal.record_beside, (str, type(None))):
         raise TypeError("record")
     for mark in journal.fingerprints:
-        if mark.offset < len(patch.old_front) or mark.offset + mark.size > patch.tail_start:
+        inside = len(patch.old_front) <= mark.offset <= patch.tail_start - mark.size
+        if mark.size != journal.block or not inside:
             raise ValueError("fingerprint")
 
 
