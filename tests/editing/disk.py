@@ -112,12 +112,24 @@ class LosingDisk(RecordingDisk):
         self.durable: dict[int, bytes] = {}
         self.pending: dict[int, list[tuple[int, str, Any]]] = {}
         self.names: list[tuple[Path, Path]] = []
+        self.closed: list[int] = []
+
+    def close(self, descriptor: int) -> None:
+        if self.pending.get(os.fstat(descriptor).st_ino) and len(self.done) < self.after:
+            # What was written can still be lost.
+            duplicate = os.dup(descriptor)
+            self.closed.append(duplicate)
+            changes = self.pending[os.fstat(descriptor).st_ino]
+            changes[:] = [(duplicate, *change[1:]) for change in changes]
+        super().close(descriptor)
 
     def _do(self, name: str, *args: Any) -> Any:
         result = self._perform(name, args)
         self.done.append(name)
         if len(self.done) == self.after:
             self._lose()
+            for descriptor in self.closed:
+                super().close(descriptor)
             if name == "create":
                 self.close(result)
             raise PowerFailure
@@ -162,11 +174,6 @@ class LosingDisk(RecordingDisk):
             now.rename(before)
         for inode, changes in self.pending.items():
             descriptor = changes[0][0]
-            try:
-                if os.fstat(descriptor).st_ino != inode:
-                    continue
-            except OSError:
-                continue  # the probe's file, closed and gone
             content = self._content(self.durable[inode], [change[1:] for change in changes])
             os.ftruncate(descriptor, len(content))
             os.pwrite(descriptor, content, 0)

@@ -25,6 +25,7 @@ from ggufext.editing.recovery import State
 from ggufext.editing.rewrite import recover, rewrite, undo
 from ggufext.editing.strategies import Strategy
 from ggufext.errors import EditError, HeaderError
+from ggufext.header.header import POISONED_MAGIC
 from ggufext.header.reading import read_header
 from ggufext.planning.methods import Method, inverse_frequencies, llama3_factors
 from random_model import write_random_model
@@ -195,10 +196,12 @@ def test_what_a_power_cut_takes_with_it_does_not_matter(
     check_power_cuts(case, tmp_path_factory.mktemp("hidden"))
 
 
-def check_power_cuts(case: Case, hidden: Path, skipping: int | None = None) -> None:
+def check_power_cuts(
+    case: Case, hidden: Path, *, seeds: int = 4, skipping: int | None = None
+) -> None:
     """Cut the power after every operation, with several choices of what is lost."""
     for stop in range(1, operations(case) + 1):
-        for seed in range(4):
+        for seed in range(seeds):
             case.reset()
             with pytest.raises(PowerFailure):
                 case.run(LosingDisk(stop, hidden, seed, skipping=skipping))
@@ -323,3 +326,20 @@ def test_a_copy_stopped_anywhere_leaves_the_old_or_the_new_file(llama: Path, tea
         if llama.read_bytes() != original:
             undo(llama)
         assert llama.read_bytes() == original
+
+
+class ForgettingDisk(FileSystem):
+    """Says that it wrote the front of a header, and did not."""
+
+    def write(self, descriptor: int, offset: int, data: bytes) -> None:
+        if offset != len(POISONED_MAGIC) or b"llama.context_length" not in data:
+            super().write(descriptor, offset, data)
+
+
+def test_what_was_not_written_is_not_committed(llama: Path, inserting: int) -> None:
+    rewrite(llama, target_length=8192)
+    content = llama.read_bytes()
+    with pytest.raises(EditError) as caught:
+        rewrite(llama, target_length=16384, files=ForgettingDisk())
+    assert caught.value.code == "not_verified"
+    assert llama.read_bytes() == content

@@ -2,19 +2,21 @@
 
 from __future__ import annotations
 
+import base64
 import dataclasses
 import hashlib
+import json
 import random
 import struct
+import zlib
 from typing import TYPE_CHECKING, Any
 
 import pytest
 
 from gguf_bytes import F32, U32, Raw, Tensor, gguf_bytes
-from ggufext.editing import history, strategies
+from ggufext.editing import history, restoration, strategies
 from ggufext.editing.inspection import inspect
 from ggufext.editing.patch import HISTORY_KEY, PADDING_KEY
-from ggufext.editing.restoration import restore
 from ggufext.editing.rewrite import rewrite, undo
 from ggufext.editing.strategies import Strategy
 from ggufext.errors import GgufextError
@@ -156,6 +158,67 @@ def test_of_two_records_the_one_that_fits_counts(
     assert path.read_bytes() == original
 
 
+def test_a_record_that_stayed_beside_a_new_download_says_nothing_of_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(strategies, "insert_block", lambda *_: None)
+    path = write_model(tmp_path / "m.gguf", PRESENT)
+    original = path.read_bytes()
+    rewrite(path, target_length=4096)
+    path.write_bytes(original)
+    found = inspect(path)
+    assert found.history is None
+    assert [warning.code for warning in found.warnings] == ["history_mismatch"]
+    with pytest.raises(GgufextError) as caught:
+        undo(path)
+    assert caught.value.code == "history_mismatch"
+    assert rewrite(path, target_length=8192).receipt.undo is not None
+    undo(path)
+    assert path.read_bytes() == original
+
+
+def test_an_undo_that_would_not_lead_back_is_never_promised(
+    llama: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    true_record = restoration.record_of
+
+    def wrong_record(*args: Any, **how: Any) -> history.History:
+        record = true_record(*args, **how)
+        return dataclasses.replace(record, layout=record.layout[1:])
+
+    monkeypatch.setattr(restoration, "record_of", wrong_record)
+    content = llama.read_bytes()
+    for how in ({}, {"dry_run": True}, {"output": llama.with_name("new.gguf")}):
+        with pytest.raises(GgufextError) as caught:
+            rewrite(llama, target_length=8192, **how)
+        assert caught.value.code == "history_mismatch"
+        assert llama.read_bytes() == content
+        assert list(llama.parent.iterdir()) == [llama]
+
+
+@pytest.mark.parametrize("change", ["format", "no format"])
+def test_a_record_of_another_format_is_named(llama: Path, change: str) -> None:
+    rewrite(llama, target_length=8192)
+    record = json.loads(str(read_header(llama).value(HISTORY_KEY)))
+    if change == "format":
+        record["format"] = 99
+    else:
+        del record["format"]
+    with pytest.raises(GgufextError, match=r"in format (1|99) by ggufext") as caught:
+        history.decode(json.dumps(record))
+    assert caught.value.code == "history_mismatch"
+
+
+def test_a_record_that_unpacks_to_more_than_its_bound_is_refused(llama: Path) -> None:
+    rewrite(llama, target_length=8192)
+    record = json.loads(str(read_header(llama).value(HISTORY_KEY)))
+    huge = zlib.compress(bytes(history.LARGEST_RECORD + 1), 9)
+    record["original"] = {"llama.context_length": base64.b64encode(huge).decode()}
+    with pytest.raises(GgufextError) as caught:
+        history.decode(json.dumps(record))
+    assert caught.value.code == "history_mismatch"
+
+
 def test_an_undo_that_would_leave_other_factors_is_refused(tmp_path: Path) -> None:
     path = write_model(tmp_path / "m.gguf", {}, factors=True)
     rewrite(path, target_length=8192, method=Method.GAMMA)
@@ -180,7 +243,7 @@ def test_a_record_with_other_tensor_bytes_is_refused(tmp_path: Path) -> None:
     content = path.read_bytes()
     header = read_header(path)
     with pytest.raises(GgufextError) as caught:
-        restore(
+        restoration.restore(
             header, content[: header.data_offset], damaged,
             lambda offset, size: content[offset : offset + size],
         )  # fmt: skip
