@@ -88,7 +88,7 @@ def copied(
         yield
     except (OSError, EditError, KeyboardInterrupt) as error:
         if isinstance(error, EditError) and error.code == "output_exists":
-            made.pop()  # somebody else's
+            made = made[:-1]  # the last one is somebody else's
         for target in made:
             files.discard(target)
         raise
