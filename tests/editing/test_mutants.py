@@ -155,7 +155,7 @@ def test_a_record_that_hashes_the_header_only_is_noticed(
 def test_a_record_that_is_not_bound_to_its_edit_is_noticed(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(restoration, "_hash_of_content", lambda *_: "")
+    monkeypatch.setattr(restoration, "_hash_of_rest", lambda *_: "")
     must_fail(
         lambda: test_promises.test_a_record_that_stayed_beside_a_new_download_says_nothing_of_it(
             tmp_path, monkeypatch
@@ -166,7 +166,7 @@ def test_a_record_that_is_not_bound_to_its_edit_is_noticed(
 def test_an_undo_that_was_not_checked_is_noticed(
     llama: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(edit, "_undoable", lambda _model, _record, made: made)
+    monkeypatch.setattr(edit, "_check_undo", lambda *_: None)
     must_fail(
         lambda: test_promises.test_an_undo_that_would_not_lead_back_is_never_promised(
             llama, monkeypatch

@@ -24,6 +24,7 @@ from ggufext.header.reading import read_header
 from ggufext.planning.methods import Method, inverse_frequencies, llama3_factors
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
     from pathlib import Path
 
 METADATA: dict[str, object] = {
@@ -357,3 +358,38 @@ def test_whatever_happens_to_a_file_a_promised_undo_is_kept(
     for _ in range(15):
         walk.step()
     walk.undo()
+
+
+@pytest.mark.parametrize(
+    "forge",
+    [
+        lambda record: record | {"layout": record["layout"][1:]},
+        lambda record: record | {"layout": record["layout"] * 2},
+        lambda record: record | {"layout": ["llama.context_length"] * 1_000_000},
+        lambda record: record | {"layout": [[0, 2**62]]},
+        lambda record: record | {"layout": [[10, 10], [0, 10]]},
+        lambda record: record | {"layout": [[0]]},
+        lambda record: record | {"layout": [["a", "b"]]},
+        lambda record: record | {"layout": ["no such key"]},
+        lambda record: record | {"layout": ["llama.rope.freq_base"]},
+        lambda record: record | {"start": record["end"]},
+        lambda record: record | {"size": record["size"] + 32},
+        lambda record: record | {"data_offset": 2**62},
+        lambda record: record | {"edited_sha256": "0" * 64},
+        lambda record: record | {"tensors_sha256": "0" * 64},
+    ],
+)
+def test_a_record_that_leads_elsewhere_is_refused(
+    llama: Path, forge: Callable[[dict[str, Any]], dict[str, Any]]
+) -> None:
+    rewrite(llama, target_length=8192)
+    header, content = read_header(llama), llama.read_bytes()
+    forged = json.dumps(forge(json.loads(str(header.value(HISTORY_KEY)))))
+    with pytest.raises(GgufextError) as caught:
+        restoration.restore(
+            header,
+            content[: header.data_offset],
+            history.decode(forged),
+            lambda offset, size: content[offset : offset + size],
+        )
+    assert caught.value.code == "history_mismatch"

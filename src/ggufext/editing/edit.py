@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from ggufext.editing.opening import OpenModel
     from ggufext.editing.patch import Patch
     from ggufext.editing.strategies import Place
+    from ggufext.header.header import Header
     from ggufext.planning.plan import Plan
 
 
@@ -138,17 +139,14 @@ def build_edit(
     if chosen not in possible:
         raise _unusable(chosen, model.path, _why_not(files, model, chosen, place))
     chosen_patch, record_beside = possible[chosen]
-    return _undoable(
+    return _checked(
         model,
-        record,
-        _checked(
-            model,
-            chosen_patch,
-            chosen,
-            output=model.path,
-            block=place.block,
-            record_beside=record_beside,
-        ),
+        chosen_patch,
+        chosen,
+        output=model.path,
+        block=place.block,
+        record=record,
+        is_beside=record_beside is not None,
     )
 
 
@@ -170,29 +168,7 @@ def _new_file(
         raise _unusable(chosen, model.path, "a new file is written by reflink or copy")
     if chosen is Strategy.REFLINK and not shares:
         raise _unusable(chosen, model.path, _CANNOT_SHARE if share is None else _NO_FILLER)
-    return _undoable(model, record, _checked(model, patch, chosen, output=output, block=block))
-
-
-def _undoable(model: OpenModel, record: History | None, edit: Edit) -> Edit:
-    """The edit, after its undo was built from what will be in the file and beside it."""
-    if record is None:
-        return edit
-    header = parse_header(edit.expected_header, file_size=edit.patch.size_after, path=model.path)
-    text = edit.record_beside.encode() if edit.record_beside else str(header.value(HISTORY_KEY))
-    restored = restore(
-        header,
-        edit.expected_header,
-        history.decode(text, model.path),
-        edit.patch.reader(model.read),
-    )
-    if restored.header_bytes != model.original_bytes:
-        raise JournalError(
-            code="history_mismatch",
-            path=model.path,
-            message="the undo record of this edit would not lead back to the original; nothing was "
-            "changed; write a new file with --output, or keep no record with --no-history",
-        )
-    return edit
+    return _checked(model, patch, chosen, output=output, block=block, record=record)
 
 
 def _best(possible: set[Strategy], *, grows: bool, exclusive: bool) -> Strategy:
@@ -312,12 +288,37 @@ def _checked(
     *,
     output: Path,
     block: int,
-    record_beside: History | None = None,
+    record: History | None = None,
+    is_beside: bool = False,
 ) -> Edit:
-    """The edit, after its header was built in memory and read: before anything is touched."""
+    """The edit, after its header and its undo were built in memory: before anything is touched."""
     expected = patch.applied(model.header_bytes)
-    parse_header(expected, file_size=patch.size_after)
-    return Edit(patch, strategy, output, block, expected, record_beside)
+    header = parse_header(expected, file_size=patch.size_after, path=model.path)
+    if record is not None:
+        _check_undo(model, patch, header, expected, record if is_beside else None)
+    return Edit(patch, strategy, output, block, expected, record if is_beside else None)
+
+
+def _check_undo(
+    model: OpenModel, patch: Patch, header: Header, header_bytes: bytes, record: History | None
+) -> None:
+    """Refuse an edit whose record, as it will be in the file or beside it, does not lead back."""
+    text = record.encode() if record else str(header.value(HISTORY_KEY))
+    try:
+        found = history.decode(text, model.path)
+        restored = restore(header, header_bytes, found, patch.reader(model.read))
+        exact = restored.header_bytes == model.original_bytes
+    except JournalError:
+        exact = False
+    if not exact:
+        raise JournalError(
+            code="history_mismatch",
+            path=model.path,
+            field=HISTORY_KEY,
+            message="the undo record of this edit would not lead back to the original (it may be "
+            "too long, where the file carries a long one already); nothing was changed; "
+            "--no-history writes without a record",
+        )
 
 
 _NO_FILLER = "a header without history has no filler, so the data does not move by whole blocks"

@@ -92,7 +92,7 @@ def record_of(
         data_offset=original.data_offset,
         header_sha256=hashlib.sha256(original_bytes).hexdigest(),
         tensors_sha256=_hash_of_factors(original, tensors, data),
-        edited_sha256=_hash_of_content(edited, edited_bytes),
+        edited_sha256=_hash_of_rest(edited, edited_bytes, layout),
         original=(*before.items(), *((key, None) for key in added)),
         tensors=tensors,
         start=original_bytes[:FIXED_SIZE],
@@ -206,16 +206,16 @@ def original_header(header: Header, header_bytes: bytes, record: History) -> Hea
 class _Piece(NamedTuple):
     """A part of the original header, and where the edited one holds it; None: nowhere."""
 
-    data: bytes
+    data: bytes | memoryview
     place: int | None
 
 
 def _original(
     header: Header, header_bytes: bytes, record: History
 ) -> tuple[Header, bytes, tuple[_Piece, ...]]:
-    if _hash_of_content(header, header_bytes) != record.edited_sha256:
-        raise _mismatch(header, "the header is not the one that the edit left")
     try:
+        if _hash_of_rest(header, header_bytes, record.layout) != record.edited_sha256:
+            raise ValueError("rest")
         pieces = tuple(_pieces(header, header_bytes, record))
         restored = b"".join(piece.data for piece in pieces)
         if len(restored) != record.data_offset:
@@ -224,7 +224,7 @@ def _original(
             raise ValueError("hash")
         original = parse_header(restored, file_size=record.size, path=header.path)
     except (ValueError, KeyError, GgufextError):
-        raise _mismatch(header, "the undo record does not lead to the original header") from None
+        raise _mismatch(header, "the header is not the one that the edit left") from None
     return original, restored, pieces
 
 
@@ -233,45 +233,60 @@ def _pieces(header: Header, header_bytes: bytes, record: History) -> Iterator[_P
     if len(record.start) != FIXED_SIZE:
         raise ValueError("start")
     yield _Piece(record.start, None)
-    done = 0
+    ranges = _ranges_of_content(header)
+    # A record may name an entry many times.
+    room = len(header_bytes) + history.LARGEST_RECORD
     for part in record.layout:
         if isinstance(part, str):
             entry = before[part]
-            if entry is None:
-                raise ValueError("an added key")
+            if entry is None or room < len(entry):
+                raise ValueError("entry")
+            room -= len(entry)
             yield _Piece(entry, None)
             continue
-        start, length = part
-        if start < done:
-            raise ValueError("order")
-        done = start + length
-        first = 0
-        for low, high in _content(header):
-            begin, end = max(start, first), min(done, first + high - low)
-            if begin < end:
-                place = low + begin - first
-                yield _Piece(header_bytes[place : place + end - begin], place)
-            first += high - low
-        if done > first:
-            raise ValueError("range")
+        for start, end in _places(ranges, part[0], sum(part)):
+            yield _Piece(memoryview(header_bytes)[start:end], start)
     yield _Piece(record.end, None)
 
 
-def _content(header: Header) -> list[tuple[int, int]]:
-    """Ranges of a header's entries and tensor infos, without the keys of this program."""
-    ranges, start = [], FIXED_SIZE
+def _ranges_of_content(header: Header) -> list[tuple[int, int]]:
+    """Where a header's entries and tensor infos lie, without the keys of this program."""
+    ranges, position = [], FIXED_SIZE
     for key, entry in header.keys.items():
         if key in OWN_KEYS:
-            ranges.append((start, entry.start))
-            start = entry.end
-    return [*ranges, (start, header.infos_end)]
+            ranges.append((position, entry.start))
+            position = entry.end
+    return [*ranges, (position, header.infos_end)]
 
 
-def _hash_of_content(header: Header, header_bytes: bytes) -> str:
-    content = hashlib.sha256()
-    for start, end in _content(header):
-        content.update(memoryview(header_bytes)[start:end])
-    return content.hexdigest()
+def _places(ranges: list[tuple[int, int]], start: int, end: int) -> Iterator[tuple[int, int]]:
+    """Where bytes `start` to `end` of the content of these ranges lie."""
+    done = 0
+    for low, high in ranges:
+        first, last = max(low, low + start - done), min(high, low + end - done)
+        if first < last:
+            yield first, last
+        done += high - low
+    if end > done:
+        raise ValueError("range")
+
+
+def _hash_of_rest(header: Header, header_bytes: bytes, layout: Layout) -> str:
+    """Hash of what an edited header holds besides that of which the original is made.
+
+    With the hash of the original it covers every byte; and no byte is hashed twice.
+    """
+    ranges = _ranges_of_content(header)
+    end = sum(high - low for low, high in ranges)
+    kept = (part for part in layout if not isinstance(part, str))
+    done, rest = 0, hashlib.sha256()
+    for start, length in (*kept, (end, 0)):
+        if start < done:
+            raise ValueError("order")
+        for low, high in _places(ranges, done, start):
+            rest.update(memoryview(header_bytes)[low:high])
+        done = start + length
+    return rest.hexdigest()
 
 
 def _hash_of_factors(
@@ -299,7 +314,7 @@ def _patch_between(
         if piece.place is None:
             old = header_bytes[place : place + len(piece.data)] if place >= 0 else b""
             if old != piece.data:
-                changed.append(Span(place, old, piece.data))
+                changed.append(Span(place, old, bytes(piece.data)))
         elif piece.place == place:
             spans, changed, front = spans + changed, [], position
         else:
