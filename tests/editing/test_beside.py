@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import errno
 import os
 import shutil
 from typing import TYPE_CHECKING, Any
@@ -52,6 +53,30 @@ def test_each_copy_is_written_under_a_name_of_its_own(llama: Path) -> None:
         )
     assert len(seen) == 2
     assert not drafts(llama.parent)
+
+
+class Forbids(FileSystem):
+    """As in a folder where nobody may remove what belongs to others."""
+
+    def remove(self, path: Path) -> None:
+        raise PermissionError(errno.EPERM, "not yours")
+
+
+def test_abandoned_copies_are_removed_and_those_of_others_left_alone(llama: Path) -> None:
+    abandoned = llama.with_name(llama.name + COPY_SUFFIX + "0a1b2c")
+    abandoned.write_bytes(b"half")
+    busy = llama.with_name(llama.name + COPY_SUFFIX + "0a1b2d")
+    link = llama.with_name(llama.name + COPY_SUFFIX + "0a1b2e")
+    link.symlink_to(llama)
+    with busy.open("wb") as other:
+        assert FileSystem().lock(other.fileno())
+        rewrite(llama, target_length=8192, strategy=Strategy.COPY, files=Forbids())
+        assert abandoned.exists()
+        recover(llama)
+        assert busy.exists()
+    assert not abandoned.exists()
+    assert link.is_symlink()
+    undo(llama, output=llama.with_name("original.gguf"))
 
 
 @pytest.mark.parametrize("force", [False, True])

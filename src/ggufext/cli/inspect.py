@@ -150,11 +150,13 @@ def _lines(found: Inspection, *, layers: bool) -> Iterator[str]:
     if found.likely_strategy is not None:
         yield row("editing", f"first edit by {found.likely_strategy.value}")
     if found.history is not None:
+        # Of a remote model the tensors were not compared.
+        undo = "" if isinstance(found.path, str) else "; `ggufext undo` gives the original back"
         yield row(
             "extended",
             f"{printable(found.history.time, 40)} by {printable(found.history.tool, 40)}: "
             f"{printable(found.history.method, 20)} to {tokens(found.history.target_length)} "
-            "tokens; `ggufext undo` gives the original back",
+            f"tokens{undo}",
         )
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import secrets
+from contextlib import suppress
 from typing import TYPE_CHECKING
 
 from ggufext.editing import beside, guards, history, recovery
@@ -266,12 +267,19 @@ def shared_from(patch: Patch, block: int) -> int:
 def remove_abandoned_copies(files: FileSystem, path: Path) -> None:
     """Remove unfinished copies that runs which were cut off left beside a file."""
     start = path.name + COPY_SUFFIX
-    for draft in path.parent.iterdir():
-        if not draft.name.startswith(start) or draft.is_symlink() or not draft.is_file():
-            continue
-        descriptor = files.open_for_reading(draft)
+    with suppress(FileNotFoundError, PermissionError):
+        for draft in path.parent.iterdir():
+            if draft.name.startswith(start) and draft.is_file() and not draft.is_symlink():
+                # One that is somebody else's stays.
+                with suppress(FileNotFoundError, PermissionError):
+                    _remove_unlocked(files, draft)
+
+
+def _remove_unlocked(files: FileSystem, draft: Path) -> None:
+    descriptor = files.open_for_reading(draft)
+    try:
         # Whoever writes one holds its lock.
-        abandoned = files.lock(descriptor)
-        files.close(descriptor)
-        if abandoned:
+        if files.lock(descriptor):
             files.remove(draft)
+    finally:
+        files.close(descriptor)

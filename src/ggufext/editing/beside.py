@@ -28,7 +28,7 @@ def write(files: FileSystem, target: Path, content: bytes) -> None:
 def stage(files: FileSystem, target: Path, content: bytes) -> None:
     """Write a small file's draft completely and durably, or not at all."""
     draft = draft_of(target)
-    if draft.exists():
+    if os.path.lexists(draft):
         # Left by a run that was cut off before it had changed anything.
         files.remove(draft)
     try:

@@ -53,7 +53,7 @@ class Receipt:
     ranges : tuple of ByteRange
     seconds : float
     undo : str or None
-        The command that takes it back; None where nothing can.
+        The command that takes it back, tried in memory; None where nothing can.
     """
 
     strategy: Strategy | None
