@@ -377,6 +377,7 @@ def test_whatever_happens_to_a_file_a_promised_undo_is_kept(
         lambda record: record | {"data_offset": 2**62},
         lambda record: record | {"edited_sha256": "0" * 64},
         lambda record: record | {"tensors_sha256": "0" * 64},
+        lambda record: record | {"tensors_sha256": "", "tensors": {"token_embd.weight": None}},
     ],
 )
 def test_a_record_that_leads_elsewhere_is_refused(

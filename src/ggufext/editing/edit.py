@@ -123,22 +123,23 @@ def build_edit(
     if patch.growth or wanted is Strategy.REFLINK or not model.exclusive:
         place = strategies.place_of(files, model.descriptor, model.path.parent)
         patch = changes.growing(record, place.block)
-    possible: dict[Strategy, tuple[Patch, History | None]] = {Strategy.COPY: (patch, None)}
+    # With each, whether the record goes beside the file.
+    possible = {Strategy.COPY: (patch, False)}
     without_record = changes.without_record()
     if without_record is not None:
-        possible[Strategy.OVERWRITE] = (without_record, record)
+        possible[Strategy.OVERWRITE] = (without_record, True)
     if not patch.growth:
-        possible[Strategy.OVERWRITE] = (patch, None)
+        possible[Strategy.OVERWRITE] = (patch, False)
     elif place.insert and patch.tells_its_state and not files.holes(model.descriptor):
-        possible[Strategy.INSERT] = (patch, None)
+        possible[Strategy.INSERT] = (patch, False)
     if place.share:
-        possible[Strategy.REFLINK] = (patch, None)
+        possible[Strategy.REFLINK] = (patch, False)
     if not model.exclusive and wanted in {Strategy.INSERT, Strategy.OVERWRITE}:
         raise _not_exclusive(model.path)
     chosen = wanted or _best(set(possible), grows=bool(patch.growth), exclusive=model.exclusive)
     if chosen not in possible:
         raise _unusable(chosen, model.path, _why_not(files, model, chosen, place))
-    chosen_patch, record_beside = possible[chosen]
+    chosen_patch, is_beside = possible[chosen]
     return _checked(
         model,
         chosen_patch,
@@ -146,7 +147,7 @@ def build_edit(
         output=model.path,
         block=place.block,
         record=record,
-        is_beside=record_beside is not None,
+        is_beside=is_beside,
     )
 
 

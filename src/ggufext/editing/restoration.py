@@ -108,24 +108,22 @@ def _layout(original: Header, original_bytes: bytes, edited: Header, edited_byte
             places[key] = end
             end += entry.end - entry.start
     parts: list[str | tuple[int, int]] = []
-
-    def keep(start: int, length: int) -> None:
-        last = parts[-1] if parts else None
-        if isinstance(last, tuple) and sum(last) == start:
-            parts[-1] = (last[0], last[1] + length)
-        else:
-            parts.append((start, length))
-
+    done = 0
     for key, entry in original.keys.items():
-        now = edited.keys[key] if key in places else None
         raw = original_bytes[entry.start : entry.end]
-        if now is not None and raw == edited_bytes[now.start : now.end]:
-            keep(places[key], len(raw))
-        else:
+        place = places.get(key, -1)
+        now = edited.keys.get(key)
+        if now is None or place < done or raw != edited_bytes[now.start : now.end]:
             parts.append(key)
+            continue
+        last = parts[-1] if parts else None
+        if isinstance(last, tuple) and done == place:
+            parts[-1] = (last[0], last[1] + len(raw))
+        else:
+            parts.append((place, len(raw)))
+        done = place + len(raw)
     # Descriptions of appended tensors stand behind those of the original.
-    keep(end, original.infos_end - original.keys_end)
-    return tuple(parts)
+    return (*parts, (end, original.infos_end - original.keys_end))
 
 
 def find(
@@ -182,10 +180,11 @@ def restore(
         factors = _hash_of_factors(
             original, record.tensors, lambda t: read(header.data_offset + t.offset, t.size)
         )
+        if factors != record.tensors_sha256:
+            raise ValueError("hash")
     except ValueError:
-        factors = ""
-    if factors != record.tensors_sha256:
-        raise _mismatch(header, "the file's size or tensors differ from those in the undo record")
+        what = "the file's size or tensors differ from those in the undo record"
+        raise _mismatch(header, what) from None
     patch = change.with_data(_patch_between(header, header_bytes, restored, pieces))
     if patch.size_after != record.size or patch.applied(header_bytes) != restored:
         raise _mismatch(header, "the header was changed since")
