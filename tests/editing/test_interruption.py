@@ -11,23 +11,27 @@ import pytest
 from editing.disk import (
     FailingDisk,
     InterruptedDisk,
+    LosingDisk,
     PowerFailure,
     RecordingDisk,
     StoppingDisk,
 )
+from gguf_bytes import U32, Tensor, gguf_bytes
+from ggufext.editing import history, strategies
 from ggufext.editing import journal as journals
+from ggufext.editing.files import FileSystem
+from ggufext.editing.patch import HISTORY_KEY
 from ggufext.editing.recovery import State
 from ggufext.editing.rewrite import recover, rewrite, undo
 from ggufext.editing.strategies import Strategy
 from ggufext.errors import EditError, HeaderError
+from ggufext.header.header import POISONED_MAGIC
 from ggufext.header.reading import read_header
 from ggufext.planning.methods import Method, inverse_frequencies, llama3_factors
 from random_model import write_random_model
 
 if TYPE_CHECKING:
     from pathlib import Path
-
-    from ggufext.editing.files import FileSystem
 
 #: More than any of the operations here needs.
 MANY = 100
@@ -58,12 +62,38 @@ OWN_TENSOR: dict[str, tuple[Request, Request]] = {
 }
 
 
+#: In a file that cannot grow, with values for all keys: the record lies beside it.
+BESIDE: dict[str, tuple[Request, Request]] = {
+    "write a record beside the file": (None, {"method": Method.YARN}),
+    "replace the record beside the file": ({"method": Method.YARN}, {"method": Method.GAMMA}),
+    "undo with the record beside the file": ({"method": Method.YARN}, None),
+    "keep no record any more": ({"method": Method.YARN}, {"keep_history": False}),
+}
+
+#: The record moves beside the file, since the file carries one that does not fit.
+RETIRED: dict[str, tuple[Request, Request]] = {
+    "retire a record in the file": (None, {"method": Method.YARN}),
+}
+
+PRESENT: dict[str, object] = {
+    "general.architecture": "llama",
+    "llama.context_length": U32(2048),
+    "llama.block_count": U32(1),
+    "llama.embedding_length": U32(64),
+    "llama.attention.head_count": U32(2),
+    "llama.rope.freq_base": 10000.0,
+    "llama.rope.scaling.type": "none",
+    "llama.rope.scaling.factor": 1.0,
+    "llama.rope.scaling.original_context_length": U32(2048),
+}
+
+
 class Case:
     """A file, an operation on it, and what it may look like afterwards."""
 
     def __init__(self, path: Path, name: str) -> None:
         self.path = path
-        self.first, self.request = (OPERATIONS | OWN_TENSOR)[name]
+        self.first, self.request = (OPERATIONS | OWN_TENSOR | BESIDE | RETIRED)[name]
         self.original = path.read_bytes()
 
     def reset(self) -> None:
@@ -83,27 +113,54 @@ class Case:
             assert done.receipt.strategy is not None
 
     def assert_old_or_new(self, state: State | None = None) -> None:
-        """The invariant: the bytes are those from before, or those that were wanted."""
+        """The invariant: the bytes are those from before, or those that were wanted, with undo."""
         found = self.path.read_bytes()
         assert not journals.path_for(self.path).exists()
+        promised = self.first is not None
         if found == self.before:
             assert state in {None, State.RESTORED, State.UNTOUCHED}
-            return
-        if self.request is None:
+        elif self.request is None:
             assert found == self.original
-            return
-        assert read_header(self.path).value("llama.context_length") == 16384
-        undo(self.path)
-        assert self.path.read_bytes() == self.original
+            promised = False
+        else:
+            assert read_header(self.path).value("llama.context_length") == 16384
+            promised = self.request.get("keep_history", True)
+        if promised:
+            undo(self.path)
+            assert self.path.read_bytes() == self.original
+        else:
+            with pytest.raises(EditError):
+                undo(self.path)
 
 
-@pytest.fixture(params=[*OPERATIONS, *OWN_TENSOR])
-def case(request: pytest.FixtureRequest, llama: Path, inserting: int) -> Case:
-    if request.param in OWN_TENSOR:
+@pytest.fixture(autouse=True)
+def _no_waiting(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Nothing here depends on the disk: the doubles decide what reached it."""
+    monkeypatch.setattr(FileSystem, "sync", lambda *_: None)
+    monkeypatch.setattr(FileSystem, "sync_folder", lambda *_: None)
+
+
+@pytest.fixture(params=[*OPERATIONS, *OWN_TENSOR, *BESIDE, *RETIRED])
+def case(
+    request: pytest.FixtureRequest,
+    llama: Path,
+    inserting: int,
+    monkeypatch: pytest.MonkeyPatch,
+) -> Case:
+    return make_case(request.param, llama, monkeypatch)
+
+
+def make_case(name: str, path: Path, monkeypatch: pytest.MonkeyPatch) -> Case:
+    """A case and its model file."""
+    if name in OWN_TENSOR:
         native = llama3_factors(inverse_frequencies(10_000.0, 32), 4.0, 512)
         tensors = {"rope_freqs.weight": np.array(native, dtype=np.float32)}
-        write_random_model(llama, tensors=tensors)
-    return Case(llama, request.param)
+        write_random_model(path, tensors=tensors)
+    if name in BESIDE or name in RETIRED:
+        monkeypatch.setattr(strategies, "insert_block", lambda *_: None)
+        keys = PRESENT | ({HISTORY_KEY: "x" * 40} if name in RETIRED else {})
+        path.write_bytes(gguf_bytes(keys, [Tensor("token_embd.weight", (32, 400), "Q8_0")]))
+    return Case(path, name)
 
 
 def refusal(case: Case, disk: FailingDisk) -> EditError | None:
@@ -131,6 +188,30 @@ def test_recover_ends_at_old_or_new_wherever_the_operation_stopped(case: Case, t
             case.run(StoppingDisk(stop, tear=tear))
         state = recover(case.path).state
         case.assert_old_or_new(state)
+
+
+def test_what_a_power_cut_takes_with_it_does_not_matter(
+    case: Case, tmp_path_factory: pytest.TempPathFactory
+) -> None:
+    check_power_cuts(case, tmp_path_factory.mktemp("hidden"))
+
+
+def check_power_cuts(
+    case: Case, hidden: Path, *, seeds: int = 4, skipping: int | None = None
+) -> None:
+    """Cut the power after every operation, with several choices of what is lost."""
+    for stop in range(1, operations(case) + 1):
+        for seed in range(seeds):
+            case.reset()
+            with pytest.raises(PowerFailure):
+                case.run(LosingDisk(stop, hidden, seed, skipping=skipping))
+            found = case.path.read_bytes()
+            state = recover(case.path).state
+            if found[:4] == b"GGUF":
+                assert case.path.read_bytes() == found
+            case.assert_old_or_new(state)
+            for left in hidden.iterdir():
+                left.unlink()
 
 
 @pytest.mark.parametrize(
@@ -211,7 +292,7 @@ def test_control_c_leaves_the_old_or_the_new_file_and_nothing_beside_it(case: Ca
         case.reset()
         with pytest.raises(KeyboardInterrupt):
             case.run(InterruptedDisk(at))
-        assert list(case.path.parent.iterdir()) == [case.path]
+        assert {*case.path.parent.iterdir()} <= {case.path, history.sidecar(case.path)}
         case.assert_old_or_new()
 
 
@@ -252,3 +333,20 @@ def test_a_copy_stopped_anywhere_leaves_the_old_or_the_new_file(llama: Path, tea
         if llama.read_bytes() != original:
             undo(llama)
         assert llama.read_bytes() == original
+
+
+class ForgettingDisk(FileSystem):
+    """Says that it wrote the front of a header, and did not."""
+
+    def write(self, descriptor: int, offset: int, data: bytes) -> None:
+        if offset != len(POISONED_MAGIC) or b"llama.context_length" not in data:
+            super().write(descriptor, offset, data)
+
+
+def test_what_was_not_written_is_not_committed(llama: Path, inserting: int) -> None:
+    rewrite(llama, target_length=8192)
+    content = llama.read_bytes()
+    with pytest.raises(EditError) as caught:
+        rewrite(llama, target_length=16384, files=ForgettingDisk())
+    assert caught.value.code == "not_verified"
+    assert llama.read_bytes() == content

@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import json
 import shutil
+import zlib
 from itertools import product
 from typing import TYPE_CHECKING, Any
 
@@ -16,6 +17,7 @@ from gguf_bytes import I32, SMALLEST_LLAMA, SMALLEST_TENSORS, U16, Tensor, gguf_
 from ggufext.editing import history, strategies
 from ggufext.editing.inspection import facts_of
 from ggufext.editing.patch import HISTORY_KEY, PADDING_KEY
+from ggufext.editing.restoration import restore
 from ggufext.editing.rewrite import rewrite, undo
 from ggufext.editing.strategies import Strategy
 from ggufext.errors import EditError, GgufextError, JournalError
@@ -200,9 +202,9 @@ def test_a_split_model_counts_the_new_tensor(tmp_path: Path) -> None:
     assert path.read_bytes() == original
 
 
-FORGED: dict[str, dict[str, str | None]] = {
-    "another tensor": {"token_embd.weight": base64.b64encode(bytes(4)).decode()},
-    "another size": {ROPE_FREQS: base64.b64encode(bytes(4)).decode()},
+FORGED: dict[str, dict[str, bytes | None]] = {
+    "another tensor": {"token_embd.weight": bytes(4)},
+    "another size": {ROPE_FREQS: bytes(4)},
     "two appended": {ROPE_FREQS: None, ROPE_FACTORS_LONG: None},
     "the wrong name": {ROPE_FACTORS_LONG: None},
     "nothing appended": {},
@@ -210,17 +212,22 @@ FORGED: dict[str, dict[str, str | None]] = {
 
 
 @pytest.mark.parametrize("forged", FORGED.values(), ids=FORGED)
-def test_a_forged_record_of_tensors_is_refused(llama: Path, forged: dict[str, str | None]) -> None:
+def test_a_forged_record_of_tensors_is_refused(
+    llama: Path, forged: dict[str, bytes | None]
+) -> None:
     rewrite(llama, target_length=8192, method=Method.LLAMA3)
     header = read_header(llama)
     text = header.value(HISTORY_KEY)
     assert isinstance(text, str)
     record = json.loads(text)
-    record["tensors"] = forged
+    record["tensors"] = {
+        name: None if data is None else base64.b64encode(zlib.compress(data)).decode()
+        for name, data in forged.items()
+    }
     forged_record = history.decode(json.dumps(record))
     content = llama.read_bytes()
     with pytest.raises(JournalError) as caught:
-        history.undo_patch(
+        restore(
             header,
             content[: header.data_offset],
             forged_record,

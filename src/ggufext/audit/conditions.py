@@ -121,7 +121,7 @@ def conditions(
     HeaderError
     """
     with open_model(FileSystem(), path, writing=False) as model:
-        now, original = model.header, model.original
+        now, original = model.header, model.unextended
         edited = model.history is not None or model.copied is not None
         found = model.facts()
         facts = model.original_facts(train_length=train_length, train_freq_base=train_freq_base)

@@ -116,12 +116,12 @@ def _cells(found: Inspection | ModelPlace) -> tuple[str, ...]:
 def _undoing(path: Path | str) -> str:
     """What undoes an edit: in a new file, where the old one must not change."""
     if is_remote(path):
-        return "undo of a downloaded copy"
+        return ""  # its tensors were not compared with the record
     try:
         resolve(local_path(path), follow=True)
     except EditError:
-        return f"`{command('undo', path, '--output', 'original.gguf')}`"
-    return f"`{command('undo', path)}`"
+        return f"; `{command('undo', path, '--output', 'original.gguf')}` gives the original back"
+    return f"; `{command('undo', path)}` gives the original back"
 
 
 def _row(name: str, value: str) -> str:
@@ -203,7 +203,7 @@ def _training(path: Path | str, found: Inspection) -> Iterator[str]:
             "extended",
             f"{printable(found.history.time, 40)} by {printable(found.history.tool, 40)}: "
             f"{printable(found.history.method, 20)} to {tokens(found.history.target_length)} "
-            f"tokens; {_undoing(path)} gives the original back",
+            f"tokens{_undoing(path)}",
         )
 
 

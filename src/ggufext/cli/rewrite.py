@@ -66,7 +66,9 @@ if TYPE_CHECKING:
     type=click.Path(path_type=Path),
     help="Write a new file and leave FILE alone.",
 )
-@click.option("--no-history", is_flag=True, help="Keep nothing for an undo.")
+@click.option(
+    "--no-history", is_flag=True, help="Keep nothing for an undo, of earlier edits neither."
+)
 @click.option(
     "--strategy",
     type=click.Choice([strategy.value for strategy in Strategy], case_sensitive=False),

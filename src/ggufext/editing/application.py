@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 import os
+import secrets
+from contextlib import suppress
 from typing import TYPE_CHECKING
 
-from ggufext.editing import guards, recovery
+from ggufext.editing import beside, guards, history, recovery
 from ggufext.editing import journal as journals
 from ggufext.editing.files import SyncError
 from ggufext.editing.journal import Direction, Journal
 from ggufext.editing.recovery import State
 from ggufext.errors import EditError, command
-from ggufext.header.header import POISONED_MAGIC, beside
+from ggufext.header.header import POISONED_MAGIC, companion
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -23,8 +25,8 @@ if TYPE_CHECKING:
 #: Bytes read at a time where a header is compared.
 _PIECE = 1024 * 1024
 
-#: A copy under way lies beside its target under this name.
-COPY_SUFFIX = ".ggufext-copy"
+#: A copy under way lies beside its target under a name of its own that starts so.
+COPY_SUFFIX = ".ggufext-copy."
 
 
 def apply_in_place(
@@ -37,6 +39,7 @@ def apply_in_place(
     direction: Direction,
     block: int,
     expected_header: bytes,
+    record_beside: str | None,
 ) -> None:
     """Put a patch into the open, locked and leased file, by the journal protocol.
 
@@ -48,6 +51,8 @@ def apply_in_place(
         Bytes; `patch.growth` is a multiple of it.
     expected_header : bytes
         The header as it must read afterwards.
+    record_beside : str or None
+        Undo record for beside the file; None where none may lie there afterwards.
 
     Raises
     ------
@@ -67,8 +72,15 @@ def apply_in_place(
         inode=os.fstat(descriptor).st_ino,
         block=block,
         fingerprints=journals.fingerprints(files, descriptor, patch, block),
+        record_beside=record_beside,
     )
+    committed = False
+    # One that lies here still belonged to another file of this name.
+    journals.remove(files, path)
     try:
+        if record_beside is not None:
+            # Now, since there must be room for it before anything changes.
+            beside.stage(files, history.sidecar(path), record_beside.encode("utf-8"))
         journals.write(files, journal, path)
         recovery.poison(files, descriptor, patch)
         recovery.lengthen(files, descriptor, patch)
@@ -79,11 +91,23 @@ def apply_in_place(
         recovery.write_changes(files, descriptor, patch)
         _verify(files, descriptor, path, journal, expected_header)
         recovery.commit(files, descriptor, patch)
+        committed = True
+        if record_beside is not None:
+            beside.publish(files, history.sidecar(path))
+        else:
+            beside.remove(files, history.sidecar(path))
         journals.remove(files, path)
     except SyncError:
+        if not journals.path_for(path).exists():
+            files.discard(beside.draft_of(history.sidecar(path)))
         raise
     except (OSError, EditError, KeyboardInterrupt) as error:
-        done = _settle(files, descriptor, path, name, journal, error)
+        if journals.path_for(path).exists():
+            done = _settle(files, descriptor, path, name, journal, error)
+        else:
+            # Nothing had begun, or everything was done.
+            done = committed
+            files.discard(beside.draft_of(history.sidecar(path)))
         if done and isinstance(error, OSError):
             return
         if isinstance(error, EditError):
@@ -130,8 +154,6 @@ def _settle(
 
     Where that fails too, the error says how to recover.
     """
-    if not journals.path_for(path).exists():
-        return False  # nothing had begun
     try:
         state = recovery.recover_open_file(files, descriptor, path, journal)
     except (OSError, EditError):
@@ -154,6 +176,7 @@ def apply_by_copy(
     *,
     expected_header: bytes,
     share: int | None = None,
+    replace: bool = False,
     progress: Callable[[int, int], None],
 ) -> None:
     """Write the patched file as a new one, then rename it to `target_path`.
@@ -165,25 +188,28 @@ def apply_by_copy(
     share : int or None
         Bytes of a block, of which `patch.growth` is a multiple: leave the data in the blocks of
         the old file, from the first whole one on. None copies everything.
+    replace : bool
+        Replace another file than the source that has the target's name.
     progress : callable
         Called with bytes done and bytes in all.
 
     Raises
     ------
     EditError
-        ``no_space``, ``in_use``, ``changed_meanwhile``, ``not_verified``.
+        ``no_space``, ``changed_meanwhile``, ``output_exists``, ``not_verified``.
     """
     folder = target_path.parent
     own = shared_from(patch, share) if share else patch.size
     guards.check_space(folder, own + patch.growth + len(patch.new_tail), target_path)
-    draft = beside(target_path, COPY_SUFFIX)
     before = os.fstat(source)
-    remove_abandoned_copy(files, target_path)
+    remove_abandoned_copies(files, target_path)
+    draft = companion(target_path, COPY_SUFFIX + secrets.token_hex(3))
     descriptor = None
     try:
         descriptor = files.create(draft)
         files.lock(descriptor)
         _write_patched(files, source, descriptor, patch, own, progress)
+        files.keep_attributes(source_path, draft)
         files.sync(descriptor)
         same = _holds(files, descriptor, expected_header)
         if not (same and recovery.holds_data(files, descriptor, patch)):
@@ -194,15 +220,23 @@ def apply_by_copy(
                 "changed; the disk or its driver may be failing",
             )
         after = os.fstat(source)
-        replaced = target_path == source_path and not os.path.samestat(before, target_path.stat())
-        if replaced or (before.st_size, before.st_mtime_ns) != (after.st_size, after.st_mtime_ns):
+        changed = (before.st_size, before.st_mtime_ns) != (after.st_size, after.st_mtime_ns)
+        if target_path == source_path:
+            changed = changed or not os.path.samestat(before, target_path.stat())
+        elif not replace and os.path.lexists(target_path):
+            raise EditError(
+                code="output_exists",
+                path=target_path,
+                message="appeared while its new content was written, and was left alone; choose "
+                "another name, or --force to replace it",
+            )
+        if changed or not os.path.samestat(os.fstat(descriptor), draft.lstat()):
             raise EditError(
                 code="changed_meanwhile",
                 path=source_path,
                 message="was changed by something else during the copy; nothing was replaced; "
                 "try again when it is complete",
             )
-        files.keep_attributes(source_path, draft)
         files.rename(draft, target_path)
     except BaseException as error:
         # A simulated power failure in the tests is a BaseException that leaves things lying.
@@ -248,24 +282,23 @@ def shared_from(patch: Patch, block: int) -> int:
     return min(-(-len(patch.old_front) // block) * block, patch.size)
 
 
-def remove_abandoned_copy(files: FileSystem, path: Path) -> None:
-    """Remove the unfinished copy that a run which was cut off left beside a file.
+def remove_abandoned_copies(files: FileSystem, path: Path) -> None:
+    """Remove unfinished copies that runs which were cut off left beside a file."""
+    digits = secrets.token_hex(3)
+    start = companion(path, COPY_SUFFIX + digits).name.removesuffix(digits)
+    with suppress(FileNotFoundError, PermissionError):
+        for draft in path.parent.iterdir():
+            if draft.name.startswith(start) and draft.is_file() and not draft.is_symlink():
+                # One that is somebody else's stays.
+                with suppress(FileNotFoundError, PermissionError):
+                    _remove_unlocked(files, draft)
 
-    Raises
-    ------
-    EditError
-        ``in_use``: another run is writing it.
-    """
-    draft = beside(path, COPY_SUFFIX)
-    if not draft.exists():
-        return
-    left = files.open_for_editing(draft)
-    abandoned = files.lock(left)
-    files.close(left)
-    if not abandoned:
-        raise EditError(
-            code="in_use",
-            path=draft,
-            message="is being written by another run of ggufext; wait for it",
-        )
-    files.remove(draft)
+
+def _remove_unlocked(files: FileSystem, draft: Path) -> None:
+    descriptor = files.open_for_reading(draft)
+    try:
+        # Whoever writes one holds its lock.
+        if files.lock(descriptor):
+            files.remove(draft)
+    finally:
+        files.close(descriptor)

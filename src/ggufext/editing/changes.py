@@ -6,9 +6,10 @@ from dataclasses import dataclass
 from datetime import datetime, timezone
 from typing import TYPE_CHECKING
 
-from ggufext.editing import history
+from ggufext.editing import restoration
 from ggufext.editing.patch import (
     HISTORY_KEY,
+    OWN_KEYS,
     encode_entry,
     front_patch,
     value_patch,
@@ -17,6 +18,7 @@ from ggufext.editing.patch import (
 from ggufext.editing.tensors import TensorChange, tensor_change
 from ggufext.errors import EditError
 from ggufext.header.factors import encode_factors
+from ggufext.header.reading import parse_header
 from ggufext.header.shards import TENSOR_COUNT_KEY
 
 if TYPE_CHECKING:
@@ -40,15 +42,12 @@ class Changes:
     added : tuple of bytes
         New entries.
     tensors : TensorChange
-    touched : tuple of str
-        Keys that are written or put back.
     """
 
     model: OpenModel
     replaced: Mapping[str, bytes | None]
     added: tuple[bytes, ...]
     tensors: TensorChange
-    touched: tuple[str, ...]
 
     @property
     def are_in_the_file(self) -> bool:
@@ -66,16 +65,19 @@ class Changes:
     def record(self, plan: Plan) -> History:
         """The undo record, always back to the original file."""
         model = self.model
-        return history.of_new_edit(
-            model.header,
-            model.header_bytes,
-            earlier=model.history,
-            touched=self.touched,
+        patch = self.growing(None, model.header.alignment)
+        edited = patch.applied(model.header_bytes)
+        return restoration.record_of(
+            model.original,
+            model.original_bytes,
+            parse_header(edited, file_size=patch.size_after, path=model.path),
+            edited,
             method=plan.method.value,
             target_length=plan.target_length,
             time=datetime.now(timezone.utc).isoformat(timespec="seconds"),
-            infos=self.tensors.infos,
             tensors=self.tensors.originals,
+            # Offsets count from the start of the data, which an edit moves as a whole.
+            data=lambda t: model.read(model.header.data_offset + t.offset, t.size),
         )
 
     def growing(self, record: History | None, block: int) -> Patch:
@@ -116,13 +118,19 @@ class Changes:
         )
         return self.tensors.with_data(patch)
 
-    def in_values(self) -> Patch | None:
-        """Patch that changes values where they stand, where that is enough."""
+    def without_record(self) -> Patch | None:
+        """Patch that moves nothing and leaves no record in the file; None where that is not enough.
+
+        With a filler or a record there is room to take; else values change where they stand.
+        """
+        if any(key in self.model.header.keys for key in OWN_KEYS):
+            patch = self.growing(None, self.model.header.alignment)
+            return None if patch.growth else patch
         same = {key: entry for key, entry in self.replaced.items() if entry is not None}
         if self.added or len(same) < len(self.replaced) or self.tensors.infos_change:
             return None
-        patch = value_patch(self.model.header, self.model.header_bytes, same)
-        return None if patch is None else self.tensors.with_data(patch)
+        patch_of_values = value_patch(self.model.header, self.model.header_bytes, same)
+        return None if patch_of_values is None else self.tensors.with_data(patch_of_values)
 
 
 def changes_for(model: OpenModel, plan: Plan) -> Changes:
@@ -135,11 +143,13 @@ def changes_for(model: OpenModel, plan: Plan) -> Changes:
     replaced: dict[str, bytes | None] = {}
     added: list[bytes] = []
     for key, entry in {**earlier, **planned}.items():
+        if key in OWN_KEYS:
+            continue
         if key in model.header.keys:
             replaced[key] = entry
         elif entry is not None:
             added.append(entry)
-    return Changes(model, replaced, tuple(added), tensors, tuple({**earlier, **planned}))
+    return Changes(model, replaced, tuple(added), tensors)
 
 
 def _tensors(model: OpenModel, plan: Plan) -> TensorChange:

@@ -5,13 +5,15 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from ggufext.editing import history, strategies
+from ggufext.editing import beside, history, strategies
 from ggufext.editing import journal as journals
 from ggufext.editing.application import apply_by_copy, apply_in_place, shared_from
 from ggufext.editing.changes import changes_for
 from ggufext.editing.files import SyncError
+from ggufext.editing.patch import HISTORY_KEY
+from ggufext.editing.restoration import restore
 from ggufext.editing.strategies import DEFAULT_BLOCK, Strategy
-from ggufext.errors import EditError, command, of_system
+from ggufext.errors import EditError, JournalError, command, of_system
 from ggufext.header.reading import parse_header
 
 if TYPE_CHECKING:
@@ -25,6 +27,7 @@ if TYPE_CHECKING:
     from ggufext.editing.opening import OpenModel
     from ggufext.editing.patch import Patch
     from ggufext.editing.strategies import Place
+    from ggufext.header.header import Header
     from ggufext.planning.plan import Plan
 
 
@@ -121,29 +124,31 @@ def build_edit(
     if patch.growth or wanted is Strategy.REFLINK or not model.exclusive:
         place = strategies.place_of(files, model.descriptor, model.path.parent)
         patch = changes.growing(record, place.block)
-    in_values = changes.in_values()
-    possible: dict[Strategy, tuple[Patch, History | None]] = {Strategy.COPY: (patch, None)}
-    if in_values is not None:
-        possible[Strategy.OVERWRITE] = (in_values, record)
+    # With each, whether the record goes beside the file.
+    possible = {Strategy.COPY: (patch, False)}
+    without_record = changes.without_record()
+    if without_record is not None:
+        possible[Strategy.OVERWRITE] = (without_record, True)
     if not patch.growth:
-        possible[Strategy.OVERWRITE] = (patch, None)
+        possible[Strategy.OVERWRITE] = (patch, False)
     elif place.insert and patch.tells_its_state and not files.holes(model.descriptor):
-        possible[Strategy.INSERT] = (patch, None)
+        possible[Strategy.INSERT] = (patch, False)
     if place.share:
-        possible[Strategy.REFLINK] = (patch, None)
+        possible[Strategy.REFLINK] = (patch, False)
     if not model.exclusive and wanted in {Strategy.INSERT, Strategy.OVERWRITE}:
         raise _not_exclusive(model)
     chosen = wanted or _best(set(possible), grows=bool(patch.growth), exclusive=model.exclusive)
     if chosen not in possible:
         raise _unusable(chosen, model.path, _why_not(files, model, chosen, place))
-    chosen_patch, beside = possible[chosen]
+    chosen_patch, is_beside = possible[chosen]
     return _checked(
         model,
         chosen_patch,
         chosen,
         output=model.path,
         block=place.block,
-        record_beside=beside,
+        record=record,
+        is_beside=is_beside,
     )
 
 
@@ -165,7 +170,7 @@ def _new_file(
         raise _unusable(chosen, model.path, "a new file is written by reflink or copy")
     if chosen is Strategy.REFLINK and not shares:
         raise _unusable(chosen, model.path, _CANNOT_SHARE if share is None else _NO_FILLER)
-    return _checked(model, patch, chosen, output=output, block=block)
+    return _checked(model, patch, chosen, output=output, block=block, record=record)
 
 
 def _best(possible: set[Strategy], *, grows: bool, exclusive: bool) -> Strategy:
@@ -184,17 +189,28 @@ def _best(possible: set[Strategy], *, grows: bool, exclusive: bool) -> Strategy:
     return next(strategy for strategy in order if strategy in possible)
 
 
-def build_undo(
-    files: FileSystem, model: OpenModel, record: History, *, output: Path | None
-) -> Edit:
-    """The edit that gives a model its original bytes back; raises as `history.undo_patch`.
+def build_undo(files: FileSystem, model: OpenModel, *, output: Path | None) -> Edit:
+    """The edit that gives a model its original bytes back.
 
     Parameters
     ----------
     output : Path or None
         A new file to write; None edits in place.
+
+    Raises
+    ------
+    EditError
+        ``nothing_to_undo`` without a record.
+    JournalError
+        What is wrong with a record that does not fit.
     """
-    patch = history.undo_patch(model.header, model.header_bytes, record, model.read)
+    patch = model.undo_patch
+    if patch is None:
+        raise model.complaint or EditError(
+            code="nothing_to_undo",
+            path=model.path,
+            message="carries no undo record: it was not rewritten by ggufext, or with --no-history",
+        )
     if output is not None:
         block = strategies.share_block(files, model.descriptor, output.parent)
         shares = block is not None and patch.growth % block == 0
@@ -226,12 +242,15 @@ def apply(
     edit: Edit,
     *,
     direction: Direction,
+    force: bool,
     progress: Callable[[int, int], None],
 ) -> None:
     """Put an edit into the file, and its undo record in its place.
 
     Parameters
     ----------
+    force : bool
+        Replace what has the name of the output.
     progress : callable
         Called during a copy with bytes done and bytes in all.
 
@@ -242,7 +261,7 @@ def apply(
         `apply_in_place` and `apply_by_copy`.
     """
     try:
-        _apply(files, model, edit, direction, progress)
+        _apply(files, model, edit, direction, force=force, progress=progress)
     except SyncError as error:
         kept = "the model was not changed, or completely: check the disk, then run"
         if journals.path_for(model.path).exists():
@@ -264,11 +283,11 @@ def _apply(
     model: OpenModel,
     edit: Edit,
     direction: Direction,
+    *,
+    force: bool,
     progress: Callable[[int, int], None],
 ) -> None:
-    beside = history.sidecar(edit.output)
-    if edit.record_beside is not None:
-        journals.write_beside(files, beside, edit.record_beside.encode().encode("utf-8"))
+    record = None if edit.record_beside is None else edit.record_beside.encode()
     if edit.strategy in {Strategy.REFLINK, Strategy.COPY}:
         apply_by_copy(
             files,
@@ -278,8 +297,12 @@ def _apply(
             edit.patch,
             expected_header=edit.expected_header,
             share=edit.block if edit.strategy is Strategy.REFLINK else None,
+            replace=force,
             progress=progress,
         )
+        # They belonged to the file that was there before; the new one holds its record.
+        beside.remove(files, history.sidecar(edit.output))
+        beside.remove(files, journals.path_for(edit.output))
     else:
         apply_in_place(
             files,
@@ -290,10 +313,8 @@ def _apply(
             direction=direction,
             block=edit.block,
             expected_header=edit.expected_header,
+            record_beside=record,
         )
-    if edit.record_beside is None and beside.exists():
-        # The record lies in the file now, or the file is the original again.
-        files.remove(beside)
 
 
 def _checked(
@@ -303,12 +324,37 @@ def _checked(
     *,
     output: Path,
     block: int,
-    record_beside: History | None = None,
+    record: History | None = None,
+    is_beside: bool = False,
 ) -> Edit:
-    """The edit, after its header was built in memory and read: before anything is touched."""
+    """The edit, after its header and its undo were built in memory: before anything is touched."""
     expected = patch.applied(model.header_bytes)
-    parse_header(expected, file_size=patch.size_after)
-    return Edit(patch, strategy, output, block, expected, record_beside)
+    header = parse_header(expected, file_size=patch.size_after, path=model.path)
+    if record is not None:
+        _check_undo(model, patch, header, expected, record if is_beside else None)
+    return Edit(patch, strategy, output, block, expected, record if is_beside else None)
+
+
+def _check_undo(
+    model: OpenModel, patch: Patch, header: Header, header_bytes: bytes, record: History | None
+) -> None:
+    """Refuse an edit whose record, as it will be in the file or beside it, does not lead back."""
+    text = record.encode() if record else str(header.value(HISTORY_KEY))
+    try:
+        found = history.decode(text, model.path)
+        restored = restore(header, header_bytes, found, patch.reader(model.read))
+        exact = restored.header_bytes == model.original_bytes
+    except JournalError:
+        exact = False
+    if not exact:
+        raise JournalError(
+            code="history_mismatch",
+            path=model.path,
+            field=HISTORY_KEY,
+            message="the undo record of this edit would not lead back to the original (it may be "
+            "too long, where the file carries a long one already); nothing was changed; "
+            "--no-history writes without a record",
+        )
 
 
 _NO_FILLER = "a header without history has no filler, so the data does not move by whole blocks"

@@ -73,6 +73,8 @@ class FileSystem:
 
     def read(self, descriptor: int, offset: int, size: int) -> bytes:
         """Read `size` bytes from `offset`; fewer only at the end of the file."""
+        # Memory is taken for what is there, not for what an untrusted number asks for.
+        size = min(size, self.size(descriptor) - offset)
         parts = []
         while size > 0:
             part = os.pread(descriptor, size, offset)

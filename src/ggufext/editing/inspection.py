@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from functools import partial
 from typing import TYPE_CHECKING
 
-from ggufext.editing import history, strategies
+from ggufext.editing import history, restoration, strategies
 from ggufext.editing.copied import Copied, copied_extension
 from ggufext.editing.files import FileSystem
 from ggufext.editing.opening import open_model
@@ -34,7 +34,6 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from ggufext.editing.history import History
-    from ggufext.editing.opening import OpenModel
     from ggufext.header.architectures import Layout, Support
     from ggufext.header.header import Header
     from ggufext.header.model import EarlierExtension, ModelFacts
@@ -197,24 +196,22 @@ def inspect(model: Path | str | RemoteModel, *, files: FileSystem | None = None)
     if isinstance(model, str) and is_remote(model):
         model = read_remote(model)
     if isinstance(model, RemoteModel):
-        record, complaint = _found_record(model.header, model.front, history.in_file, _no_data)
-        complaint = (*complaint, *_unread_parts(model))
+        _, record, complaint = _original(model)
         return _inspected(
             model.name,
             (model.header,),
-            record,
-            complaint,
+            None if isinstance(record, Copied) else _edit(record),
+            (*_complaints(complaint), *_unread_parts(model)),
             likely_strategy=None,
             trained=partial(_remote_facts, model),
         )
     files = files or FileSystem()
     with open_model(files, local_path(model), writing=False) as opened:
-        record, complaint = _record(files, opened)
         return _inspected(
             opened.path,
             (opened.header, *opened.later_shards()),
-            record,
-            complaint,
+            _edit(opened.history),
+            _complaints(opened.complaint),
             likely_strategy=strategies.likely_strategy(
                 opened.path, has_room=PADDING_KEY in opened.header.keys
             ),
@@ -255,7 +252,7 @@ def facts_of(
         refuse_unloadable(original, facts)
     else:
         with open_model(files or FileSystem(), local_path(model), writing=False) as opened:
-            original = opened.original
+            original = opened.unextended
             facts = opened.original_facts(
                 train_length=train_length, train_freq_base=train_freq_base
             )
@@ -367,30 +364,30 @@ def _unread_parts(model: RemoteModel) -> tuple[ModelWarning, ...]:
     return (ModelWarning("parts_not_read", what),)
 
 
-def _no_data(_offset: int, _size: int) -> bytes:
-    """Of a remote model only the header was fetched."""
-    raise ValueError("only the header was read")
+def _original(
+    model: RemoteModel,
+) -> tuple[Header, History | Copied | None, JournalError | None]:
+    """The header before an edit of ours, what tells of it, and what is wrong with a record.
 
-
-def _original(model: RemoteModel) -> tuple[Header, History | Copied | None]:
-    """The header before an edit of ours, and what tells of that edit."""
+    Of a remote model only the header was fetched.
+    """
     try:
         record = history.in_file(model.header)
-    except GgufextError:
-        return model.header, None
+    except JournalError as error:
+        return model.header, None, error
     if record is None:
-        return model.header, None
+        return model.header, None, None
     try:
-        return history.original_header(model.header, model.front, record, _no_data), record
-    except GgufextError:
+        return restoration.original_header(model.header, model.front, record), record, None
+    except JournalError as error:
         copied = copied_extension(model.header, model.front, record)
-        return (copied.original, copied) if copied else (model.header, None)
+        return (copied.original if copied else model.header), copied, error
 
 
 def _remote_facts(
     model: RemoteModel, *, train_length: int | None = None, train_freq_base: float | None = None
 ) -> ModelFacts:
-    original, record = _original(model)
+    original, record, _ = _original(model)
     before = dict(record.tensors) if record else {}
     names = {tensor.name for tensor in original.tensors}
     factors = tuple(
@@ -408,37 +405,11 @@ def _remote_facts(
     )
 
 
-def _record(
-    files: FileSystem, model: OpenModel
-) -> tuple[EditInFile | None, tuple[ModelWarning, ...]]:
-    """The edit that can be undone, and what is wrong with one that cannot."""
-    if model.history is not None:
-        return _edit(model.history), ()
-    return _found_record(
-        model.header,
-        model.header_bytes,
-        lambda header: history.in_file(header) or history.beside(files, model.path),
-        model.read,
-    )
+def _complaints(error: JournalError | None) -> tuple[ModelWarning, ...]:
+    return (ModelWarning(error.code, error.message),) if error else ()
 
 
-def _found_record(
-    header: Header,
-    header_bytes: bytes,
-    find: Callable[[Header], History | None],
-    read: Callable[[int, int], bytes],
-) -> tuple[EditInFile | None, tuple[ModelWarning, ...]]:
-    try:
-        found = find(header)
-        if found is None:
-            return None, ()
-        history.undo_patch(header, header_bytes, found, read)
-    except JournalError as error:
-        return None, (ModelWarning(error.code, error.message),)
-    except GgufextError as error:
-        return None, (ModelWarning("history_mismatch", error.message),)
-    return _edit(found), ()
-
-
-def _edit(record: History) -> EditInFile:
+def _edit(record: History | None) -> EditInFile | None:
+    if record is None:
+        return None
     return EditInFile(record.tool, record.time, record.method, record.target_length)

@@ -9,23 +9,28 @@ from __future__ import annotations
 import base64
 import hashlib
 import json
+import os
 from dataclasses import dataclass
 from enum import Enum
 from typing import TYPE_CHECKING
 
+from ggufext.editing import beside
 from ggufext.editing.patch import Patch, Span
 from ggufext.errors import JournalError
-from ggufext.header.header import JOURNAL_SUFFIX, beside
+from ggufext.header.header import JOURNAL_SUFFIX, MAGIC, companion
 
 if TYPE_CHECKING:
     from pathlib import Path
 
     from ggufext.editing.files import FileSystem
 
-_FORMAT = 2
+_FORMAT = 3
 
 #: Places whose bytes are remembered, to tell later how far a shift came.
 _FINGERPRINT_COUNT = 16
+
+#: Largest block of a file system taken for real, bytes.
+_LARGEST_BLOCK = 16 * 1024 * 1024
 
 #: Largest journal taken for real, bytes: two complete headers, base64.
 _LARGEST = 512 * 1024 * 1024
@@ -60,6 +65,8 @@ class Journal:
     block : int
         Bytes; places of fingerprints and shifts are multiples of it.
     fingerprints : tuple of Fingerprint
+    record_beside : str or None
+        Undo record that lies beside the file after the patch; None: none does.
     """
 
     direction: Direction
@@ -67,6 +74,7 @@ class Journal:
     inode: int
     block: int
     fingerprints: tuple[Fingerprint, ...]
+    record_beside: str | None
 
     def encode(self) -> bytes:
         """The journal as a file's content."""
@@ -82,13 +90,14 @@ class Journal:
             "new_tail": _base64(self.patch.new_tail),
             "spans": [[s.offset, _base64(s.old), _base64(s.new)] for s in self.patch.spans],
             "fingerprints": [[f.offset, f.size, f.sha256] for f in self.fingerprints],
+            "record_beside": self.record_beside,
         }
         return json.dumps(body | {"checksum": _checksum(body)}).encode("ascii")
 
 
 def path_for(path: Path) -> Path:
     """Where the journal of a file lies."""
-    return beside(path, JOURNAL_SUFFIX)
+    return companion(path, JOURNAL_SUFFIX)
 
 
 def decode(data: bytes, path: Path) -> Journal:
@@ -124,6 +133,7 @@ def decode(data: bytes, path: Path) -> Journal:
             inode=body["inode"],
             block=body["block"],
             fingerprints=tuple(Fingerprint(*f) for f in body["fingerprints"]),
+            record_beside=body["record_beside"],
         )
         _check(journal)
     except (ValueError, TypeError, KeyError, AttributeError, RecursionError):
@@ -148,14 +158,19 @@ def _check(journal: Journal) -> None:
         raise ValueError("tail")
     if min(len(patch.old_front), len(patch.new_front)) < 4:
         raise ValueError("front")
-    if journal.block <= 0 or (patch.growth and abs(patch.growth) % journal.block):
+    if not 0 < journal.block <= _LARGEST_BLOCK or (
+        patch.growth and abs(patch.growth) % journal.block
+    ):
         raise ValueError("block")
     for span in patch.spans:
         inside = len(patch.old_front) <= span.offset <= patch.tail_start - len(span.old)
         if len(span.old) != len(span.new) or not inside:
             raise ValueError("span")
+    if not isinstance(journal.record_beside, (str, type(None))):
+        raise TypeError("record")
     for mark in journal.fingerprints:
-        if mark.offset < len(patch.old_front) or mark.offset + mark.size > patch.tail_start:
+        inside = len(patch.old_front) <= mark.offset <= patch.tail_start - mark.size
+        if mark.size != journal.block or not inside:
             raise ValueError("fingerprint")
 
 
@@ -185,32 +200,7 @@ def fingerprint_at(files: FileSystem, descriptor: int, offset: int, size: int) -
 
 def write(files: FileSystem, journal: Journal, path: Path) -> None:
     """Put a journal beside `path`, complete and on disk, or not at all."""
-    write_beside(files, path_for(path), journal.encode())
-
-
-def draft_of(target: Path) -> Path:
-    """Where a small file is written before it takes its name."""
-    return target.with_name(target.name + ".new")
-
-
-def write_beside(files: FileSystem, target: Path, content: bytes) -> None:
-    """Write a small file completely and durably, or not at all."""
-    draft = draft_of(target)
-    if draft.exists():
-        # Left by a run that was cut off before it had changed anything.
-        files.remove(draft)
-    try:
-        descriptor = files.create(draft)
-        try:
-            files.write(descriptor, 0, content)
-            files.sync(descriptor)
-        finally:
-            files.close(descriptor)
-        files.rename(draft, target)
-    except (OSError, KeyboardInterrupt):
-        files.discard(draft)
-        raise
-    files.sync_folder(target.parent)
+    beside.write(files, path_for(path), journal.encode())
 
 
 def read(files: FileSystem, path: Path) -> Journal | None:
@@ -219,23 +209,32 @@ def read(files: FileSystem, path: Path) -> Journal | None:
     Raises
     ------
     JournalError
-        ``damaged_journal``.
+        ``damaged_journal``, ``foreign_owner``.
     """
-    place = path_for(path)
-    if not place.is_file() or place.is_symlink():
-        return None
-    descriptor = files.open_for_reading(place)
-    try:
-        size = files.size(descriptor)
-        return decode(files.read(descriptor, 0, size) if size <= _LARGEST else b"", place)
-    finally:
-        files.close(descriptor)
+    data = beside.read(files, path_for(path), path, _LARGEST)
+    return None if data is None else decode(data, path_for(path))
+
+
+def belongs(files: FileSystem, descriptor: int, journal: Journal) -> bool:
+    """Whether an open file is the one of a journal, in a state that its edit can leave.
+
+    File systems give inode numbers again. While the magic stands, nothing has changed yet, or
+    everything.
+    """
+    patch = journal.patch
+    if os.fstat(descriptor).st_ino != journal.inode:
+        return False
+    if files.read(descriptor, 0, len(MAGIC)) != MAGIC:
+        return True
+    return any(
+        files.size(descriptor) == size and files.read(descriptor, 0, len(front)) == front
+        for size, front in ((patch.size, patch.old_front), (patch.size_after, patch.new_front))
+    )
 
 
 def remove(files: FileSystem, path: Path) -> None:
     """Take the journal away, and make that durable."""
-    files.remove(path_for(path))
-    files.sync_folder(path.parent)
+    beside.remove(files, path_for(path))
 
 
 def _base64(data: bytes) -> str:

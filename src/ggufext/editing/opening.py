@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from functools import partial
 from typing import TYPE_CHECKING
 
-from ggufext.editing import guards, history
+from ggufext.editing import guards, history, restoration
 from ggufext.editing import journal as journals
 from ggufext.editing.copied import copied_extension
 from ggufext.errors import EditError, GgufextError, HeaderError, command
@@ -27,7 +27,9 @@ if TYPE_CHECKING:
     from ggufext.editing.copied import Copied
     from ggufext.editing.files import FileSystem
     from ggufext.editing.history import History
+    from ggufext.editing.patch import Patch
     from ggufext.editing.tensors import Originals
+    from ggufext.errors import JournalError
     from ggufext.header.header import Header, TensorInfo
     from ggufext.header.model import ModelFacts
 
@@ -45,11 +47,17 @@ class OpenModel:
     header_bytes : bytes
         The file's first `header.data_offset` bytes.
     history : History or None
-        Of an earlier edit, from the file or from the record beside it.
+        Of an earlier edit, from the file or from beside it; one that does not fit counts as none.
+    complaint : JournalError or None
+        What is wrong with a record that does not fit.
+    original, original_bytes : Header, bytes
+        The header before that edit: what an undo leads back to.
+    undo_patch : Patch or None
+        Back to the original; None without a record.
     copied : Copied or None
         An extension of ours in the file that this one was copied from.
-    original : Header
-        The header before either: what plans start from.
+    unextended : Header
+        The header before either extension: what plans start from.
     name : Path or str
         As the user named it, for commands in messages.
     exclusive : bool
@@ -65,8 +73,12 @@ class OpenModel:
     header: Header
     header_bytes: bytes
     history: History | None
-    copied: Copied | None
+    complaint: JournalError | None
     original: Header
+    original_bytes: bytes
+    undo_patch: Patch | None
+    copied: Copied | None
+    unextended: Header
     name: Path | str
     exclusive: bool
     in_use: bool
@@ -107,15 +119,15 @@ class OpenModel:
 
         later = self.later_shards()
         facts = trained_facts(
-            self.original,
+            self.unextended,
             train_length=train_length,
             train_freq_base=train_freq_base,
             later_shards=later,
-            factors=self._factors(self.original, later, data),
+            factors=self._factors(self.unextended, later, data),
             added=self.copied.added if self.copied else (),
             recorded=(record.method, record.target_length) if record else None,
         )
-        refuse_unloadable(self.original, facts, later_shards=later)
+        refuse_unloadable(self.unextended, facts, later_shards=later)
         return facts
 
     @property
@@ -192,7 +204,8 @@ def open_model(
             raise in_use(path, "--force, which puts a new file in the place of the open one")
         try:
             header = read_header_from(descriptor, path=path)
-            interrupted = journals.path_for(path).exists()
+            journal = journals.read(files, path)
+            interrupted = journal is not None and journals.belongs(files, descriptor, journal)
         except HeaderError as error:
             interrupted = error.code == "interrupted_edit"
             if not interrupted:
@@ -205,20 +218,25 @@ def open_model(
                 f"run `{command('recover', name)}` first",
             )
         guards.check_first_shard(header, path)
-        header_bytes = files.read(descriptor, 0, header.data_offset)
+        header_bytes = _header_bytes(files, descriptor, header)
         # Values come from memory from here on: opening the file again would break the lease.
         header = parse_header(header_bytes, file_size=header.file_size, path=path)
         read = partial(files.read, descriptor)
-        earlier, original = _earlier_edit(files, path, header, header_bytes, read)
-        copied = _copied(header, header_bytes) if earlier is None else None
+        found, complaint = restoration.find(files, path, header, header_bytes, read)
+        copied = _copied(header, header_bytes) if found is None else None
+        original = found.header if found else header
         yield OpenModel(
             path=path,
             descriptor=descriptor,
             header=header,
             header_bytes=header_bytes,
-            history=earlier,
+            history=found.record if found else None,
+            complaint=complaint,
+            original=original,
+            original_bytes=found.header_bytes if found else header_bytes,
+            undo_patch=found.patch if found else None,
             copied=copied,
-            original=copied.original if copied else original,
+            unextended=copied.original if copied else original,
             name=name,
             exclusive=refusal == 0,
             in_use=refusal == errno.EAGAIN,
@@ -226,24 +244,17 @@ def open_model(
         )
 
 
-def _earlier_edit(
-    files: FileSystem,
-    path: Path,
-    header: Header,
-    header_bytes: bytes,
-    read: Callable[[int, int], bytes],
-) -> tuple[History | None, Header]:
-    """The record that leads back to the original, and the original's header.
-
-    A record that belongs to another file (tools copy unknown keys) counts as none.
-    """
-    try:
-        record = history.in_file(header) or history.beside(files, path)
-        if record is not None:
-            return record, history.original_header(header, header_bytes, record, read)
-    except GgufextError:
-        pass
-    return None, header
+def _header_bytes(files: FileSystem, descriptor: int, header: Header) -> bytes:
+    """The file's first `header.data_offset` bytes."""
+    content = files.read(descriptor, 0, header.data_offset)
+    if len(content) != header.data_offset:
+        raise HeaderError(
+            code="truncated",
+            path=header.path,
+            message=f"the data would start at byte {header.data_offset:,}, and the file ends at "
+            f"byte {len(content):,}: get it again",
+        )
+    return content
 
 
 def _copied(header: Header, header_bytes: bytes) -> Copied | None:

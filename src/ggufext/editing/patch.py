@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 from ggufext.header.header import ValueType
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Callable, Mapping
 
     from ggufext.header.header import Header, Value
 
@@ -23,6 +23,9 @@ PADDING_KEY = "ggufext.padding"
 
 #: Key with what is needed for an exact undo.
 HISTORY_KEY = "ggufext.history"
+
+#: Keys of this program: an edit writes them anew, whatever they held.
+OWN_KEYS = (HISTORY_KEY, PADDING_KEY)
 
 #: Bytes of magic, version and the two counts.
 FIXED_SIZE = 24
@@ -142,6 +145,31 @@ class Patch:
             content[start : start + len(span.new)] = span.new
         return bytes(content)
 
+    def reader(self, read: Callable[[int, int], bytes]) -> Callable[[int, int], bytes]:
+        """Reads (offset, size) of the file as it will be, behind its front, from the file as it is.
+
+        Parameters
+        ----------
+        read : callable
+            Reads (offset, size) of the file before the patch.
+        """
+        tail = Span(self.tail_start, b"", self.new_tail)
+
+        def read_after(offset: int, size: int) -> bytes:
+            start = offset - self.growth
+            end = min(start + size, self.tail_start + len(self.new_tail))
+            content = bytearray(read(start, min(end, self.tail_start) - start))
+            content.extend(bytes(max(0, end - start - len(content))))
+            for span in (*self.spans, tail):
+                first, last = max(start, span.offset), min(end, span.offset + len(span.new))
+                if first < last:
+                    content[first - start : last - start] = span.new[
+                        first - span.offset : last - span.offset
+                    ]
+            return bytes(content)
+
+        return read_after
+
 
 def encode_entry(key: str, kind: ValueType, value: Value) -> bytes:
     """One metadata entry as it stands in a file.
@@ -191,7 +219,8 @@ def front_end(header: Header, replaced: Mapping[str, bytes | None]) -> int:
         end = entry.end
     for key, new in replaced.items():
         entry = header.keys[key]
-        if new is None or len(new) != entry.end - entry.start:
+        # One of ours counts always: where new keys go must not depend on how long a record is.
+        if new is None or key in OWN_KEYS or len(new) != entry.end - entry.start:
             end = max(end, entry.end)
     return end
 
@@ -302,27 +331,6 @@ def whole_patch(
         missing = -len(new) % header.alignment
         new += padding if len(padding) == missing else bytes(missing)
     return Patch(size=header.file_size, old_front=header_bytes, new_front=new)
-
-
-def restoring_patch(
-    header: Header, header_bytes: bytes, *, replaced: Mapping[str, bytes | None]
-) -> Patch:
-    """Patch that puts earlier entries back and takes the filler away: the file shrinks to them.
-
-    Parameters are those of `front_patch`.
-    """
-    changes: dict[str, bytes | None] = dict(replaced)
-    if PADDING_KEY in header.keys:
-        changes[PADDING_KEY] = None
-    end = front_end(header, changes)
-    entries, spans = _changed_entries(header, header_bytes, changes, end)
-    count = header.key_count - sum(new is None for new in changes.values())
-    return Patch(
-        size=header.file_size,
-        old_front=header_bytes[:end],
-        new_front=_fixed(header_bytes, count, header.tensor_count) + b"".join(entries),
-        spans=spans,
-    )
 
 
 def value_patch(header: Header, header_bytes: bytes, replaced: Mapping[str, bytes]) -> Patch | None:

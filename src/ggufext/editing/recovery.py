@@ -12,6 +12,7 @@ from __future__ import annotations
 from enum import Enum
 from typing import TYPE_CHECKING, NoReturn
 
+from ggufext.editing import beside, history
 from ggufext.editing import journal as journals
 from ggufext.editing.journal import Direction, Journal
 from ggufext.errors import JournalError
@@ -55,19 +56,32 @@ def recover_open_file(files: FileSystem, descriptor: int, path: Path, journal: J
         target, shifted = patch, True
     write_changes(files, descriptor, target)
     commit(files, descriptor, target)
+    _settle_record(files, path, journal, changed=shifted)
     journals.remove(files, path)
     if journal.direction is Direction.EDIT:
         return State.FINISHED if shifted else State.RESTORED
     return State.RESTORED if shifted else State.UNTOUCHED
 
 
+def _settle_record(files: FileSystem, path: Path, journal: Journal, *, changed: bool) -> None:
+    """Let the record beside a file be the one of its state."""
+    place = history.sidecar(path)
+    if not changed:
+        files.discard(beside.draft_of(place))
+    elif journal.record_beside is None:
+        beside.remove(files, place)
+    else:
+        beside.write(files, place, journal.record_beside.encode("utf-8"))
+
+
 def poison(files: FileSystem, descriptor: int, patch: Patch) -> None:
     """Take the magic away: from here on no loader accepts the file."""
     files.write(descriptor, 0, POISONED_MAGIC)
+    files.sync(descriptor)
     if patch.growth < 0:
         # The bytes that come to lie at the start when the range is taken out.
         files.write(descriptor, -patch.growth, POISONED_MAGIC)
-    files.sync(descriptor)
+        files.sync(descriptor)
 
 
 def lengthen(files: FileSystem, descriptor: int, patch: Patch) -> None:

@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import errno
+import os
 import time
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from ggufext.editing import guards, history, recovery, shards
+from ggufext.editing import beside, guards, history, recovery, shards
 from ggufext.editing import journal as journals
-from ggufext.editing.application import remove_abandoned_copy
+from ggufext.editing.application import remove_abandoned_copies
 from ggufext.editing.edit import apply, build_edit, build_undo
 from ggufext.editing.files import FileSystem
 from ggufext.editing.journal import Direction
@@ -33,6 +34,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from ggufext.editing.edit import ByteRange
+    from ggufext.editing.journal import Journal
     from ggufext.editing.opening import OpenModel
     from ggufext.planning.plan import Plan
     from ggufext.planning.recipe import Recipe
@@ -53,7 +55,7 @@ class Receipt:
     ranges : tuple of ByteRange
     seconds : float
     undo : str or None
-        The command that takes it back; None where nothing can.
+        The command that takes it back, tried in memory; None where nothing can.
     in_use : bool
         Another program had the file open: it keeps the old content, and a new file has the name.
     """
@@ -140,7 +142,7 @@ def rewrite(
     output : Path or str, optional
         Write a new file and leave `path` alone; the other parts of a split model go beside it.
     keep_history : bool
-        Keep what an exact undo needs.
+        Keep what an exact undo needs; without it the file keeps no record of earlier edits either.
     strategy : Strategy, optional
         Use this one or refuse.
     follow : bool
@@ -172,7 +174,7 @@ def rewrite(
     with open_model(files, path, writing=writing, force=force, name=name) as model:
         facts = model.original_facts(train_length=train_length, train_freq_base=train_freq_base)
         if recipe is not None and not force:
-            check_model(recipe, facts_hash(model.original, facts))
+            check_model(recipe, facts_hash(model.unextended, facts))
         made = plan(
             facts,
             target_length=target_length,
@@ -191,8 +193,10 @@ def rewrite(
         copies = _copies_of_parts(model, target, force=force) if target else {}
         if edit is not None and not dry_run:
             share = strategy is not Strategy.COPY
-            with shards.copied(files, copies, edit.output, share=share, progress=progress):
-                apply(files, model, edit, direction=Direction.EDIT, progress=progress)
+            with shards.copied(
+                files, copies, edit.output, share=share, replace=force, progress=progress
+            ):
+                apply(files, model, edit, direction=Direction.EDIT, force=force, progress=progress)
     return Rewritten(
         plan=made,
         receipt=Receipt(
@@ -242,20 +246,14 @@ def undo(
     path = _source(local_path(path), target, follow=follow, force=force)
     writing = target is None and not check
     with open_model(files, path, writing=writing, force=force, name=name) as model:
-        record = history.in_file(model.header) or history.beside(files, path)
-        if record is None:
-            raise EditError(
-                code="nothing_to_undo",
-                path=path,
-                message="carries no undo record: it was not rewritten by ggufext, or with "
-                "--no-history",
-            )
-        edit = build_undo(files, model, record, output=target)
+        edit = build_undo(files, model, output=target)
         copies = _copies_of_parts(model, target, force=force) if target else {}
         if not check:
             share = edit.strategy is Strategy.REFLINK
-            with shards.copied(files, copies, edit.output, share=share, progress=progress):
-                apply(files, model, edit, direction=Direction.UNDO, progress=progress)
+            with shards.copied(
+                files, copies, edit.output, share=share, replace=force, progress=progress
+            ):
+                apply(files, model, edit, direction=Direction.UNDO, force=force, progress=progress)
     state = State.POSSIBLE if check else State.RESTORED
     return Undone(
         path=edit.output,
@@ -288,43 +286,48 @@ def recover(
     EditError
         ``in_use``.
     JournalError
-        ``damaged_journal``, ``foreign_journal``, ``unclear_state``; nothing was changed.
+        ``damaged_journal``, ``foreign_journal``, ``foreign_owner``, ``unclear_state``; nothing was
+        changed.
     """
     files = files or FileSystem()
     path = guards.resolve(local_path(path), follow=follow)
-    remove_abandoned_copy(files, path)
-    _remove_drafts(files, path)
-    journal = journals.read(files, path)
-    if journal is None:
-        header = read_header(path)
-        return Undone(path=path, state=State.UNTOUCHED, size=header.file_size, strategy=None)
-    if path.stat().st_ino != journal.inode:
+    remove_abandoned_copies(files, path)
+    small = (journals.path_for(path), history.sidecar(path))
+    drafts = [beside.draft_of(target) for target in small]
+    state, strategy = State.UNTOUCHED, None
+    if any(os.path.lexists(each) for each in (small[0], *drafts)):
+        with exclusively(files, path, writing=True) as (descriptor, refusal):
+            # Only under the lock is nobody writing them.
+            for draft in drafts:
+                files.discard(draft)
+            journal = journals.read(files, path)
+            if journal is not None:
+                _check_belongs(files, descriptor, path, journal)
+                _check_unused(files, descriptor, path, refusal, force=force)
+                state = recovery.recover_open_file(files, descriptor, path, journal)
+                strategy = Strategy.INSERT if journal.patch.growth else Strategy.OVERWRITE
+    return Undone(path=path, state=state, size=read_header(path).file_size, strategy=strategy)
+
+
+def _check_unused(
+    files: FileSystem, descriptor: int, path: Path, refusal: int, *, force: bool
+) -> None:
+    if refusal != errno.EAGAIN:
+        return
+    if files.read(descriptor, 0, len(MAGIC)) == MAGIC:
+        raise in_use(path, "go on with it: the model is complete, only a journal is left")
+    if not force:
+        raise in_use(path, "--force: no program can load it as it is")
+
+
+def _check_belongs(files: FileSystem, descriptor: int, path: Path, journal: Journal) -> None:
+    if not journals.belongs(files, descriptor, journal):
         raise JournalError(
             code="foreign_journal",
             path=journals.path_for(path),
-            message="belongs to another file than the one beside it (its inode differs); nothing "
-            "was changed; if the model loads, the journal may be removed",
+            message="belongs to another file than the one beside it; nothing was changed; if the "
+            "model loads, the journal may be removed",
         )
-    with exclusively(files, path, writing=True) as (descriptor, refusal):
-        if refusal == errno.EAGAIN:
-            if files.read(descriptor, 0, len(MAGIC)) == MAGIC:
-                raise in_use(path, "go on with it: the model is complete, only a journal is left")
-            if not force:
-                raise in_use(path, "--force: no program can load it as it is")
-        state = recovery.recover_open_file(files, descriptor, path, journal)
-        size = files.size(descriptor)
-    strategy = Strategy.INSERT if journal.patch.growth else Strategy.OVERWRITE
-    return Undone(path=path, state=state, size=size, strategy=strategy)
-
-
-def _remove_drafts(files: FileSystem, path: Path) -> None:
-    """Remove what a run was writing beside a file when it was cut off before the edit began."""
-    targets = (journals.path_for(path), history.sidecar(path))
-    drafts = [draft for draft in map(journals.draft_of, targets) if draft.exists()]
-    if drafts:
-        with exclusively(files, path, writing=True):
-            for draft in drafts:
-                files.remove(draft)
 
 
 def _check_plan(made: Plan, model: OpenModel, support: Support, *, force: bool) -> None:
@@ -398,7 +401,7 @@ def _check_output(path: Path, output: Path, *, force: bool) -> None:
             path=output,
             message="is the file to be read; leave --output out to edit it in place",
         )
-    if output.exists() and not force:
+    if os.path.lexists(output) and not force:
         raise EditError(
             code="output_exists",
             path=output,

@@ -55,6 +55,7 @@ def copied(
     output: Path,
     *,
     share: bool,
+    replace: bool,
     progress: Callable[[int, int], None],
 ) -> Iterator[None]:
     """Copy the other parts of a split model as they are; nothing new stays when the rest fails.
@@ -67,6 +68,8 @@ def copied(
         Where the first part will go.
     share : bool
         Share blocks with the source where that is possible.
+    replace : bool
+        Replace files that have the names of the copies.
     progress : callable
         Called during each copy with bytes done and bytes in all.
 
@@ -75,14 +78,18 @@ def copied(
     EditError
         As `ggufext.editing.application.apply_by_copy`.
     """
-    targets = (*copies.values(), output) if copies else ()
-    new = [target for target in targets if not target.exists()]
+    made: list[Path] = []
     try:
         for source, target in copies.items():
-            _copy(files, source, target, share=share, progress=progress)
+            made += () if replace and target.exists() else (target,)
+            _copy(files, source, target, share=share, replace=replace, progress=progress)
+        if copies:
+            made += () if replace and output.exists() else (output,)
         yield
-    except (OSError, EditError, KeyboardInterrupt):
-        for target in new:
+    except (OSError, EditError, KeyboardInterrupt) as error:
+        if isinstance(error, EditError) and error.code == "output_exists":
+            made = made[:-1]  # the last one is somebody else's
+        for target in made:
             files.discard(target)
         raise
 
@@ -93,6 +100,7 @@ def _copy(
     target: Path,
     *,
     share: bool,
+    replace: bool,
     progress: Callable[[int, int], None],
 ) -> None:
     source = files.open_for_reading(path)
@@ -106,6 +114,7 @@ def _copy(
             Patch(size=files.size(source), old_front=front, new_front=front),
             expected_header=front,
             share=strategies.share_block(files, source, target.parent) if share else None,
+            replace=replace,
             progress=progress,
         )
     finally:

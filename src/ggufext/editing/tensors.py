@@ -23,8 +23,8 @@ if TYPE_CHECKING:
 #: ggml's number of the type F32.
 _F32 = 0
 
-#: Longest tail taken for real, bytes.
-_LONGEST_TAIL = 4 * 1024 * 1024
+#: Largest factor tensor, and longest tail, taken for real, bytes.
+LARGEST_TENSOR = 4 * 1024 * 1024
 
 #: The original content of the tensors that earlier edits touched; None: appended by them.
 Originals = tuple[tuple[str, bytes | None], ...]
@@ -105,7 +105,7 @@ def tensor_change(
     _check_originals(originals, tensors[:own], tensors[own:])
     start = header.data_offset + original_size
     length = header.file_size - start
-    if not 0 <= length <= _LONGEST_TAIL:
+    if not 0 <= length <= LARGEST_TENSOR:
         raise ValueError("size")
     data_end = max((t.offset + t.size for t in tensors[:own]), default=0)
     padding = -(header.data_offset + data_end) % header.alignment
@@ -118,11 +118,11 @@ def tensor_change(
         if name not in wanted and original is None:
             continue
         place = header.data_offset + tensor.offset
-        current = read(place, tensor.size)
         new = wanted.get(name, original)
         assert new is not None
         if len(new) != tensor.size:
             raise ValueError("tensor size")
+        current = read(place, tensor.size)
         before.setdefault(name, current)
         if new != current:
             spans.append(Span(place, current, new))

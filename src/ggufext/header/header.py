@@ -34,7 +34,7 @@ Scalar = int | float | bool | str
 Value = Scalar | tuple[Scalar, ...]
 
 
-def beside(path: Path, suffix: str) -> Path:
+def companion(path: Path, suffix: str) -> Path:
     """Where a file lies that belongs to a model: beside it, under its name and a suffix.
 
     Of a name that would be too long then only the start is taken, with a hash of the whole.

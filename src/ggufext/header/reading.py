@@ -8,7 +8,7 @@ from types import MappingProxyType
 
 from ggufext import _core
 from ggufext.errors import HeaderError, command
-from ggufext.header.header import JOURNAL_SUFFIX, Header, KeyValue, ValueType, beside
+from ggufext.header.header import JOURNAL_SUFFIX, Header, KeyValue, ValueType, companion
 from ggufext.header.source import FileSource, MemorySource, open_file
 
 
@@ -124,7 +124,7 @@ def _header(
 def _add_neighbours(error: HeaderError, fd: int, path: Path) -> None:
     """Let files beside this one explain the error."""
     emptied = error.code == "not_gguf" and os.pread(fd, 4, 0) == bytes(4)
-    if emptied and beside(Path(os.path.realpath(path)), JOURNAL_SUFFIX).exists():
+    if emptied and companion(Path(os.path.realpath(path)), JOURNAL_SUFFIX).exists():
         error.code = "interrupted_edit"
     if error.code == "interrupted_edit":
         error.message = (
