@@ -71,6 +71,18 @@ def test_scaling_of_the_training_is_no_extension(
     assert declared_extension(raw(keys, *tensors)) is None
 
 
+def test_a_phi3_without_factors_in_sight_is_as_converted() -> None:
+    """Its converter writes no type; the factors may lie in another part of a split model."""
+    keys = {key.replace("llama", "phi3"): value for key, value in {**LLAMA, **ORIGINAL}.items()}
+    keys |= {"general.architecture": "phi3", "phi3.attention.head_count_kv": U32(2)}
+    data = gguf_bytes(keys=keys)
+    found = trained_facts(parse_header(data, file_size=len(data)))
+    assert (found.train_length, found.earlier_extension) == (8192, None)
+    data = gguf_bytes(keys={**keys, "phi3.rope.scaling.type": "none"})
+    extended = trained_facts(parse_header(data, file_size=len(data))).earlier_extension
+    assert extended is not None
+
+
 def test_an_absent_base_cannot_have_been_changed() -> None:
     data = gguf_bytes(
         keys={key: value for key, value in LLAMA.items() if "freq_base" not in key} | ORIGINAL

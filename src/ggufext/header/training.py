@@ -7,6 +7,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from ggufext.errors import PlanError
+from ggufext.header.architectures import FactorSupport
 from ggufext.header.factors import ROPE_FACTORS_LONG
 from ggufext.header.model import EarlierExtension, model_facts
 from ggufext.header.published import published
@@ -104,15 +105,18 @@ def declared_extension(facts: ModelFacts) -> EarlierExtension | None:
     original = scaling.original_context_length
     if not original or original >= facts.train_length:
         return None
-    metadata = dict(facts.metadata)
+    metadata, prefix = dict(facts.metadata), f"{facts.architecture}.rope."
     tensors = set(scaling.factor_tensors)
+    if facts.factor_support is FactorSupport.LONG_SHORT and not metadata[f"{prefix}scaling.type"]:
+        # Phi-3 as converted: no type, and the factors may lie in a part that was not read.
+        return None
     if scaling.type == "longrope":
         # Below the original length such a file rotates by its base alone: as it was trained.
         if tensors != {ROPE_FACTORS_LONG} or scaling.factor != 1.0:
             return None
         known = True
     elif scaling.type == "none" or (scaling.factor == 1.0 and not tensors):
-        known = metadata[f"{facts.architecture}.rope.freq_base"] is None
+        known = metadata[f"{prefix}freq_base"] is None
     else:
         return None
     return EarlierExtension(
