@@ -10,6 +10,7 @@ import pytest
 from click.testing import CliRunner, Result
 
 from gguf_bytes import gguf_bytes
+from ggufext.api import rewrite
 from ggufext.audit import passkey_file, passkey_server
 from ggufext.audit.asking import Progress
 from ggufext.audit.copies import CopyNeeded
@@ -151,8 +152,6 @@ def test_without_lengths_the_file_is_asked_up_to_its_context_length(engine: Made
 def test_without_lengths_an_extended_file_is_asked_at_up_to_four_doublings(
     engine: MadeUpEngine, tmp_path: Path
 ) -> None:
-    from ggufext import rewrite
-
     extended = tmp_path / "extended.gguf"
     rewrite(MODEL, target_length=4096, output=extended)
     ran(extended)
