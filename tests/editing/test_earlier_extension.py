@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import ctypes
-import json
 import subprocess
 import sys
 from typing import TYPE_CHECKING
@@ -11,11 +10,19 @@ from typing import TYPE_CHECKING
 import numpy as np
 import pytest
 
-from gguf_bytes import F32, U32, Tensor, gguf_bytes
+from gguf_bytes import (
+    F32,
+    SMALLEST_LLAMA,
+    SMALLEST_TENSORS,
+    U32,
+    gguf_bytes,
+    key_bytes,
+)
 from ggufext.audit.verify import verify_file
 from ggufext.editing import history
 from ggufext.editing.copied import copied_extension
 from ggufext.editing.inspection import facts_of, inspect
+from ggufext.editing.patch import HISTORY_KEY
 from ggufext.editing.rewrite import rewrite
 from ggufext.errors import PlanError
 from ggufext.header.model import EarlierExtension
@@ -265,48 +272,47 @@ def test_without_a_record_long_factors_alone_are_an_extension(
     assert made.inv_freq == from_original(models("phi3"), "gamma").inv_freq
 
 
-def _with_record(**changed: object) -> bytes:
-    record = {
-        "tool": "ggufext 0.1.0",
-        "time": "2026-01-01T00:00:00+00:00",
-        "method": "gamma",
-        "target_length": 8192,
-        "size": 1,
-        "data_offset": 1,
-        "header_sha256": "",
-        "infos_sha256": "",
-        "original": {},
-    } | changed
-    return gguf_bytes(
-        keys={
-            "general.architecture": "llama",
-            "llama.context_length": U32(8192),
-            "llama.block_count": U32(1),
-            "llama.embedding_length": U32(64),
-            "llama.attention.head_count": U32(2),
-            "llama.rope.freq_base": F32(4e4),
-            "ggufext.history": json.dumps(record),
-        },
-        tensors=[Tensor("token_embd.weight", (32, 400), "Q8_0")],
+def _with_record(original: dict[str, bytes | None]) -> bytes:
+    record = history.History(
+        tool="ggufext 0.1.0",
+        time="2026-01-01T00:00:00+00:00",
+        method="gamma",
+        target_length=8192,
+        size=1,
+        data_offset=1,
+        header_sha256="",
+        tensors_sha256="",
+        edited_sha256="",
+        original=tuple(original.items()),
+        tensors=(),
+        start=b"",
+        end=b"",
+        layout=(),
     )
+    extended = {
+        "llama.context_length": U32(8192),
+        "llama.rope.freq_base": F32(4e4),
+        HISTORY_KEY: record.encode(),
+    }
+    return gguf_bytes({**SMALLEST_LLAMA, **extended}, SMALLEST_TENSORS)
 
 
 @pytest.mark.parametrize(
     "original",
     [
         {},
-        {"llama.context_length": ""},
-        {"llama.context_length": "AAAA"},
+        {"llama.context_length": b""},
+        {"llama.context_length": bytes(3)},
         {"general.architecture": None},
         {"llama.block_count": None},
         {"llama.context_length": None},
         # An entry of another key, and a context length that is text.
-        {"llama.rope.freq_base": "AQAAAAAAAAB4BAAAAAEAAAA="},
-        {"llama.context_length": "FAAAAAAAAABsbGFtYS5jb250ZXh0X2xlbmd0aAgAAAABAAAAAAAAAHg="},
+        {"llama.rope.freq_base": key_bytes("x", U32(1))},
+        {"llama.context_length": key_bytes("llama.context_length", "x")},
     ],
 )
-def test_a_record_that_makes_no_sense_is_none(original: dict[str, str | None]) -> None:
-    data = _with_record(original=original)
+def test_a_record_that_makes_no_sense_is_none(original: dict[str, bytes | None]) -> None:
+    data = _with_record(original)
     header = parse_header(data, file_size=len(data))
     record = history.in_file(header)
     assert record is not None
@@ -315,9 +321,7 @@ def test_a_record_that_makes_no_sense_is_none(original: dict[str, str | None]) -
 
 def test_a_record_changes_no_key_that_plans_do_not_write(tmp_path: Path) -> None:
     path = tmp_path / "m.gguf"
-    path.write_bytes(
-        _with_record(original={"llama.rope.freq_base": None, "llama.block_count": None})
-    )
+    path.write_bytes(_with_record({"llama.rope.freq_base": None, "llama.block_count": None}))
     found = facts_of(path)
     assert len(found.layers) == 1
     assert found.freq_base == 1e4

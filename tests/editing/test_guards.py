@@ -148,7 +148,10 @@ def test_a_full_disk_is_refused_in_bytes(llama: Path) -> None:
         ({"llama.rope.dimension_count": U32(31)}, "nonsense_value"),
         ({"llama.rope.dimension_count": U32(4096)}, "nonsense_value"),
         ({"llama.rope.scaling.type": "magic"}, "nonsense_value"),
-        ({"llama.rope.scaling.factor": 4.0}, "cannot_combine"),
+        (
+            {"llama.rope.scaling.factor": 4.0, "llama.rope.scaling.type": "yarn"},
+            "cannot_combine",
+        ),
     ],
 )
 def test_models_that_cannot_be_extended_are_refused_by_name(

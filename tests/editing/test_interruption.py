@@ -16,7 +16,7 @@ from editing.disk import (
     RecordingDisk,
     StoppingDisk,
 )
-from gguf_bytes import U32, Tensor, gguf_bytes
+from gguf_bytes import SMALLEST_LLAMA, SMALLEST_TENSORS, U32, gguf_bytes
 from ggufext.editing import history, strategies
 from ggufext.editing import journal as journals
 from ggufext.editing.files import FileSystem
@@ -76,11 +76,7 @@ RETIRED: dict[str, tuple[Request, Request]] = {
 }
 
 PRESENT: dict[str, object] = {
-    "general.architecture": "llama",
-    "llama.context_length": U32(2048),
-    "llama.block_count": U32(1),
-    "llama.embedding_length": U32(64),
-    "llama.attention.head_count": U32(2),
+    **SMALLEST_LLAMA,
     "llama.rope.freq_base": 10000.0,
     "llama.rope.scaling.type": "none",
     "llama.rope.scaling.factor": 1.0,
@@ -159,7 +155,7 @@ def make_case(name: str, path: Path, monkeypatch: pytest.MonkeyPatch) -> Case:
     if name in BESIDE or name in RETIRED:
         monkeypatch.setattr(strategies, "insert_block", lambda *_: None)
         keys = PRESENT | ({HISTORY_KEY: "x" * 40} if name in RETIRED else {})
-        path.write_bytes(gguf_bytes(keys, [Tensor("token_embd.weight", (32, 400), "Q8_0")]))
+        path.write_bytes(gguf_bytes(keys, SMALLEST_TENSORS))
     return Case(path, name)
 
 

@@ -13,7 +13,15 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from gguf_bytes import F32, U32, Raw, Tensor, gguf_bytes
+from gguf_bytes import (
+    F32,
+    SMALLEST_LLAMA,
+    SMALLEST_TENSORS,
+    U32,
+    Raw,
+    Tensor,
+    gguf_bytes,
+)
 from ggufext.editing import history, restoration, strategies
 from ggufext.editing.inspection import inspect
 from ggufext.editing.patch import HISTORY_KEY, PADDING_KEY
@@ -27,14 +35,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
     from pathlib import Path
 
-METADATA: dict[str, object] = {
-    "general.architecture": "llama",
-    "general.name": "before",
-    "llama.context_length": U32(2048),
-    "llama.block_count": U32(1),
-    "llama.embedding_length": U32(64),
-    "llama.attention.head_count": U32(2),
-}
+METADATA: dict[str, object] = {**SMALLEST_LLAMA, "general.name": "before"}
 #: With these an edit can stay within the values that are there.
 PRESENT: dict[str, object] = {
     "llama.rope.freq_base": F32(10000.0),
@@ -42,11 +43,9 @@ PRESENT: dict[str, object] = {
     "llama.rope.scaling.original_context_length": U32(2048),
 }
 VOCABULARY: dict[str, object] = {
-    "tokenizer.ggml.model": "gpt2",
     "tokenizer.ggml.tokens": [f"token {i}" for i in range(2000)],
     "tokenizer.ggml.bos_token_id": U32(1),
 }
-WEIGHTS = Tensor("token_embd.weight", (32, 40), "Q8_0")
 NATIVE = llama3_factors(inverse_frequencies(10_000.0, 32), 4.0, 512)
 FACTORS = Tensor("rope_freqs.weight", (16,), "F32", data=struct.pack("<16f", *NATIVE))
 
@@ -67,7 +66,7 @@ def write_model(
 ) -> Path:
     """A model with keys of ours among its own, or behind its vocabulary."""
     keys = (METADATA | VOCABULARY | strange) if late else (METADATA | strange | VOCABULARY)
-    content = gguf_bytes(keys, [WEIGHTS, FACTORS] if factors else [WEIGHTS], **how)
+    content = gguf_bytes(keys, (*SMALLEST_TENSORS, *([FACTORS] if factors else [])), **how)
     path.write_bytes(content)
     return path
 
@@ -93,7 +92,8 @@ def test_a_file_with_keys_of_ours_is_undone_to_the_byte(
 def test_an_edit_without_history_is_where_the_next_undo_leads(llama: Path) -> None:
     assert rewrite(llama, target_length=4096, keep_history=False).receipt.undo is None
     between = llama.read_bytes()
-    assert rewrite(llama, target_length=8192).receipt.undo is not None
+    again = rewrite(llama, target_length=8192, train_length=2048, train_freq_base=1e4)
+    assert again.receipt.undo is not None
     undo(llama)
     assert llama.read_bytes() == between
     with pytest.raises(GgufextError) as caught:
