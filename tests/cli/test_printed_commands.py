@@ -209,16 +209,16 @@ def test_planning_of_an_architecture_that_was_never_tried(
     shell: Callable[[str], subprocess.CompletedProcess[str]],
 ) -> None:
     keys = {
-        "general.architecture": "fancy",
-        "fancy.context_length": U32(2048),
-        "fancy.block_count": U32(1),
-        "fancy.embedding_length": U32(64),
-        "fancy.attention.head_count": U32(2),
+        "general.architecture": "chameleon",
+        "chameleon.context_length": U32(2048),
+        "chameleon.block_count": U32(1),
+        "chameleon.embedding_length": U32(64),
+        "chameleon.attention.head_count": U32(2),
     }
     path.write_bytes(gguf_bytes(keys=keys))
     done = shell(printed("rewrite", argument(path), "--target", "4k"))
     assert done.returncode == 0, done.stderr
-    assert "fancy" in done.stdout
+    assert "chameleon" in done.stdout
     blob = add_model(tmp_path / "ollama", path.read_bytes())
     monkeypatch.setenv("OLLAMA_MODELS", str(tmp_path / "ollama"))
     line = printed("rewrite", "ollama:tiny", "--target", "4k", "--output", "new.gguf")
@@ -291,7 +291,7 @@ def test_a_failing_verification_says_what_stands_and_how_to_be_rid_of_it(
 ) -> None:
     original = path.read_bytes()
 
-    def differs(file: Path, _plan: object) -> None:
+    def differs(file: Path, _plan: object, **_options: object) -> None:
         raise EditError(code="not_verified", path=file, message="gguf-py reads something else")
 
     monkeypatch.setattr("ggufext.audit.verify.verify_file", differs)
@@ -317,6 +317,7 @@ def test_a_file_that_gguf_py_cannot_read_is_no_traceback(
         raise KeyError("magic")
 
     monkeypatch.setattr("gguf.GGUFReader", refuses)
+    monkeypatch.setattr("ggufext.audit.verify.find_spec", lambda _: None)  # else llama.cpp reads
     monkeypatch.setattr(
         sys, "argv", ["ggufext", "rewrite", str(llama), "--target", "8k", "--verify"]
     )

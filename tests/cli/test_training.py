@@ -36,7 +36,7 @@ def test_a_copy_of_an_extended_file_is_planned_from_its_original(tmp_path: Path)
     copy = copied(path)
     made = result("plan", copy, "--target", "1k", "--method", "yarn")
     assert (made["train_length"]["value"], made["factor"]) == (256, 4.0)
-    assert made["freq_base"] == {"before": 500.0, "after": 500.0}
+    assert (made["freq_base"]["before"], made["freq_base"]["after"]) == (500.0, 500.0)
     assert made["earlier_extension"] == {
         "train_length": 256,
         "target_length": 512,
@@ -60,7 +60,8 @@ def test_the_base_of_the_training_is_asked_for_and_taken(tmp_path: Path) -> None
     as_it_stands = result(
         "plan", path, "--target", "1k", "--method", "gamma", "--train-length", "512"
     )
-    assert as_it_stands["freq_base"] == {"before": 1000.0, "after": 2000.0}
+    base = as_it_stands["freq_base"]
+    assert (base["before"], base["after"]) == (1000.0, 2000.0)
 
 
 def test_context_length_alone_is_raised_where_training_covers_the_target(llama: Path) -> None:

@@ -50,7 +50,10 @@ def test_a_factor_below_one_is_named(model: Callable[..., Path]) -> None:
     said = "rope.scaling.factor is 0.25: llama.cpp multiplies positions by 4"
     assert said in run("inspect", path).stderr
     assert said in run("plan", path, "--target", "8k", "--method", "linear").stderr
-    refused = run("rewrite", path, "--target", "8k").stderr
+    written = run("rewrite", path, "--target", "8k", "--dry-run").stderr
+    assert said in written
+    assert "was trained with linear" not in written
+    refused = run("rewrite", path, "--target", "8k", "--method", "yarn").stderr
     assert "as part of its training" not in refused
     assert "probably a mistake of the file" in refused
 

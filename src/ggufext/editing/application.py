@@ -286,7 +286,8 @@ def remove_abandoned_copies(files: FileSystem, path: Path) -> None:
     """Remove unfinished copies that runs which were cut off left beside a file."""
     digits = secrets.token_hex(3)
     start = companion(path, COPY_SUFFIX + digits).name.removesuffix(digits)
-    with suppress(FileNotFoundError, PermissionError):
+    # What is wrong with the folder is said where the model is opened.
+    with suppress(OSError):
         for draft in path.parent.iterdir():
             if draft.name.startswith(start) and draft.is_file() and not draft.is_symlink():
                 # One that is somebody else's stays.

@@ -163,11 +163,12 @@ def _native(facts: ModelFacts, native: NativeScaling) -> Iterator[ModelWarning]:
         )
     if native.kind is NativeKind.NONE:
         return
-    yield ModelWarning(
-        "native_scaling",
-        f"the model was trained with {native.kind.value} scaling: the extension starts from its "
-        f"frequencies at {facts.train_length:,} tokens",
-    )
+    if not facts.scaling.spreads_positions:
+        yield ModelWarning(
+            "native_scaling",
+            f"the model was trained with {native.kind.value} scaling: the extension starts from "
+            f"its frequencies at {facts.train_length:,} tokens",
+        )
     if native.kind not in {NativeKind.ROPE_FREQS, NativeKind.LONGROPE}:
         return
     longest, pairs = native.stretch(facts), len(native.inv_freq)

@@ -120,7 +120,7 @@ def dynamic(facts: ModelFacts, *, target_length: int, force: bool = False) -> Dy
     for length in (*lengths, target_length):
         stretch = factor * length / train - (factor - 1.0)
         base = methods.as_float32(methods.ntk_freq_base(facts.freq_base, dim, stretch))
-        methods.rebased(base, dim)  # a base that no file could hold, llama.cpp could not take
+        methods.check_base(base)  # one that no file could hold, llama.cpp could not take
         rows.append(DynamicBase(length, base, f"--ctx-size {length} --rope-freq-base {base:.9g}"))
     return DynamicPlan(RunTimeMethod.DYNAMIC, train, target_length, factor, tuple(rows))
 
