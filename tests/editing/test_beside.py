@@ -304,3 +304,20 @@ def test_a_journal_with_fingerprints_where_none_can_be_is_refused(
         recover(llama)
     assert caught.value.code == "damaged_journal"
     assert llama.read_bytes() == poisoned
+
+
+def test_a_record_of_another_owner_that_cannot_be_removed_does_not_undo_a_copy(
+    shared: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    original = shared.read_bytes()
+    record = history.sidecar(shared)
+    record.write_text("{}")
+
+    def remove(_files: FileSystem, path: Path) -> None:
+        raise PermissionError(1, "Operation not permitted", str(path))
+
+    monkeypatch.setattr(FileSystem, "remove", remove)
+    assert rewrite(shared, target_length=8192, strategy=Strategy.COPY).receipt.undo is not None
+    monkeypatch.undo()
+    undo(shared)
+    assert shared.read_bytes() == original

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -301,8 +302,9 @@ def _apply(
             progress=progress,
         )
         # They belonged to the file that was there before; the new one holds its record.
-        beside.remove(files, history.sidecar(edit.output))
-        beside.remove(files, journals.path_for(edit.output))
+        for left in (history.sidecar(edit.output), journals.path_for(edit.output)):
+            with suppress(PermissionError):  # somebody else's, which is not trusted
+                beside.remove(files, left)
     else:
         apply_in_place(
             files,
