@@ -11,7 +11,8 @@ from hypothesis import strategies as st
 
 from ggufext.errors import PlanError
 from ggufext.header.model import Scaling
-from ggufext.planning.run_time import RunTimeMethod, dynamic, refuse_to_write, self_extend
+from ggufext.planning.methods import RunTimeMethod
+from ggufext.planning.run_time import dynamic, refuse_to_write, self_extend
 from planning.facts import LLAMA_2, LLAMA_3
 
 

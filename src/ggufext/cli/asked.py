@@ -8,9 +8,8 @@ from typing import TYPE_CHECKING
 import click
 
 from ggufext.errors import PlanError
-from ggufext.planning.methods import Method
+from ggufext.planning.methods import Method, RunTimeMethod
 from ggufext.planning.recipe import LONGEST_RECIPE, Recipe, decode_recipe
-from ggufext.planning.run_time import RunTimeMethod
 
 if TYPE_CHECKING:
     from pathlib import Path

@@ -13,8 +13,7 @@ from ggufext.cli.output import show_note
 from ggufext.errors import GgufextError
 from ggufext.header.shards import first_shard
 from ggufext.locating.names import is_name
-from ggufext.planning.methods import Method
-from ggufext.planning.run_time import RunTimeMethod
+from ggufext.planning.methods import Method, RunTimeMethod
 
 if TYPE_CHECKING:
     from ggufext.planning.emit import Engine

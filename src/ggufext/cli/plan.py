@@ -44,9 +44,9 @@ from ggufext.json_text import jsonable
 from ggufext.planning.emit import Engine
 from ggufext.planning.fit import cache_fits
 from ggufext.planning.gamma import Verdict
+from ggufext.planning.methods import RunTimeMethod
 from ggufext.planning.plan import documented_plan, plan_all_methods
 from ggufext.planning.plan import plan as plan_facts
-from ggufext.planning.run_time import RunTimeMethod
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

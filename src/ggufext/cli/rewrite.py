@@ -32,8 +32,8 @@ from ggufext.editing.rewrite import rewrite as rewrite_file
 from ggufext.editing.strategies import Strategy
 from ggufext.errors import GgufextError, command, of_system, printable, shell_word
 from ggufext.locating.names import OLLAMA_PREFIX
-from ggufext.planning.methods import Method
-from ggufext.planning.run_time import RunTimeMethod, refuse_to_write
+from ggufext.planning.methods import Method, RunTimeMethod
+from ggufext.planning.run_time import refuse_to_write
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator

@@ -9,7 +9,8 @@ import click
 from ggufext.cli.output import show_json, tokens
 from ggufext.errors import command, printable
 from ggufext.json_text import jsonable
-from ggufext.planning.run_time import RunTimeMethod, dynamic, self_extend
+from ggufext.planning.methods import RunTimeMethod
+from ggufext.planning.run_time import dynamic, self_extend
 
 if TYPE_CHECKING:
     from pathlib import Path

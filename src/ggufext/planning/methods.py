@@ -37,6 +37,13 @@ class Method(Enum):
     """Only context_length is raised: right for a model that was trained on the target."""
 
 
+class RunTimeMethod(Enum):
+    """A method of the running program, not of the file."""
+
+    DYNAMIC = "dynamic"
+    SELF_EXTEND = "self-extend"
+
+
 @dataclass(frozen=True, slots=True)
 class Rotation:
     """What a method does to the rotation of queries and keys.

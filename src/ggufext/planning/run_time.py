@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from enum import Enum
 from typing import TYPE_CHECKING
 
 from ggufext.errors import PlanError
 from ggufext.planning import methods
+from ggufext.planning.methods import RunTimeMethod
 from ggufext.planning.native import NativeKind, at_reach, native_scaling, refuse
 from ggufext.planning.plan import check_target
 
@@ -16,13 +16,6 @@ if TYPE_CHECKING:
 
 #: Neighbours whose exact distance Self-Extend keeps: the default of llama.cpp's --grp-attn-w.
 _WINDOW = 512
-
-
-class RunTimeMethod(Enum):
-    """A method of the running program, not of the file."""
-
-    DYNAMIC = "dynamic"
-    SELF_EXTEND = "self-extend"
 
 
 @dataclass(frozen=True, slots=True)
