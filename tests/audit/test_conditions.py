@@ -146,6 +146,15 @@ def test_conditions_of_a_copy_by_another_tool_start_from_the_original(
     assert logits(copy, "planned:gamma") == logits(passkey_model, "planned:gamma")
 
 
+def test_native_of_a_copy_with_a_tensor_of_ours_is_refused_by_name(passkey_copy: Path) -> None:
+    rewrite(passkey_copy, target_length=512, method=Method.LLAMA3)
+    copy = passkey_copy.with_name("another.gguf")
+    command = [sys.executable, "-m", "gguf.scripts.gguf_new_metadata", str(passkey_copy)]
+    subprocess.run([*command, str(copy), "--general-name", "X"], check=True, capture_output=True)
+    with pytest.raises(PlanError, match="condition 'native'; the file was extended by a tensor"):
+        condition(copy, "native")
+
+
 def test_a_planned_condition_takes_the_base_of_the_training(
     passkey_model: Path, passkey_copy: Path
 ) -> None:

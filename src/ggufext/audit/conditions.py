@@ -122,7 +122,8 @@ def conditions(
     """
     with open_model(FileSystem(), path, writing=False) as model:
         now, original = model.header, model.unextended
-        edited = model.history is not None or model.copied is not None
+        copied = model.copied is not None
+        edited = model.history is not None or copied
         found = model.facts()
         facts = model.original_facts(train_length=train_length, train_freq_base=train_freq_base)
 
@@ -132,6 +133,13 @@ def conditions(
         if name == "file":
             return _as_it_is(name, found, None)
         if name == "native":
+            if copied and undoing is None:
+                raise PlanError(
+                    code="unknown_condition",
+                    message="condition 'native'; the file was extended by a tensor and then copied "
+                    "by another program, so nothing takes that back exactly; leave the condition "
+                    "out, or check the original file",
+                )
             native = facts if edited else found
             return _native(name, native, undoing if edited else {}, edited=edited)
         if name.startswith("planned:"):
