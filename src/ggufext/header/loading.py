@@ -67,6 +67,7 @@ def _text() -> str:
     return Path(__file__).with_name("loading.toml").read_text(encoding="utf-8")
 
 
+@cache
 def _entry(name: str) -> dict[str, Any] | None:
     """One table of the file; None of an architecture that is not verified."""
     heading = f"\n[{name}]\n"
@@ -108,7 +109,7 @@ def refuse_unloadable(
     judge.vocabulary()
     if (header.integer(COUNT_KEY, value_type=ValueType.UINT16) or 1) > 1 + len(later_shards):
         return  # of a remote model only the first part was read
-    judge.tensors(_demands(entry["needed"]), _demands(entry["possible"]))
+    judge.tensors(*_tensors(facts.architecture))
 
 
 @dataclass(frozen=True, slots=True)
@@ -118,6 +119,13 @@ class _Demand:
     name: str
     shape: tuple[str, ...]
     conditions: tuple[str, ...]
+
+
+@cache
+def _tensors(name: str) -> tuple[tuple[_Demand, ...], tuple[_Demand, ...]]:
+    """What an architecture's tensors must be, and what they may be."""
+    entry = _entry(name) or {}
+    return _demands(entry["needed"]), _demands(entry["possible"])
 
 
 def _demands(lines: list[str]) -> tuple[_Demand, ...]:
