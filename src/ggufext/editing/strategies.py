@@ -32,7 +32,7 @@ class Strategy(Enum):
     OVERWRITE = "overwrite"
     """Changed bytes only: everything fits where it stands."""
     INSERT = "insert"
-    """The file system shifts the data; no tensor byte is read or written."""
+    """The file system shifts the data; none of it is written, and samples of it are read."""
     REFLINK = "reflink"
     """A new file that shares the data's blocks with the old one, then renamed over it."""
     COPY = "copy"
