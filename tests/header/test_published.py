@@ -2,13 +2,20 @@
 
 from __future__ import annotations
 
+import json
+from typing import TYPE_CHECKING
+
 import pytest
 
 from gguf_bytes import F32, U32, gguf_bytes
 from ggufext.header.architectures import Support, architecture
+from ggufext.header.hf_config import read_config
 from ggufext.header.published import Published, entries
 from ggufext.header.reading import parse_header
 from ggufext.header.training import trained_facts
+
+if TYPE_CHECKING:
+    from pathlib import Path
 
 QWEN3: dict[str, object] = {
     "general.architecture": "qwen3",
@@ -18,6 +25,17 @@ QWEN3: dict[str, object] = {
     "qwen3.embedding_length": U32(1024),
     "qwen3.attention.head_count": U32(16),
     "qwen3.rope.freq_base": F32(1e6),
+}
+
+QWEN3_CONFIG: dict[str, object] = {
+    "model_type": "qwen3",
+    "hidden_size": 1024,
+    "num_attention_heads": 16,
+    "num_key_value_heads": 8,
+    "num_hidden_layers": 2,
+    "head_dim": 128,
+    "max_position_embeddings": 40960,
+    "rope_theta": 1000000.0,
 }
 
 
@@ -103,3 +121,25 @@ def test_a_file_that_scales_from_the_documented_length_speaks_for_itself() -> No
 
 def test_names_of_another_type_are_no_names() -> None:
     assert found({**QWEN3, "general.basename": U32(3)}) is None
+
+
+@pytest.mark.parametrize(
+    ("folder", "entries_", "train_length"),
+    [
+        ("Qwen3-8B", {}, 32768),
+        ("models--Qwen--Qwen3-8B/snapshots/0123abcd", {}, 32768),
+        ("mine", {"_name_or_path": "Qwen/Qwen3-8B"}, 32768),
+        ("mine", {}, 40960),
+        ("Qwen30", {}, 40960),
+    ],
+)
+def test_a_configuration_is_known_by_its_folder(
+    tmp_path: Path, folder: str, entries_: dict[str, str], train_length: int
+) -> None:
+    path = tmp_path / folder / "config.json"
+    path.parent.mkdir(parents=True)
+    path.write_text(json.dumps(QWEN3_CONFIG | entries_))
+    facts = read_config(path).facts
+    assert facts.train_length == train_length
+    assert facts.train_length_source.startswith("documented") == (train_length == 32768)
+    assert read_config(path, train_length=40960).facts.train_length == 40960

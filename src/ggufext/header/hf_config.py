@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, NoReturn
 
 from ggufext.errors import HeaderError, ModelWarning, PlanError, printable
@@ -14,10 +14,11 @@ from ggufext.header.hf_layers import LocalLayers, local_layers
 from ggufext.header.hf_reader import ConfigReader, parsed
 from ggufext.header.layers import LayerFacts
 from ggufext.header.model import ModelFacts, Scaling
+from ggufext.header.published import at_documented_length, published
 from ggufext.header.rope_keys import USUAL_YARN, Yarn
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Iterator, Mapping
     from pathlib import Path
 
 #: Parts of a configuration that hold the language model of a larger one.
@@ -108,10 +109,25 @@ def read_config(path: Path, *, train_length: int | None = None) -> HfConfig:
         entries = parsed(path)
         section = next((name for name in _SECTIONS if isinstance(entries.get(name), dict)), None)
         reader = ConfigReader(entries[section] if section else entries, section)
-        return _config(reader, entries, section, train_length)
+        found = _config(reader, entries, section, train_length)
+        said = published(_names(path, entries), found.facts)
+        facts = replace(found.facts, published=said)
+        return replace(found, facts=at_documented_length(facts) if train_length is None else facts)
     except (HeaderError, PlanError) as error:
         error.path = path
         raise
+
+
+def _names(path: Path, entries: dict[str, Any]) -> Iterator[str]:
+    """Names of the model: config.json has none, but folders and caches are called after it."""
+    stored = entries.get("_name_or_path")
+    if isinstance(stored, str):
+        yield stored.rpartition("/")[2]
+    for folder in path.resolve().parents:
+        # models--OWNER--NAME/snapshots/REVISION in the cache of the Hub.
+        if folder.name.startswith("models--"):
+            yield folder.name.rpartition("--")[2]
+    yield path.resolve().parent.name
 
 
 def _config(

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sys
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -13,7 +13,7 @@ else:
     import tomli as tomllib
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterable, Iterator
 
     from ggufext.header.header import Header
     from ggufext.header.model import ModelFacts
@@ -55,19 +55,21 @@ def entries() -> list[dict[str, Any]]:
     return found
 
 
-def published(header: Header, facts: ModelFacts) -> Published | None:
-    """What is documented of the model in a file; None where the table does not know it.
+def published(names: Iterable[str], facts: ModelFacts) -> Published | None:
+    """What is documented of a model; None where the table does not know it.
 
     A file that scales from the documented length says by itself what the table would.
 
     Parameters
     ----------
-    header : Header
+    names : iterable of str
+        Of the model and of what it was made from.
     facts : ModelFacts
-        From the same header, with the length that it declares, or that it had before an extension.
+        With the length that the file declares, or that it had before an extension.
     """
     scaling = facts.scaling
-    names = tuple(_names(header))
+    # With a dash behind, so that a wanted name ends where a part of the name does.
+    spelled = [name.lower().replace(" ", "-").replace("_", "-") + "-" for name in names]
     best, longest = None, 0
     for entry in entries():
         if (
@@ -77,7 +79,7 @@ def published(header: Header, facts: ModelFacts) -> Published | None:
         ):
             continue
         for wanted in entry["names"]:
-            if len(wanted) > longest and any(f"{name}-".startswith(f"{wanted}-") for name in names):
+            if len(wanted) > longest and any(name.startswith(f"{wanted}-") for name in spelled):
                 best, longest = entry, len(wanted)
     if best is None:
         return None
@@ -90,12 +92,21 @@ def published(header: Header, facts: ModelFacts) -> Published | None:
     )
 
 
-def _names(header: Header) -> Iterator[str]:
-    """Names that a file gives its model and what it was made from, as the table spells them."""
+def at_documented_length(facts: ModelFacts) -> ModelFacts:
+    """Facts with the training length that is documented, where one is."""
+    said = facts.published
+    if said is None:
+        return facts
+    source = f"documented for {said.family}, {said.source}"
+    return replace(facts, train_length=said.train_length, train_length_source=source)
+
+
+def names_in(header: Header) -> Iterator[str]:
+    """Names that a GGUF file gives its model and what it was made from."""
 
     def text(key: str) -> str:
         value = header.value(key) if key in header.keys else ""
-        return value.lower().replace(" ", "-").replace("_", "-") if isinstance(value, str) else ""
+        return value if isinstance(value, str) else ""
 
     basename = text("general.basename")
     if basename:

@@ -10,7 +10,7 @@ from ggufext.errors import PlanError
 from ggufext.header.architectures import FactorSupport
 from ggufext.header.factors import ROPE_FACTORS_LONG
 from ggufext.header.model import EarlierExtension, model_facts
-from ggufext.header.published import published
+from ggufext.header.published import at_documented_length, names_in, published
 
 if TYPE_CHECKING:
     from ggufext.header.header import Header
@@ -74,13 +74,11 @@ def trained_facts(
         source = f"{facts.architecture}.{_ORIGINAL}"
         facts = replace(facts, train_length=unrecorded.train_length, train_length_source=source)
     facts = _without(facts, added)
-    said = published(header, facts)
-    facts = replace(facts, published=said)
+    facts = replace(facts, published=published(names_in(header), facts))
     if train_length is not None:
         facts = replace(facts, train_length=train_length, train_length_source="--train-length")
-    elif unrecorded is None and said is not None:
-        source = f"documented for {said.family}, {said.source}"
-        facts = replace(facts, train_length=said.train_length, train_length_source=source)
+    elif unrecorded is None:
+        facts = at_documented_length(facts)
     found = unrecorded
     if recorded is not None:
         method, target_length = recorded
