@@ -71,7 +71,7 @@ class LocalSettings:
     cache_type : CacheType
         Of the KV cache, keys and values.
     flash_attention : bool or None
-        None: on devices where they can; on processors as is faster, measured on the model, and
+        None: on devices where they can; on processors what is faster, measured on the model, and
         to save memory.
     rpc : tuple of str
         Addresses ``host:port`` of llama.cpp RPC workers.
@@ -280,7 +280,7 @@ def _chosen(
     elif speed is not None and len(takes) == 2:
         more = takes[not flash_attention] / takes[flash_attention] - 1
         why = (
-            f"as is faster here ({'off' if flash_attention else 'on'} it would take "
+            f"which is faster here ({'off' if flash_attention else 'on'} it would take "
             f"{100 * more:.0f} % longer, measured on {2 * speed.tokens:,} tokens of this model)"
         )
     else:

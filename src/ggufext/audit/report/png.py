@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import textwrap
 import warnings
 from io import BytesIO
 from typing import TYPE_CHECKING
@@ -31,6 +32,9 @@ if TYPE_CHECKING:
 #: Heatmaps in one row of the picture.
 _COLUMNS = 3
 
+#: Characters of a sentence below that fit under each.
+_CHARACTERS = 56
+
 _MARKERS = "os^DvP"
 _DASHES = ("-", "--", ":", "-.", (0, (1, 3)), (0, (8, 3)))
 _SERIES = ("#0b5fa5", "#b34700", "#00735c", "#8a3d8f", "#5c5c00", "#50565c")
@@ -57,7 +61,9 @@ def _figure(result: CheckResult, missing: str | None) -> Figure:
     rows = math.ceil(len(result.conditions) / columns)
     depths = max((len({x.depth for x in c.cells}) for c in result.conditions), default=1)
     heights = [1.3 + 0.36 * depths] * rows + [3.2]
-    figure = Figure(figsize=(4.6 * columns, sum(heights) + 1.1), dpi=130, layout="constrained")
+    said = _said(result, missing, width=_CHARACTERS * columns)
+    height = sum(heights) + 0.6 + 0.17 * len(said)
+    figure = Figure(figsize=(4.6 * columns, height), dpi=130, layout="constrained")
     figure.suptitle(
         f"Passkey audit of {model_name(result)}\n{run_line(result)}", fontsize=12, x=0.01, ha="left"
     )
@@ -68,7 +74,13 @@ def _figure(result: CheckResult, missing: str | None) -> Figure:
         )
     below = figure.add_subplot(grid[rows, :])
     _draw_lengths(below, result)
-    said = [
+    below.set_xlabel("length in tokens\n\n" + "\n".join(said), loc="left")
+    return figure
+
+
+def _said(result: CheckResult, missing: str | None, *, width: int) -> list[str]:
+    """What the report says in words, in lines of so many characters."""
+    sentences = [
         *(
             f"{printable(c.name, 60)}: {effective_text(c, result.threshold)}"
             for c in result.conditions
@@ -76,8 +88,7 @@ def _figure(result: CheckResult, missing: str | None) -> Figure:
         *([missing] if missing else []),
         *(f"note: {note}" for note in notes(result)),
     ]
-    below.set_xlabel("length in tokens\n\n" + "\n".join(said), loc="left")
-    return figure
+    return [line for sentence in sentences for line in textwrap.wrap(sentence, width)]
 
 
 def _draw_heatmap(axes: Axes, condition: Condition, train_length: int | None) -> None:
