@@ -13,7 +13,7 @@ from ggufext.editing.strategies import insert_block
 from random_model import write_random_model
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterator
 
 # Two workers with two threads each on two processors wait for each other; one thread each does not.
 if (worker := os.environ.get("PYTEST_XDIST_WORKER")) and hasattr(os, "sched_setaffinity"):
@@ -21,6 +21,14 @@ if (worker := os.environ.get("PYTEST_XDIST_WORKER")) and hasattr(os, "sched_seta
     os.sched_setaffinity(0, {processors[int(worker.removeprefix("gw")) % len(processors)]})
 
 REPOSITORY = Path(__file__).resolve().parents[1]
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _shipped_models_are_left_alone() -> Iterator[None]:
+    models = sorted((REPOSITORY / "models").glob("*.gguf"))
+    before = [model.read_bytes() for model in models]
+    yield
+    assert [model.read_bytes() for model in models] == before, "a test changed a shipped model"
 
 
 @pytest.fixture(scope="session")
