@@ -141,8 +141,8 @@ _USUAL_LENGTHS, _SHORTEST_USUAL = 4, 256
     type=click.Choice(["auto", "on", "off"], case_sensitive=False),
     default="auto",
     show_default=True,
-    help="Attention that never writes its scores out. auto: on devices that can; on processors what "
-    "is faster for this model, or to save memory.",
+    help="Attention that never writes its scores out. auto: on devices that can; on processors "
+    "what is faster for this model, or to save memory.",
 )
 @click.option(
     "--rpc",
