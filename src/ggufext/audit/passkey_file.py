@@ -40,6 +40,7 @@ from ggufext.editing.inspection import facts_of
 from ggufext.errors import EngineError, ModelWarning, PlanError
 from ggufext.header.model import architecture_name
 from ggufext.header.reading import read_header
+from ggufext.header.rope_keys import ORIGINAL_LENGTH
 from ggufext.header.shards import later_shards
 from ggufext.header.widths import model_widths
 from ggufext.planning.kv_cache import CacheType
@@ -341,7 +342,7 @@ def _audit(path: Path, condition: Condition, architecture: str) -> str:
     contexts = [(SMALL_CONTEXT, condition.expected, overrides)]
     if condition.expected_long is not None:
         # Above the original length, without the cache that the real one needs.
-        key = f"{architecture}.rope.scaling.original_context_length"
+        key = f"{architecture}.{ORIGINAL_LENGTH}"
         shorter = {**overrides, key: SMALL_CONTEXT}
         contexts.append((2 * SMALL_CONTEXT, condition.expected_long, shorter))
     for n_ctx, expected, given in contexts:

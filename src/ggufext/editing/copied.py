@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 
 from ggufext.editing.patch import PADDING_KEY, tensor_infos, whole_patch
 from ggufext.errors import GgufextError
-from ggufext.header.factors import factor_tensors
+from ggufext.header.factors import MOST_PAIRS, factor_tensors
 from ggufext.header.model import model_facts
 from ggufext.header.reading import parse_header
 
@@ -20,8 +20,8 @@ if TYPE_CHECKING:
     from ggufext.editing.history import History
     from ggufext.header.header import Header
 
-#: Longest factor tensor taken for real, bytes; as `ggufext.header.factors` has it.
-_LONGEST_TENSOR = 4 * 32_768
+#: Longest factor tensor taken for real, bytes: 32-bit numbers.
+_LONGEST_TENSOR = 4 * MOST_PAIRS
 
 
 @dataclass(frozen=True, slots=True)

@@ -23,7 +23,7 @@ ROPE_FACTORS_SHORT = "rope_factors_short.weight"
 FACTOR_TENSORS = (ROPE_FREQS, ROPE_FACTORS_LONG, ROPE_FACTORS_SHORT)
 
 #: Most pairs of a head taken for real.
-_MOST_PAIRS = 32_768
+MOST_PAIRS = 32_768
 
 _FLOAT_BYTES = 4
 
@@ -49,13 +49,13 @@ def check_factor_tensor(header: Header, tensor: TensorInfo) -> None:
             message=f"has type {tensor.type}; frequency factors must be F32: convert the model "
             "again",
         )
-    if len(tensor.shape) != 1 or tensor.shape[0] > _MOST_PAIRS:
+    if len(tensor.shape) != 1 or tensor.shape[0] > MOST_PAIRS:
         raise HeaderError(
             code="tensor_shape",
             field=tensor.name,
             path=header.path,
             message=f"has shape {tensor.shape}; expected one number a pair, at most "
-            f"{_MOST_PAIRS:,}: convert the model again",
+            f"{MOST_PAIRS:,}: convert the model again",
         )
 
 

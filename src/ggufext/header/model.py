@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, NoReturn
 
 from ggufext.errors import HeaderError, PlanError
+from ggufext.header import rope_keys
 from ggufext.header.architectures import (
     FactorSupport,
     Layout,
@@ -17,13 +18,7 @@ from ggufext.header.architectures import (
 from ggufext.header.factors import factor_tensors
 from ggufext.header.key_reader import KeyReader
 from ggufext.header.layers import HeadSizes, LayerFacts, layer_facts
-from ggufext.header.rope_keys import (
-    EDITED,
-    TEMPERATURE_LENGTH,
-    TEMPERATURE_SCALE,
-    USUAL_YARN,
-    yarn_of,
-)
+from ggufext.header.rope_keys import USUAL_YARN, yarn_of
 
 if TYPE_CHECKING:
     from ggufext.header.architectures import Architecture
@@ -313,7 +308,7 @@ def model_facts(
         read.nonsense("attention.head_count", f"at most embedding_length, which is {embedding}")
     sizes = _head_sizes(read, default=embedding // max(heads))
     multiplier = _freq_base_multiplier(read, entry, sizes.key)
-    written_base = read.positive("rope.freq_base", above=1.0)
+    written_base = read.positive(rope_keys.FREQ_BASE, above=1.0)
     freq_base = multiplier * (train_freq_base or written_base or DEFAULT_FREQ_BASE)
     heads_kv = read.per_layer("attention.head_count_kv", layer_count) or heads
     if max(heads_kv) > max(heads):
@@ -331,7 +326,8 @@ def model_facts(
     ]
     rotary_dim = (rotating[0].rotary_dim if rotating else None) or sizes.rotary
     scaling = _scaling(read, entry, (header, *later_shards))
-    temperature = read.finite(TEMPERATURE_SCALE) if TEMPERATURE_SCALE in entry.reads else None
+    warms = rope_keys.TEMPERATURE_SCALE in entry.reads
+    temperature = read.finite(rope_keys.TEMPERATURE_SCALE) if warms else None
     return ModelFacts(
         architecture=name,
         support=entry.support,
@@ -345,7 +341,8 @@ def model_facts(
         inv_freq=tuple(freq_base ** (-2.0 * i / rotary_dim) for i in range(rotary_dim // 2)),
         scaling=scaling,
         has_scaling_factor=any(
-            f"{name}.{key}" in header.keys for key in ("rope.scaling.factor", "rope.scale_linear")
+            f"{name}.{key}" in header.keys
+            for key in (rope_keys.SCALING_FACTOR, "rope.scale_linear")
         ),
         layers=layers,
         metadata=tuple(
@@ -353,18 +350,18 @@ def model_facts(
                 f"{name}.{key}",
                 header.value(f"{name}.{key}") if f"{name}.{key}" in header.keys else None,
             )
-            for key in EDITED
+            for key in rope_keys.EDITED
         ),
         freq_base_multiplier=multiplier,
         scales_attention=entry.scales_attention,
         factors=factors,
         factor_support=entry.factor_support,
         temperature_scale=temperature or 0.0,
-        original_length_acts=bool(temperature) and TEMPERATURE_LENGTH not in entry.reads,
+        original_length_acts=bool(temperature) and rope_keys.TEMPERATURE_LENGTH not in entry.reads,
         freq_base_source=(
             "--train-freq-base"
             if train_freq_base
-            else f"{name}.rope.freq_base"
+            else f"{name}.{rope_keys.FREQ_BASE}"
             if written_base
             else DEFAULT_SOURCE
         ),
@@ -463,7 +460,7 @@ def _refuse_without_rotation(read: KeyReader, entry: Architecture, layer_count: 
     if not entry.reads_rope_keys:
         refuse(
             "rope_keys_not_read",
-            "rope.freq_base",
+            rope_keys.FREQ_BASE,
             f"llama.cpp rotates {entry.name} with base 10,000 and no scaling, whatever the file "
             "says; only context_length could be raised (gguf-set-metadata does)",
         )
@@ -500,15 +497,15 @@ def _layout(read: KeyReader, entry: Architecture) -> Layout:
 
 
 def _scaling(read: KeyReader, entry: Architecture, shards: tuple[Header, ...]) -> Scaling:
-    kind = read.header.string(f"{read.prefix}rope.scaling.type")
+    kind = read.header.string(read.prefix + rope_keys.SCALING_TYPE)
     if kind is not None and kind not in {"none", "linear", "yarn", "longrope"}:
         read.nonsense(
-            "rope.scaling.type",
+            rope_keys.SCALING_TYPE,
             "none, linear, yarn or longrope",
             advice=f", or copy the file without the key: gguf-new-metadata --remove-metadata "
-            f"{read.prefix}rope.scaling.type; llama.cpp then takes the type for linear",
+            f"{read.prefix}{rope_keys.SCALING_TYPE}; llama.cpp then takes the type for linear",
         )
-    factor = read.factor("rope.scaling.factor")
+    factor = read.factor(rope_keys.SCALING_FACTOR)
     if factor is None:
         factor = read.factor("rope.scale_linear")
     names = [tensor.name for shard in shards for tensor in factor_tensors(shard)]
@@ -516,8 +513,8 @@ def _scaling(read: KeyReader, entry: Architecture, shards: tuple[Header, ...]) -
         # llama.cpp takes an absent type for linear and an absent or zero factor for 1.
         type="linear" if kind is None else kind,
         factor=factor or 1.0,
-        original_context_length=read.count("rope.scaling.original_context_length", at_least=0),
-        attention_factor=read.positive("rope.scaling.attn_factor") or 1.0,
+        original_context_length=read.count(rope_keys.ORIGINAL_LENGTH, at_least=0),
+        attention_factor=read.positive(rope_keys.ATTN_FACTOR) or 1.0,
         factor_tensors=tuple(names),
         yarn=yarn_of(read, entry),
     )

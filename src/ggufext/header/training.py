@@ -7,6 +7,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from ggufext.errors import PlanError
+from ggufext.header import rope_keys
 from ggufext.header.architectures import FactorSupport
 from ggufext.header.factors import ROPE_FACTORS_LONG
 from ggufext.header.model import EarlierExtension, model_facts
@@ -15,8 +16,6 @@ from ggufext.header.published import at_documented_length, names_in, published
 if TYPE_CHECKING:
     from ggufext.header.header import Header
     from ggufext.header.model import ModelFacts
-
-_ORIGINAL = "rope.scaling.original_context_length"
 
 Factors = tuple[tuple[str, tuple[float, ...]], ...]
 
@@ -71,7 +70,7 @@ def trained_facts(
         if ROPE_FACTORS_LONG in facts.scaling.factor_tensors:
             added = (ROPE_FACTORS_LONG,)
             facts = replace(facts, scaling=replace(facts.scaling, type="none"))
-        source = f"{facts.architecture}.{_ORIGINAL}"
+        source = f"{facts.architecture}.{rope_keys.ORIGINAL_LENGTH}"
         facts = replace(facts, train_length=unrecorded.train_length, train_length_source=source)
     facts = _without(facts, added)
     facts = replace(facts, published=published(names_in(header), facts))
@@ -103,9 +102,10 @@ def declared_extension(facts: ModelFacts) -> EarlierExtension | None:
     original = scaling.original_context_length
     if not original or original >= facts.train_length:
         return None
-    metadata, prefix = dict(facts.metadata), f"{facts.architecture}.rope."
+    metadata, prefix = dict(facts.metadata), f"{facts.architecture}."
     tensors = set(scaling.factor_tensors)
-    if facts.factor_support is FactorSupport.LONG_SHORT and not metadata[f"{prefix}scaling.type"]:
+    has_type = metadata[prefix + rope_keys.SCALING_TYPE] is not None
+    if facts.factor_support is FactorSupport.LONG_SHORT and not has_type:
         # Phi-3 as converted: no type, and the factors may lie in a part that was not read.
         return None
     if scaling.type == "longrope":
@@ -114,7 +114,7 @@ def declared_extension(facts: ModelFacts) -> EarlierExtension | None:
             return None
         known = True
     elif scaling.type == "none" or (scaling.factor == 1.0 and not tensors):
-        known = metadata[f"{prefix}freq_base"] is None
+        known = metadata[prefix + rope_keys.FREQ_BASE] is None
     else:
         return None
     return EarlierExtension(

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 from ggufext.errors import PlanError
 from ggufext.header.architectures import FactorSupport
 from ggufext.header.factors import ROPE_FACTORS_LONG, ROPE_FACTORS_SHORT, ROPE_FREQS
+from ggufext.header.rope_keys import FREQ_BASE
 from ggufext.planning import methods
 from ggufext.planning.gamma import freq_base_for_gamma, gamma_pade
 from ggufext.planning.methods import Method, Rotation, as_float32
@@ -330,7 +331,7 @@ def _check_not_lower(facts: ModelFacts, wish: Wish, before: float, after: float)
     smallest = gamma_pade(before, wish.target_length)
     raise PlanError(
         code="lowers_base",
-        field=f"{facts.architecture}.rope.freq_base",
+        field=f"{facts.architecture}.{FREQ_BASE}",
         message=f"γ of {wanted:g} at {wish.target_length:,} tokens lowers the base from "
         f"{before:,.6g} to {after:,.6g}; the native γ is {native:.4f}, the smallest "
         f"that does not lower the base is {smallest:.4f}; --allow-lower-base accepts it",

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 from ggufext.errors import PlanError
 from ggufext.header.factors import ROPE_FREQS
+from ggufext.header.rope_keys import FREQ_BASE
 from ggufext.planning.methods import llama3_parameters
 
 if TYPE_CHECKING:
@@ -48,7 +49,7 @@ def before_extension(facts: ModelFacts) -> ModelFacts:
     )
     raise PlanError(
         code="train_base_unknown",
-        field=f"{facts.architecture}.rope.freq_base",
+        field=f"{facts.architecture}.{FREQ_BASE}",
         message=f"is {facts.freq_base:,.10g} now, but the file was extended before (from "
         f"{earlier.train_length:,} to {earlier.target_length:,} tokens, without a record), so the "
         "base of the training is not known; say it with --train-freq-base (rope_theta in the "

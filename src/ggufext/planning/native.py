@@ -7,6 +7,7 @@ from enum import Enum
 from typing import TYPE_CHECKING, NoReturn
 
 from ggufext.errors import PlanError
+from ggufext.header import rope_keys
 from ggufext.header.architectures import FactorSupport
 from ggufext.header.factors import (
     ROPE_FACTORS_LONG,
@@ -128,7 +129,7 @@ def at_reach(facts: ModelFacts) -> ModelFacts:
 
     Many files raise a factor, or bring factors for long contexts, and leave context_length.
     """
-    scaling, key = facts.scaling, "rope.scaling.original_context_length"
+    scaling, key = facts.scaling, rope_keys.ORIGINAL_LENGTH
     original = scaling.original_context_length or 0
     if ROPE_FACTORS_LONG in scaling.factor_tensors:
         reached = original
@@ -216,6 +217,6 @@ def refuse(facts: ModelFacts, why: str) -> NoReturn:
         origin = "(below 1: positions are multiplied, so it is probably a mistake of the file)"
     raise PlanError(
         code="cannot_combine",
-        field=f"{facts.architecture}.rope.scaling.type",
+        field=f"{facts.architecture}.{rope_keys.SCALING_TYPE}",
         message=f"the model comes with {', '.join(found)} {origin}: {why}",
     )
