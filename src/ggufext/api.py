@@ -20,7 +20,7 @@ from ggufext.editing import rewrite as rewriting
 from ggufext.editing.inspection import Inspection, facts_of
 from ggufext.editing.rewrite import Receipt, Rewritten, Undone
 from ggufext.header import model as models
-from ggufext.header import reading
+from ggufext.header import header
 from ggufext.header.difference import HeaderDifference, difference
 from ggufext.header.header import Header
 from ggufext.header.hf_config import config_file, read_config
@@ -83,7 +83,7 @@ dynamic = arguments.public(run_time.dynamic)
 inspect = arguments.public(inspection.inspect)
 model_facts = arguments.public(models.model_facts, unchecked=frozenset({"factors"}))
 plan_all_methods = arguments.public(planning.plan_all_methods)
-read_header = arguments.public(reading.read_header)
+read_header = arguments.public(header.read_header)
 recover = arguments.public(rewriting.recover)
 rewrite = arguments.public(rewriting.rewrite)
 self_extend = arguments.public(run_time.self_extend)
@@ -191,7 +191,7 @@ def _header(model: Path | str | Header) -> Header:
         return model
     if isinstance(model, str) and is_remote(model):
         return read_remote(model).header
-    return reading.read_header(local_path(model))
+    return header.read_header(local_path(model))
 
 
 @arguments.public

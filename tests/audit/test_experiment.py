@@ -10,7 +10,7 @@ import pytest
 pytest.importorskip("llama_cpp", reason="needs llama-cpp-python: pip install .[check]")
 from ggufext.audit import experiment
 from ggufext.audit.experiment import try_architecture
-from ggufext.editing import opening
+from ggufext.editing import opening as model
 from ggufext.errors import EngineError, PlanError
 from ggufext.header import model
 from ggufext.header.architectures import Layout, LocalRotation, architecture
@@ -165,7 +165,7 @@ def test_the_experiment_finds_a_wrong_entry(
     entry = replace(architecture(name), **wrong)
     monkeypatch.setattr(model, "architecture", lambda _: entry)
     # llama.cpp is to find it, not the list of what it demands.
-    monkeypatch.setattr(opening, "refuse_unloadable", lambda *_, **_options: None)
+    monkeypatch.setattr(model, "refuse_unloadable", lambda *_, **_options: None)
     assert finding in " | ".join(try_file(name, {}).disagreements)
 
 

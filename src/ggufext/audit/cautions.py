@@ -39,7 +39,7 @@ def cautions(
                 "the run was cut short: cells without an answer are shown as not measured",
             )
         )
-    found += _native_control(conditions, train_length)
+    found += _about_native_control(conditions, train_length)
     for condition in conditions:
         found += _talkative(condition)
     answers = [x.trials for c in conditions for x in c.lengths if x.trials]
@@ -75,7 +75,7 @@ def too_few_texts(comparisons: Sequence[Comparison], texts: int) -> tuple[ModelW
     )
 
 
-def _native_control(
+def _about_native_control(
     conditions: Sequence[Condition], train_length: int | None
 ) -> Iterator[ModelWarning]:
     """A failure within training is the model's, unless another condition succeeds there."""

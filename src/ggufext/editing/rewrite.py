@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from ggufext.editing import beside, guards, history, recovery, shards
+from ggufext.editing import beside, guards, history, recovery
 from ggufext.editing import journal as journals
 from ggufext.editing.application import remove_abandoned_copies
 from ggufext.editing.edit import apply, build_edit, build_undo
@@ -193,7 +193,7 @@ def rewrite(
         copies = _copies_of_parts(model, target, force=force) if target else {}
         if edit is not None and not dry_run:
             share = strategy is not Strategy.COPY
-            with shards.copied(
+            with parts_copied(
                 files, copies, edit.output, share=share, replace=force, progress=progress
             ):
                 apply(files, model, edit, direction=Direction.EDIT, force=force, progress=progress)
@@ -250,7 +250,7 @@ def undo(
         copies = _copies_of_parts(model, target, force=force) if target else {}
         if not check:
             share = edit.strategy is Strategy.REFLINK
-            with shards.copied(
+            with parts_copied(
                 files, copies, edit.output, share=share, replace=force, progress=progress
             ):
                 apply(files, model, edit, direction=Direction.UNDO, force=force, progress=progress)
@@ -361,7 +361,7 @@ def _copies_of_parts(model: OpenModel, output: Path, *, force: bool) -> dict[Pat
     """Where the other parts of a split model have to go, by where they are."""
     later = model.later_shards()
     copies = {}
-    for part, target in zip(later, shards.beside_output(later, output), strict=True):
+    for part, target in zip(later, beside_output(later, output), strict=True):
         if part.path is not None:
             _check_output(part.path, target, force=force)
             copies[part.path] = target

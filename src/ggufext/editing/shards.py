@@ -49,7 +49,7 @@ def beside_output(later: tuple[Header, ...], output: Path) -> tuple[Path, ...]:
 
 
 @contextmanager
-def copied(
+def parts_copied(
     files: FileSystem,
     copies: Mapping[Path, Path],
     output: Path,
