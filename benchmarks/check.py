@@ -21,20 +21,19 @@ from pathlib import Path
 from random import Random
 from typing import TYPE_CHECKING, Any
 
-from ggufext.audit.depths import depth_bins
 from ggufext.audit.engines.llama_cpp import LlamaCpp
-from ggufext.audit.memory import micro_batch
-from ggufext.audit.passkey import PasskeyRequest, answer_tokens
 from ggufext.audit.passkey_file import LocalSettings, check_file
-from ggufext.audit.prompts import PromptPlan, prompt_set
-from ggufext.audit.results import Mode
-from ggufext.header.reading import read_header
+from ggufext.audit.request import Mode, depth_bins
+from ggufext.audit.run.measure import PasskeyRequest, answer_tokens
+from ggufext.audit.task.prompts import PromptPlan, prompt_set
+from ggufext.header.header import read_header
+from ggufext.llama.memory import micro_batch
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from ggufext.audit.passkey import PasskeyRun
-    from ggufext.audit.prompts import Question
+    from ggufext.audit.run.measure import PasskeyRun
+    from ggufext.audit.task.prompts import Question
 
 MODELS = Path(__file__).parents[1] / "models"
 

@@ -13,7 +13,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from ggufext.audit.experiment import METHODS, try_architecture
-from ggufext.audit.probe_process import ProbeProcess
 from ggufext.header.architectures import (
     Layout,
     LocalRotation,
@@ -24,6 +23,7 @@ from ggufext.header.architectures import (
     llama_cpp_version,
 )
 from ggufext.header.rope_keys import USUAL_YARN
+from ggufext.llama.process import ProbeProcess
 from random_architectures import ARCHITECTURES
 from random_model import write_random_model
 from tiny_architectures import TINY

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import passkey_task as task
-from ggufext.audit.wording import LABELS
+from ggufext.audit.task.wording import LABELS
 
 if TYPE_CHECKING:
     import random

@@ -13,7 +13,7 @@ import tempfile
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from ggufext.audit.loading import Llama, RefusalError
+from ggufext.llama.library import Llama, RefusalError
 from random_model import write_random_model
 from tiny_architectures import DECIDED, SHAPES, architecture
 

@@ -6,8 +6,8 @@ tokens, and its plain text gives the same tokens in llama.cpp's tokenizer (`toke
 gpt2, `.pre` llama-bpe: a piece of text that is in the vocabulary is one token, any other piece
 falls apart into bytes).
 
-The words are those of the audit's prompts (`ggufext.audit.wording`), so that `ggufext check` asks
-the model in its own language; their order there is the vocabulary of the shipped files. Pure
+The words are those of the audit's prompts (`ggufext.audit.task.wording`), so that `ggufext check`
+asks the model in its own language; their order there is the vocabulary of the shipped files. Pure
 Python without third-party modules.
 """
 
@@ -19,7 +19,7 @@ from dataclasses import dataclass
 from itertools import accumulate, zip_longest
 from typing import TYPE_CHECKING
 
-from ggufext.audit.wording import (
+from ggufext.audit.task.wording import (
     ADJECTIVES,
     ADVERBS,
     DETERMINERS,
@@ -29,7 +29,7 @@ from ggufext.audit.wording import (
     PREPOSITIONS,
     VERBS,
 )
-from ggufext.audit.wording import sentence_of as sentence
+from ggufext.audit.task.wording import sentence_of as sentence
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence

@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from ggufext.editing.files import FileSystem
-from ggufext.editing.strategies import insert_block
+from ggufext.opened.files import FileSystem
+from ggufext.opened.strategies import insert_block
 from random_model import write_random_model
 
 if TYPE_CHECKING:

@@ -16,11 +16,11 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from gguf import GGUFValueType
 
-from ggufext.audit.probe_process import ProbeProcess
 from ggufext.errors import EngineError, HeaderError, PlanError
+from ggufext.header.header import read_header
 from ggufext.header.loading import refuse_unloadable
 from ggufext.header.model import model_facts
-from ggufext.header.reading import read_header
+from ggufext.llama.process import ProbeProcess
 from random_architectures import ARCHITECTURES
 from random_model import Typed, write_random_model
 from tiny_architectures import TINY

@@ -6,10 +6,12 @@ import random
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
-from ggufext.audit.cautions import cautions
-from ggufext.audit.results import CheckResult, MemoryPlan, Mode, Trial
-from ggufext.audit.summary import compare_all, summarize
+from ggufext.audit.findings.results import CheckResult
+from ggufext.audit.findings.summary import cautions, compare_all, summarize
+from ggufext.audit.request import Mode
+from ggufext.audit.run.records import Trial
 from ggufext.errors import ModelWarning
+from ggufext.llama.memory import MemoryPlan
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence

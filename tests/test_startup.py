@@ -50,7 +50,7 @@ def test_editing_loads_nothing_of_the_audit() -> None:
 def test_rewriting_loads_nothing_that_only_other_commands_or_names_need() -> None:
     loaded = modules_after("import ggufext.cli.rewrite")
     assert not loaded & {
-        "ggufext.editing.inspection",
+        "ggufext.opened.inspection",
         "ggufext.header.hf_config",
         "ggufext.header.lint",
         "ggufext.locating.ollama",

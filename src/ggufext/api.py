@@ -10,23 +10,23 @@ from typing import TYPE_CHECKING
 
 from ggufext import arguments
 from ggufext.audit.engines.connection import ServerSettings
-from ggufext.audit.passkey import PasskeyRequest
+from ggufext.audit.findings.results import CheckResult
+from ggufext.audit.findings.summary import result_of
 from ggufext.audit.passkey_file import LocalSettings, check_file
 from ggufext.audit.passkey_server import check_server
-from ggufext.audit.results import CheckResult
-from ggufext.audit.summary import result_of
-from ggufext.editing import inspection
+from ggufext.audit.run.measure import PasskeyRequest
 from ggufext.editing import rewrite as rewriting
-from ggufext.editing.inspection import Inspection, facts_of
 from ggufext.editing.rewrite import Receipt, Rewritten, Undone
-from ggufext.header import model as models
 from ggufext.header import header
+from ggufext.header import model as models
 from ggufext.header.difference import HeaderDifference, difference
 from ggufext.header.header import Header
 from ggufext.header.hf_config import config_file, read_config
 from ggufext.header.model import ModelFacts
 from ggufext.locating.names import is_remote, local_path
 from ggufext.locating.remote import read_remote
+from ggufext.opened import inspection
+from ggufext.opened.inspection import Inspection, facts_of
 from ggufext.planning import plan as planning
 from ggufext.planning import recipe as recipes
 from ggufext.planning import run_time
@@ -41,8 +41,8 @@ if TYPE_CHECKING:
     from collections.abc import Callable
     from pathlib import Path
 
-    from ggufext.audit.asking import Progress
-    from ggufext.audit.passkey import RunNotes
+    from ggufext.audit.run.asking import Progress
+    from ggufext.audit.run.measure import RunNotes
 
 __all__ = [
     "CheckResult",

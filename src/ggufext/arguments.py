@@ -13,21 +13,20 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, ParamSpec, TypeVar
 
 from ggufext.audit.engines.connection import ServerSettings
-from ggufext.audit.passkey import PasskeyRequest, Template
 from ggufext.audit.passkey_file import LocalSettings
-from ggufext.audit.results import Mode
-from ggufext.editing.strategies import Strategy
+from ggufext.audit.request import Mode
+from ggufext.audit.run.measure import PasskeyRequest, Template
 from ggufext.errors import LocationError, of_system
 from ggufext.header.header import Header
 from ggufext.header.model import ModelFacts
 from ggufext.locating.remote import RemoteModel
+from ggufext.opened.strategies import Strategy
 from ggufext.planning.combining import Factors
 from ggufext.planning.emit import Engine
-from ggufext.planning.kv_cache import CacheType
+from ggufext.planning.footprint import CacheType
 from ggufext.planning.methods import Method
-from ggufext.planning.plan import LARGEST_TARGET
 from ggufext.planning.recipe import Recipe
-from ggufext.planning.result import Plan
+from ggufext.planning.result import LARGEST_TARGET, Plan
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping

@@ -11,15 +11,16 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from ggufext.audit.experiment import try_architecture
-from ggufext.audit.probe_process import ProbeProcess
-from ggufext.audit.rope_nodes import ContextSettings, Observation, observe
+from ggufext.llama.process import ProbeProcess
+from ggufext.llama.rope_nodes import Observation, observe
+from ggufext.llama.settings import ContextSettings
 from random_model import MetadataValue, write_random_model
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping
 
     from ggufext.audit.experiment import Trial
-    from ggufext.audit.rope_nodes import Override
+    from ggufext.llama.settings import Override
 
 #: Enough tokens to reach beyond every window and to tell two rotations apart.
 TOKENS = tuple((7 * i * i + 3 * i) % 250 for i in range(300))

@@ -9,13 +9,14 @@ import pytest
 
 pytest.importorskip("llama_cpp", reason="needs llama-cpp-python: pip install .[check]")
 from ggufext.audit.experiment import try_architecture
-from ggufext.audit.passkey import PasskeyRequest
 from ggufext.audit.passkey_file import LocalSettings, check_file
-from ggufext.audit.rope_nodes import ContextSettings, observe
-from ggufext.audit.verify import verify_file
-from ggufext.editing.inspection import facts_of
+from ggufext.audit.run.measure import PasskeyRequest
 from ggufext.editing.rewrite import rewrite
 from ggufext.errors import PlanError
+from ggufext.llama.rope_nodes import observe
+from ggufext.llama.settings import ContextSettings
+from ggufext.llama.verify import verify_file
+from ggufext.opened.inspection import facts_of
 from ggufext.planning.methods import Method
 from ggufext.planning.native import rotation_in_effect
 from random_model import write_random_model
@@ -23,8 +24,8 @@ from random_model import write_random_model
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from ggufext.audit.probe_process import ProbeProcess
-    from ggufext.audit.rope_nodes import RopeNode
+    from ggufext.llama.process import ProbeProcess
+    from ggufext.llama.rope_nodes import RopeNode
 
 #: Context of the models here, four times the length that their scaling starts from.
 CONTEXT = 2048

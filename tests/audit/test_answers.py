@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import pytest
 
-from ggufext.audit.answers import is_decided, judge
+from ggufext.audit.task.answers import is_decided, judge
 
 
 @pytest.mark.parametrize(

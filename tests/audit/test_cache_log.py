@@ -6,11 +6,13 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from ggufext.audit.rope_nodes import ContextSettings, Observation
+from ggufext.llama.settings import ContextSettings
 from random_architectures import ARCHITECTURES
 
 if TYPE_CHECKING:
     from collections.abc import Callable
+
+    from ggufext.llama.rope_nodes import Observation
 
     Run = Callable[..., Observation]
 

@@ -7,12 +7,12 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from ggufext.audit.cautions import cautions, too_few_texts
-from ggufext.audit.results import Comparison, ComparisonTest
+from ggufext.audit.findings.results import Comparison, ComparisonTest
+from ggufext.audit.findings.summary import cautions, too_few_texts
 from made_up_audits import audit
 
 if TYPE_CHECKING:
-    from ggufext.audit.results import CheckResult
+    from ggufext.audit.findings.results import CheckResult
 
 
 def codes(result: CheckResult) -> list[str]:

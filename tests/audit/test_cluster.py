@@ -10,19 +10,19 @@ from typing import TYPE_CHECKING
 import pytest
 
 import real_servers
-from ggufext.audit.cluster import Cluster
-from ggufext.audit.engines import Frame
-from ggufext.audit.passkey import PasskeyRequest, PasskeyRun, RunNotes, Stop
+from ggufext.audit.engines.cluster import Cluster
 from ggufext.audit.passkey_file import LocalSettings, check_file
-from ggufext.audit.prompts import Question
-from ggufext.audit.results import Mode
+from ggufext.audit.request import Mode
+from ggufext.audit.run.measure import PasskeyRequest, PasskeyRun, RunNotes, Stop
+from ggufext.audit.task.prompts import Question
+from ggufext.audit.task.templates import Frame
 from ggufext.errors import EngineError
-from ggufext.planning.kv_cache import CacheType
+from ggufext.planning.footprint import CacheType
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
-    from ggufext.audit.asking import Progress
+    from ggufext.audit.run.asking import Progress
 
 REQUEST = PasskeyRequest(
     lengths=(128, 512), depths=3, trials=4, conditions=("file", "planned:yarn")

@@ -7,16 +7,17 @@ from typing import TYPE_CHECKING
 import pytest
 
 from ggufext.api import rewrite
-from ggufext.audit.conditions import OriginalCopy, conditions
-from ggufext.audit.rope_nodes import ContextSettings, observe
+from ggufext.audit.conditions.conditions import OriginalCopy, conditions
 from ggufext.errors import PlanError
+from ggufext.llama.rope_nodes import observe
+from ggufext.llama.settings import ContextSettings
 from ggufext.planning.methods import Method
 from ggufext.planning.recipe import Recipe
 
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from ggufext.audit.conditions import Condition
+    from ggufext.audit.conditions.conditions import Condition
 
 TARGET = 1024
 

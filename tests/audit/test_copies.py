@@ -8,13 +8,13 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from ggufext.audit import copies
-from ggufext.audit.conditions import Condition, RewrittenCopy
-from ggufext.audit.copies import CopyNeeded, refuse_copies, with_copies
+from ggufext.audit.conditions import copies
+from ggufext.audit.conditions.conditions import Condition, RewrittenCopy
+from ggufext.audit.conditions.copies import CopyNeeded, refuse_copies, with_copies
 from ggufext.editing.rewrite import Rewritten, rewrite
-from ggufext.editing.strategies import Strategy
 from ggufext.errors import EngineError
-from ggufext.header.reading import read_header
+from ggufext.header.header import read_header
+from ggufext.opened.strategies import Strategy
 from ggufext.planning.methods import Method
 from split_model import split_model
 

@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import pytest
 
-from ggufext.audit.depths import DepthBin, depth_bins
+from ggufext.audit.request import DepthBin, depth_bins
 from ggufext.errors import PlanError
 
 

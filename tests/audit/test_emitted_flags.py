@@ -10,9 +10,10 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 pytest.importorskip("llama_cpp", reason="needs llama-cpp-python: pip install .[check]")
-from ggufext.audit.rope_nodes import ContextSettings, observe
-from ggufext.editing.inspection import facts_of
 from ggufext.editing.rewrite import rewrite
+from ggufext.llama.rope_nodes import observe
+from ggufext.llama.settings import ContextSettings
+from ggufext.opened.inspection import facts_of
 from ggufext.planning.emit import Engine, emit
 from ggufext.planning.methods import Method
 from ggufext.planning.plan import plan

@@ -11,9 +11,10 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pytest
 
-from ggufext.audit.ggml import Ggml, LayoutError, Tensor
-from ggufext.audit.rope_nodes import ContextSettings, Observation, rope_nodes
 from ggufext.errors import EngineError
+from ggufext.llama.library import Ggml, LayoutError, Tensor
+from ggufext.llama.rope_nodes import Observation, rope_nodes
+from ggufext.llama.settings import ContextSettings
 from random_model import write_random_model
 
 if TYPE_CHECKING:
@@ -106,7 +107,7 @@ def test_a_script_without_main_guard_can_ask(tmp_path: Path) -> None:
     script = tmp_path / "script.py"
     script.write_text(
         "from pathlib import Path\n"
-        "from ggufext.audit.rope_nodes import rope_nodes\n"
+        "from ggufext.llama.rope_nodes import rope_nodes\n"
         f"print(len(rope_nodes(Path({str(model)!r}))))\n"
     )
     answer = subprocess.run([sys.executable, script], capture_output=True, text=True, check=True)

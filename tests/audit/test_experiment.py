@@ -10,10 +10,10 @@ import pytest
 pytest.importorskip("llama_cpp", reason="needs llama-cpp-python: pip install .[check]")
 from ggufext.audit import experiment
 from ggufext.audit.experiment import try_architecture
-from ggufext.editing import opening as model
 from ggufext.errors import EngineError, PlanError
 from ggufext.header import model
 from ggufext.header.architectures import Layout, LocalRotation, architecture
+from ggufext.opened import model as opened_model
 from random_architectures import ARCHITECTURES
 from random_model import write_random_model
 from tiny_architectures import TINY
@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from ggufext.audit.experiment import Trial
-    from ggufext.audit.probe_process import ProbeProcess
+    from ggufext.llama.process import ProbeProcess
 
     Keys = dict[str, Any]
 
@@ -165,7 +165,7 @@ def test_the_experiment_finds_a_wrong_entry(
     entry = replace(architecture(name), **wrong)
     monkeypatch.setattr(model, "architecture", lambda _: entry)
     # llama.cpp is to find it, not the list of what it demands.
-    monkeypatch.setattr(model, "refuse_unloadable", lambda *_, **_options: None)
+    monkeypatch.setattr(opened_model, "refuse_unloadable", lambda *_, **_options: None)
     assert finding in " | ".join(try_file(name, {}).disagreements)
 
 

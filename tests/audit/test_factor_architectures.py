@@ -8,13 +8,14 @@ import numpy as np
 import pytest
 
 pytest.importorskip("llama_cpp", reason="needs llama-cpp-python: pip install .[check]")
-from ggufext.audit.rope_nodes import ContextSettings, observe
-from ggufext.audit.verify import verify_file
-from ggufext.editing.inspection import facts_of
 from ggufext.editing.rewrite import rewrite, undo
 from ggufext.errors import EngineError
 from ggufext.header.architectures import FactorSupport, architecture, architecture_names
 from ggufext.header.factors import ROPE_FACTORS_LONG, ROPE_FREQS
+from ggufext.llama.rope_nodes import observe
+from ggufext.llama.settings import ContextSettings
+from ggufext.llama.verify import verify_file
+from ggufext.opened.inspection import facts_of
 from ggufext.planning.methods import Method
 from random_architectures import ARCHITECTURES
 from random_model import write_random_model

@@ -9,13 +9,14 @@ import numpy as np
 import pytest
 
 pytest.importorskip("llama_cpp", reason="needs llama-cpp-python: pip install .[check]")
-from ggufext.audit.rope_nodes import ContextSettings, observe
-from ggufext.audit.verify import verify_file
-from ggufext.editing.inspection import facts_of
 from ggufext.editing.rewrite import rewrite, undo
 from ggufext.errors import EditError
 from ggufext.header.architectures import FactorSupport
 from ggufext.header.factors import ROPE_FACTORS_LONG, ROPE_FACTORS_SHORT, ROPE_FREQS
+from ggufext.llama.rope_nodes import observe
+from ggufext.llama.settings import ContextSettings
+from ggufext.llama.verify import verify_file
+from ggufext.opened.inspection import facts_of
 from ggufext.planning.combining import Factors
 from ggufext.planning.methods import (
     Method,
@@ -31,7 +32,7 @@ from random_model import MetadataValue, write_random_model
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from ggufext.audit.rope_nodes import Observation
+    from ggufext.llama.rope_nodes import Observation
     from ggufext.planning.result import Plan
 
 #: Training length of the models here, and the smallest context above it.

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from ggufext.audit.engines.llama_cpp import LlamaCpp
-from ggufext.audit.keys import check_keys
+from ggufext.audit.task.keys import check_keys
 from ggufext.errors import EngineError
 
 if TYPE_CHECKING:
@@ -56,7 +56,7 @@ def test_shipped_model_keeps_keys_apart(passkey_model: Path) -> None:
 def test_every_word_of_the_wording_is_one_token_of_the_shipped_model(passkey_model: Path) -> None:
     import random
 
-    from ggufext.audit import wording
+    from ggufext.audit.task import wording
 
     engine, rng = LlamaCpp(passkey_model), random.Random(0)
     lines = [wording.sentence(rng) for _ in range(500)]

@@ -11,9 +11,9 @@ pytest.importorskip("llama_cpp", reason="needs llama-cpp-python: pip install .[c
 from gguf import GGUFValueType
 
 from gguf_bytes import SMALLEST_LLAMA, SMALLEST_TENSORS, gguf_bytes
-from ggufext.editing.inspection import facts_of, inspect
 from ggufext.editing.rewrite import rewrite
 from ggufext.errors import HeaderError
+from ggufext.opened.inspection import facts_of, inspect
 from loading_changes import (
     MODELS,
     Change,
@@ -28,7 +28,7 @@ from random_model import Typed, write_random_model
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from ggufext.audit.probe_process import ProbeProcess
+    from ggufext.llama.process import ProbeProcess
 
 #: Of each architecture; loading_changes.py makes all of them.
 SAMPLE = 3

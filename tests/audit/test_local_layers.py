@@ -13,7 +13,7 @@ from random_model import Typed
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from ggufext.audit.rope_nodes import Observation, RopeNode
+    from ggufext.llama.rope_nodes import Observation, RopeNode
 
     Run = Callable[..., Observation]
 

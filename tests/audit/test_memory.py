@@ -4,11 +4,11 @@ from dataclasses import replace
 
 import pytest
 
-from ggufext.audit.memory import Budget, ModelSize, gpu_layers, micro_batch, plan_memory
 from ggufext.errors import EngineError
 from ggufext.header.layers import LayerFacts
-from ggufext.header.widths import Widths
-from ggufext.planning.kv_cache import CacheType
+from ggufext.header.weights import Widths
+from ggufext.llama.memory import Budget, ModelSize, gpu_layers, micro_batch, plan_memory
+from ggufext.planning.footprint import CacheType
 
 MIB = 1 << 20
 

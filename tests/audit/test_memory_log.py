@@ -10,17 +10,17 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from ggufext.audit.memory import ModelSize, plan_memory
-from ggufext.editing.inspection import facts_of
-from ggufext.header.reading import read_header
-from ggufext.header.widths import model_widths
-from ggufext.planning.kv_cache import CacheType
+from ggufext.header.header import read_header
+from ggufext.header.weights import model_widths
+from ggufext.llama.memory import ModelSize, plan_memory
+from ggufext.opened.inspection import facts_of
+from ggufext.planning.footprint import CacheType
 from random_model import write_random_model
 
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from ggufext.audit.results import MemoryPlan
+    from ggufext.llama.memory import MemoryPlan
 
 MIB = 1 << 20
 
@@ -87,7 +87,8 @@ def estimate(path: Path, setting: Setting) -> MemoryPlan:
 
 def reported(path: Path, setting: Setting) -> dict[str, float]:
     """Bytes of the buffers in llama.cpp's log, by what they are for."""
-    from ggufext.audit.rope_nodes import ContextSettings, observe
+    from ggufext.llama.rope_nodes import observe
+    from ggufext.llama.settings import ContextSettings
 
     n_ctx, n_ubatch, flash_attention, cache_type = setting
     settings = ContextSettings(

@@ -11,17 +11,19 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from ggufext.api import rewrite
-from ggufext.audit import opening, passkey_file
-from ggufext.audit.asking import Progress
-from ggufext.audit.conditions import conditions
+from ggufext.audit import passkey_file
+from ggufext.audit.conditions.conditions import conditions
 from ggufext.audit.engines.llama_cpp import LlamaCpp, Opened
-from ggufext.audit.memory import plan_memory
-from ggufext.audit.passkey import PasskeyRequest, PasskeyRun, RunNotes, Stop, Template
 from ggufext.audit.passkey_file import LocalSettings, check_file
-from ggufext.audit.results import Mode, Trial
-from ggufext.audit.workload import Speed
+from ggufext.audit.request import Mode
+from ggufext.audit.run import opening
+from ggufext.audit.run.asking import Progress
+from ggufext.audit.run.duration import Speed
+from ggufext.audit.run.measure import PasskeyRequest, PasskeyRun, RunNotes, Stop, Template
+from ggufext.audit.run.records import Trial
 from ggufext.errors import EngineError, PlanError
-from ggufext.planning.kv_cache import CacheType
+from ggufext.llama.memory import plan_memory
+from ggufext.planning.footprint import CacheType
 from ggufext.planning.methods import Method
 
 if TYPE_CHECKING:
@@ -268,7 +270,7 @@ def test_lengths_that_do_not_fit_into_memory_are_left_out_and_said(passkey_model
 import resource, sys
 sys.path[:] = {sys.path!r}
 from pathlib import Path
-from ggufext.audit.passkey import PasskeyRequest
+from ggufext.audit.run.measure import PasskeyRequest
 from ggufext.audit.passkey_file import LocalSettings, check_file
 resource.setrlimit(resource.RLIMIT_AS, (2 << 30, 2 << 30))
 request = PasskeyRequest(lengths=(256, 1 << 21), depths=1, trials=1)

@@ -8,10 +8,10 @@ from typing import TYPE_CHECKING
 import pytest
 
 from ggufext.api import rewrite
-from ggufext.audit.passkey import PasskeyRequest, PasskeyRun
 from ggufext.audit.passkey_file import LocalSettings, check_file
-from ggufext.editing.inspection import facts_of
+from ggufext.audit.run.measure import PasskeyRequest, PasskeyRun
 from ggufext.errors import EngineError
+from ggufext.opened.inspection import facts_of
 from ggufext.planning.combining import Factors
 from ggufext.planning.methods import Method
 from ggufext.planning.recipe import Recipe

@@ -9,10 +9,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ggufext.audit import wording
-from ggufext.audit.depths import depth_bins
-from ggufext.audit.prompts import PromptPlan, prompt_set, prompts_hash
-from ggufext.audit.results import Mode
+from ggufext.audit.request import Mode, depth_bins
+from ggufext.audit.task import wording
+from ggufext.audit.task.prompts import PromptPlan, prompt_set, prompts_hash
 from ggufext.errors import EngineError
 
 if TYPE_CHECKING:

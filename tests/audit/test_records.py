@@ -11,8 +11,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from ggufext.audit.records import Record, Records, kept_setting
-from ggufext.audit.results import Trial
+from ggufext.audit.run.records import Record, Records, Trial, kept_setting
 from ggufext.errors import EngineError
 
 if TYPE_CHECKING:
@@ -107,7 +106,7 @@ import resource, signal, sys
 sys.path[:] = {sys.path!r}
 from pathlib import Path
 from audit.test_records import IDENTITY, record
-from ggufext.audit.records import Records
+from ggufext.audit.run.records import Records
 from ggufext.errors import EngineError
 limit = int(sys.argv[2])
 if limit:

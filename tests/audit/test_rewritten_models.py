@@ -7,12 +7,13 @@ from typing import TYPE_CHECKING
 import pytest
 
 pytest.importorskip("llama_cpp", reason="needs llama-cpp-python: pip install .[check]")
-from ggufext.audit.rope_nodes import ContextSettings, observe
-from ggufext.audit.verify import verify_file
-from ggufext.editing.inspection import facts_of
 from ggufext.editing.rewrite import rewrite, undo
 from ggufext.errors import EditError
-from ggufext.planning.kv_cache import CacheType, kv_cache_bytes
+from ggufext.llama.rope_nodes import observe
+from ggufext.llama.settings import ContextSettings
+from ggufext.llama.verify import verify_file
+from ggufext.opened.inspection import facts_of
+from ggufext.planning.footprint import CacheType, kv_cache_bytes
 from ggufext.planning.methods import Method
 from ggufext.planning.plan import plan
 from split_model import split_model

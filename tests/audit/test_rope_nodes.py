@@ -8,13 +8,8 @@ from typing import TYPE_CHECKING
 import numpy as np
 import pytest
 
-from ggufext.audit.rope_nodes import (
-    ContextSettings,
-    Observation,
-    RopeMode,
-    RopeNode,
-    observe,
-)
+from ggufext.llama.rope_nodes import Observation, RopeMode, RopeNode, observe
+from ggufext.llama.settings import ContextSettings
 from random_architectures import ARCHITECTURES
 from random_model import write_random_model
 

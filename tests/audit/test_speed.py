@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from ggufext.audit.speed import measure_speed
+from ggufext.audit.run.duration import measure_speed
 from random_model import write_random_model
 
 if TYPE_CHECKING:
@@ -45,8 +45,8 @@ def test_caches_of_local_layers_are_filled_too(tmp_path: Path) -> None:
     program = f"""
 import sys
 sys.path[:] = {sys.path!r}
-from ggufext.audit.engines.stopwatch import Stopwatch
-from ggufext.audit.loading import Llama
+from ggufext.llama.stopwatch import Stopwatch
+from ggufext.llama.library import Llama
 llama = Llama()
 settings = {how(4096)["settings"]!r}
 watch = Stopwatch(llama, llama.load({str(path)!r}, {{}}), settings)

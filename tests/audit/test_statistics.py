@@ -13,7 +13,7 @@ from scipy import stats
 from statsmodels.stats.contingency_tables import mcnemar
 from statsmodels.stats.proportion import confint_proportions_2indep
 
-from ggufext.audit.statistics import (
+from ggufext.audit.findings.statistics import (
     difference_interval,
     mcnemar_exact,
     percentile_interval,

@@ -9,9 +9,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ggufext.audit.results import ComparisonTest, Condition, LengthAccuracy, Mode, Profile, Trial
-from ggufext.audit.statistics import wilson_interval
-from ggufext.audit.summary import compare, compare_all, summarize
+from ggufext.audit.findings.results import ComparisonTest, Condition, LengthAccuracy, Profile
+from ggufext.audit.findings.statistics import wilson_interval
+from ggufext.audit.findings.summary import compare, compare_all, summarize
+from ggufext.audit.request import Mode
+from ggufext.audit.run.records import Trial
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Sequence

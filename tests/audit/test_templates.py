@@ -4,7 +4,7 @@ import sys
 
 import pytest
 
-from ggufext.audit.templates import frame_of
+from ggufext.audit.task.templates import frame_of
 from ggufext.errors import EngineError
 
 pytest.importorskip("jinja2")

@@ -18,17 +18,17 @@ from gguf_bytes import (
     Tensor,
     gguf_bytes,
 )
-from ggufext.audit import verify
-from ggufext.audit.verify import verify_file
 from ggufext.editing.rewrite import rewrite
 from ggufext.errors import EditError, EngineError
 from ggufext.header import read_header
+from ggufext.llama import verify
+from ggufext.llama.verify import verify_file
 from ggufext.planning.methods import Method
 
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from ggufext.audit.probe_process import ProbeProcess
+    from ggufext.llama.process import ProbeProcess
     from ggufext.planning.result import Plan
 
 pytest.importorskip("llama_cpp")

@@ -8,8 +8,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ggufext.audit.prompts import Question
-from ggufext.audit.workload import Span, Speed, spans
+from ggufext.audit.run.duration import Span, Speed, spans
+from ggufext.audit.task.prompts import Question
 
 SPEED = Speed(
     prompt_start=0.01,

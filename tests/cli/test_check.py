@@ -12,16 +12,16 @@ from click.testing import CliRunner, Result
 from gguf_bytes import gguf_bytes
 from ggufext.api import rewrite
 from ggufext.audit import passkey_file, passkey_server
-from ggufext.audit.asking import Progress
-from ggufext.audit.copies import CopyNeeded
-from ggufext.audit.depths import depth_bins
-from ggufext.audit.passkey import PasskeyRequest, PasskeyRun, RunNotes, Stop
-from ggufext.audit.results import Mode, Trial
-from ggufext.audit.workload import Estimate
+from ggufext.audit.conditions.copies import CopyNeeded
+from ggufext.audit.request import Mode, depth_bins
+from ggufext.audit.run.asking import Progress
+from ggufext.audit.run.duration import Estimate
+from ggufext.audit.run.measure import PasskeyRequest, PasskeyRun, RunNotes, Stop
+from ggufext.audit.run.records import Trial
 from ggufext.cli import check_progress
 from ggufext.cli.check import check
 from ggufext.errors import EngineError, GgufextError
-from ggufext.planning.kv_cache import CacheType
+from ggufext.planning.footprint import CacheType
 
 if TYPE_CHECKING:
     from collections.abc import Callable

@@ -12,10 +12,10 @@ from typing import TYPE_CHECKING
 import pytest
 from click.testing import CliRunner
 
-from ggufext.audit import doctor
+from ggufext import doctor
 from ggufext.cli.doctor import doctor as command
-from ggufext.editing.files import FileSystem
-from ggufext.editing.strategies import Place
+from ggufext.opened.files import FileSystem
+from ggufext.opened.strategies import Place
 
 if TYPE_CHECKING:
     from pathlib import Path

@@ -294,7 +294,7 @@ def test_a_failing_verification_says_what_stands_and_how_to_be_rid_of_it(
     def differs(file: Path, _plan: object, **_options: object) -> None:
         raise EditError(code="not_verified", path=file, message="gguf-py reads something else")
 
-    monkeypatch.setattr("ggufext.audit.verify.verify_file", differs)
+    monkeypatch.setattr("ggufext.llama.verify.verify_file", differs)
     arguments = ["rewrite", argument(path), "--target", "8k", "--verify", *options]
     monkeypatch.setattr(sys, "argv", ["ggufext", *arguments])
     with pytest.raises(SystemExit) as ended:
@@ -317,7 +317,7 @@ def test_a_file_that_gguf_py_cannot_read_is_no_traceback(
         raise KeyError("magic")
 
     monkeypatch.setattr("gguf.GGUFReader", refuses)
-    monkeypatch.setattr("ggufext.audit.verify.find_spec", lambda _: None)  # else llama.cpp reads
+    monkeypatch.setattr("ggufext.llama.verify.find_spec", lambda _: None)  # else llama.cpp reads
     monkeypatch.setattr(
         sys, "argv", ["ggufext", "rewrite", str(llama), "--target", "8k", "--verify"]
     )

@@ -7,7 +7,7 @@ import os
 import random
 from typing import TYPE_CHECKING, Any
 
-from ggufext.editing.files import FileSystem, SyncError
+from ggufext.opened.files import FileSystem, SyncError
 
 if TYPE_CHECKING:
     from pathlib import Path

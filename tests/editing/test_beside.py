@@ -12,17 +12,16 @@ import pytest
 
 from editing.test_half_moved import before_insert
 from gguf_bytes import U32, gguf_bytes
-from ggufext.editing import beside, history, strategies
-from ggufext.editing import journal as journals
 from ggufext.editing.application import COPY_SUFFIX
-from ggufext.editing.files import FileSystem
-from ggufext.editing.inspection import inspect
 from ggufext.editing.recovery import State
 from ggufext.editing.rewrite import recover, rewrite, undo
-from ggufext.editing.strategies import Strategy
 from ggufext.errors import EditError, GgufextError, JournalError
-from ggufext.header.header import JOURNAL_SUFFIX
-from ggufext.header.reading import read_header
+from ggufext.header.header import JOURNAL_SUFFIX, read_header
+from ggufext.opened import beside, history, strategies
+from ggufext.opened import journal as journals
+from ggufext.opened.files import FileSystem
+from ggufext.opened.inspection import inspect
+from ggufext.opened.strategies import Strategy
 from split_model import split_model
 
 if TYPE_CHECKING:

@@ -18,15 +18,15 @@ from gguf_bytes import (
     gguf_bytes,
     key_bytes,
 )
-from ggufext.audit.verify import verify_file
-from ggufext.editing import history
-from ggufext.editing.copied import copied_extension
-from ggufext.editing.inspection import facts_of, inspect
-from ggufext.editing.patch import HISTORY_KEY
 from ggufext.editing.rewrite import rewrite
 from ggufext.errors import PlanError
+from ggufext.header.header import parse_header, read_header
 from ggufext.header.model import EarlierExtension
-from ggufext.header.reading import parse_header, read_header
+from ggufext.llama.verify import verify_file
+from ggufext.opened import history
+from ggufext.opened.history import copied_extension
+from ggufext.opened.inspection import facts_of, inspect
+from ggufext.opened.patch import HISTORY_KEY
 from ggufext.planning.combining import Factors
 from ggufext.planning.methods import Method
 from ggufext.planning.plan import Plan, plan

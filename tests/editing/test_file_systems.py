@@ -14,12 +14,12 @@ import pytest
 
 from editing.disk import PowerFailure, RecordingDisk, StoppingDisk
 from editing.images import MAKE, Image, mounted_image
-from ggufext.editing.inspection import inspect
 from ggufext.editing.rewrite import recover, rewrite, undo
-from ggufext.editing.strategies import Strategy
 from ggufext.errors import EditError
 from ggufext.header.factors import ROPE_FREQS
-from ggufext.header.reading import read_header
+from ggufext.header.header import read_header
+from ggufext.opened.inspection import inspect
+from ggufext.opened.strategies import Strategy
 from ggufext.planning.methods import Method
 from random_model import write_random_model
 

@@ -9,11 +9,11 @@ from typing import TYPE_CHECKING
 import pytest
 
 from gguf_bytes import U16, U32, gguf_bytes
-from ggufext.editing import guards
-from ggufext.editing.files import FileSystem
 from ggufext.editing.rewrite import rewrite
-from ggufext.editing.strategies import Strategy
 from ggufext.errors import EditError, GgufextError
+from ggufext.opened import guards
+from ggufext.opened.files import FileSystem
+from ggufext.opened.strategies import Strategy
 
 if TYPE_CHECKING:
     from pathlib import Path

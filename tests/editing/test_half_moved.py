@@ -11,12 +11,12 @@ from typing import TYPE_CHECKING
 import pytest
 
 from editing.disk import PowerFailure
-from ggufext.editing import journal as journals
-from ggufext.editing.files import FileSystem
 from ggufext.editing.recovery import State
 from ggufext.editing.rewrite import recover, rewrite, undo
 from ggufext.errors import JournalError
 from ggufext.header.header import POISONED_MAGIC
+from ggufext.opened import journal as journals
+from ggufext.opened.files import FileSystem
 from ggufext.planning.methods import Method
 
 if TYPE_CHECKING:

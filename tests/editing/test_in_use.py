@@ -12,13 +12,13 @@ import pytest
 
 from editing.disk import PowerFailure, StoppingDisk
 from editing.test_half_moved import StopsBeforeMoving
-from ggufext.editing import journal as journals
-from ggufext.editing.files import FileSystem
 from ggufext.editing.recovery import State
 from ggufext.editing.rewrite import recover, rewrite, undo
-from ggufext.editing.strategies import Strategy
 from ggufext.errors import EditError
 from ggufext.header.header import MAGIC
+from ggufext.opened import journal as journals
+from ggufext.opened.files import FileSystem
+from ggufext.opened.strategies import Strategy
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

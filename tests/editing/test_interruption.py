@@ -17,16 +17,15 @@ from editing.disk import (
     StoppingDisk,
 )
 from gguf_bytes import SMALLEST_LLAMA, SMALLEST_TENSORS, U32, gguf_bytes
-from ggufext.editing import history, strategies
-from ggufext.editing import journal as journals
-from ggufext.editing.files import FileSystem
-from ggufext.editing.patch import HISTORY_KEY
 from ggufext.editing.recovery import State
 from ggufext.editing.rewrite import recover, rewrite, undo
-from ggufext.editing.strategies import Strategy
 from ggufext.errors import EditError, HeaderError
-from ggufext.header.header import POISONED_MAGIC
-from ggufext.header.reading import read_header
+from ggufext.header.header import POISONED_MAGIC, read_header
+from ggufext.opened import history, strategies
+from ggufext.opened import journal as journals
+from ggufext.opened.files import FileSystem
+from ggufext.opened.patch import HISTORY_KEY
+from ggufext.opened.strategies import Strategy
 from ggufext.planning.methods import Method, inverse_frequencies, llama3_factors
 from random_model import write_random_model
 

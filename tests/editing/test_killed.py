@@ -16,10 +16,10 @@ from typing import TYPE_CHECKING
 import pytest
 
 from editing.images import Image, mounted_image
-from ggufext.editing import journal as journals
-from ggufext.editing.files import FileSystem
 from ggufext.editing.rewrite import recover
 from ggufext.header.header import POISONED_MAGIC
+from ggufext.opened import journal as journals
+from ggufext.opened.files import FileSystem
 from program import result
 from random_model import write_random_model
 
@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
     from pathlib import Path
 
-    from ggufext.editing.patch import Patch
+    from ggufext.opened.patch import Patch
 
 #: Every key that method gamma sets, so that an edit changes values only.
 ALL_KEYS: dict[str, str | float | int] = {

@@ -7,17 +7,18 @@ from typing import TYPE_CHECKING
 import pytest
 
 from editing import test_half_moved, test_interruption, test_promises
-from ggufext.editing import application, edit, journal, recovery, restoration
-from ggufext.editing.files import FileSystem
+from ggufext.editing import application, edit, recovery
 from ggufext.errors import GgufextError
 from ggufext.header.header import POISONED_MAGIC
+from ggufext.opened import journal, restoration
+from ggufext.opened.files import FileSystem
 from ggufext.planning.methods import Method
 
 if TYPE_CHECKING:
     from collections.abc import Callable
     from pathlib import Path
 
-    from ggufext.editing.patch import Patch
+    from ggufext.opened.patch import Patch
 
 #: The case whose edit has every step: a record beside the file, and values in their place.
 CASE = "write a record beside the file"

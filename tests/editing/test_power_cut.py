@@ -19,12 +19,12 @@ import pytest
 
 from editing.disk import PowerFailure, RecordingDisk
 from editing.images import BLOCK, Image, mounted_image
-from ggufext.editing import journal as journals
-from ggufext.editing.files import FileSystem
 from ggufext.editing.rewrite import recover, rewrite, undo
-from ggufext.editing.strategies import Strategy
 from ggufext.errors import GgufextError
-from ggufext.header.reading import read_header
+from ggufext.header.header import read_header
+from ggufext.opened import journal as journals
+from ggufext.opened.files import FileSystem
+from ggufext.opened.strategies import Strategy
 from ggufext.planning.methods import Method
 from random_model import write_random_model
 

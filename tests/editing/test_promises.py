@@ -22,13 +22,13 @@ from gguf_bytes import (
     Tensor,
     gguf_bytes,
 )
-from ggufext.editing import history, restoration, strategies
-from ggufext.editing.inspection import inspect
-from ggufext.editing.patch import HISTORY_KEY, PADDING_KEY
 from ggufext.editing.rewrite import rewrite, undo
-from ggufext.editing.strategies import Strategy
 from ggufext.errors import GgufextError
-from ggufext.header.reading import read_header
+from ggufext.header.header import read_header
+from ggufext.opened import history, restoration, strategies
+from ggufext.opened.inspection import inspect
+from ggufext.opened.patch import HISTORY_KEY, PADDING_KEY
+from ggufext.opened.strategies import Strategy
 from ggufext.planning.methods import Method, inverse_frequencies, llama3_factors
 
 if TYPE_CHECKING:

@@ -10,14 +10,14 @@ import gguf
 import pytest
 
 from gguf_bytes import F32, SMALLEST_LLAMA, SMALLEST_TENSORS, U32, gguf_bytes
-from ggufext.editing import history, strategies
-from ggufext.editing.files import FileSystem
-from ggufext.editing.patch import HISTORY_KEY, PADDING_KEY
 from ggufext.editing.recovery import State
 from ggufext.editing.rewrite import recover, rewrite, undo
-from ggufext.editing.strategies import Strategy
 from ggufext.errors import EditError, JournalError, PlanError
-from ggufext.header.reading import read_header
+from ggufext.header.header import read_header
+from ggufext.opened import history, strategies
+from ggufext.opened.files import FileSystem
+from ggufext.opened.patch import HISTORY_KEY, PADDING_KEY
+from ggufext.opened.strategies import Strategy
 from ggufext.planning.methods import Method
 
 if TYPE_CHECKING:

@@ -9,10 +9,10 @@ import numpy as np
 import pytest
 
 from editing.disk import FailingDisk, RecordingDisk
-from ggufext.editing.inspection import facts_of, inspect
 from ggufext.editing.rewrite import recover, rewrite, undo
 from ggufext.errors import EditError, HeaderError
-from ggufext.header.reading import read_header
+from ggufext.header.header import read_header
+from ggufext.opened.inspection import facts_of, inspect
 from ggufext.planning.methods import Method
 from random_model import write_random_model
 from split_model import split_model

@@ -10,7 +10,7 @@ import pytest
 import ggufext
 from gguf_bytes import F32, F64, FLOAT32, I32, U32, U64, Array, Tensor, gguf_bytes
 from ggufext.header.difference import HeaderDifference, difference
-from ggufext.header.reading import parse_header
+from ggufext.header.header import parse_header
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence

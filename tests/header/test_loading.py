@@ -14,10 +14,10 @@ import ggufext.header
 from gguf_bytes import F32, SMALLEST_LLAMA, SMALLEST_TENSORS, U16, U32, Tensor, gguf_bytes
 from ggufext.errors import HeaderError
 from ggufext.header.architectures import Support, architecture, architecture_names
+from ggufext.header.header import parse_header
 from ggufext.header.lint import lint
 from ggufext.header.loading import refuse_unloadable
 from ggufext.header.model import model_facts
-from ggufext.header.reading import parse_header
 
 if sys.version_info >= (3, 11):
     import tomllib

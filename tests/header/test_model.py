@@ -15,9 +15,9 @@ from ggufext.header.architectures import (
     architecture,
     architecture_names,
 )
+from ggufext.header.header import parse_header
 from ggufext.header.lint import lint
 from ggufext.header.model import ModelFacts, model_facts
-from ggufext.header.reading import parse_header
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -172,7 +172,7 @@ def test_architectures_that_nobody_knows_are_unknown() -> None:
 
 
 def test_real_headers_give_known_facts(real_headers: Path) -> None:
-    from ggufext.header.reading import read_header
+    from ggufext.header.header import read_header
 
     llama_3 = model_facts(read_header(real_headers / "ggml-vocab-llama-bpe.gguf"))
     assert (llama_3.train_length, llama_3.freq_base) == (8192, 500000.0)

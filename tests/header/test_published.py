@@ -9,10 +9,9 @@ import pytest
 
 from gguf_bytes import F32, U32, gguf_bytes
 from ggufext.header.architectures import Support, architecture
+from ggufext.header.header import parse_header
 from ggufext.header.hf_config import read_config
-from ggufext.header.published import Published, entries
-from ggufext.header.reading import parse_header
-from ggufext.header.training import trained_facts
+from ggufext.header.training import Published, entries, trained_facts
 
 if TYPE_CHECKING:
     from pathlib import Path

@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING
 from gguf import LlamaFileType
 
 from gguf_bytes import SMALLEST_LLAMA, U32, Tensor, gguf_bytes
-from ggufext.header.quantization import TensorType, quantization, tensor_types
-from ggufext.header.reading import parse_header
+from ggufext.header.header import parse_header
+from ggufext.header.weights import TensorType, quantization, tensor_types
 
 if TYPE_CHECKING:
     from ggufext.header.header import Header

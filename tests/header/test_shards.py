@@ -8,7 +8,7 @@ import pytest
 
 from gguf_bytes import I32, U16, U32, Tensor, gguf_bytes
 from ggufext.errors import HeaderError
-from ggufext.header.reading import read_header
+from ggufext.header.header import read_header
 from ggufext.header.shards import first_shard, later_shards, shard_name
 
 if TYPE_CHECKING:

@@ -6,8 +6,8 @@ import pytest
 
 from gguf_bytes import F32, U32, Tensor, gguf_bytes
 from ggufext.errors import PlanError
+from ggufext.header.header import parse_header
 from ggufext.header.model import ModelFacts, model_facts
-from ggufext.header.reading import parse_header
 from ggufext.header.training import declared_extension, trained_facts
 
 LLAMA: dict[str, object] = {

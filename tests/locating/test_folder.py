@@ -9,8 +9,7 @@ import pytest
 
 from gguf_bytes import F32, I32, U16, U32, Tensor, gguf_bytes
 from ggufext.errors import LocationError
-from ggufext.locating.folder import models_in
-from ggufext.locating.survey import survey, survey_one
+from ggufext.locating.places import models_in, survey, survey_one
 
 if TYPE_CHECKING:
     from pathlib import Path

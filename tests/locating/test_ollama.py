@@ -8,8 +8,8 @@ import pytest
 
 from ggufext.errors import LocationError
 from ggufext.locating import ollama
-from ggufext.locating.modelfile import modelfile
 from ggufext.locating.names import local_path
+from ggufext.locating.ollama import modelfile
 from ollama_folder import add_model
 
 

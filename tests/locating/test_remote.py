@@ -10,12 +10,12 @@ import numpy as np
 import pytest
 
 from gguf_bytes import SMALLEST_LLAMA, SMALLEST_TENSORS, U16, U32, Tensor, gguf_bytes
-from ggufext.editing.inspection import facts_of, inspect
 from ggufext.editing.rewrite import rewrite
 from ggufext.errors import GgufextError, LocationError, PlanError
-from ggufext.header.reading import parse_header, read_header
+from ggufext.header.header import parse_header, read_header
 from ggufext.locating.names import local_path, shown
 from ggufext.locating.remote import RemoteModel, read_remote
+from ggufext.opened.inspection import facts_of, inspect
 from ggufext.planning.plan import plan
 from random_model import write_random_model
 from range_server import Reply, changed, ranged, serving, whole

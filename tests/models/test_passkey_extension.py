@@ -10,8 +10,9 @@ import pytest
 import passkey_task
 
 pytest.importorskip("llama_cpp", reason="needs llama-cpp-python: pip install .[check]")
-from ggufext.audit.rope_nodes import ContextSettings, observe
 from ggufext.editing.rewrite import rewrite, undo
+from ggufext.llama.rope_nodes import observe
+from ggufext.llama.settings import ContextSettings
 from ggufext.planning.methods import Method
 from retrieval import measure, pooled
 

@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 import passkey_task as task
-from ggufext.audit.wording import sentence_of as sentence
+from ggufext.audit.task.wording import sentence_of as sentence
 
 FULL_STOP = task.encode(".")[0]
 

@@ -10,7 +10,8 @@ import pytest
 from gguf import GGMLQuantizationType, GGUFReader, GGUFValueType, ReaderField
 from gguf.quants import dequantize
 
-from ggufext.audit.rope_nodes import ContextSettings, observe
+from ggufext.llama.rope_nodes import observe
+from ggufext.llama.settings import ContextSettings
 from random_architectures import ARCHITECTURES
 from random_model import FILE_TYPES, MetadataValue, Typed, main, parse_size, write_random_model
 from random_vocabulary import random_vocabulary

@@ -7,7 +7,7 @@ from dataclasses import replace
 import pytest
 
 from ggufext.header.model import Scaling
-from ggufext.header.published import Published
+from ggufext.header.training import Published
 from ggufext.planning.gamma import Verdict
 from ggufext.planning.methods import Method
 from ggufext.planning.plan import documented_plan, plan, plan_all_methods

@@ -3,10 +3,8 @@ from __future__ import annotations
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ggufext.header.widths import Widths
-from ggufext.planning.compute import compute_bytes
-from ggufext.planning.fit import cache_fits
-from ggufext.planning.kv_cache import CacheType, kv_cache_bytes
+from ggufext.header.weights import Widths
+from ggufext.planning.footprint import CacheType, cache_fits, compute_bytes, kv_cache_bytes
 from planning.facts import LLAMA_3
 
 GIB = 2**30

@@ -6,7 +6,7 @@ from dataclasses import replace
 
 import pytest
 
-from ggufext.planning.kv_cache import CacheType, bytes_per_token, kv_cache_bytes
+from ggufext.planning.footprint import CacheType, bytes_per_token, kv_cache_bytes
 from planning.facts import LLAMA_3
 
 GIB = 2**30

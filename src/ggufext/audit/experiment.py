@@ -11,15 +11,16 @@ import math
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from ggufext.audit.conditions import conditions
-from ggufext.audit.expectation import differences, of_facts, of_plan
-from ggufext.audit.rope_nodes import ContextSettings, RopeMode, observe
-from ggufext.editing.inspection import facts_of
+from ggufext.audit.conditions.conditions import conditions
 from ggufext.editing.rewrite import rewrite, undo
 from ggufext.errors import PlanError
 from ggufext.header.architectures import Layout, architecture
 from ggufext.header.rope_keys import unread_suffixes
-from ggufext.planning.kv_cache import CacheType, kv_cache_bytes
+from ggufext.llama.expectation import differences, of_facts, of_plan
+from ggufext.llama.rope_nodes import RopeMode, observe
+from ggufext.llama.settings import ContextSettings
+from ggufext.opened.inspection import facts_of
+from ggufext.planning.footprint import CacheType, kv_cache_bytes
 from ggufext.planning.methods import Method
 from ggufext.planning.plan import plan
 
@@ -27,10 +28,11 @@ if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
     from pathlib import Path
 
-    from ggufext.audit.probe_process import ProbeProcess
-    from ggufext.audit.rope_nodes import Observation, Override, RopeNode
     from ggufext.header.layers import LayerFacts
     from ggufext.header.model import ModelFacts
+    from ggufext.llama.process import ProbeProcess
+    from ggufext.llama.rope_nodes import Observation, RopeNode
+    from ggufext.llama.settings import Override
     from ggufext.planning.plan import Plan
 
 METHODS = (Method.GAMMA, Method.NTK, Method.YARN, Method.LINEAR)

@@ -7,23 +7,14 @@ from dataclasses import dataclass, replace
 from functools import partial
 from typing import TYPE_CHECKING
 
-from ggufext.audit.asking import Session, Work, ask_one_by_one, seconds
-from ggufext.audit.cluster import Cluster
-from ggufext.audit.conditions import conditions
-from ggufext.audit.copies import refuse_copies, with_copies
-from ggufext.audit.depths import depth_bins
-from ggufext.audit.engines import Frame
+from ggufext.audit.conditions.conditions import conditions
+from ggufext.audit.conditions.copies import refuse_copies, with_copies
+from ggufext.audit.engines.cluster import Cluster
 from ggufext.audit.engines.llama_cpp import LlamaCpp
-from ggufext.audit.expectation import SMALL_CONTEXT, differences
-from ggufext.audit.keys import check_keys
-from ggufext.audit.memory import (
-    ModelSize,
-    gpu_layers,
-    micro_batch,
-    plan_memory,
-)
-from ggufext.audit.opening import contexts, opening
-from ggufext.audit.passkey import (
+from ggufext.audit.request import depth_bins
+from ggufext.audit.run.asking import Session, Work, ask_one_by_one, seconds
+from ggufext.audit.run.duration import measure_speed
+from ggufext.audit.run.measure import (
     PasskeyRun,
     Prepared,
     RunNotes,
@@ -31,32 +22,41 @@ from ggufext.audit.passkey import (
     answer_tokens,
     measure,
 )
-from ggufext.audit.prompts import PromptPlan, prompt_set
-from ggufext.audit.records import kept_setting
-from ggufext.audit.rope_nodes import ContextSettings, observe
-from ggufext.audit.speed import measure_speed
-from ggufext.audit.templates import frame_of
-from ggufext.editing.inspection import facts_of
+from ggufext.audit.run.opening import contexts, opening
+from ggufext.audit.run.records import kept_setting
+from ggufext.audit.task.keys import check_keys
+from ggufext.audit.task.prompts import PromptPlan, prompt_set
+from ggufext.audit.task.templates import Frame, frame_of
 from ggufext.errors import EngineError, ModelWarning, PlanError
+from ggufext.header.header import read_header
 from ggufext.header.model import architecture_name
-from ggufext.header.reading import read_header
 from ggufext.header.rope_keys import ORIGINAL_LENGTH
 from ggufext.header.shards import later_shards
-from ggufext.header.widths import model_widths
-from ggufext.planning.kv_cache import CacheType
+from ggufext.header.weights import model_widths
+from ggufext.llama.expectation import SMALL_CONTEXT, differences
+from ggufext.llama.memory import (
+    ModelSize,
+    gpu_layers,
+    micro_batch,
+    plan_memory,
+)
+from ggufext.llama.rope_nodes import observe
+from ggufext.llama.settings import ContextSettings
+from ggufext.opened.inspection import facts_of
+from ggufext.planning.footprint import CacheType
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
     from pathlib import Path
 
-    from ggufext.audit.asking import Progress
-    from ggufext.audit.conditions import Condition
-    from ggufext.audit.copies import CopyNeeded
-    from ggufext.audit.memory import Budget
-    from ggufext.audit.passkey import PasskeyRequest
-    from ggufext.audit.workload import Speed
+    from ggufext.audit.conditions.conditions import Condition
+    from ggufext.audit.conditions.copies import CopyNeeded
+    from ggufext.audit.run.asking import Progress
+    from ggufext.audit.run.duration import Speed
+    from ggufext.audit.run.measure import PasskeyRequest
     from ggufext.header.header import Header
     from ggufext.header.model import ModelFacts
+    from ggufext.llama.memory import Budget
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -5,19 +5,19 @@ from __future__ import annotations
 from functools import partial
 from typing import TYPE_CHECKING
 
-from ggufext.audit.asking import Session, ask_one_by_one
-from ggufext.audit.depths import depth_bins
 from ggufext.audit.engines.server import Server
-from ggufext.audit.passkey import PasskeyRun, Prepared, Template, answer_tokens, measure
-from ggufext.audit.prompts import PromptPlan, prompt_set
+from ggufext.audit.request import depth_bins
+from ggufext.audit.run.asking import Session, ask_one_by_one
+from ggufext.audit.run.measure import PasskeyRun, Prepared, Template, answer_tokens, measure
+from ggufext.audit.task.prompts import PromptPlan, prompt_set
 from ggufext.errors import PlanError
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from ggufext.audit.asking import Progress
     from ggufext.audit.engines.connection import ServerSettings
-    from ggufext.audit.passkey import PasskeyRequest, RunNotes
+    from ggufext.audit.run.asking import Progress
+    from ggufext.audit.run.measure import PasskeyRequest, RunNotes
 
 
 def check_server(

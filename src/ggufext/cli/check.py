@@ -23,9 +23,9 @@ from ggufext.errors import GgufextError, printable
 from ggufext.locating.names import local_path
 
 if TYPE_CHECKING:
-    from ggufext.audit.copies import CopyNeeded
-    from ggufext.audit.passkey import PasskeyRun
-    from ggufext.audit.results import CheckResult
+    from ggufext.audit.conditions.copies import CopyNeeded
+    from ggufext.audit.findings.results import CheckResult
+    from ggufext.audit.run.measure import PasskeyRun
 
 _REQUIRED_BOUND_MISSED = 3
 _INTERRUPTED = 130
@@ -214,13 +214,13 @@ def check(
     Nothing is written to FILE: planned conditions are tried without editing it.
     """
     from ggufext.audit.engines.connection import ServerSettings
-    from ggufext.audit.passkey import PasskeyRequest, Template
+    from ggufext.audit.findings.summary import result_of
     from ggufext.audit.passkey_file import LocalSettings, check_file
     from ggufext.audit.passkey_server import check_server
     from ggufext.audit.report import check_report_path, write_report
-    from ggufext.audit.results import Mode
-    from ggufext.audit.summary import result_of
-    from ggufext.planning.kv_cache import CacheType
+    from ggufext.audit.request import Mode
+    from ggufext.audit.run.measure import PasskeyRequest, Template
+    from ggufext.planning.footprint import CacheType
 
     if (path is None) == (server is None):
         raise click.UsageError("give one of FILE and --server")
@@ -311,9 +311,9 @@ def _refuse_options(names: tuple[str, ...], belongs_to: str) -> None:
 
 def _usual_lengths(path: Path | None) -> tuple[int, ...]:
     """Up to four doublings that end at the file's context length."""
+    from ggufext.header.header import read_header
     from ggufext.header.key_reader import KeyReader
     from ggufext.header.model import architecture_name
-    from ggufext.header.reading import read_header
 
     if path is None:
         raise click.UsageError("--server needs --lengths: it does not say what to try")
@@ -325,7 +325,7 @@ def _usual_lengths(path: Path | None) -> tuple[int, ...]:
 
 def _refuse_unreachable(bound: float, answers: int) -> None:
     """Say before hours of measuring that no outcome can pass."""
-    from ggufext.audit.statistics import trials_needed, wilson_interval
+    from ggufext.audit.findings.statistics import trials_needed, wilson_interval
 
     best = wilson_interval(answers, answers)[0]
     if best < bound:
@@ -346,7 +346,7 @@ def _show(run: PasskeyRun, result: CheckResult) -> None:
 
 def _exit(run: PasskeyRun, result: CheckResult, require: float | None) -> None:
     """End with the status of an interrupted or failed run, or of a missed bound."""
-    from ggufext.audit.passkey import Stop
+    from ggufext.audit.run.measure import Stop
 
     if run.stop is Stop.INTERRUPTED:
         click.echo("interrupted: the report holds what was done", err=True)

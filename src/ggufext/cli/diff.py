@@ -12,7 +12,7 @@ from ggufext.cli.options import ModelName, json_option
 from ggufext.cli.output import show_json
 from ggufext.errors import printable
 from ggufext.header.difference import difference
-from ggufext.header.reading import read_header
+from ggufext.header.header import read_header
 from ggufext.locating.remote import RemoteModel
 
 if TYPE_CHECKING:

@@ -6,9 +6,9 @@ from pathlib import Path
 
 import click
 
-from ggufext.audit.doctor import examine
 from ggufext.cli.options import json_option
 from ggufext.cli.output import show_json
+from ggufext.doctor import examine
 from ggufext.errors import printable
 
 

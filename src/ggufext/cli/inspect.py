@@ -14,19 +14,19 @@ from ggufext.cli.models import found_model
 from ggufext.cli.options import ModelName, json_option, model_files
 from ggufext.cli.output import binary_size, show_json, show_warnings, tokens
 from ggufext.cli.several import Work, handle_files
-from ggufext.editing.guards import resolve
-from ggufext.editing.inspection import Inspection
-from ggufext.editing.inspection import inspect as inspect_model
 from ggufext.errors import EditError, command, printable
 from ggufext.header.architectures import Support
 from ggufext.header.model import DEFAULT_SOURCE
 from ggufext.locating.names import is_remote, local_path, shown
 from ggufext.locating.places import ModelPlace, known_places, place_of
+from ggufext.opened.guards import resolve
+from ggufext.opened.inspection import Inspection
+from ggufext.opened.inspection import inspect as inspect_model
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
-    from ggufext.editing.inspection import LayerInFile
+    from ggufext.opened.inspection import LayerInFile
 
 _SUPPORT = {
     Support.VERIFIED: "verified with llama.cpp",

@@ -14,8 +14,7 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
     from typing import Literal
 
-    from ggufext.locating.places import ModelPlace
-    from ggufext.locating.survey import SurveyedModel
+    from ggufext.locating.places import ModelPlace, SurveyedModel
 
 _PLACES = {
     "folder": "",

@@ -35,14 +35,14 @@ from ggufext.cli.plan_text import (
     plan_lines,
 )
 from ggufext.cli.run_time import show_run_time
-from ggufext.editing.inspection import facts_of
 from ggufext.errors import PlanError
-from ggufext.header.reading import read_header
+from ggufext.header.header import read_header
 from ggufext.header.shards import later_shards
-from ggufext.header.widths import model_widths
+from ggufext.header.weights import model_widths
 from ggufext.json_text import jsonable
+from ggufext.opened.inspection import facts_of
 from ggufext.planning.emit import Engine
-from ggufext.planning.fit import cache_fits
+from ggufext.planning.footprint import cache_fits
 from ggufext.planning.gamma import Verdict
 from ggufext.planning.methods import RunTimeMethod
 from ggufext.planning.plan import documented_plan, plan_all_methods
@@ -53,7 +53,7 @@ if TYPE_CHECKING:
 
     from ggufext.header.layers import LayerFacts
     from ggufext.locating.remote import RemoteModel
-    from ggufext.planning.fit import CacheFit
+    from ggufext.planning.footprint import CacheFit
     from ggufext.planning.plan import Plan
 
 

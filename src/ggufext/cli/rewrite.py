@@ -29,9 +29,9 @@ from ggufext.cli.output import IN_USE, show_note, show_warnings, tokens
 from ggufext.cli.plan_text import plan_as_json, plan_lines
 from ggufext.cli.several import Work, handle_files
 from ggufext.editing.rewrite import rewrite as rewrite_file
-from ggufext.editing.strategies import Strategy
 from ggufext.errors import GgufextError, command, of_system, printable, shell_word
 from ggufext.locating.names import OLLAMA_PREFIX
+from ggufext.opened.strategies import Strategy
 from ggufext.planning.methods import Method, RunTimeMethod
 from ggufext.planning.run_time import refuse_to_write
 
@@ -168,7 +168,7 @@ def rewrite(
 
 
 def _verified(path: Path | str, done: Rewritten) -> tuple[str, ...]:
-    from ggufext.audit.verify import verify_file
+    from ggufext.llama.verify import verify_file
 
     output = done.receipt.output
     try:
@@ -229,7 +229,7 @@ def _modelfile(path: Path | str, done: Rewritten) -> str | None:
     if done.receipt.output == path:
         return None
     from ggufext.locating import ollama
-    from ggufext.locating.modelfile import modelfile
+    from ggufext.locating.ollama import modelfile
 
     named = isinstance(path, str) and path.startswith(OLLAMA_PREFIX)
     if not done.receipt.output.exists() or not (named or ollama.is_blob(Path(path))):

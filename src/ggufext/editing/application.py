@@ -7,20 +7,21 @@ import secrets
 from contextlib import suppress
 from typing import TYPE_CHECKING
 
-from ggufext.editing import beside, guards, history, recovery
-from ggufext.editing import journal as journals
-from ggufext.editing.files import SyncError
-from ggufext.editing.journal import Direction, Journal
+from ggufext.editing import recovery
 from ggufext.editing.recovery import State
 from ggufext.errors import EditError, command
 from ggufext.header.header import POISONED_MAGIC, companion
+from ggufext.opened import beside, guards, history
+from ggufext.opened import journal as journals
+from ggufext.opened.files import SyncError
+from ggufext.opened.journal import Direction, Journal
 
 if TYPE_CHECKING:
     from collections.abc import Callable
     from pathlib import Path
 
-    from ggufext.editing.files import FileSystem
-    from ggufext.editing.patch import Patch
+    from ggufext.opened.files import FileSystem
+    from ggufext.opened.patch import Patch
 
 #: Bytes read at a time where a header is compared.
 _PIECE = 1024 * 1024

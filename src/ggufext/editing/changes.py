@@ -6,8 +6,12 @@ from dataclasses import dataclass
 from datetime import datetime, timezone
 from typing import TYPE_CHECKING
 
-from ggufext.editing import restoration
-from ggufext.editing.patch import (
+from ggufext.errors import EditError
+from ggufext.header.factors import encode_factors
+from ggufext.header.header import parse_header
+from ggufext.header.shards import TENSOR_COUNT_KEY
+from ggufext.opened import restoration
+from ggufext.opened.patch import (
     HISTORY_KEY,
     OWN_KEYS,
     encode_entry,
@@ -15,18 +19,14 @@ from ggufext.editing.patch import (
     value_patch,
     whole_patch,
 )
-from ggufext.editing.tensors import TensorChange, tensor_change
-from ggufext.errors import EditError
-from ggufext.header.factors import encode_factors
-from ggufext.header.reading import parse_header
-from ggufext.header.shards import TENSOR_COUNT_KEY
+from ggufext.opened.tensors import TensorChange, tensor_change
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from ggufext.editing.history import History
-    from ggufext.editing.opening import OpenModel
-    from ggufext.editing.patch import Patch
+    from ggufext.opened.history import History
+    from ggufext.opened.model import OpenModel
+    from ggufext.opened.patch import Patch
     from ggufext.planning.plan import Plan
 
 

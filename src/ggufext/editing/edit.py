@@ -6,29 +6,29 @@ from contextlib import suppress
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from ggufext.editing import beside, history, strategies
-from ggufext.editing import journal as journals
 from ggufext.editing.application import apply_by_copy, apply_in_place, shared_from
 from ggufext.editing.changes import changes_for
-from ggufext.editing.files import SyncError
-from ggufext.editing.patch import HISTORY_KEY
-from ggufext.editing.restoration import restore
-from ggufext.editing.strategies import DEFAULT_BLOCK, Strategy
 from ggufext.errors import EditError, JournalError, command, of_system
-from ggufext.header.reading import parse_header
+from ggufext.header.header import parse_header
+from ggufext.opened import beside, history, strategies
+from ggufext.opened import journal as journals
+from ggufext.opened.files import SyncError
+from ggufext.opened.patch import HISTORY_KEY
+from ggufext.opened.restoration import restore
+from ggufext.opened.strategies import DEFAULT_BLOCK, Strategy
 
 if TYPE_CHECKING:
     from collections.abc import Callable
     from pathlib import Path
 
     from ggufext.editing.changes import Changes
-    from ggufext.editing.files import FileSystem
-    from ggufext.editing.history import History
-    from ggufext.editing.journal import Direction
-    from ggufext.editing.opening import OpenModel
-    from ggufext.editing.patch import Patch
-    from ggufext.editing.strategies import Place
     from ggufext.header.header import Header
+    from ggufext.opened.files import FileSystem
+    from ggufext.opened.history import History
+    from ggufext.opened.journal import Direction
+    from ggufext.opened.model import OpenModel
+    from ggufext.opened.patch import Patch
+    from ggufext.opened.strategies import Place
     from ggufext.planning.plan import Plan
 
 

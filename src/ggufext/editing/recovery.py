@@ -12,17 +12,17 @@ from __future__ import annotations
 from enum import Enum
 from typing import TYPE_CHECKING, NoReturn
 
-from ggufext.editing import beside, history
-from ggufext.editing import journal as journals
-from ggufext.editing.journal import Direction, Journal
 from ggufext.errors import JournalError
 from ggufext.header.header import POISONED_MAGIC
+from ggufext.opened import beside, history
+from ggufext.opened import journal as journals
+from ggufext.opened.journal import Direction, Journal
 
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from ggufext.editing.files import FileSystem
-    from ggufext.editing.patch import Patch
+    from ggufext.opened.files import FileSystem
+    from ggufext.opened.patch import Patch
 
 
 class State(Enum):

@@ -5,37 +5,40 @@ from __future__ import annotations
 import errno
 import os
 import time
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from ggufext.editing import beside, guards, history, recovery
-from ggufext.editing import journal as journals
-from ggufext.editing.application import remove_abandoned_copies
+from ggufext.editing import recovery
+from ggufext.editing.application import apply_by_copy, remove_abandoned_copies
 from ggufext.editing.edit import apply, build_edit, build_undo
-from ggufext.editing.files import FileSystem
-from ggufext.editing.journal import Direction
-from ggufext.editing.opening import exclusively, in_use, open_model
 from ggufext.editing.recovery import State
-from ggufext.editing.strategies import Strategy
 from ggufext.errors import EditError, JournalError, PlanError, command
 from ggufext.header.architectures import Support
-from ggufext.header.header import MAGIC
-from ggufext.header.identity import facts_hash
-from ggufext.header.reading import read_header
-from ggufext.header.shards import first_shard
+from ggufext.header.header import MAGIC, read_header
+from ggufext.header.model import facts_hash
+from ggufext.header.shards import ShardName, first_shard, shard_name
 from ggufext.locating.names import is_name, local_path
+from ggufext.opened import beside, guards, history, strategies
+from ggufext.opened import journal as journals
+from ggufext.opened.files import FileSystem
+from ggufext.opened.journal import Direction
+from ggufext.opened.model import exclusively, in_use, open_model
+from ggufext.opened.patch import FIXED_SIZE, Patch
+from ggufext.opened.strategies import Strategy
 from ggufext.planning.gamma import Verdict
 from ggufext.planning.methods import Method
 from ggufext.planning.plan import plan
 from ggufext.planning.recipe import check_model
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterator, Mapping
 
     from ggufext.editing.edit import ByteRange
-    from ggufext.editing.journal import Journal
-    from ggufext.editing.opening import OpenModel
+    from ggufext.header.header import Header
+    from ggufext.opened.journal import Journal
+    from ggufext.opened.model import OpenModel
     from ggufext.planning.plan import Plan
     from ggufext.planning.recipe import Recipe
 
@@ -407,3 +410,105 @@ def _check_output(path: Path, output: Path, *, force: bool) -> None:
             path=output,
             message="exists already; choose another name, or --force to replace it",
         )
+
+
+def beside_output(later: tuple[Header, ...], output: Path) -> tuple[Path, ...]:
+    """Where the other parts of a split model go when its first goes to a new file.
+
+    Parameters
+    ----------
+    later : tuple of Header
+        Of the other parts; none for a model in one file.
+    output : Path
+
+    Raises
+    ------
+    EditError
+        ``output_name``: llama.cpp would not find the other parts by this name.
+    """
+    if not later:
+        return ()
+    count = len(later) + 1
+    name = shard_name(output.name)
+    if name is None or (name.number, name.total) != (1, count):
+        wanted = ShardName(name.prefix if name else output.stem, 1, count)
+        raise EditError(
+            code="output_name",
+            path=output,
+            message=f"the model has {count} parts, and llama.cpp finds them by the name of the "
+            f"first: expected --output {output.with_name(str(wanted))}",
+        )
+    return tuple(output.with_name(str(name.numbered(i))) for i in range(2, count + 1))
+
+
+@contextmanager
+def parts_copied(
+    files: FileSystem,
+    copies: Mapping[Path, Path],
+    output: Path,
+    *,
+    share: bool,
+    replace: bool,
+    progress: Callable[[int, int], None],
+) -> Iterator[None]:
+    """Copy the other parts of a split model as they are; nothing new stays when the rest fails.
+
+    Parameters
+    ----------
+    copies : mapping of Path to Path
+        Where each goes, by where it is; none for a model in one file.
+    output : Path
+        Where the first part will go.
+    share : bool
+        Share blocks with the source where that is possible.
+    replace : bool
+        Replace files that have the names of the copies.
+    progress : callable
+        Called during each copy with bytes done and bytes in all.
+
+    Raises
+    ------
+    EditError
+        As `ggufext.editing.application.apply_by_copy`.
+    """
+    made: list[Path] = []
+    try:
+        for source, target in copies.items():
+            made += () if replace and target.exists() else (target,)
+            _copy(files, source, target, share=share, replace=replace, progress=progress)
+        if copies:
+            made += () if replace and output.exists() else (output,)
+        yield
+    except (OSError, EditError, KeyboardInterrupt) as error:
+        if isinstance(error, EditError) and error.code == "output_exists":
+            made = made[:-1]  # the last one is somebody else's
+        for target in made:
+            files.discard(target)
+        raise
+
+
+def _copy(
+    files: FileSystem,
+    path: Path,
+    target: Path,
+    *,
+    share: bool,
+    replace: bool,
+    progress: Callable[[int, int], None],
+) -> None:
+    source = files.open_for_reading(path)
+    try:
+        front = files.read(source, 0, FIXED_SIZE)
+        apply_by_copy(
+            files,
+            source,
+            path,
+            target,
+            Patch(size=files.size(source), old_front=front, new_front=front),
+            expected_header=front,
+            share=strategies.share_block(files, source, target.parent) if share else None,
+            replace=replace,
+            progress=progress,
+        )
+    finally:
+        files.close(source)

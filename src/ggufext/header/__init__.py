@@ -12,8 +12,6 @@ from ggufext.header.header import (
     TensorInfo,
     Value,
     ValueType,
-)
-from ggufext.header.reading import (
     parse_header,
     read_header,
     read_header_from,

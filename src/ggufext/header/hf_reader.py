@@ -7,7 +7,7 @@ import os
 from typing import TYPE_CHECKING, Any, NoReturn
 
 from ggufext.errors import HeaderError, printable
-from ggufext.header.source import open_file
+from ggufext.header.header import open_file
 
 if TYPE_CHECKING:
     from collections.abc import Mapping

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import hashlib
+import json
 import math
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, NoReturn
 
 from ggufext.errors import HeaderError, PlanError
@@ -23,8 +25,9 @@ from ggufext.header.rope_keys import USUAL_YARN, yarn_of
 if TYPE_CHECKING:
     from ggufext.header.architectures import Architecture
     from ggufext.header.header import Header, Value
-    from ggufext.header.published import Published
     from ggufext.header.rope_keys import Yarn
+    from ggufext.header.training import Published
+
 
 #: llama.cpp's rope.freq_base for files that do not say (llama-model.cpp).
 DEFAULT_FREQ_BASE = 10_000.0
@@ -518,3 +521,34 @@ def _scaling(read: KeyReader, entry: Architecture, shards: tuple[Header, ...]) -
         factor_tensors=tuple(names),
         yarn=yarn_of(read, entry),
     )
+
+
+def facts_hash(header: Header, facts: ModelFacts) -> str:
+    """Hash of the native RoPE facts, and of the tensors' names, shapes and types.
+
+    Parameters
+    ----------
+    header : Header
+        Of the original, before edits of ours: so the hash is the same before and after a rewrite.
+    facts : ModelFacts
+        From the same header.
+
+    Returns
+    -------
+    str
+        ``"sha256:"`` and 64 hexadecimal digits.
+    """
+    scaling = facts.scaling
+    said = {
+        "architecture": facts.architecture,
+        "freq_base": facts.freq_base,
+        "rotary_dim": facts.rotary_dim,
+        "head_dim": facts.head_dim,
+        "scaling": [scaling.type, scaling.factor, scaling.original_context_length],
+        "attention_factor": scaling.attention_factor,
+        "yarn": asdict(scaling.yarn),
+        "factors": facts.factors,
+        "tensors": [[tensor.name, tensor.shape, tensor.type] for tensor in header.tensors],
+    }
+    text = json.dumps(said, sort_keys=True)
+    return f"sha256:{hashlib.sha256(text.encode('utf-8')).hexdigest()}"

@@ -11,8 +11,7 @@ import re
 from typing import TYPE_CHECKING, NamedTuple
 
 from ggufext.errors import HeaderError
-from ggufext.header.header import ValueType
-from ggufext.header.reading import read_header
+from ggufext.header.header import ValueType, read_header
 
 if TYPE_CHECKING:
     from pathlib import Path

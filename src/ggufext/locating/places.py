@@ -7,14 +7,27 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from ggufext.errors import LocationError, ModelWarning
+from ggufext.errors import GgufextError, LocationError, ModelWarning
+from ggufext.header.architectures import architecture
+from ggufext.header.header import read_header
+from ggufext.header.lint import lint
+from ggufext.header.model import (
+    Scaling,
+    TrainLength,
+    architecture_name,
+    model_facts,
+)
+from ggufext.header.shards import later_shards, shard_name
+from ggufext.header.weights import quantization
 from ggufext.locating import ollama
-from ggufext.locating.folder import ModelFiles, grouped, models_in
 from ggufext.locating.names import OLLAMA_PREFIX
-from ggufext.locating.survey import SurveyedModel, survey
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable, Iterable, Iterator
+
+    from ggufext.header.architectures import Support
+    from ggufext.header.header import Header
+    from ggufext.header.model import ModelFacts
 
 
 @dataclass(frozen=True, slots=True)
@@ -137,3 +150,204 @@ def _cache_home() -> Path:
 
 def _expanded(path: str) -> str:
     return os.path.expanduser(path)  # noqa: PTH111 - Path.expanduser raises without a home
+
+
+@dataclass(frozen=True, slots=True)
+class ModelFiles:
+    """One model and its files.
+
+    Attributes
+    ----------
+    name : str
+        As its place calls it.
+    paths : tuple of Path
+        The file, or the parts of a split set that are here, in order.
+    parts : int
+        Parts that the set should have, 1 for a single file.
+    """
+
+    name: str
+    paths: tuple[Path, ...]
+    parts: int = 1
+
+    @property
+    def has_first(self) -> bool:
+        """Whether the file that holds the metadata is here."""
+        name = shard_name(self.paths[0].name)
+        return name is None or name.number == 1
+
+
+def models_in(folder: Path) -> tuple[ModelFiles, ...]:
+    """Every model under a folder, sorted by name.
+
+    Links to folders are followed once; a file that several names lead to is one model.
+
+    Raises
+    ------
+    LocationError
+        ``folder_unreadable`` for the folder itself; unreadable folders in it are left out.
+    """
+    try:
+        os.scandir(folder).close()
+    except OSError as error:
+        raise LocationError(
+            code="folder_unreadable", path=folder, message=error.strerror or str(error)
+        ) from error
+    return grouped((str(path.relative_to(folder)), path) for path in _files(folder))
+
+
+def grouped(named: Iterable[tuple[str, Path]]) -> tuple[ModelFiles, ...]:
+    """Files as models: parts of a split set together, the same file under two names once."""
+    models: dict[tuple[Path, int], list[tuple[str, Path]]] = {}
+    seen: set[tuple[int, int]] = set()
+    for name, path in sorted(named):
+        try:
+            status = path.stat()
+        except OSError:
+            identity = None  # a broken link: worth a row that says so
+        else:
+            identity = (status.st_dev, status.st_ino)
+        if identity in seen:
+            continue
+        if identity is not None:
+            seen.add(identity)
+        shard = shard_name(path.name)
+        whole = path if shard is None else path.with_name(shard.prefix)
+        parts = 1 if shard is None else shard.total
+        models.setdefault((whole, parts), []).append((name, path))
+    return tuple(
+        ModelFiles(files[0][0], tuple(path for _, path in files), parts)
+        for (_, parts), files in models.items()
+    )
+
+
+def _files(folder: Path) -> Iterator[Path]:
+    entered: set[tuple[int, int]] = set()
+    for place, folders, files in os.walk(folder, followlinks=True):
+        status = os.stat(place)  # noqa: PTH116 - thousands of folders
+        if (status.st_dev, status.st_ino) in entered:
+            folders.clear()
+            continue
+        entered.add((status.st_dev, status.st_ino))
+        for name in files:
+            if name.lower().endswith(".gguf"):
+                yield Path(place, name)
+
+
+#: Findings that the table says in a column of their own.
+_SAID_ELSEWHERE = frozenset({"unverified_architecture", "unknown_architecture"})
+
+
+@dataclass(frozen=True, slots=True)
+class SurveyedModel:
+    """What a table of models says of one; what could not be read is None.
+
+    Attributes
+    ----------
+    name : str
+        As its place calls it.
+    path : Path
+        The file, or the first part of a split set.
+    parts : int
+    size : int
+        Bytes of all parts that are here.
+    train_length : TrainLength or None
+        Context length that the file declares.
+    scaling : Scaling or None
+    problems : tuple of ModelWarning
+        Why it cannot be read or extended, and what looks wrong.
+    """
+
+    name: str
+    path: Path
+    parts: int
+    architecture: str | None
+    quantization: str | None
+    size: int
+    train_length: TrainLength | None
+    scaling: Scaling | None
+    support: Support | None
+    problems: tuple[ModelWarning, ...]
+
+
+def survey(models: Iterable[ModelFiles]) -> tuple[SurveyedModel, ...]:
+    """A line about each model, in the same order; nothing is raised for a broken one."""
+    from concurrent.futures import ThreadPoolExecutor
+
+    # The header is read without the interpreter's lock, so threads read side by side.
+    with ThreadPoolExecutor(max_workers=min(8, os.cpu_count() or 1)) as pool:
+        return tuple(pool.map(survey_one, models))
+
+
+def survey_one(model: ModelFiles) -> SurveyedModel:
+    """What a table says of one model."""
+    found = _of_files(model)
+    return SurveyedModel(
+        name=model.name,
+        path=model.paths[0],
+        parts=model.parts,
+        architecture=found.architecture,
+        quantization=found.quantization,
+        size=sum(map(_size, model.paths)),
+        train_length=found.train_length,
+        scaling=found.scaling,
+        support=found.support,
+        problems=found.problems,
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class _Found:
+    """What the headers of a model say."""
+
+    problems: tuple[ModelWarning, ...]
+    architecture: str | None = None
+    quantization: str | None = None
+    train_length: TrainLength | None = None
+    scaling: Scaling | None = None
+    support: Support | None = None
+
+
+def _of_files(model: ModelFiles) -> _Found:
+    if not model.has_first:
+        missing = ModelWarning("shard_missing", "the first part is not in the folder")
+        return _Found((missing,))
+    try:
+        header = read_header(model.paths[0])
+        name = architecture_name(header)
+    except GgufextError as error:
+        return _Found((_problem(error),))
+    problems: list[ModelWarning] = []
+    later: tuple[Header, ...] = ()
+    try:
+        later = later_shards(header)
+    except GgufextError as error:
+        problems.append(_problem(error))
+    facts: ModelFacts | None = None
+    try:
+        facts = model_facts(header, later_shards=later)
+    except GgufextError as error:
+        problems.append(_problem(error))
+    else:
+        found = lint(header, facts, later_shards=later)
+        problems += [warning for warning in found if warning.code not in _SAID_ELSEWHERE]
+    return _Found(
+        problems=tuple(problems),
+        architecture=name,
+        quantization=quantization(header, *later),
+        train_length=TrainLength(facts.train_length, facts.train_length_source) if facts else None,
+        scaling=facts.scaling if facts else None,
+        support=architecture(name).support,
+    )
+
+
+def _problem(error: GgufextError) -> ModelWarning:
+    place = f"{error.field}: " if error.field else ""
+    return ModelWarning(error.code, f"{place}{error.message}")
+
+
+def _size(path: Path) -> int:
+    try:
+        return path.stat().st_size
+    except OSError:
+        return 0

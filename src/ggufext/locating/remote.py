@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 from ggufext.errors import GgufextError, HeaderError, LocationError
 from ggufext.header.factors import read_factors
-from ggufext.header.reading import parse_header
+from ggufext.header.header import parse_header
 from ggufext.locating.names import shown
 
 if TYPE_CHECKING:

@@ -7,9 +7,9 @@ from typing import TYPE_CHECKING
 from ggufext.errors import ModelWarning, printable
 from ggufext.header.architectures import Support
 from ggufext.planning.combining import Form, can_keep_short
+from ggufext.planning.edits import peculiarities
+from ggufext.planning.footprint import CELL_PADDING
 from ggufext.planning.gamma import FACTOR_NEEDS_FINETUNE, GAMMA_DEGRADED
-from ggufext.planning.kv_cache import CELL_PADDING
-from ggufext.planning.local_layers import peculiarities
 from ggufext.planning.methods import Method
 from ggufext.planning.native import NativeKind, starts_at_training, turns
 

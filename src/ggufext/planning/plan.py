@@ -28,21 +28,27 @@ from ggufext.planning.combining import (
     factor_key,
     unchanged,
 )
-from ggufext.planning.earlier import before_extension
-from ggufext.planning.edits import metadata_edits, neutral_factors, tensor_edits
+from ggufext.planning.edits import (
+    local_freq_base,
+    metadata_edits,
+    moves_nothing,
+    neutral_factors,
+    tensor_edits,
+)
+from ggufext.planning.footprint import CacheType, KvCacheBytes, kv_cache_bytes
 from ggufext.planning.gamma import d_horizon, gamma_pade, verdict
-from ggufext.planning.kv_cache import CacheType, KvCacheBytes, kv_cache_bytes
-from ggufext.planning.local_layers import local_freq_base, moves_nothing
 from ggufext.planning.methods import Method
 from ggufext.planning.native import (
     NativeKind,
     NativeScaling,
     at_reach,
+    before_extension,
     native_scaling,
     stretch,
     turns,
 )
 from ggufext.planning.result import (
+    LARGEST_TARGET,
     FreqBase,
     Gamma,
     MetadataEdit,
@@ -68,8 +74,6 @@ __all__ = [
     "plan_all_methods",
 ]
 
-#: llama.cpp keeps context lengths and positions in 32-bit integers.
-LARGEST_TARGET = 2**31 - 1
 
 #: Above this factor a target is taken for a slip of the keyboard.
 ABSURD_FACTOR = 1024.0

@@ -10,9 +10,13 @@ if TYPE_CHECKING:
     from ggufext.header.header import Value, ValueType
     from ggufext.header.model import EarlierExtension, TrainLength
     from ggufext.header.rope_keys import Yarn
+    from ggufext.planning.footprint import KvCacheBytes
     from ggufext.planning.gamma import Verdict
-    from ggufext.planning.kv_cache import KvCacheBytes
     from ggufext.planning.methods import Method
+
+
+#: llama.cpp keeps context lengths and positions in 32-bit integers.
+LARGEST_TARGET = 2**31 - 1
 
 
 @dataclass(frozen=True, slots=True)

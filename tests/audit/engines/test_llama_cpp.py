@@ -10,10 +10,11 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from ggufext.audit import wording
-from ggufext.audit.engines import Frame, SelfExtend
 from ggufext.audit.engines.llama_cpp import LlamaCpp
+from ggufext.audit.task import wording
+from ggufext.audit.task.templates import Frame
 from ggufext.errors import EngineError
+from ggufext.llama.settings import SelfExtend
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence

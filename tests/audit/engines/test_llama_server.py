@@ -11,10 +11,10 @@ import real_servers
 from ggufext.api import rewrite
 from ggufext.audit.engines.connection import ServerSettings
 from ggufext.audit.engines.server import Server
-from ggufext.audit.passkey import PasskeyRequest, PasskeyRun, Template
 from ggufext.audit.passkey_file import LocalSettings, check_file
 from ggufext.audit.passkey_server import check_server
-from ggufext.audit.results import Mode
+from ggufext.audit.request import Mode
+from ggufext.audit.run.measure import PasskeyRequest, PasskeyRun, Template
 from ggufext.planning.methods import Method
 
 if TYPE_CHECKING:

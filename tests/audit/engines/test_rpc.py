@@ -9,8 +9,8 @@ import pytest
 
 import real_servers
 from ggufext.audit.engines.llama_cpp import LlamaCpp
-from ggufext.audit.passkey import PasskeyRequest, Stop
 from ggufext.audit.passkey_file import LocalSettings, check_file
+from ggufext.audit.run.measure import PasskeyRequest, Stop
 from ggufext.errors import EngineError
 
 if TYPE_CHECKING:
@@ -18,8 +18,8 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
 
-    from ggufext.audit.asking import Progress
-    from ggufext.audit.passkey import RunNotes
+    from ggufext.audit.run.asking import Progress
+    from ggufext.audit.run.measure import RunNotes
 
 REQUEST = PasskeyRequest(lengths=(128, 256), depths=3, trials=1)
 

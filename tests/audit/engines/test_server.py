@@ -10,10 +10,10 @@ import pytest
 import real_servers
 from ggufext.audit.engines.connection import ServerSettings
 from ggufext.audit.engines.server import Server
-from ggufext.audit.passkey import PasskeyRequest, PasskeyRun, Template
 from ggufext.audit.passkey_file import LocalSettings, check_file
 from ggufext.audit.passkey_server import check_server
-from ggufext.audit.results import Mode
+from ggufext.audit.request import Mode
+from ggufext.audit.run.measure import PasskeyRequest, PasskeyRun, Template
 from ggufext.errors import EngineError, PlanError
 from made_up_servers import Asked, Reply, chatting, completion, serving
 

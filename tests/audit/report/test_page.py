@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
     import numpy.typing as npt
 
-    from ggufext.audit.results import CheckResult
+    from ggufext.audit.findings.results import CheckResult
 
 
 class Elements(HTMLParser):

@@ -12,9 +12,9 @@ import pytest
 from matplotlib.image import imread
 
 from ggufext.audit import report
+from ggufext.audit.findings.results import CheckResult
 from ggufext.audit.report import check_report_path, write_report
 from ggufext.audit.report.colours import accuracy_colour
-from ggufext.audit.results import CheckResult
 from ggufext.errors import GgufextError
 from made_up_audits import HOSTILE, SHARES, audit
 

@@ -6,6 +6,13 @@ from dataclasses import replace
 
 import pytest
 
+from ggufext.audit.findings.results import (
+    Cell,
+    Comparison,
+    ComparisonTest,
+    LostInTheMiddle,
+    Profile,
+)
 from ggufext.audit.report.sentences import (
     accuracy_text,
     cell_text,
@@ -19,14 +26,7 @@ from ggufext.audit.report.sentences import (
     tokens_text,
     verdict_text,
 )
-from ggufext.audit.results import (
-    Cell,
-    Comparison,
-    ComparisonTest,
-    LostInTheMiddle,
-    MemoryPlan,
-    Profile,
-)
+from ggufext.llama.memory import MemoryPlan
 from made_up_audits import HOSTILE, audit, named
 
 

@@ -11,7 +11,7 @@ from ggufext.audit.report.terminal import print_report
 from made_up_audits import HOSTILE, SHARES, audit, named
 
 if TYPE_CHECKING:
-    from ggufext.audit.results import CheckResult
+    from ggufext.audit.findings.results import CheckResult
 
 
 class Terminal(io.StringIO):

@@ -12,23 +12,6 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True, slots=True)
-class Frame:
-    """What stands around a prompt: the chat template's text, or nothing.
-
-    Attributes
-    ----------
-    before, behind : str
-        Text that may hold special tokens.
-    chat : bool
-        Whether the answer is a turn of its own.
-    """
-
-    before: str = ""
-    behind: str = ""
-    chat: bool = False
-
-
-@dataclass(frozen=True, slots=True)
 class Answer:
     """What an engine said to a prompt.
 
@@ -47,22 +30,6 @@ class Answer:
     evaluated: int
     naive: int
     measured: bool = True
-
-
-@dataclass(frozen=True, slots=True)
-class SelfExtend:
-    """Self-Extend: positions beyond the neighbour window are divided by the group size.
-
-    Attributes
-    ----------
-    group, window : int
-        The window is a multiple of the group.
-
-    Source: Jin et al. 2024; the calls are those of llama.cpp's passkey example.
-    """
-
-    group: int
-    window: int
 
 
 class Engine(Protocol):

@@ -11,15 +11,16 @@ from array import array
 from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any
 
-from ggufext.audit.child_process import how_it_ended, last_words, start_child
-from ggufext.audit.engines import Answer, Frame
+from ggufext.audit.engines import Answer
+from ggufext.audit.task.templates import Frame
 from ggufext.errors import EngineError, ModelWarning
+from ggufext.llama.process import how_it_ended, last_words, start_child
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
     from pathlib import Path
 
-    from ggufext.audit.engines import SelfExtend
+    from ggufext.llama.settings import SelfExtend
 
 _LOG_TAIL = 65_536
 
@@ -92,7 +93,7 @@ class LlamaCpp:
         self._reuses = True
         self._log = tempfile.TemporaryFile()  # noqa: SIM115 (closed with the child)
         # Ctrl-C is for this process, which then ends the child.
-        self._child = start_child("ggufext.audit.engines.worker", self._log, hears_interrupt=False)
+        self._child = start_child("ggufext.llama.worker", self._log, hears_interrupt=False)
         try:
             self.hello = Hello(**self._exchange({"op": "hello", "rpc": list(rpc)}))
             self.vocabulary = Vocabulary(**self._exchange({"op": "vocabulary", "path": str(path)}))

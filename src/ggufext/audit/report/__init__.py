@@ -14,7 +14,7 @@ from ggufext.json_text import json_text
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
-    from ggufext.audit.results import CheckResult
+    from ggufext.audit.findings.results import CheckResult
 
 #: What the ending of a report's name may be.
 SUFFIXES = (".html", ".png", ".json")

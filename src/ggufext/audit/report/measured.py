@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 from ggufext.errors import printable
 
 if TYPE_CHECKING:
-    from ggufext.audit.results import CheckResult, Condition
+    from ggufext.audit.findings.results import CheckResult, Condition
 
 
 def measured(result: CheckResult) -> CheckResult:

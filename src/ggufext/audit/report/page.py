@@ -33,7 +33,7 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
     from xml.etree.ElementTree import Element
 
-    from ggufext.audit.results import CheckResult, Condition, Profile
+    from ggufext.audit.findings.results import CheckResult, Condition, Profile
 
 #: Nothing may be loaded or run, whatever a model file managed to write into this page.
 _POLICY = "default-src 'none'; style-src 'unsafe-inline'; base-uri 'none'; form-action 'none'"

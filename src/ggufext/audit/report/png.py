@@ -27,7 +27,7 @@ from ggufext.errors import printable
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
-    from ggufext.audit.results import CheckResult, Condition
+    from ggufext.audit.findings.results import CheckResult, Condition
 
 #: Heatmaps in one row of the picture.
 _COLUMNS = 3

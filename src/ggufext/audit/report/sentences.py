@@ -5,14 +5,15 @@ from __future__ import annotations
 from pathlib import PurePath
 from typing import TYPE_CHECKING
 
-from ggufext.audit.results import ComparisonTest, Mode
-from ggufext.audit.statistics import SIGNIFICANT
+from ggufext.audit.findings.results import ComparisonTest
+from ggufext.audit.findings.statistics import SIGNIFICANT
+from ggufext.audit.request import Mode
 from ggufext.errors import printable
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
-    from ggufext.audit.results import (
+    from ggufext.audit.findings.results import (
         Cell,
         CheckResult,
         Comparison,

@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
     from xml.etree.ElementTree import Element
 
-    from ggufext.audit.results import CheckResult, Condition, LengthAccuracy
+    from ggufext.audit.findings.results import CheckResult, Condition, LengthAccuracy
 
 # Sizes in CSS pixels.
 _CELL_WIDTH, _CELL_HEIGHT = 74, 34

@@ -30,7 +30,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
     from typing import TextIO
 
-    from ggufext.audit.results import CheckResult, Condition
+    from ggufext.audit.findings.results import CheckResult, Condition
 
 #: Width of what is written into a file or a pipe.
 _PIPE_WIDTH = 110

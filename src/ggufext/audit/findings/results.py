@@ -1,0 +1,173 @@
+"""What a passkey audit found: the dataclasses whose fields are the JSON of ``ggufext check``."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from enum import Enum
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from ggufext.audit.request import Mode
+    from ggufext.errors import ModelWarning
+    from ggufext.llama.memory import MemoryPlan
+
+#: A 95 % interval, (low, high), both in [0, 1]; of a difference both in [−1, 1].
+Interval = tuple[float, float]
+
+
+@dataclass(frozen=True, slots=True)
+class Cell:
+    """Trials of one length and depth. `hits` is None where nothing was measured, never 0."""
+
+    length: int
+    depth: float
+    distance: float
+    trials: int
+    hits: int | None
+    interval: Interval | None
+
+
+@dataclass(frozen=True, slots=True)
+class LengthAccuracy:
+    """Pooled accuracy of one length; None where it was not measured.
+
+    `substring` is the share of answers in which the key stands anywhere.
+    """
+
+    length: int
+    accuracy: float | None
+    interval: Interval | None
+    trials: int
+    substring: float | None
+
+
+@dataclass(frozen=True, slots=True)
+class Profile:
+    """Accuracy in one bin of depth (fraction) or distance (tokens), [start, end)."""
+
+    start: float
+    end: float
+    accuracy: float | None
+    interval: Interval | None
+    trials: int
+
+
+@dataclass(frozen=True, slots=True)
+class LostInTheMiddle:
+    """Accuracy of the middle third of depths minus that of the outer thirds."""
+
+    difference: float
+    interval: Interval
+
+
+@dataclass(frozen=True, slots=True)
+class Condition:
+    """One way of running the model, on the same prompts as the others.
+
+    Attributes
+    ----------
+    name : str
+        ``"file"``, ``"native"``, ``"planned:gamma"``, ``"self-extend:g=4,w=512"`` …
+    effective_length : int or None
+        Largest tested length up to which every length's accuracy reaches the bound, tokens; 0
+        where none does; None where it was not measured.
+    effective_length_interval : (int, int) or None
+        A pair of tested lengths (0: none), from the intervals of the lengths.
+    native_control : bool or None
+        Whether the model can do the task at lengths up to its training length at all.
+    """
+
+    name: str
+    cells: tuple[Cell, ...]
+    lengths: tuple[LengthAccuracy, ...]
+    depths: tuple[Profile, ...]
+    distances: tuple[Profile, ...]
+    lost_in_the_middle: LostInTheMiddle | None
+    effective_length: int | None
+    effective_length_interval: tuple[int, int] | None
+    native_control: bool | None
+
+
+class ComparisonTest(Enum):
+    """How two conditions are compared on the prompts that both answered."""
+
+    MCNEMAR = "mcnemar"
+    """McNemar's exact test: every prompt counts for itself."""
+    PERMUTATION_OVER_TEXTS = "permutation_over_texts"
+    """Exact permutation test: the answers of a text count together."""
+
+
+@dataclass(frozen=True, slots=True)
+class Comparison:
+    """Test of two conditions on the prompts that both answered.
+
+    Attributes
+    ----------
+    a, b : str
+    only_a, only_b : int
+        Prompts that only one of the two answered.
+    test : ComparisonTest
+    p : float
+        Two-sided, in (0, 1].
+    """
+
+    a: str
+    b: str
+    only_a: int
+    only_b: int
+    test: ComparisonTest
+    p: float
+
+
+@dataclass(frozen=True, slots=True)
+class CheckResult:
+    """A whole audit, complete or cut short, with everything to repeat it.
+
+    Attributes
+    ----------
+    path : str
+        The model file or the server's address.
+    engine : str
+    mode : Mode
+    seed : int
+    prompts_hash : str
+        SHA-256 of all prompts in order.
+    versions : mapping of str to str
+    settings : mapping of str to str
+        What was asked for, by the names of `PasskeyRequest` and the engine's settings; of flash
+        attention what was used.
+    memory_plan : MemoryPlan or None
+        None for a server.
+    threshold : float
+        Accuracy that the effective length asks for.
+    train_length : int or None
+        Length the model was trained on, tokens; None where it is not known.
+    conditions : tuple of Condition
+    comparisons : tuple of Comparison
+    tokens_evaluated, tokens_naive : int
+        Tokens that were computed, and that one prompt a trial would have cost.
+    seconds : float
+    complete : bool
+        False where the run was stopped or an engine died; `warnings` says why.
+    warnings : tuple of ModelWarning
+    """
+
+    path: str
+    engine: str
+    mode: Mode
+    seed: int
+    prompts_hash: str
+    versions: Mapping[str, str]
+    settings: Mapping[str, str]
+    memory_plan: MemoryPlan | None
+    threshold: float
+    train_length: int | None
+    conditions: tuple[Condition, ...]
+    comparisons: tuple[Comparison, ...]
+    tokens_evaluated: int
+    tokens_naive: int
+    seconds: float
+    complete: bool
+    warnings: tuple[ModelWarning, ...]

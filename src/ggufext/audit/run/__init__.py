@@ -1,0 +1,1 @@
+"""Asking the questions of an audit and keeping the answers."""

@@ -1,0 +1,166 @@
+"""What a run computes, and how long that takes at a measured speed; no file, no clock."""
+
+from __future__ import annotations
+
+import json
+import tempfile
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from ggufext.llama.process import start_child
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Mapping, Sequence
+    from pathlib import Path
+
+    from ggufext.audit.task.prompts import Question
+
+
+#: Tokens of a chat's answer, as far as an answer of ours needs to be known: a sentence with a key.
+_USUAL_ANSWER = 16
+
+
+@dataclass(frozen=True, slots=True)
+class Span:
+    """Positions of a prompt that are computed, [start, end): the rest is reused."""
+
+    start: int
+    end: int
+
+
+@dataclass(frozen=True, slots=True)
+class Speed:
+    """Seconds a token on this machine, at the start of a context and at its end.
+
+    Attributes
+    ----------
+    prompt_start, prompt_end : float
+        Of a token of a prompt, in micro-batches.
+    answer_start, answer_end : float
+        Of a token of an answer, one by one.
+    context : int
+        Cells in use where the end was measured, ≥ 1.
+    tokens : int
+        Tokens that the measurement took.
+    can_reuse : bool
+        Whether the start of a prompt can be kept for the next.
+    """
+
+    prompt_start: float
+    prompt_end: float
+    answer_start: float
+    answer_end: float
+    context: int
+    tokens: int
+    can_reuse: bool
+
+    def seconds(self, spans: Iterable[Span], *, answer_tokens: int) -> float:
+        """Time of prompts with their answers; attention grows with the position, all else does not.
+
+        Parameters
+        ----------
+        spans : iterable of Span
+        answer_tokens : int
+            Longest answer.
+        """
+        answer = min(answer_tokens, _USUAL_ANSWER)
+        total = 0.0
+        for span in spans:
+            middle = self._between(self.prompt_start, self.prompt_end, (span.start + span.end) / 2)
+            total += (span.end - span.start) * middle
+            total += answer * self._between(self.answer_start, self.answer_end, span.end)
+        return total
+
+    def _between(self, start: float, end: float, position: float) -> float:
+        return start + max(end - start, 0.0) * position / self.context
+
+
+@dataclass(frozen=True, slots=True)
+class Estimate:
+    """How long a run will take, seconds.
+
+    Attributes
+    ----------
+    seconds : float
+    sweep_seconds : float or None
+        The same lengths, depths, trials and conditions in sweep mode; None where the run is one,
+        or a sweep is not possible.
+    shorter_seconds : float or None
+        Without the longest length; None where it is the only one.
+    """
+
+    seconds: float
+    sweep_seconds: float | None
+    shorter_seconds: float | None
+
+
+def spans(questions: Sequence[Question], *, reuse: int) -> list[Span]:
+    """What is computed of each prompt, asked in this order.
+
+    Parameters
+    ----------
+    questions : sequence of Question
+    reuse : int
+        The common start with the prompt before is kept up to a multiple of so many tokens; 0:
+        nothing is kept.
+    """
+    found: list[Span] = []
+    before: Question | None = None
+    for question in questions:
+        start = 0
+        if reuse and before is not None and before.text == question.text:
+            pairs = zip(before.parts, question.parts, strict=False)
+            same = next(
+                (index for index, (a, b) in enumerate(pairs) if a != b),
+                min(len(before.parts), len(question.parts)),
+            )
+            start = question.tokens * same // len(question.parts) // reuse * reuse
+        found.append(Span(start, question.tokens))
+        before = question
+    return found
+
+
+#: A run of fewer micro-batches is not measured: about ten of them are what it takes.
+_WORTH_MEASURING = 32
+
+
+def measure_speed(
+    path: Path, how: Mapping[str, Any], flash_attention: Sequence[bool], *, tokens: int
+) -> dict[bool, Speed]:
+    """Seconds a token, without and with flash attention, on a few hundred tokens.
+
+    Parameters
+    ----------
+    path : Path
+        The model file.
+    how : mapping
+        Arguments of `ggufext.audit.engines.llama_cpp.LlamaCpp.open`.
+    flash_attention : sequence of bool
+        Settings to try.
+    tokens : int
+        What the run is going to compute.
+
+    Returns
+    -------
+    dict
+        By setting. One that llama.cpp refuses, or dies of, is not there: an audit does not depend
+        on its speed. Empty where the run is too short to be worth it.
+    """
+    if tokens < _WORTH_MEASURING * how["settings"]["n_ubatch"]:
+        return {}
+    request = {
+        "path": str(how["path"] or path),
+        "settings": how["settings"],
+        "kv_overrides": how["kv_overrides"],
+        "gpu_layers": how["gpu_layers"],
+        "flash_attention": list(flash_attention),
+    }
+    with tempfile.TemporaryFile() as log:
+        child = start_child("ggufext.llama.stopwatch", log, hears_interrupt=False)
+        try:
+            replies, _ = child.communicate(json.dumps(request).encode() + b"\n")
+        finally:
+            child.kill()
+            child.wait()
+    measured = (json.loads(line) for line in replies.splitlines())
+    return {fields.pop("flash_attention"): Speed(**fields) for fields in measured}

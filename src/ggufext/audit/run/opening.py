@@ -1,0 +1,75 @@
+"""How a condition's model and context are opened: what the engine's child process is told."""
+
+from __future__ import annotations
+
+import os
+from typing import TYPE_CHECKING, Any
+
+from ggufext.planning.footprint import padded_cells
+
+if TYPE_CHECKING:
+    from ggufext.audit.conditions.conditions import Condition
+    from ggufext.audit.passkey_file import LocalSettings
+    from ggufext.llama.memory import Budget
+
+#: Bytes of weights from which on a micro-batch is worth more than one thread.
+_SMALL_MODEL = 64 << 20
+
+#: llama.cpp's value for "where the devices can".
+_WHERE_POSSIBLE = -1
+
+
+def opening(
+    condition: Condition,
+    lengths: tuple[int, ...],
+    budget: Budget,
+    settings: LocalSettings,
+    *,
+    gpu_layers: int,
+) -> dict[str, Any]:
+    """Arguments of `ggufext.audit.engines.llama_cpp.LlamaCpp.open` for lengths of a condition."""
+    cache = budget.cache_type.label
+    threads = settings.threads or _usual_threads(budget.plan.model)
+    flash_attention = int(budget.flash_attention)
+    if budget.flash_attention and settings.flash_attention is None:
+        flash_attention = _WHERE_POSSIBLE
+    return {
+        "path": condition.path,
+        "settings": {
+            "n_ctx": padded_cells(lengths[-1]),
+            "n_batch": budget.n_batch,
+            "n_ubatch": budget.n_ubatch,
+            "n_threads": threads,
+            "n_threads_batch": threads,
+            "type_k": cache,
+            "type_v": cache,
+            "flash_attn_type": flash_attention,
+            # Windows would forget cells that the next prompt reuses.
+            "swa_full": True,
+        },
+        "kv_overrides": dict(condition.kv_overrides),
+        "gpu_layers": gpu_layers,
+        "self_extend": condition.self_extend,
+    }
+
+
+def contexts(condition: Condition, lengths: tuple[int, ...]) -> list[tuple[int, ...]]:
+    """Lengths that may share a context: longrope rotates short contexts otherwise than long."""
+    border = condition.short_context
+    if border is None:
+        return [lengths]
+    short = tuple(length for length in lengths if padded_cells(length) <= border)
+    long = lengths[len(short) :]
+    return [group for group in (short, long) if group]
+
+
+def _usual_threads(model: int) -> int:
+    """All processors, but one for a small model: its threads would wait more than they compute."""
+    return 1 if model < _SMALL_MODEL else usable_processors()
+
+
+def usable_processors() -> int:
+    """Processors that this process may use."""
+    if hasattr(os, "sched_getaffinity"):
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1

@@ -1,0 +1,231 @@
+"""Finished trials on disk: one JSON line each, so that a run can go on where it was cut off."""
+
+from __future__ import annotations
+
+import json
+import os
+from contextlib import suppress
+from dataclasses import asdict, dataclass
+from typing import TYPE_CHECKING, Any
+
+from ggufext.errors import EngineError
+from ggufext.json_text import json_text
+from ggufext.opened.files import FileSystem
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+    from pathlib import Path
+
+
+@dataclass(frozen=True, slots=True)
+class Trial:
+    """One question that was answered: what every figure is counted from.
+
+    Attributes
+    ----------
+    condition : str
+    text : int
+        Number of the text (prompts of one text share its filler and are not independent).
+    length, depth, distance : int, float, int
+        Cell: nominal length in tokens, depth bin in [0, 1], tokens between key and question.
+    hit : bool or None
+        Whether the first integer of the answer is the key; None where it was not measured.
+    substring : bool or None
+        Whether the key stands anywhere in the answer.
+    """
+
+    condition: str
+    text: int
+    length: int
+    depth: float
+    distance: int
+    hit: bool | None
+    substring: bool | None
+
+
+_FORMAT = "ggufext check 1"
+
+#: Bytes of the line that says which run a file belongs to.
+_LONGEST_LINE = 1 << 20
+
+
+@dataclass(frozen=True, slots=True)
+class Record:
+    """A trial with its answer and its cost in tokens."""
+
+    trial: Trial
+    answer: str
+    evaluated: int
+    naive: int
+
+
+class Records:
+    """Appends records to a file, each on disk before the next; without a path it only keeps them.
+
+    Nothing that is in the file is ever written again: a torn line at its end is cut off.
+
+    Parameters
+    ----------
+    path : Path or None
+    identity : mapping
+        What a run must share with the one that it continues.
+    resume : bool
+        Go on with the file's records; without it the file must not exist.
+
+    Raises
+    ------
+    EngineError
+        ``records_exist``, ``resume_mismatch``, ``records_in_use``; of `append` too:
+        ``records_not_written``.
+    """
+
+    def __init__(self, path: Path | None, identity: Mapping[str, Any], *, resume: bool) -> None:
+        self.finished: list[Record] = []
+        self._path = path
+        self._descriptor: int | None = None
+        if path is None:
+            return
+        # Compared as JSON gives it back: tuples are lists there.
+        wanted = json.loads(json_text({"format": _FORMAT, **identity}))
+        self._descriptor = os.open(
+            path, os.O_RDWR | os.O_CREAT | os.O_APPEND | getattr(os, "O_BINARY", 0), 0o666
+        )
+        try:
+            if not FileSystem().lock(self._descriptor):
+                raise EngineError(
+                    code="records_in_use",
+                    path=path,
+                    message="another check writes its answers there; wait for it, or name another "
+                    "file",
+                )
+            self._size = self._read(path, wanted, resume=resume)
+            if self._size == 0:
+                self._write(wanted)
+        except BaseException:
+            self.close()
+            raise
+
+    def _read(self, path: Path, wanted: dict[str, Any], *, resume: bool) -> int:
+        """Take over what the file holds; the bytes of its whole lines."""
+        with path.open("rb") as file:
+            # Of something else, perhaps a model, no more than a line is read.
+            head = file.readline(_LONGEST_LINE)
+            if _line(wanted).startswith(head):
+                if len(head) < len(_line(wanted)):
+                    if head:  # not even the first line got there
+                        self._cut(0)
+                    return 0
+            elif resume:
+                _refuse_other(path, _parsed(head), wanted)
+            if not resume:
+                raise EngineError(
+                    code="records_exist",
+                    path=path,
+                    message="holds the trials of another run; --resume goes on with it, or remove "
+                    "it",
+                )
+            size = len(head)
+            answers: dict[tuple[object, ...], Record] = {}
+            for line in file:
+                if not line.endswith(b"\n"):
+                    self._cut(size)  # the last line of a run that was cut off while writing
+                    break
+                size += len(line)
+                if fields := _parsed(line):
+                    record = _record(fields, path)
+                    trial = record.trial
+                    cell = (trial.condition, trial.text, trial.length, trial.depth)
+                    # What was not measured is tried again.
+                    if trial.hit is not None:
+                        answers[cell] = record
+        self.finished = list(answers.values())
+        return size
+
+    def append(self, record: Record) -> None:
+        """Keep a record, and put it on disk before going on."""
+        self.finished.append(record)
+        if self._descriptor is not None:
+            self._write(asdict(record))
+
+    def _write(self, fields: dict[str, Any]) -> None:
+        assert self._descriptor is not None
+        line = _line(fields)
+        try:
+            written = 0
+            while written < len(line):
+                written += os.write(self._descriptor, line[written:])
+            os.fsync(self._descriptor)
+        except OSError as error:
+            with suppress(OSError):
+                self._cut(self._size)
+            raise EngineError(
+                code="records_not_written",
+                path=self._path,
+                message=f"an answer cannot be written ({error.strerror}); those before it are in "
+                "the file: make room, and go on with --resume",
+            ) from error
+        self._size += len(line)
+
+    def _cut(self, size: int) -> None:
+        assert self._descriptor is not None
+        os.ftruncate(self._descriptor, size)
+
+    def close(self) -> None:
+        """Close the file."""
+        if self._descriptor is not None:
+            os.close(self._descriptor)
+            self._descriptor = None
+
+
+def kept_setting(path: Path | None, name: str) -> object:
+    """What the run of a file of records was started with; None where it does not say."""
+    if path is None or not path.is_file():
+        return None
+    with path.open("rb") as file:
+        fields = _parsed(file.readline(_LONGEST_LINE))
+    return fields.get(name) if fields.get("format") == _FORMAT else None
+
+
+def _refuse_other(path: Path, found: dict[str, Any], wanted: dict[str, Any]) -> None:
+    """Refuse the records of another run, and what are no records at all."""
+    if found.get("format") != _FORMAT:
+        raise EngineError(
+            code="resume_mismatch",
+            path=path,
+            message="is no record of a run of this version; name another file",
+        )
+    different = sorted(
+        key for key in wanted.keys() | found.keys() if wanted.get(key) != found.get(key)
+    )
+    if different:
+        raise EngineError(
+            code="resume_mismatch",
+            path=path,
+            message=f"belongs to another run (other {', '.join(different)}); ask for the same, "
+            "or start a new file",
+        )
+
+
+def _record(fields: dict[str, Any], path: Path) -> Record:
+    try:
+        return Record(**{**fields, "trial": Trial(**fields["trial"])})
+    except (KeyError, TypeError) as error:
+        raise EngineError(
+            code="resume_mismatch",
+            path=path,
+            message=f"holds a line that is no answer ({error}); it was changed by something else: "
+            "start a new file",
+        ) from error
+
+
+def _line(fields: dict[str, Any]) -> bytes:
+    return json_text(fields, indent=None).encode() + b"\n"
+
+
+def _parsed(line: bytes) -> dict[str, Any]:
+    """Fields of a whole line; nothing for what is none."""
+    try:
+        fields = json.loads(line) if line.endswith(b"\n") else {}
+    except ValueError:
+        return {}
+    return fields if isinstance(fields, dict) else {}

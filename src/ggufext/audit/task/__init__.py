@@ -1,0 +1,1 @@
+"""What is asked: wording, prompts, answers, chat templates."""

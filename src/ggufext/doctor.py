@@ -1,0 +1,252 @@
+"""What this machine, its libraries and a folder allow, for ``ggufext doctor``."""
+
+from __future__ import annotations
+
+import os
+import platform
+import sys
+from dataclasses import dataclass
+from importlib.metadata import PackageNotFoundError, version
+from importlib.util import find_spec
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from ggufext.audit.run.opening import usable_processors
+from ggufext.opened.files import FileSystem
+from ggufext.opened.strategies import Place, file_system_type, place_of
+
+if TYPE_CHECKING:
+    from types import ModuleType
+
+#: Instruction sets that matter to llama.cpp or to the rotation kernels, as Linux names them.
+_CPU_FLAGS = ("avx2", "fma", "f16c", "avx512f", "avx512bw", "amx_tile", "asimd")
+
+
+@dataclass(frozen=True, slots=True)
+class Finding:
+    """One thing that was looked at: what was found, whether it is well, and what to do if not."""
+
+    value: str
+    ok: bool
+    hint: str = ""
+
+
+def examine(folder: Path) -> dict[str, Finding]:
+    """Look at versions, processor, GPU, llama.cpp and what a folder's file system can do.
+
+    Parameters
+    ----------
+    folder : Path
+        Where models lie; tried with a nameless temporary file.
+
+    Returns
+    -------
+    dict of str to Finding
+        By name, in the order in which they are worth reading.
+    """
+    flags = _cpu_flags()
+    return {
+        "ggufext": Finding(version("ggufext"), ok=True),
+        "python": Finding(platform.python_version(), ok=True),
+        "system": Finding(f"{platform.system()} {platform.release()}", ok=True),
+        "cpu": _cpu(flags),
+        "memory": _memory(),
+        "rotation_kernels": _rotation_kernels(),
+        "llama_cpp": _llama_cpp(),
+        "amx": _amx(flags),
+        "rpc": _rpc(),
+        "gpu": _gpu(),
+        "report": _package("matplotlib", "needed for PNG reports: pip install 'ggufext[report]'"),
+        "remote": _remote(),
+        "folder": _folder(folder),
+        "free_space": _free_space(folder),
+    }
+
+
+def _cpu(flags: tuple[str, ...]) -> Finding:
+    name = _first_value("/proc/cpuinfo", ("model name",)) or platform.machine()
+    features = " ".join(flags) or "features not known here"
+    return Finding(f"{name}, {usable_processors()} cores usable: {features}", ok=True)
+
+
+def _cpu_flags() -> tuple[str, ...]:
+    present = set(_first_value("/proc/cpuinfo", ("flags", "Features")).split())
+    return tuple(flag for flag in _CPU_FLAGS if flag in present)
+
+
+def _memory() -> Finding:
+    sizes = [
+        _first_value("/proc/meminfo", (name,)).removesuffix(" kB")
+        for name in ("MemAvailable", "MemTotal")
+    ]
+    if not all(size.isdecimal() for size in sizes):
+        return Finding("not known here", ok=True)
+    available, total = (int(size) * 1024 for size in sizes)
+    return Finding(f"{_gib(available)} of {_gib(total)} GiB available", ok=True)
+
+
+def _gib(size: int) -> str:
+    return f"{size / 2**30:.1f}"
+
+
+def _first_value(path: str, names: tuple[str, ...]) -> str:
+    """Value of the first line ``name: value`` of a file, ``""`` where there is none."""
+    try:
+        lines = Path(path).read_text(encoding="utf-8", errors="replace").splitlines()
+    except OSError:
+        return ""
+    pairs = (line.partition(":") for line in lines)
+    return next((value.strip() for name, _, value in pairs if name.strip() in names), "")
+
+
+def _rotation_kernels() -> Finding:
+    from ggufext import _core
+
+    cuda = find_spec("ggufext._cuda") is not None
+    return Finding(
+        f"{_core.rope_instruction_set()}, {'with' if cuda else 'without'} CUDA kernels",
+        ok=True,
+        hint="" if cuda else "CUDA kernels are built when nvcc is found during installation",
+    )
+
+
+def _package(name: str, hint: str) -> Finding:
+    try:
+        return Finding(f"{name} {version(name)}", ok=True)
+    except PackageNotFoundError:
+        return Finding(f"{name} is not installed", ok=False, hint=hint)
+
+
+def _llama_cpp() -> Finding:
+    package = _package(
+        "llama-cpp-python",
+        "needed by check and rewrite --verify: pip install 'ggufext[check]' (compiles llama.cpp)",
+    )
+    if not package.ok or find_spec("llama_cpp") is None:
+        return package
+    import llama_cpp
+
+    offload = "with" if llama_cpp.llama_supports_gpu_offload() else "without"
+    told = llama_cpp.llama_print_system_info().decode(errors="replace")
+    built_for = " ".join(told.replace(" = 1", "").replace(" :", ":").replace("|", " ").split())
+    return Finding(f"{package.value}, {offload} GPU offload; built for {built_for}", ok=True)
+
+
+def _remote() -> Finding:
+    names = ("fsspec", "aiohttp", "huggingface-hub")
+    found = {name: _package(name, "") for name in names}
+    missing = [name for name, finding in found.items() if not finding.ok]
+    if missing:
+        return Finding(
+            f"without {', '.join(missing)}",
+            ok=True,
+            hint="https:// and hf:// names need them: pip install 'ggufext[remote]'",
+        )
+    return Finding(", ".join(finding.value for finding in found.values()), ok=True)
+
+
+def _amx(flags: tuple[str, ...]) -> Finding:
+    if "amx_tile" not in flags:
+        return Finding("this processor has no AMX", ok=True)
+    return Finding(
+        "this processor has AMX; ggufext loads models without the layouts that crash there",
+        ok=True,
+        hint="other programs on the same llama.cpp may die with SIGSEGV on quantized models when "
+        'GCC 12 built it: reinstall it with CMAKE_ARGS="-DGGML_NATIVE=OFF"',
+    )
+
+
+def _rpc() -> Finding:
+    if find_spec("llama_cpp") is None:
+        return Finding("not known without llama-cpp-python", ok=True)
+    import llama_cpp
+
+    if llama_cpp.llama_supports_rpc():
+        return Finding("llama.cpp can use RPC workers", ok=True, hint="the link is not secured")
+    return Finding(
+        "llama.cpp was built without RPC",
+        ok=True,
+        hint='for --rpc, reinstall llama-cpp-python with CMAKE_ARGS="-DGGML_RPC=ON"',
+    )
+
+
+def _gpu() -> Finding:
+    if find_spec("pynvml") is None:
+        return Finding(
+            "not looked for", ok=True, hint="pip install nvidia-ml-py shows NVIDIA GPUs here"
+        )
+    import pynvml
+
+    try:
+        pynvml.nvmlInit()
+    except pynvml.NVMLError as error:
+        return Finding(f"no NVIDIA GPU ({error})", ok=True)
+    try:
+        count = pynvml.nvmlDeviceGetCount()
+        devices = [_gpu_in_words(pynvml, index) for index in range(count)]
+        cuda = pynvml.nvmlSystemGetCudaDriverVersion()
+        driver = f"driver {pynvml.nvmlSystemGetDriverVersion()}, CUDA up to {cuda // 1000}."
+        driver += str(cuda % 1000 // 10)
+    except pynvml.NVMLError as error:
+        return Finding(f"the driver does not answer ({error})", ok=False, hint="see nvidia-smi")
+    finally:
+        pynvml.nvmlShutdown()
+    return Finding("; ".join([*devices, driver]) if devices else "no NVIDIA GPU", ok=True)
+
+
+def _gpu_in_words(nvml: ModuleType, index: int) -> str:
+    handle = nvml.nvmlDeviceGetHandleByIndex(index)
+    memory = nvml.nvmlDeviceGetMemoryInfo(handle)
+    major, minor = nvml.nvmlDeviceGetCudaComputeCapability(handle)
+    name = nvml.nvmlDeviceGetName(handle)
+    return (
+        f"{name}, compute capability {major}.{minor}, {_gib(memory.free)} of "
+        f"{_gib(memory.total)} GiB free"
+    )
+
+
+def _folder(folder: Path) -> Finding:
+    kind = file_system_type(folder) or "unknown file system"
+    place = f"{folder} ({kind})"
+    if not os.access(folder, os.W_OK | os.X_OK):
+        return Finding(
+            f"{place} takes no new files",
+            ok=False,
+            hint="the journal of an edit in place goes there; use --output in another folder",
+        )
+    possible = _possible(folder)
+    shares = possible.share is not None
+    if possible.insert is not None:
+        shared = ", new files share blocks" if shares else ""
+        return Finding(
+            f"{place}: edits in place, growing by {possible.insert:,} bytes{shared}", ok=True
+        )
+    if shares:
+        return Finding(f"{place}: new files share the blocks of old ones (reflink)", ok=True)
+    return Finding(
+        f"{place}: first edits copy the file",
+        ok=True,
+        hint="on ext4 data stays where it is, on xfs and btrfs files share it",
+    )
+
+
+def _possible(folder: Path) -> Place:
+    """Inserting and sharing, tried on nameless files."""
+    files = FileSystem()
+    if not sys.platform.startswith("linux"):
+        return Place()
+    try:
+        probe = files.create_nameless(folder)
+    except OSError:  # no file without a name, and no insert either
+        return Place()
+    try:
+        files.write(probe, 0, bytes(os.statvfs(folder).f_bsize))
+        return place_of(files, probe, folder)
+    finally:
+        files.close(probe)
+
+
+def _free_space(folder: Path) -> Finding:
+    status = os.statvfs(folder)
+    free = status.f_bavail * status.f_frsize
+    return Finding(f"{_gib(free)} GiB free in {folder}", ok=True)

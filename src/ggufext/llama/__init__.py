@@ -1,0 +1,1 @@
+"""What llama.cpp really does with a file."""

@@ -1,0 +1,314 @@
+"""llama.cpp inside a child process: log, model and context, for the programs that run there."""
+
+from __future__ import annotations
+
+import ctypes
+import os
+import socket
+import sys
+from typing import TYPE_CHECKING, Any, BinaryIO
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+
+#: Settings that go by name here and by number in C: how llama-cpp-python names the numbers.
+_ENUMERATORS = {
+    "type_k": "GGML_TYPE_",
+    "type_v": "GGML_TYPE_",
+    "rope_scaling_type": "LLAMA_ROPE_SCALING_TYPE_",
+}
+
+_LOG_DEBUG, _LOG_ERROR, _LOG_CONTINUED = 1, 4, 5
+
+
+class RefusalError(Exception):
+    """A refusal with a code, to be raised as EngineError by the parent."""
+
+    def __init__(self, code: str, message: str) -> None:
+        super().__init__(message)
+        self.code = code
+        self.message = message
+
+
+class _Log:
+    """llama.cpp's log, passed on to standard error line by line so that it survives a crash."""
+
+    def __init__(self) -> None:
+        self.errors: list[str] = []
+        self._level = _LOG_DEBUG
+
+    def __call__(self, level: int, text: bytes, _: Any) -> None:
+        self._level = self._level if level == _LOG_CONTINUED else level
+        if self._level == _LOG_DEBUG:
+            return
+        line = text.decode(errors="replace")
+        if self._level == _LOG_ERROR:
+            self.errors.append(line.strip())
+        sys.stderr.write(line)
+        sys.stderr.flush()
+
+
+class Llama:
+    """The library, started once a process.
+
+    Attributes
+    ----------
+    api : module
+        llama-cpp-python's low-level module.
+    ggml : Ggml
+        The ggml that it has loaded.
+    """
+
+    def __init__(self) -> None:
+        try:
+            import llama_cpp
+        except ImportError as error:
+            raise RefusalError(
+                "engine_missing",
+                f"llama-cpp-python cannot be imported ({error}): pip install 'ggufext[check]'",
+            ) from error
+        self.api: Any = llama_cpp
+        self._log = _Log()
+        # ctypes does not keep the callback alive; this object does.
+        self._log_callback = llama_cpp.llama_log_callback(self._log)
+        llama_cpp.llama_log_set(self._log_callback, ctypes.c_void_p(0))
+        llama_cpp.llama_backend_init()
+        self.ggml = Ggml(llama_cpp.llama_cpp._lib)
+
+    def load(
+        self,
+        path: str,
+        kv_overrides: Mapping[str, bool | int | float | str],
+        *,
+        gpu_layers: int = 0,
+        vocabulary_only: bool = False,
+    ) -> Any:
+        """Load a model.
+
+        Raises
+        ------
+        RefusalError
+            ``model_not_loaded`` with llama.cpp's own words.
+        """
+        parameters = self.api.llama_model_default_params()
+        parameters.n_gpu_layers = gpu_layers
+        parameters.vocab_only = vocabulary_only
+        # Weights laid out for AMX crash when GCC 12 built llama.cpp; other layouts only help.
+        parameters.use_extra_bufts = b"AMX_INT8 = 1" not in self.api.llama_print_system_info()
+        parameters.kv_overrides = self._overrides(kv_overrides)
+        self._log.errors.clear()
+        model = self.api.llama_model_load_from_file(os.fsencode(path), parameters)
+        if not model:
+            raise RefusalError("model_not_loaded", self.errors())
+        return model
+
+    def _overrides(self, overrides: Mapping[str, bool | int | float | str]) -> Any:
+        """llama.cpp's array of overrides, ended by an empty key."""
+        api = self.api
+        array = (api.llama_model_kv_override * (len(overrides) + 1))()
+        for entry, (key, value) in zip(array, overrides.items(), strict=False):
+            entry.key = key.encode()
+            if isinstance(value, bool):
+                entry.tag, entry.value.val_bool = api.LLAMA_KV_OVERRIDE_TYPE_BOOL, value
+            elif isinstance(value, int):
+                entry.tag, entry.value.val_i64 = api.LLAMA_KV_OVERRIDE_TYPE_INT, value
+            elif isinstance(value, float):
+                entry.tag, entry.value.val_f64 = api.LLAMA_KV_OVERRIDE_TYPE_FLOAT, value
+            else:
+                entry.tag, entry.value.val_str = api.LLAMA_KV_OVERRIDE_TYPE_STR, value.encode()
+        return array
+
+    def context(self, model: Any, settings: Mapping[str, Any]) -> Any:
+        """Create a context: llama.cpp's defaults, one thread, and what `settings` names.
+
+        Raises
+        ------
+        RefusalError
+            ``context_not_created`` with llama.cpp's own words.
+        """
+        parameters = self.api.llama_context_default_params()
+        parameters.n_threads = parameters.n_threads_batch = 1
+        for name, value in settings.items():
+            setattr(parameters, name, self._number(name, value))
+        self._log.errors.clear()
+        context = self.api.llama_init_from_model(model, parameters)
+        if not context:
+            raise RefusalError("context_not_created", self.errors())
+        return context
+
+    def _number(self, setting: str, value: Any) -> Any:
+        """Translate a setting to what the C structure holds."""
+        prefix = _ENUMERATORS.get(setting)
+        if prefix is None:
+            return value
+        number = getattr(self.api, prefix + value.upper(), None)
+        if number is None:
+            raise RefusalError("unknown_setting", f"llama.cpp knows no {setting} {value!r}")
+        return number
+
+    def errors(self) -> str:
+        """What llama.cpp's log complained about while it made the last model or context."""
+        return "; ".join(self._log.errors) or "llama.cpp gives no reason"
+
+
+def private_output() -> BinaryIO:
+    """Standard output for replies only: what libraries print goes to standard error."""
+    stream = os.fdopen(os.dup(1), "wb")
+    os.dup2(2, 1)
+    return stream
+
+
+def forbid_core_dump() -> None:
+    """A crash is expected and reported; nobody wants gigabytes of it on disk."""
+    try:
+        import resource
+    except ImportError:  # not on Windows
+        return
+    resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
+
+
+_MAX_DIMS, _MAX_OP_PARAMS, _MAX_SRC, _MAX_NAME = 4, 16, 10, 64
+
+#: Bytes of ``struct ggml_object``, which `ggml_tensor_overhead` counts beside the tensor.
+_OBJECT_BYTES = 32
+
+#: An RPC worker that takes longer to answer is taken for absent.
+_CONNECT_SECONDS = 10
+
+#: GGML_BACKEND_DEVICE_TYPE_GPU of ggml-backend.h.
+_DEVICE_GPU = 1
+
+
+class LayoutError(Exception):
+    """The loaded ggml lays its tensors out differently from this module."""
+
+
+class Tensor(ctypes.Structure):
+    """``struct ggml_tensor``."""
+
+
+Tensor._fields_ = [
+    ("type", ctypes.c_int32),
+    ("buffer", ctypes.c_void_p),
+    ("ne", ctypes.c_int64 * _MAX_DIMS),
+    ("nb", ctypes.c_size_t * _MAX_DIMS),
+    ("op", ctypes.c_int32),
+    ("op_params", ctypes.c_int32 * _MAX_OP_PARAMS),
+    ("flags", ctypes.c_int32),
+    ("src", ctypes.POINTER(Tensor) * _MAX_SRC),
+    ("view_src", ctypes.POINTER(Tensor)),
+    ("view_offs", ctypes.c_size_t),
+    ("data", ctypes.c_void_p),
+    ("name", ctypes.c_char * _MAX_NAME),
+    ("extra", ctypes.c_void_p),
+    ("padding", ctypes.c_char * 8),
+]
+
+
+class Ggml:
+    """Functions of the ggml that llama.cpp has loaded.
+
+    Parameters
+    ----------
+    library : ctypes.CDLL
+        libllama; the names are found in the libggml it depends on.
+    """
+
+    def __init__(self, library: Any) -> None:
+        self._library = library
+        self._op_name = self.function("ggml_op_name", ctypes.c_char_p, ctypes.c_int)
+        self._op_desc = self.function("ggml_op_desc", ctypes.c_char_p, ctypes.c_void_p)
+        self._type_name = self.function("ggml_type_name", ctypes.c_char_p, ctypes.c_int)
+        self._get_name = self.function("ggml_get_name", ctypes.c_void_p, ctypes.c_void_p)
+        self._get_data = self.function("ggml_get_data", ctypes.c_void_p, ctypes.c_void_p)
+        self._nbytes = self.function("ggml_nbytes", ctypes.c_size_t, ctypes.c_void_p)
+        self._nelements = self.function("ggml_nelements", ctypes.c_int64, ctypes.c_void_p)
+        self._overhead = self.function("ggml_tensor_overhead", ctypes.c_size_t)
+
+    def function(self, name: str, result: Any, *arguments: Any) -> Any:
+        """A C function by its name and the ctypes types of its result and arguments."""
+        function = getattr(self._library, name)
+        function.restype, function.argtypes = result, arguments
+        return function
+
+    def op_name(self, tensor: Tensor) -> str:
+        """Name of the operation that makes the tensor, as ``"ROPE"``."""
+        return _text(self._op_name(tensor.op))
+
+    def type_name(self, number: int) -> str:
+        """Name of a tensor type, as ``"q8_0"``."""
+        return _text(self._type_name(number))
+
+    def nbytes(self, tensor: Tensor) -> int:
+        """Bytes that the tensor occupies."""
+        return int(self._nbytes(ctypes.byref(tensor)))
+
+    def device_memory(self) -> int:
+        """Free bytes of all devices that have a memory of their own."""
+        pointer = ctypes.c_void_p
+        count = self.function("ggml_backend_dev_count", ctypes.c_size_t)
+        get = self.function("ggml_backend_dev_get", pointer, ctypes.c_size_t)
+        kind = self.function("ggml_backend_dev_type", ctypes.c_int, pointer)
+        size = ctypes.POINTER(ctypes.c_size_t)
+        memory = self.function("ggml_backend_dev_memory", None, pointer, size, size)
+        free, total, found = ctypes.c_size_t(), ctypes.c_size_t(), 0
+        for device in map(get, range(count())):
+            if kind(device) == _DEVICE_GPU:
+                memory(device, ctypes.byref(free), ctypes.byref(total))
+                found += free.value
+        return found
+
+    def add_rpc_server(self, address: str) -> None:
+        """Make a remote llama.cpp worker (``host:port``) one of the devices.
+
+        Raises
+        ------
+        ValueError
+            When nobody answers there.
+        """
+        # llama.cpp ends the process when it cannot connect.
+        host, _, port = address.rpartition(":")
+        try:
+            socket.create_connection((host.strip("[]"), int(port)), _CONNECT_SECONDS).close()
+        except (OSError, ValueError, OverflowError) as error:
+            raise ValueError(
+                f"no llama.cpp RPC worker answers at {address} ({error}); an address looks like "
+                "192.168.1.7:50052"
+            ) from None
+        text, pointer = ctypes.c_char_p, ctypes.c_void_p
+        registry = self.function("ggml_backend_reg_by_name", pointer, text)
+        find = self.function("ggml_backend_reg_get_proc_address", pointer, pointer, text)
+        function = find(registry(b"RPC"), b"ggml_backend_rpc_add_server")
+        server = ctypes.CFUNCTYPE(pointer, text)(function)(address.encode())
+        register = self.function("ggml_backend_register", None, pointer)
+        if not server:
+            raise ValueError(f"no llama.cpp RPC worker answers at {address}")
+        register(server)
+
+    def verify(self, tensor: Tensor) -> None:
+        """Compare the layout with the library's own view of a live tensor.
+
+        Raises
+        ------
+        LayoutError
+            When a field lies elsewhere in this build.
+        """
+        address = ctypes.addressof(tensor)
+        elements = 1
+        for extent in tensor.ne:
+            elements *= extent
+        found = {
+            "size": (ctypes.sizeof(Tensor), int(self._overhead()) - _OBJECT_BYTES),
+            "ne": (elements, self._nelements(address)),
+            "op": (self.op_name(tensor), _text(self._op_desc(address))),
+            "data": (tensor.data, self._get_data(address)),
+            "name": (address + Tensor.name.offset, self._get_name(address)),
+        }
+        wrong = {field: pair for field, pair in found.items() if pair[0] != pair[1]}
+        if wrong:
+            raise LayoutError(f"struct ggml_tensor is laid out differently here: {wrong}")
+
+
+def _text(value: bytes | None) -> str:
+    return value.decode() if value is not None else ""

@@ -1,0 +1,51 @@
+"""TODO."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+#: Value of a metadata key that stands in for the file's.
+Override = bool | int | float | str
+
+
+@dataclass(frozen=True, slots=True)
+class ContextSettings:
+    """Parameters of a llama.cpp context; None leaves llama_context_default_params alone.
+
+    The names are those of ``llama_context_params`` in llama.h; types go by ggml's names
+    (``"q8_0"``), the scaling type by its name in files (``"yarn"``).
+    """
+
+    n_ctx: int | None = None
+    n_batch: int | None = None
+    n_ubatch: int | None = None
+    n_seq_max: int | None = None
+    type_k: str | None = None
+    type_v: str | None = None
+    swa_full: bool | None = None
+    kv_unified: bool | None = None
+    flash_attn_type: int | None = None
+    rope_scaling_type: str | None = None
+    rope_freq_base: float | None = None
+    rope_freq_scale: float | None = None
+    yarn_ext_factor: float | None = None
+    yarn_attn_factor: float | None = None
+    yarn_beta_fast: float | None = None
+    yarn_beta_slow: float | None = None
+    yarn_orig_ctx: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class SelfExtend:
+    """Self-Extend: positions beyond the neighbour window are divided by the group size.
+
+    Attributes
+    ----------
+    group, window : int
+        The window is a multiple of the group.
+
+    Source: Jin et al. 2024; the calls are those of llama.cpp's passkey example.
+    """
+
+    group: int
+    window: int

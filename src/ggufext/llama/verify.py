@@ -1,0 +1,171 @@
+"""A rewritten file read independently: by llama.cpp, or by gguf-py where that is not installed."""
+
+from __future__ import annotations
+
+import struct
+from importlib.util import find_spec
+from typing import TYPE_CHECKING, NoReturn
+
+from ggufext.errors import EditError
+from ggufext.header.header import read_header
+from ggufext.header.rope_keys import ORIGINAL_LENGTH
+from ggufext.llama.expectation import SMALL_CONTEXT, differences, of_plan
+from ggufext.llama.process import ProbeProcess
+from ggufext.llama.rope_nodes import observe
+from ggufext.llama.settings import ContextSettings
+from ggufext.opened.inspection import facts_of
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping
+    from pathlib import Path
+
+    from ggufext.header.header import Value
+    from ggufext.header.layers import LayerFacts
+    from ggufext.llama.settings import Override
+    from ggufext.planning.plan import Plan
+
+    #: Values of the planned keys, elements of the planned tensors, by name.
+    _Values = tuple[Mapping[str, object], Mapping[str, list[float] | None]]
+
+
+#: Elements of arrays that gguf-py needs about two seconds for: 16 µs each on a 2-core AMD EPYC.
+_MANY_ELEMENTS = 120_000
+
+
+def verify_file(
+    path: Path, plan: Plan, *, notify: Callable[[str], None] | None = None
+) -> tuple[str, ...]:
+    """Compare a rewritten file with its plan through readers that are not ours.
+
+    Parameters
+    ----------
+    path : Path
+    plan : Plan
+        What the file should hold.
+    notify : callable, optional
+        Hears beforehand of a reader that will take more than about two seconds.
+
+    Returns
+    -------
+    tuple of str
+        What was compared, a sentence each.
+
+    Raises
+    ------
+    EditError
+        ``not_verified``: a reader sees something else.
+    EngineError
+        llama.cpp is installed and does not load the file.
+    """
+    if find_spec("llama_cpp") is None:
+        if notify is not None and _elements(path) > _MANY_ELEMENTS:
+            notify(
+                "gguf-py reads the file now, which takes a while with so large a vocabulary; "
+                "llama.cpp's reader is quick (pip install 'ggufext[check]')"
+            )
+        return (
+            _compared(path, plan, "gguf-py", *_read_by_gguf_py(path, plan)),
+            "llama.cpp is not installed: not asked (pip install 'ggufext[check]')",
+        )
+    with ProbeProcess() as process:
+        values = _read_by_llama_cpp(path, plan, process)
+        return (
+            _compared(path, plan, "llama.cpp's GGUF reader", *values),
+            _by_llama_cpp(path, plan, process),
+        )
+
+
+def _elements(path: Path) -> int:
+    return sum(entry.count for entry in read_header(path).keys.values())
+
+
+def _read_by_gguf_py(path: Path, plan: Plan) -> _Values:
+    from gguf import GGUFReader
+
+    try:
+        reader = GGUFReader(path)
+    except Exception as error:
+        # What it raises for a file that it does not understand is not said anywhere.
+        _differs(path, f"gguf-py does not read the file ({type(error).__name__}: {error})")
+    fields = {edit.key: reader.fields.get(edit.key) for edit in plan.edits}
+    keys = {key: None if field is None else field.contents() for key, field in fields.items()}
+    wanted = {made.name for made in plan.tensor_edits}
+    return keys, {each.name: each.data.tolist() for each in reader.tensors if each.name in wanted}
+
+
+def _read_by_llama_cpp(path: Path, plan: Plan, process: ProbeProcess) -> _Values:
+    keys = [edit.key for edit in plan.edits]
+    tensors = [made.name for made in plan.tensor_edits]
+    wanted = {"path": str(path), "keys": keys, "tensors": tensors}
+    reply, _ = process.ask(path, {"values": wanted})
+    return reply["keys"], reply["tensors"]
+
+
+def _compared(
+    path: Path,
+    plan: Plan,
+    reader: str,
+    keys: Mapping[str, object],
+    tensors: Mapping[str, list[float] | None],
+) -> str:
+    for edit in plan.edits:
+        found = keys.get(edit.key)
+        if not _same(found, edit.after):
+            _differs(path, f"{reader} reads {edit.key} as {found!r}, planned {edit.after!r}")
+    for made in plan.tensor_edits:
+        if tuple(tensors.get(made.name) or ()) != made.after:
+            _differs(path, f"{reader} does not read the planned factors in {made.name}")
+    done = f"{reader} reads the {len(plan.edits)} planned values"
+    return done + (f" and {len(plan.tensor_edits)} tensors" if plan.tensor_edits else "")
+
+
+def _by_llama_cpp(path: Path, plan: Plan, process: ProbeProcess) -> str:
+    layers = facts_of(path).layers
+    is_long = plan.original_length < SMALL_CONTEXT
+    _see(path, plan, layers, process, n_ctx=SMALL_CONTEXT, is_long=is_long)
+    how = "as planned, the others as before"
+    if plan.long_factors != plan.short_factors and not is_long:
+        # A context above the original length, without the cache that the real one needs.
+        shorter = {f"{plan.architecture}.{ORIGINAL_LENGTH}": SMALL_CONTEXT}
+        _see(path, plan, layers, process, n_ctx=2 * SMALL_CONTEXT, is_long=True, overrides=shorter)
+        how += "; it takes the long factors above the original length only"
+    moved = sum(layer.moves for layer in layers)
+    return f"llama.cpp loads the file and rotates {moved} of {len(layers)} layers {how}"
+
+
+def _see(
+    path: Path,
+    plan: Plan,
+    layers: tuple[LayerFacts, ...],
+    process: ProbeProcess,
+    *,
+    n_ctx: int,
+    is_long: bool,
+    overrides: Mapping[str, Override] | None = None,
+) -> None:
+    seen = observe(
+        path,
+        tokens=(0,),
+        settings=ContextSettings(n_ctx=n_ctx),
+        kv_overrides=overrides,
+        process=process,
+    )
+    if seen.n_ctx_train != plan.target_length:
+        _differs(
+            path,
+            f"llama.cpp takes {seen.n_ctx_train:,} for the context length, planned "
+            f"{plan.target_length:,}",
+        )
+    expected = [of_plan(plan, layer, is_long=is_long) for layer in layers]
+    for difference in differences(seen.rope_nodes, expected):
+        _differs(path, difference)
+
+
+def _same(found: object, planned: Value) -> bool:
+    if isinstance(planned, float) and isinstance(found, (int, float)):
+        return struct.pack("<f", found) == struct.pack("<f", planned)
+    return found == planned
+
+
+def _differs(path: Path, what: str) -> NoReturn:
+    raise EditError(code="not_verified", path=path, message=what)

@@ -1,0 +1,296 @@
+"""The operations on files that editing is made of: the only module that writes.
+
+Every call is complete or raises OSError: short reads and writes are continued, interrupted calls
+repeated. Opening what is no file raises HeaderError. Tests put a recording and interrupting double
+in the place of `FileSystem`.
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+import signal
+import struct
+import sys
+import threading
+from contextlib import contextmanager, suppress
+from functools import cache
+from typing import TYPE_CHECKING
+
+from ggufext.header.header import check_regular
+
+if TYPE_CHECKING:
+    import ctypes
+    from collections.abc import Callable, Iterator
+    from pathlib import Path
+
+#: fallocate modes of Linux (linux/falloc.h).
+_COLLAPSE_RANGE = 0x08
+_INSERT_RANGE = 0x20
+
+#: ioctl of Linux: FICLONERANGE (linux/fs.h).
+_CLONE_RANGE = 0x4020940D
+
+#: Bytes copied between two progress reports.
+_COPY_CHUNK = 16 * 1024 * 1024
+
+
+class SyncError(OSError):
+    """The disk did not confirm what was written; asking again would prove nothing."""
+
+
+class FileSystem:
+    """The real thing."""
+
+    def open_for_reading(self, path: Path) -> int:
+        """Open a regular file for reading; the caller closes the descriptor."""
+        _refuse_special(path)
+        return os.open(path, os.O_RDONLY | _flag("O_CLOEXEC") | _flag("O_BINARY"))
+
+    def open_for_editing(self, path: Path) -> int:
+        """Open a file for reading and writing; never through a symbolic link."""
+        _refuse_special(path)
+        flags = os.O_RDWR | _flag("O_NOFOLLOW") | _flag("O_CLOEXEC") | _flag("O_BINARY")
+        return os.open(path, flags)
+
+    def create(self, path: Path, mode: int = 0o600) -> int:
+        """Create a file that must not exist yet, for reading and writing."""
+        flags = os.O_RDWR | os.O_CREAT | os.O_EXCL
+        flags |= _flag("O_NOFOLLOW") | _flag("O_CLOEXEC") | _flag("O_BINARY")
+        return os.open(path, flags, mode)
+
+    def create_nameless(self, folder: Path) -> int:
+        """Create a file that has no name and is gone when it is closed (Linux)."""
+        return os.open(folder, os.O_RDWR | _flag("O_TMPFILE") | _flag("O_CLOEXEC"), 0o600)
+
+    def close(self, descriptor: int) -> None:
+        """Close a descriptor; locks and leases end with it."""
+        os.close(descriptor)
+
+    def size(self, descriptor: int) -> int:
+        """Size in bytes."""
+        return os.fstat(descriptor).st_size
+
+    def read(self, descriptor: int, offset: int, size: int) -> bytes:
+        """Read `size` bytes from `offset`; fewer only at the end of the file."""
+        # Memory is taken for what is there, not for what an untrusted number asks for.
+        size = min(size, self.size(descriptor) - offset)
+        parts = []
+        while size > 0:
+            part = os.pread(descriptor, size, offset)
+            if not part:
+                break
+            parts.append(part)
+            offset += len(part)
+            size -= len(part)
+        return b"".join(parts)
+
+    def write(self, descriptor: int, offset: int, data: bytes) -> None:
+        """Write all of `data` at `offset`."""
+        view = memoryview(data)
+        while view:
+            written = os.pwrite(descriptor, view, offset)
+            offset += written
+            view = view[written:]
+
+    def sync(self, descriptor: int) -> None:
+        """Force a file's data and size to the disk.
+
+        Raises
+        ------
+        SyncError
+            Must not be answered by another try: the kernel may have dropped the data.
+        """
+        try:
+            if sys.platform == "darwin":
+                # fsync on macOS leaves the data in the drive's own cache.
+                import fcntl
+
+                fcntl.fcntl(descriptor, fcntl.F_FULLFSYNC)
+            else:
+                os.fsync(descriptor)
+        except OSError as error:
+            raise SyncError(error.errno, error.strerror) from error
+
+    def sync_folder(self, folder: Path) -> None:
+        """Force a folder's entries to the disk; raises as `sync` does."""
+        if os.name != "posix":
+            return
+        descriptor = os.open(folder, os.O_RDONLY | _flag("O_DIRECTORY"))
+        try:
+            self.sync(descriptor)
+        finally:
+            os.close(descriptor)
+
+    def truncate(self, descriptor: int, size: int) -> None:
+        """Cut a file off at `size` bytes."""
+        os.ftruncate(descriptor, size)
+
+    def insert_range(self, descriptor: int, offset: int, length: int) -> None:
+        """Shift everything from `offset` on by `length` bytes, leaving a hole (Linux)."""
+        _fallocate(descriptor, _INSERT_RANGE, offset, length)
+
+    def collapse_range(self, descriptor: int, offset: int, length: int) -> None:
+        """Take `length` bytes at `offset` out, shifting the rest down (Linux)."""
+        _fallocate(descriptor, _COLLAPSE_RANGE, offset, length)
+
+    def share_range(
+        self, source: int, source_offset: int, target: int, target_offset: int, size: int
+    ) -> None:
+        """Let a range of `target` lie in the same blocks as one of `source` (Linux).
+
+        Offsets are multiples of a block; so is the size, unless the range ends with `source`.
+        Either file may change afterwards without the other.
+        """
+        if not sys.platform.startswith("linux"):
+            raise OSError(errno.EOPNOTSUPP, "sharing ranges needs Linux")
+        import fcntl
+
+        request = struct.pack("=qQQQ", source, source_offset, size, target_offset)
+        fcntl.ioctl(target, _CLONE_RANGE, request)
+
+    def rename(self, source: Path, target: Path) -> None:
+        """Put `source` in the place of `target`, at once."""
+        source.replace(target)
+
+    def remove(self, path: Path) -> None:
+        """Remove a file."""
+        path.unlink()
+
+    def discard(self, path: Path) -> None:
+        """Remove a file that is no longer needed, if it is there."""
+        path.unlink(missing_ok=True)
+
+    def keep_attributes(self, source: Path, target: Path) -> None:
+        """Give `target` mode, extended attributes, ACL and, where allowed, owner of `source`.
+
+        The times are those of now.
+        """
+        import shutil  # it loads every archive format
+
+        status = source.stat()
+        # First, since a new owner clears bits of the mode.
+        for owner in (status.st_uid, -1) if hasattr(os, "chown") else ():
+            with suppress(PermissionError):
+                os.chown(target, owner, status.st_gid)
+                break
+        shutil.copystat(source, target)
+        os.utime(target)
+
+    def copy_range(
+        self,
+        source: int,
+        source_offset: int,
+        target: int,
+        target_offset: int,
+        size: int,
+        progress: Callable[[int], None],
+    ) -> None:
+        """Copy `size` bytes between files, reporting the bytes of each chunk."""
+        while size > 0:
+            data = self.read(source, source_offset, min(size, _COPY_CHUNK))
+            if not data:
+                raise OSError(errno.EIO, "the file became shorter while it was read")
+            self.write(target, target_offset, data)
+            progress(len(data))
+            source_offset += len(data)
+            target_offset += len(data)
+            size -= len(data)
+
+    def holes(self, descriptor: int) -> tuple[tuple[int, int], ...]:
+        """(start, end) of each hole, in bytes; the file's end counts as no hole."""
+        if not hasattr(os, "SEEK_HOLE"):
+            return ()
+        size, position, found = self.size(descriptor), 0, []
+        while position < size:
+            start = os.lseek(descriptor, position, os.SEEK_HOLE)
+            if start >= size:
+                break
+            try:
+                end = os.lseek(descriptor, start, os.SEEK_DATA)
+            except OSError as error:
+                if error.errno != errno.ENXIO:
+                    raise
+                end = size
+            found.append((start, end))
+            position = end
+        return tuple(found)
+
+    def lock(self, descriptor: int) -> bool:
+        """Take the advisory lock that two runs of ggufext compete for; False when it is taken."""
+        if os.name != "posix":
+            return True
+        import fcntl
+
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            return False
+        return True
+
+    @contextmanager
+    def lease(self, descriptor: int) -> Iterator[int]:
+        """Hold a write lease, which only the sole user of a file gets.
+
+        Yields
+        ------
+        int
+            0 with the lease in hand, else the errno that says why not: EAGAIN when someone else
+            has the file open or mapped; EACCES or EINVAL when exclusivity cannot be shown here.
+        """
+        import fcntl
+
+        if not hasattr(fcntl, "F_SETLEASE"):
+            yield errno.EINVAL
+            return
+        # Whoever opens the file now makes the kernel send SIGIO, which ends the process unless
+        # it is ignored. Only the main thread may say so.
+        ignore = threading.current_thread() is threading.main_thread()
+        previous = signal.signal(signal.SIGIO, signal.SIG_IGN) if ignore else None
+        try:
+            try:
+                fcntl.fcntl(descriptor, fcntl.F_SETLEASE, fcntl.F_WRLCK)
+            except OSError as error:
+                yield error.errno or errno.EINVAL
+                return
+            # The lease stays, its signal goes nowhere.
+            fcntl.fcntl(descriptor, fcntl.F_SETOWN, 0)
+            try:
+                yield 0
+            finally:
+                fcntl.fcntl(descriptor, fcntl.F_SETLEASE, fcntl.F_UNLCK)
+        finally:
+            if ignore:
+                signal.signal(signal.SIGIO, previous)
+
+
+def _flag(name: str) -> int:
+    """Open flag that not every platform has."""
+    value: int = getattr(os, name, 0)
+    return value
+
+
+def _fallocate(descriptor: int, mode: int, offset: int, length: int) -> None:
+    """fallocate(2) with a mode, repeated when a signal interrupts it."""
+    import ctypes
+
+    call = _libc().fallocate
+    while call(descriptor, mode, ctypes.c_int64(offset), ctypes.c_int64(length)) != 0:
+        code = ctypes.get_errno()
+        if code != errno.EINTR:
+            raise OSError(code, os.strerror(code))
+
+
+@cache
+def _libc() -> ctypes.CDLL:
+    if not sys.platform.startswith("linux"):
+        raise OSError(errno.EOPNOTSUPP, "inserting ranges needs Linux")
+    import ctypes
+
+    return ctypes.CDLL(None, use_errno=True)
+
+
+def _refuse_special(path: Path) -> None:
+    # A missing file is the system's to name.
+    if path.exists():
+        check_regular(path)

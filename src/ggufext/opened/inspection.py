@@ -1,0 +1,414 @@
+"""Everything that can be said of a model file without changing it."""
+
+from __future__ import annotations
+
+from contextlib import suppress
+from dataclasses import dataclass
+from functools import partial
+from typing import TYPE_CHECKING
+
+from ggufext.errors import GgufextError, JournalError, ModelWarning, PlanError
+from ggufext.header.architectures import architecture
+from ggufext.header.factors import decode_factors
+from ggufext.header.header import ValueType
+from ggufext.header.lint import lint
+from ggufext.header.loading import refuse_unloadable
+from ggufext.header.model import TrainLength, architecture_name, facts_hash, model_facts
+from ggufext.header.shards import COUNT_KEY
+from ggufext.header.training import trained_facts
+from ggufext.header.weights import TensorType, quantization, tensor_types
+from ggufext.locating.names import is_remote, local_path
+from ggufext.locating.remote import RemoteModel, read_remote
+from ggufext.opened import history, restoration, strategies
+from ggufext.opened.files import FileSystem
+from ggufext.opened.history import Copied, copied_extension
+from ggufext.opened.model import open_model
+from ggufext.opened.patch import PADDING_KEY
+from ggufext.planning.cautions import unusual_base
+from ggufext.planning.footprint import CacheType, KvCacheBytes, bytes_per_token
+from ggufext.planning.recipe import check_model
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from pathlib import Path
+
+    from ggufext.header.architectures import Layout, Support
+    from ggufext.header.header import Header
+    from ggufext.header.model import EarlierExtension, ModelFacts
+    from ggufext.header.training import Published
+    from ggufext.opened.history import History
+    from ggufext.planning.recipe import Recipe
+
+
+@dataclass(frozen=True, slots=True)
+class ScalingInFile:
+    """RoPE scaling as it takes effect: type, factor, original length in tokens, factor tensors."""
+
+    type: str
+    factor: float
+    original_context_length: int | None
+    factor_tensors: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class RopeInFile:
+    """Rotation as the file asks for it; `freq_base_source` is the key or llama.cpp's default."""
+
+    layout: Layout
+    rotary_dim: int
+    freq_base: float
+    freq_base_source: str
+    scaling: ScalingInFile
+
+
+@dataclass(frozen=True, slots=True)
+class LayerInFile:
+    """One layer as llama.cpp runs it.
+
+    Attributes
+    ----------
+    layer : int
+        From 0.
+    window : int or None
+        Tokens that a sliding-window (local) layer sees; None for a global one.
+    rotates : bool
+    freq_base : float or None
+        RoPE base; None where the layer does not rotate.
+    rotary_dim : int or None
+        Rotated dimensions of a head; None where the layer does not rotate.
+    moves : bool
+        Whether an extension is meant for it.
+    head_count_kv, key_length, value_length : int
+        What it holds in the KV cache for a token; no heads: nothing, as of a recurrent layer or
+        one that shares the cache of another.
+    """
+
+    layer: int
+    window: int | None
+    rotates: bool
+    freq_base: float | None
+    rotary_dim: int | None
+    moves: bool
+    head_count_kv: int
+    key_length: int
+    value_length: int
+
+
+@dataclass(frozen=True, slots=True)
+class EditInFile:
+    """An edit of ours that the file carries; undo is exact while it fits the file."""
+
+    tool: str
+    time: str
+    method: str
+    target_length: int
+
+
+@dataclass(frozen=True, slots=True)
+class Shard:
+    """One file of a split model.
+
+    Attributes
+    ----------
+    path : Path
+    size : int
+        Bytes.
+    tensor_count : int
+    """
+
+    path: Path
+    size: int
+    tensor_count: int
+
+
+@dataclass(frozen=True, slots=True)
+class Inspection:
+    """What `inspect` found. Fields that need a language model with RoPE are None without one.
+
+    Attributes
+    ----------
+    path : Path or str
+        Of a split model the first part; the address of a remote file.
+    data_offset : int
+        In the file at `path`.
+    size, tensor_count : int
+        Of all files together.
+    train_length : TrainLength or None
+        Context length that the file declares: of an extended file the target.
+    kv_cache_bytes_per_token : KvCacheBytes or None
+        What global layers hold, per token.
+    quantization : str or None
+        What general.file_type names, else the type of most bytes; None without tensors.
+    tensor_types : tuple of TensorType
+        That of most bytes first.
+    likely_strategy : Strategy or None
+        How the next edit would probably go; None for a remote file.
+    shards : tuple of Shard
+        The files of a split model, in order; empty for a model in one file.
+    history : EditInFile or None
+        An edit that undo takes back.
+    earlier_extension : EarlierExtension or None
+        By whatever tool; plans start from the model before it.
+    published : Published or None
+        What the model's publisher documents.
+    warnings : tuple of ModelWarning
+    """
+
+    path: Path | str
+    architecture: str
+    support: Support
+    train_length: TrainLength | None
+    rope: RopeInFile | None
+    layers: tuple[LayerInFile, ...] | None
+    head_dim: int | None
+    alignment: int
+    data_offset: int
+    size: int
+    tensor_count: int
+    key_count: int
+    quantization: str | None
+    tensor_types: tuple[TensorType, ...]
+    kv_cache_bytes_per_token: KvCacheBytes | None
+    likely_strategy: strategies.Strategy | None
+    shards: tuple[Shard, ...]
+    history: EditInFile | None
+    earlier_extension: EarlierExtension | None
+    published: Published | None
+    warnings: tuple[ModelWarning, ...]
+
+
+def inspect(model: Path | str | RemoteModel, *, files: FileSystem | None = None) -> Inspection:
+    """Read a model's header and say what it means; nothing is written.
+
+    Parameters
+    ----------
+    model : Path, str or RemoteModel
+        A path, a name that `ggufext.locating.names` understands, or a remote header already read.
+        A later part of a split model stands for the whole.
+    files : FileSystem, optional
+        The operations to use; for tests.
+
+    Raises
+    ------
+    HeaderError, LocationError
+    """
+    if isinstance(model, str) and is_remote(model):
+        model = read_remote(model)
+    if isinstance(model, RemoteModel):
+        _, record, complaint = _original(model)
+        return _inspected(
+            model.name,
+            (model.header,),
+            None if isinstance(record, Copied) else _edit(record),
+            (*_complaints(complaint), *_unread_parts(model)),
+            likely_strategy=None,
+            trained=partial(_remote_facts, model),
+        )
+    files = files or FileSystem()
+    with open_model(files, local_path(model), writing=False) as opened:
+        return _inspected(
+            opened.path,
+            (opened.header, *opened.later_shards()),
+            _edit(opened.history),
+            _complaints(opened.complaint),
+            likely_strategy=strategies.likely_strategy(
+                opened.path, has_room=PADDING_KEY in opened.header.keys
+            ),
+            trained=opened.original_facts,
+        )
+
+
+def facts_of(
+    model: Path | str | RemoteModel,
+    *,
+    train_length: int | None = None,
+    train_freq_base: float | None = None,
+    recipe: Recipe | None = None,
+    files: FileSystem | None = None,
+) -> ModelFacts:
+    """Facts that a plan for a model starts from: those of its training, before any extension.
+
+    Parameters
+    ----------
+    model : Path, str or RemoteModel
+        As for `inspect`.
+    train_length, train_freq_base
+        What the model was really trained with, where the file says something else; see
+        `ggufext.header.training.trained_facts`.
+    recipe : Recipe, optional
+        Must have been made for this model.
+
+    Raises
+    ------
+    HeaderError, PlanError, LocationError
+        See `ggufext.header.model.model_facts`; ``would_not_load``, ``other_model``.
+    """
+    if isinstance(model, str) and is_remote(model):
+        model = read_remote(model)
+    if isinstance(model, RemoteModel):
+        original = _original(model)[0]
+        facts = _remote_facts(model, train_length=train_length, train_freq_base=train_freq_base)
+        refuse_unloadable(original, facts)
+    else:
+        with open_model(files or FileSystem(), local_path(model), writing=False) as opened:
+            original = opened.unextended
+            facts = opened.original_facts(
+                train_length=train_length, train_freq_base=train_freq_base
+            )
+    if recipe is not None:
+        check_model(recipe, facts_hash(original, facts))
+    return facts
+
+
+def _inspected(
+    path: Path | str,
+    shards: tuple[Header, ...],
+    record: EditInFile | None,
+    complaint: tuple[ModelWarning, ...],
+    *,
+    likely_strategy: strategies.Strategy | None,
+    trained: Callable[[], ModelFacts],
+) -> Inspection:
+    header, *others = shards
+    later = tuple(others)
+    name = architecture_name(header)
+    facts: ModelFacts | None = None
+    warnings: tuple[ModelWarning, ...]
+    try:
+        facts = model_facts(header, later_shards=later)
+        warnings = lint(header, facts, later_shards=later)
+    except PlanError as error:
+        warnings = (ModelWarning(error.code, error.message),)
+    cache, before = None, None
+    if facts is not None:
+        # Factor tensors that plan would refuse are no reason to say nothing of the header.
+        with suppress(GgufextError):
+            before = trained()
+        cache = KvCacheBytes(*(bytes_per_token(facts.layers, kind) for kind in CacheType))
+    return Inspection(
+        path=path,
+        architecture=name,
+        support=architecture(name).support,
+        train_length=TrainLength(facts.train_length, facts.train_length_source) if facts else None,
+        rope=_rope(facts) if facts else None,
+        layers=_layers(facts) if facts else None,
+        head_dim=facts.head_dim if facts else None,
+        alignment=header.alignment,
+        data_offset=header.data_offset,
+        size=sum(part.file_size for part in shards),
+        tensor_count=sum(part.tensor_count for part in shards),
+        key_count=header.key_count,
+        quantization=quantization(*shards),
+        tensor_types=tensor_types(*shards),
+        kv_cache_bytes_per_token=cache,
+        likely_strategy=likely_strategy,
+        shards=_shards(shards) if later else (),
+        history=record,
+        earlier_extension=before.earlier_extension if before else None,
+        published=before.published if before else None,
+        warnings=(*warnings, *complaint, *_hints(before)),
+    )
+
+
+def _hints(before: ModelFacts | None) -> tuple[ModelWarning, ...]:
+    if before is None or before.earlier_extension is not None:
+        return ()
+    return unusual_base(before)
+
+
+def _shards(headers: tuple[Header, ...]) -> tuple[Shard, ...]:
+    return tuple(
+        Shard(part.path, part.file_size, part.tensor_count) for part in headers if part.path
+    )
+
+
+def _rope(facts: ModelFacts) -> RopeInFile:
+    scaling = facts.scaling
+    return RopeInFile(
+        layout=facts.layout,
+        rotary_dim=facts.rotary_dim,
+        freq_base=facts.freq_base,
+        freq_base_source=facts.freq_base_source,
+        scaling=ScalingInFile(
+            type=scaling.type,
+            factor=scaling.factor,
+            original_context_length=scaling.original_context_length,
+            factor_tensors=scaling.factor_tensors,
+        ),
+    )
+
+
+def _layers(facts: ModelFacts) -> tuple[LayerInFile, ...]:
+    return tuple(
+        LayerInFile(
+            layer=number,
+            window=layer.window,
+            rotates=layer.rotates,
+            freq_base=layer.freq_base if layer.rotates else None,
+            rotary_dim=(layer.rotary_dim or facts.rotary_dim) if layer.rotates else None,
+            moves=layer.moves,
+            head_count_kv=layer.head_count_kv,
+            key_length=layer.key_length,
+            value_length=layer.value_length,
+        )
+        for number, layer in enumerate(facts.layers)
+    )
+
+
+def _unread_parts(model: RemoteModel) -> tuple[ModelWarning, ...]:
+    count = model.header.integer(COUNT_KEY, value_type=ValueType.UINT16) or 0
+    if count < 2:
+        return ()
+    what = f"the first of {count} parts; the tensors and sizes of the others are not counted"
+    return (ModelWarning("parts_not_read", what),)
+
+
+def _original(
+    model: RemoteModel,
+) -> tuple[Header, History | Copied | None, JournalError | None]:
+    """The header before an edit of ours, what tells of it, and what is wrong with a record.
+
+    Of a remote model only the header was fetched.
+    """
+    try:
+        record = history.in_file(model.header)
+    except JournalError as error:
+        return model.header, None, error
+    if record is None:
+        return model.header, None, None
+    try:
+        return restoration.original_header(model.header, model.front, record), record, None
+    except JournalError as error:
+        copied = copied_extension(model.header, model.front, record)
+        return (copied.original if copied else model.header), copied, error
+
+
+def _remote_facts(
+    model: RemoteModel, *, train_length: int | None = None, train_freq_base: float | None = None
+) -> ModelFacts:
+    original, record, _ = _original(model)
+    before = dict(record.tensors) if record else {}
+    names = {tensor.name for tensor in original.tensors}
+    factors = tuple(
+        (name, decode_factors(raw) if (raw := before.get(name)) else values)
+        for name, values in model.factors
+        if name in names
+    )
+    return trained_facts(
+        original,
+        train_length=train_length,
+        train_freq_base=train_freq_base,
+        factors=factors,
+        added=record.added if isinstance(record, Copied) else (),
+        recorded=(record.method, record.target_length) if record else None,
+    )
+
+
+def _complaints(error: JournalError | None) -> tuple[ModelWarning, ...]:
+    return (ModelWarning(error.code, error.message),) if error else ()
+
+
+def _edit(record: History | None) -> EditInFile | None:
+    if record is None:
+        return None
+    return EditInFile(record.tool, record.time, record.method, record.target_length)

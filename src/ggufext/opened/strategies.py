@@ -1,0 +1,160 @@
+"""The ways of putting a patch into a file, and which of them a place allows."""
+
+from __future__ import annotations
+
+import errno
+import os
+import sys
+from enum import Enum
+from typing import TYPE_CHECKING, NamedTuple
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from ggufext.opened.files import FileSystem
+
+#: File systems on which inserting a range was tried.
+_INSERTING = frozenset({"ext4", "xfs"})
+
+#: File systems on which sharing blocks between files was tried.
+_SHARING = frozenset({"xfs", "btrfs"})
+
+#: Larger ranges to try where a block is not enough (ext4 with bigalloc moves whole clusters).
+_LARGER_BLOCKS = (64 * 1024, 256 * 1024, 1024 * 1024)
+
+#: Bytes by whose multiples a header grows where the file system sets no other.
+DEFAULT_BLOCK = 4096
+
+
+class Strategy(Enum):
+    """How a patch gets into a file."""
+
+    OVERWRITE = "overwrite"
+    """Changed bytes only: everything fits where it stands."""
+    INSERT = "insert"
+    """The file system shifts the data; none of it is written, and samples of it are read."""
+    REFLINK = "reflink"
+    """A new file that shares the data's blocks with the old one, then renamed over it."""
+    COPY = "copy"
+    """A new file beside the old one, then renamed over it."""
+
+
+class Place(NamedTuple):
+    """What the file system allows for a file: bytes in whose multiples data can shift, or None.
+
+    Attributes
+    ----------
+    insert : int or None
+        By inserting a range at the start of the file.
+    share : int or None
+        On the way into a new file that shares its blocks.
+    """
+
+    insert: int | None = None
+    share: int | None = None
+
+    @property
+    def block(self) -> int:
+        """Bytes in whose multiples a header grows, whichever way is taken."""
+        return max(DEFAULT_BLOCK, self.insert or 0, self.share or 0)
+
+
+def place_of(files: FileSystem, descriptor: int, folder: Path) -> Place:
+    """What is possible for an open file and a folder, tried there on nameless files.
+
+    Parameters
+    ----------
+    descriptor : int
+        Of the file, open for reading.
+    folder : Path
+        Where the result goes.
+    """
+    return Place(insert_block(files, folder), share_block(files, descriptor, folder))
+
+
+def file_system_type(path: Path) -> str:
+    """Name of the file system that holds a path, ``""`` where it cannot be told."""
+    if not sys.platform.startswith("linux"):
+        return ""
+    # By the mount's number: files on btrfs show other device numbers than their mount.
+    descriptor = os.open(path, os.O_PATH | os.O_CLOEXEC)
+    try:
+        about = _lines(f"/proc/self/fdinfo/{descriptor}")
+    finally:
+        os.close(descriptor)
+    number = next((line.split()[1] for line in about if line.startswith("mnt_id:")), "")
+    for line in _lines("/proc/self/mountinfo"):
+        left, _, right = line.partition(" - ")
+        if left.split(maxsplit=1)[0] == number:
+            return right.split()[0]
+    return ""
+
+
+def _lines(path: str) -> list[str]:
+    with open(path, encoding="utf-8", errors="replace") as file:  # noqa: PTH123
+        return file.readlines()
+
+
+def insert_block(files: FileSystem, folder: Path) -> int | None:
+    """Bytes in whose multiples a file in this folder can grow at its start; None: it cannot.
+
+    Tried on a nameless file, since a file system's name does not say everything.
+    """
+    if file_system_type(folder) not in _INSERTING:
+        return None
+    block = os.statvfs(folder).f_bsize
+    descriptor = files.create_nameless(folder)
+    try:
+        for size in (block, *_LARGER_BLOCKS):
+            try:
+                files.truncate(descriptor, 0)
+                files.write(descriptor, 0, b"x" * size)
+                files.insert_range(descriptor, 0, size)
+                files.collapse_range(descriptor, 0, size)
+            except OSError as error:
+                if error.errno != errno.EINVAL:
+                    return None
+            else:
+                return size
+        return None
+    finally:
+        files.close(descriptor)
+
+
+def share_block(files: FileSystem, descriptor: int, folder: Path) -> int | None:
+    """Bytes in whose multiples a new file here can share a file's blocks; None: it cannot.
+
+    Tried with the first block of the very file: its flags and its device count too.
+
+    Parameters
+    ----------
+    descriptor : int
+        Of the file, open for reading.
+    """
+    if file_system_type(folder) not in _SHARING:
+        return None
+    block = os.statvfs(folder).f_bsize
+    probe = files.create_nameless(folder)
+    try:
+        files.share_range(descriptor, 0, probe, block, min(block, files.size(descriptor)))
+    except OSError:
+        return None
+    finally:
+        files.close(probe)
+    return block
+
+
+def likely_strategy(path: Path, *, has_room: bool) -> Strategy:
+    """The strategy that the next edit would probably take; writes nothing.
+
+    Parameters
+    ----------
+    has_room : bool
+        Whether the header holds filler, as after an edit of ours.
+    """
+    if has_room:
+        return Strategy.OVERWRITE
+    kind = file_system_type(path)
+    if kind in _SHARING:
+        return Strategy.REFLINK
+    return Strategy.INSERT if kind in _INSERTING else Strategy.COPY
