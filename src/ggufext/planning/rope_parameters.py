@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from ggufext.header.hf_config import HfConfig
     from ggufext.header.model import ModelFacts
     from ggufext.header.rope_keys import Yarn
-    from ggufext.planning.plan import Plan
+    from ggufext.planning.result import Plan
 
 Entries = dict[str, object]
 
