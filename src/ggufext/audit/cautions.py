@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 from ggufext.audit.results import ComparisonTest
 from ggufext.audit.statistics import SIGNIFICANT
 from ggufext.errors import ModelWarning
+from ggufext.text import percent
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -113,6 +114,6 @@ def _talkative(condition: Condition) -> Iterator[ModelWarning]:
     if anywhere - first > _TALKATIVE:
         yield ModelWarning(
             "answers_talk",
-            f"{condition.name}: the key stands somewhere in {100 * anywhere:.0f} % of the answers, "
-            f"but is the first number in {100 * first:.0f} %: the model says more than the key",
+            f"{condition.name}: the key stands somewhere in {percent(anywhere)} of the answers, "
+            f"but is the first number in {percent(first)}: the model says more than the key",
         )

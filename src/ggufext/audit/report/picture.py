@@ -47,7 +47,7 @@ _DIGIT_WIDTH = 9
 _GAP = 24
 _NARROWEST, _WIDEST = 960, 1200
 
-#: Size of letters by the class of a text, as in picture.css.
+#: Size of letters by the class of a text.
 _LETTER_SIZES = {"title": 22, "name": 15, "text": 14, "soft": 14}
 
 #: Width of a letter in sizes of letters: the mean one takes 0.45, a Chinese one (two cells) 1.
@@ -65,7 +65,7 @@ def png(result: CheckResult) -> bytes:
     """All pictures and sentences as one PNG; needs the extra ``[report]``."""
     from resvg_py import svg_to_bytes
 
-    drawing = whole(result)
+    drawing = _whole(result)
     css = style()
     light = dict(re.findall(r"(--\w+): (#\w+)", css.partition("@media")[0]))
     fonts = files("font_source_sans_pro") / "files"
@@ -84,7 +84,7 @@ def style() -> str:
     return (files("ggufext.audit.report") / "picture.css").read_text(encoding="utf-8")
 
 
-def whole(result: CheckResult) -> Element:
+def _whole(result: CheckResult) -> Element:
     """Title, heatmaps, accuracy by length and sentences in one SVG."""
     shown = measured(result)
     maps = [_named_heatmap(c, i, shown.train_length) for i, c in enumerate(shown.conditions)]
@@ -171,8 +171,8 @@ def heatmap(condition: Condition, *, number: int, train_length: int | None) -> E
         parts.append(_label(x + _CELL_WIDTH / 2, bottom + 18, f"{length:,}", "middle"))
     middle = _LEFT + len(lengths) * _CELL_WIDTH / 2
     parts.append(_label(middle, bottom + 38, "length in tokens", "middle"))
-    depth = "depth of the key" if len(depths) > 2 else "depth"
-    parts.append(_turned(14, (_TOP + bottom) / 2, depth))
+    down = "depth of the key" if len(depths) > 3 else "depth"
+    parts.append(_turned(14, (_TOP + bottom) / 2, down))
     beyond = [x for length, x in columns.items() if train_length and length > train_length]
     if beyond and len(beyond) < len(columns):
         parts.append(_line(min(beyond), _TOP - 8, min(beyond), bottom + 4, "limit"))
@@ -227,15 +227,12 @@ def scale(number: int) -> Element:
         element("stop", attributes={"offset": at, "stop-color": hexadecimal(colour)})
         for at, colour in STOPS
     ]
-    box = {"y": 3, "width": 128, "height": 14, "rx": 3, "fill": f"url(#{name})"}
-    made = _box(
-        128,
-        20,
-        [
-            element("linearGradient", *stops, attributes={"id": name}),
-            element("rect", attributes=box),
-        ],
+    bar = element(
+        "rect",
+        attributes={"y": 3, "width": 128, "height": 14, "rx": 3, "fill": f"url(#{name})"},
     )
+    gradient = element("linearGradient", *stops, attributes={"id": name})
+    made = _box(128, 20, [gradient, bar])
     made.set("aria-hidden", "true")
     return made
 
@@ -415,7 +412,11 @@ def _text(text: str, width: float, kind: str = "text") -> Element:
     cells = int(width / (size * _LETTER_SHARE))
     lines = [line.plain.rstrip() for line in Text(_visible(text)).wrap(Console(), cells)]
     rows = [
-        element("text", line, attributes={"x": 0, "y": size * (1 + 1.4 * i), "class": kind})
+        element(
+            "text",
+            line,
+            attributes={"y": size * (1 + 1.4 * i), "class": kind, "style": f"font-size: {size}px"},
+        )
         for i, line in enumerate(lines)
     ]
     made = _box(width, size * 1.4 * len(rows), rows)

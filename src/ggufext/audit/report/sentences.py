@@ -124,7 +124,7 @@ def cell_text(cell: Cell) -> str:
 
 def depths_text(bin_: Profile) -> str:
     """Bin of depths in percent."""
-    return f"{100 * bin_.start:.0f}–{100 * bin_.end:.0f} %"
+    return interval_text((bin_.start, bin_.end))
 
 
 def distances_text(bin_: Profile) -> str:
