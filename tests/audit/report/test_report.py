@@ -69,7 +69,7 @@ def test_a_folder_in_place_of_the_report_is_refused_before_the_run(tmp_path: Pat
     assert caught.value.code == "report_folder"
 
 
-@pytest.mark.parametrize("suffix", report.SUFFIXES)
+@pytest.mark.parametrize("suffix", [".html", ".png", ".json"])
 def test_a_report_that_cannot_be_written_leaves_what_stood_there(
     tmp_path: Path, suffix: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -94,7 +94,7 @@ def test_a_report_replaces_the_file_that_a_link_leads_to(tmp_path: Path) -> None
     assert json.loads((tmp_path / "report.json").read_text())
 
 
-@pytest.mark.parametrize("suffix", report.SUFFIXES)
+@pytest.mark.parametrize("suffix", [".html", ".png", ".json"])
 def test_any_file_name_ends_in_a_report(tmp_path: Path, suffix: str) -> None:
     name = os.fsdecode(b"model \xff\xfe \xc3.gguf")
     condition = f"planned:{name}.json"

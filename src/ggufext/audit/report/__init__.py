@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from ggufext.audit.results import CheckResult
 
 #: What the ending of a report's name may be.
-SUFFIXES = (".html", ".png", ".json")
+_SUFFIXES = (".html", ".png", ".json")
 
 #: Of the extra ``[report]``: resvg draws a PNG, and no text in it without a font.
 _PNG_PACKAGES = ("resvg_py", "font_source_sans_pro")
@@ -39,11 +39,12 @@ def check_report_path(path: Path, *, inputs: Iterable[Path] = ()) -> None:
         folder that does not exist or takes no files, ``report_replaces_input``,
         ``report_extra_missing`` for a PNG without its packages.
     """
-    if path.suffix.lower() not in SUFFIXES:
+    if path.suffix.lower() not in _SUFFIXES:
         raise GgufextError(
             code="report_format",
             path=path,
-            message=f"a report ends in {', '.join(SUFFIXES)}; found {path.suffix or 'no ending'!r}",
+            message=f"a report ends in {', '.join(_SUFFIXES)}; found "
+            f"{path.suffix or 'no ending'!r}",
         )
     target = _target(path)
     folder = target.parent

@@ -13,9 +13,9 @@ from ggufext.audit.report.sentences import (
     SCALE_TEXT,
     accuracy_text,
     cell_text,
-    depths_text,
     distances_text,
     effective_text,
+    interval_text,
     left_out,
     lost_text,
     measured,
@@ -173,7 +173,7 @@ def _scale(number: int) -> Element:
 def _profile_table(caption: str, bins: Sequence[Profile], *, depths: bool) -> Element:
     rows = [
         (
-            depths_text(bin_) if depths else distances_text(bin_),
+            interval_text((bin_.start, bin_.end)) if depths else distances_text(bin_),
             [accuracy_text(bin_.accuracy, bin_.interval), f"{bin_.trials:,}"],
         )
         for bin_ in bins

@@ -32,7 +32,7 @@ LENGTHS_TITLE = "Keys found by length"
 SCALE_TEXT = (
     "0 %",
     "100 % of the keys",
-    "hatched, n/m: not measured; dashed line: training length",
+    "hatched, n/m: not measured; upright dashed line: training length",
 )
 
 _MODES = {
@@ -101,7 +101,7 @@ def run_line(result: CheckResult) -> str:
     )
 
 
-def interval_text(interval: Interval | None) -> str:
+def interval_text(interval: tuple[float, float] | None) -> str:
     """(0.76, 0.99) as ``76–99 %``."""
     if interval is None:
         return NOT_MEASURED
@@ -120,11 +120,6 @@ def cell_text(cell: Cell) -> str:
     if cell.hits is None:
         return NOT_MEASURED
     return f"{cell.hits} of {cell.trials} ({interval_text(cell.interval)})"
-
-
-def depths_text(bin_: Profile) -> str:
-    """Bin of depths in percent."""
-    return interval_text((bin_.start, bin_.end))
 
 
 def distances_text(bin_: Profile) -> str:
@@ -169,12 +164,12 @@ def lost_text(lost: LostInTheMiddle) -> str:
     else:
         verdict = "no difference shown"
     return (
-        f"middle third against outer thirds {points(lost.difference)} points "
-        f"({points(low)} to {points(high)}): {verdict}"
+        f"middle third against outer thirds {_points(lost.difference)} points "
+        f"({_points(low)} to {_points(high)}): {verdict}"
     )
 
 
-def points(difference: float) -> str:
+def _points(difference: float) -> str:
     """−0.07 as ``−7``, in percentage points."""
     rounded = round(100 * difference)
     return f"{rounded:+d}".replace("-", "−") if rounded else "0"
