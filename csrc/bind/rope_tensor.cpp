@@ -348,9 +348,9 @@ void read_outputs(const RopeArguments& arguments, rope::Request* request, Owners
   if (!py::isinstance<py::tuple>(arguments.out) || py::len(arguments.out) != 2) {
     fail_type("out", "is " + type_of(arguments.out) + ", expected None or a tuple (q_out, k_out)");
   }
+  const auto pair = py::reinterpret_borrow<py::tuple>(arguments.out);
   for (size_t i = 0; i < 2; ++i) {
-    request->out.push_back(
-        read_tensor(arguments.out[py::int_(i)], "out[" + std::to_string(i) + "]", owners));
+    request->out.push_back(read_tensor(pair[i], "out[" + std::to_string(i) + "]", owners));
   }
 }
 
