@@ -16,12 +16,7 @@ py::object rope_rotate(const RopeArguments& arguments) {
   const rope::Request request = read_request(arguments, &owners);
   rope::Job job;
   raise_on_error(rope::prepare(request, &job), "NativeError");
-  Status status = Status::ok();
-  {
-    const py::gil_scoped_release released;
-    status = rope::rotate_on_cuda(job, request.positions, stream);
-  }
-  raise_on_error(status, "NativeError");
+  run_unlocked("NativeError", [&] { return rope::rotate_on_cuda(job, request.positions, stream); });
   return arguments.out;
 }
 

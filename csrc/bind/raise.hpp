@@ -40,4 +40,15 @@ inline void raise_on_error(const Status& status, const char* error_class) {
   if (!status.is_ok()) raise(status, error_class);
 }
 
+/// Does work that touches no Python object while other threads run Python, then raises its error.
+template <class Work>
+void run_unlocked(const char* error_class, Work work) {
+  Status status = Status::ok();
+  {
+    const pybind11::gil_scoped_release released;
+    status = work();
+  }
+  raise_on_error(status, error_class);
+}
+
 }  // namespace ggufext

@@ -154,12 +154,7 @@ class PayloadDecoder {
     if (size > remaining()) fail();
     reader_.skip(taken_);
     taken_ = 0;
-    Status status = Status::ok();
-    {
-      const py::gil_scoped_release released;
-      status = reader_.peek(size, &window_);
-    }
-    raise_on_error(status, "HeaderError");
+    run_unlocked("HeaderError", [&] { return reader_.peek(size, &window_); });
   }
 
   template <typename T>
