@@ -22,7 +22,7 @@ from ggufext.header.architectures import (
     architecture_names,
     llama_cpp_version,
 )
-from ggufext.header.rope_keys import USUAL_YARN
+from ggufext.header.frequencies import USUAL_YARN
 from ggufext.llama.process import ProbeProcess
 from random_architectures import ARCHITECTURES
 from random_model import write_random_model

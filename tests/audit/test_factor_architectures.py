@@ -11,7 +11,7 @@ pytest.importorskip("llama_cpp", reason="needs llama-cpp-python: pip install .[c
 from ggufext.editing.rewrite import rewrite, undo
 from ggufext.errors import EngineError
 from ggufext.header.architectures import FactorSupport, architecture, architecture_names
-from ggufext.header.factors import ROPE_FACTORS_LONG, ROPE_FREQS
+from ggufext.header.frequencies import ROPE_FACTORS_LONG, ROPE_FREQS
 from ggufext.llama.rope_nodes import observe
 from ggufext.llama.settings import ContextSettings
 from ggufext.llama.verify import verify_file

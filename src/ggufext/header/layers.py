@@ -10,7 +10,7 @@ from ggufext.header.header import ValueType
 
 if TYPE_CHECKING:
     from ggufext.header.architectures import Architecture
-    from ggufext.header.key_reader import KeyReader
+    from ggufext.header.rope_keys import KeyReader
 
 
 @dataclass(frozen=True, slots=True)

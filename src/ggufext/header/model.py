@@ -17,16 +17,15 @@ from ggufext.header.architectures import (
     Support,
     architecture,
 )
-from ggufext.header.factors import factor_tensors
-from ggufext.header.key_reader import KeyReader
+from ggufext.header.frequencies import USUAL_YARN, factor_tensors, inverse_frequencies
 from ggufext.header.layers import HeadSizes, LayerFacts, layer_facts
-from ggufext.header.rope_keys import USUAL_YARN, yarn_of
+from ggufext.header.rope_keys import KeyReader, yarn_of
 
 if TYPE_CHECKING:
     from ggufext.header.architectures import Architecture
+    from ggufext.header.frequencies import Yarn
     from ggufext.header.header import Header, Value
-    from ggufext.header.rope_keys import Yarn
-    from ggufext.header.training import Published
+    from ggufext.header.published import Published
 
 
 #: llama.cpp's rope.freq_base for files that do not say (llama-model.cpp).
@@ -173,8 +172,6 @@ class ModelFacts:
         Rotated dimensions per head, even.
     head_dim : int
         Elements per head of a query.
-    inv_freq : tuple of float
-        Native inverse frequencies without scaling, radians per token, rotary_dim / 2 values.
     scaling : Scaling
         Native scaling of the file.
     has_scaling_factor : bool
@@ -219,7 +216,6 @@ class ModelFacts:
     freq_base: float
     rotary_dim: int
     head_dim: int
-    inv_freq: tuple[float, ...]
     scaling: Scaling
     has_scaling_factor: bool
     layers: tuple[LayerFacts, ...]
@@ -235,6 +231,11 @@ class ModelFacts:
     published: Published | None = None
     freq_base_source: str = "rope_theta"
     has_tensors: bool = True
+
+    @property
+    def inv_freq(self) -> tuple[float, ...]:
+        """Native inverse frequencies without scaling, radians per token, one a rotated pair."""
+        return inverse_frequencies(self.freq_base, self.rotary_dim)
 
     @property
     def train_length_is_the_files(self) -> bool:
@@ -341,7 +342,6 @@ def model_facts(
         freq_base=freq_base,
         rotary_dim=rotary_dim,
         head_dim=read.count("attention.key_length_mla") or sizes.key,
-        inv_freq=tuple(freq_base ** (-2.0 * i / rotary_dim) for i in range(rotary_dim // 2)),
         scaling=scaling,
         has_scaling_factor=any(
             f"{name}.{key}" in header.keys

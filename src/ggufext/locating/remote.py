@@ -9,7 +9,7 @@ from functools import partial
 from typing import TYPE_CHECKING
 
 from ggufext.errors import GgufextError, HeaderError, LocationError
-from ggufext.header.factors import read_factors
+from ggufext.header.frequencies import read_factors
 from ggufext.header.header import parse_header
 from ggufext.locating.names import shown
 

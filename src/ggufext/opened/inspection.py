@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 from ggufext.errors import GgufextError, JournalError, ModelWarning, PlanError
 from ggufext.header.architectures import architecture
-from ggufext.header.factors import decode_factors
+from ggufext.header.frequencies import decode_factors
 from ggufext.header.header import ValueType
 from ggufext.header.lint import lint
 from ggufext.header.loading import refuse_unloadable
@@ -35,7 +35,7 @@ if TYPE_CHECKING:
     from ggufext.header.architectures import Layout, Support
     from ggufext.header.header import Header
     from ggufext.header.model import EarlierExtension, ModelFacts
-    from ggufext.header.training import Published
+    from ggufext.header.published import Published
     from ggufext.opened.history import History
     from ggufext.planning.recipe import Recipe
 

@@ -10,7 +10,7 @@ from functools import partial
 from typing import TYPE_CHECKING
 
 from ggufext.errors import EditError, GgufextError, HeaderError, command
-from ggufext.header.factors import read_factors
+from ggufext.header.frequencies import read_factors
 from ggufext.header.header import parse_header, read_header_from
 from ggufext.header.loading import refuse_unloadable
 from ggufext.header.model import model_facts
