@@ -63,6 +63,15 @@ _KEPT = ("partial_rotary_factor", "mrope_section", "mrope_interleaved")
 
 _IGNORED = ("rope_type", "type", "rope_theta", "finetuned")
 
+#: Window of each attention layer in tokens; None for a layer that sees everything.
+_Windows = tuple[int | None, ...]
+
+#: Every n-th layer is global where the file does not say (Transformers' configuration classes).
+_PATTERNS = {"gemma2": 2, "gemma3_text": 6, "cohere2": 4}
+
+#: Layers without a growing cache: they hold a state of fixed size.
+_RECURRENT = frozenset({"linear_attention", "conv", "mamba", "recurrent"})
+
 
 @dataclass(frozen=True, slots=True)
 class HfConfig:
@@ -157,7 +166,7 @@ def _config(
         read.missing("rope_theta")
     inv_freq = inverse_frequencies(base, rotary_dim)
     scaling, warnings = _scaling(read, rope, context_length)
-    windows = local_layers(read, own_rotation=local_rope is not None)
+    windows = _windows(read, own_rotation=local_rope is not None)
     length, source = _length(scaling, context_length, rope.field("factor"), train_length)
     return HfConfig(
         facts=ModelFacts(
@@ -372,7 +381,7 @@ def _length(
 
 def _layers(
     read: ConfigReader,
-    windows: LocalLayers,
+    windows: _Windows,
     base: float,
     local_rope: ConfigReader | None,
     heads: int,
@@ -401,7 +410,7 @@ def _kept(rope: ConfigReader, rotary_dim: int, head_dim: int) -> tuple[tuple[str
     return tuple(kept.items())
 
 
-def _windows_everywhere(windows: LocalLayers) -> tuple[ModelWarning, ...]:
+def _windows_everywhere(windows: _Windows) -> tuple[ModelWarning, ...]:
     seen = [window for window in windows if window is not None]
     if not seen or len(seen) < len(windows):
         return ()
@@ -426,30 +435,8 @@ def _own_code(whole: dict[str, Any]) -> tuple[ModelWarning, ...]:
     )
 
 
-#: Window of each attention layer in tokens; None for a layer that sees everything.
-LocalLayers = tuple[int | None, ...]
-
-#: Every n-th layer is global where the file does not say (Transformers' configuration classes).
-_PATTERNS = {"gemma2": 2, "gemma3_text": 6, "cohere2": 4}
-
-#: Layers without a growing cache: they hold a state of fixed size.
-_RECURRENT = frozenset({"linear_attention", "conv", "mamba", "recurrent"})
-
-
-def local_layers(read: ConfigReader, *, own_rotation: bool) -> LocalLayers:
-    """Windows of the layers.
-
-    Parameters
-    ----------
-    read : ConfigReader
-    own_rotation : bool
-        Whether local layers have a rope block of their own.
-
-    Raises
-    ------
-    PlanError
-        ``local_layers_would_change``: local and global layers share one rope block.
-    """
+def _windows(read: ConfigReader, *, own_rotation: bool) -> _Windows:
+    """Windows of the layers, whose local ones may have a rope block of their own."""
     count = read.required("num_hidden_layers", at_most=MOST_LAYERS)
     name, kinds = _layer_types(read, count)
     attention = [kind for kind in kinds if kind not in _RECURRENT]

@@ -27,6 +27,7 @@ from functools import partial
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from ggufext.errors import HeaderError, printable
+from ggufext.header import rope_keys
 from ggufext.header.architectures import llama_cpp_version, table
 from ggufext.header.header import ValueType
 from ggufext.header.shards import COUNT_KEY
@@ -133,10 +134,10 @@ class _Judge:
             "n_embd": lambda _: self._whole("embedding_length"),
             "n_vocab": lambda _: self._vocabulary_size(),
             "n_expert": lambda _: self._whole("expert_count") or 0,
-            "n_head": partial(self._whole, "attention.head_count"),
+            "n_head": partial(self._whole, rope_keys.HEAD_COUNT),
             "n_head_kv": self._heads_kv,
-            "n_embd_head_k": partial(self._head_size, "attention.key_length"),
-            "n_embd_head_v": partial(self._head_size, "attention.value_length"),
+            "n_embd_head_k": partial(self._head_size, rope_keys.KEY_LENGTH),
+            "n_embd_head_v": partial(self._head_size, rope_keys.VALUE_LENGTH),
             "n_ff": lambda layer: self._whole("feed_forward_length", layer) or 0,
             "n_ff_exp": lambda layer: self._whole("expert_feed_forward_length", layer) or 0,
             "n_rot": self._rotated,
@@ -192,12 +193,12 @@ class _Judge:
             return
         if "value_length" in asserted and value != key:
             self._refuse_key(
-                f"{self._prefix}attention.value_length",
+                f"{self._prefix}{rope_keys.VALUE_LENGTH}",
                 f"values of {value} elements a head beside keys of {key}, expected the same",
             )
         if "rotary_dim" in asserted and rotary != key:
             self._refuse_key(
-                f"{self._prefix}rope.dimension_count",
+                f"{self._prefix}{rope_keys.DIMENSION_COUNT}",
                 f"{rotary} rotated dimensions in heads of {key}, expected all",
             )
 
@@ -326,7 +327,7 @@ class _Judge:
         return self._whole(name) or 0 if known is None else known(layer)
 
     def _is_swa(self, layer: int) -> bool | None:
-        if self._whole("attention.sliding_window") == 0:
+        if self._whole(rope_keys.SLIDING_WINDOW) == 0:
             return None  # some loaders then have no local layers, others those of the pattern
         return self._facts.layers[layer].window is not None
 
@@ -341,12 +342,12 @@ class _Judge:
         return None if tokens is None else tokens.count
 
     def _heads_kv(self, layer: int) -> int | None:
-        heads = self._whole("attention.head_count_kv", layer)
-        return self._whole("attention.head_count", layer) if heads is None else heads
+        heads = self._whole(rope_keys.HEAD_COUNT_KV, layer)
+        return self._whole(rope_keys.HEAD_COUNT, layer) if heads is None else heads
 
     def _rotated(self, layer: int) -> int | None:
-        default = self._whole("attention.key_length") or self._default_head_size()
-        return self._of_local("rope.dimension_count", layer, default)
+        default = self._whole(rope_keys.KEY_LENGTH) or self._default_head_size()
+        return self._of_local(rope_keys.DIMENSION_COUNT, layer, default)
 
     def _head_size(self, key: str, layer: int) -> int | None:
         return self._of_local(key, layer, self._default_head_size())

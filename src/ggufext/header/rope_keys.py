@@ -23,15 +23,33 @@ if TYPE_CHECKING:
 CONTEXT_LENGTH = "context_length"
 FREQ_BASE = "rope.freq_base"
 FREQ_BASE_SWA = "rope.freq_base_swa"
+DIMENSION_COUNT = "rope.dimension_count"
+DIMENSION_COUNT_SWA = "rope.dimension_count_swa"
+DIMENSION_SECTIONS = "rope.dimension_sections"
 SCALING_TYPE = "rope.scaling.type"
 SCALING_FACTOR = "rope.scaling.factor"
+SCALE_LINEAR = "rope.scale_linear"
 ORIGINAL_LENGTH = "rope.scaling.original_context_length"
 ATTN_FACTOR = "rope.scaling.attn_factor"
+SCALING_ALPHA = "rope.scaling.alpha"
+SCALING_FINETUNED = "rope.scaling.finetuned"
 YARN_EXT_FACTOR = "rope.scaling.yarn_ext_factor"
 YARN_ATTN_FACTOR = "rope.scaling.yarn_attn_factor"
 YARN_BETA_FAST = "rope.scaling.yarn_beta_fast"
 YARN_BETA_SLOW = "rope.scaling.yarn_beta_slow"
 YARN_LOG_MULTIPLIER = "rope.scaling.yarn_log_multiplier"
+HEAD_COUNT = "attention.head_count"
+HEAD_COUNT_KV = "attention.head_count_kv"
+KEY_LENGTH = "attention.key_length"
+VALUE_LENGTH = "attention.value_length"
+KEY_LENGTH_MLA = "attention.key_length_mla"
+KEY_LENGTH_SWA = "attention.key_length_swa"
+VALUE_LENGTH_SWA = "attention.value_length_swa"
+SLIDING_WINDOW = "attention.sliding_window"
+SLIDING_WINDOW_PATTERN = "attention.sliding_window_pattern"
+ROPE_PATTERN = "attention.rope_pattern"
+SHARED_KV_LAYERS = "attention.shared_kv_layers"
+RECURRENT_LAYERS = "attention.recurrent_layers"
 TEMPERATURE_SCALE = "attention.temperature_scale"
 TEMPERATURE_LENGTH = "attention.temperature_length"
 
@@ -54,7 +72,7 @@ READ_BY_SOME = (
     YARN_BETA_FAST,
     YARN_BETA_SLOW,
     YARN_LOG_MULTIPLIER,
-    "rope.scaling.alpha",
+    SCALING_ALPHA,
     TEMPERATURE_SCALE,
     TEMPERATURE_LENGTH,
 )
@@ -64,28 +82,28 @@ READ_BY_SOME = (
 ACTING = (
     FREQ_BASE,
     FREQ_BASE_SWA,
-    "rope.dimension_count",
-    "rope.dimension_count_swa",
-    "rope.dimension_sections",
+    DIMENSION_COUNT,
+    DIMENSION_COUNT_SWA,
+    DIMENSION_SECTIONS,
     SCALING_TYPE,
     SCALING_FACTOR,
-    "rope.scale_linear",
+    SCALE_LINEAR,
     ORIGINAL_LENGTH,
     ATTN_FACTOR,
-    "rope.scaling.finetuned",
+    SCALING_FINETUNED,
     *(key for key in READ_BY_SOME if key != TEMPERATURE_LENGTH),
-    "attention.head_count",
-    "attention.head_count_kv",
-    "attention.key_length",
-    "attention.value_length",
-    "attention.key_length_mla",
-    "attention.key_length_swa",
-    "attention.value_length_swa",
-    "attention.sliding_window",
-    "attention.sliding_window_pattern",
-    "attention.rope_pattern",
-    "attention.shared_kv_layers",
-    "attention.recurrent_layers",
+    HEAD_COUNT,
+    HEAD_COUNT_KV,
+    KEY_LENGTH,
+    VALUE_LENGTH,
+    KEY_LENGTH_MLA,
+    KEY_LENGTH_SWA,
+    VALUE_LENGTH_SWA,
+    SLIDING_WINDOW,
+    SLIDING_WINDOW_PATTERN,
+    ROPE_PATTERN,
+    SHARED_KV_LAYERS,
+    RECURRENT_LAYERS,
 )
 
 _NORM = "a norm's constant"
@@ -205,15 +223,23 @@ class KeyReader:
 
     def per_layer(self, suffix: str, layers: int) -> tuple[int, ...] | None:
         """One number a layer, from an array or from one number for all."""
-        entry = self.header.keys.get(self.prefix + suffix)
-        if entry is None or entry.type is not ValueType.ARRAY:
+        if not self.is_array(suffix):
             value = self.count(suffix, at_least=0)
             return None if value is None else (value,) * layers
-        values = self.header.array(entry.key, ValueType.INT32, ValueType.UINT32) or ()
-        numbers = tuple(int(v) for v in values[:layers])
+        numbers = self.numbers(suffix)[:layers]
         if len(numbers) < layers or min(numbers) < 0:
             self.nonsense(suffix, f"{layers} whole numbers, one a layer")
         return numbers
+
+    def is_array(self, suffix: str) -> bool:
+        """Whether the key is there and holds an array."""
+        entry = self.header.keys.get(self.prefix + suffix)
+        return entry is not None and entry.type is ValueType.ARRAY
+
+    def flags(self, suffix: str) -> tuple[bool, ...]:
+        """Truth values of an array, which some files hold as numbers; empty when there is none."""
+        kinds = (ValueType.BOOL, ValueType.INT32, ValueType.UINT32)
+        return tuple(map(bool, self.header.array(self.prefix + suffix, *kinds) or ()))
 
     def numbers(self, suffix: str) -> tuple[int, ...]:
         """Whole numbers of an array; empty when there is none."""
