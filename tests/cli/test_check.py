@@ -22,6 +22,7 @@ from ggufext.cli import check_progress
 from ggufext.cli.check import check
 from ggufext.errors import EngineError, GgufextError
 from ggufext.planning.footprint import CacheType
+from ggufext.planning.request import PlanRequest
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -153,7 +154,7 @@ def test_without_lengths_an_extended_file_is_asked_at_up_to_four_doublings(
     engine: MadeUpEngine, tmp_path: Path
 ) -> None:
     extended = tmp_path / "extended.gguf"
-    rewrite(MODEL, target_length=4096, output=extended)
+    rewrite(MODEL, PlanRequest(target_length=4096), output=extended)
     ran(extended)
     assert engine.request.lengths == (512, 1024, 2048, 4096)
 

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from ggufext.planning.emit import Emission
-    from ggufext.planning.plan import Plan
+    from ggufext.planning.result import Plan
 
 
 def plan_as_json(

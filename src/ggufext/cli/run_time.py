@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from ggufext.header.model import ModelFacts
+    from ggufext.planning.request import PlanRequest
     from ggufext.planning.run_time import DynamicPlan, SelfExtendPlan
 
 
@@ -23,13 +24,13 @@ def show_run_time(
     path: Path | str,
     facts: ModelFacts,
     method: RunTimeMethod,
-    target_length: int,
+    request: PlanRequest,
     *,
-    force: bool,
     as_json: bool,
 ) -> None:
     """Print the plan of a run-time method."""
     made: DynamicPlan | SelfExtendPlan
+    target_length, force = request.target_length, request.force
     if method is RunTimeMethod.DYNAMIC:
         made = dynamic(facts, target_length=target_length, force=force)
         lines = _dynamic(made)

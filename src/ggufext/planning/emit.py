@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 
     from ggufext.header.hf_config import HfConfig
     from ggufext.header.model import ModelFacts
-    from ggufext.planning.plan import MetadataEdit, Plan
+    from ggufext.planning.result import MetadataEdit, Plan
     from ggufext.planning.rope_parameters import ConfigEntries, Entries
 
 #: KoboldCpp takes no other context sizes (koboldcpp.py, --contextsize).

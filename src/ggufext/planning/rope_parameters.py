@@ -29,7 +29,7 @@ if TYPE_CHECKING:
     from ggufext.header.frequencies import Yarn
     from ggufext.header.hf_config import HfConfig
     from ggufext.header.model import ModelFacts
-    from ggufext.planning.plan import Plan
+    from ggufext.planning.result import Plan
 
 Entries = dict[str, object]
 
