@@ -40,7 +40,7 @@ PAGE = Path(__file__).resolve().parents[1] / "docs" / "architectures.md"
 _INTRODUCTION = """\
 # Architectures
 
-Written by `models/architectures_page.py` from `src/ggufext/header/architectures.toml` (read from
+Written by `models/architectures_page.py` from `src/ggufext/header/architectures.json` (read from
 the sources of {version}) and from an experiment with the same version; a test
 compares.
 

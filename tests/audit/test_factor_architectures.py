@@ -1,4 +1,4 @@
-"""Which architectures take factor tensors, as [factor_tensors] of architectures.toml says."""
+"""Which architectures take factor tensors, as architectures.json says."""
 
 from __future__ import annotations
 

@@ -63,7 +63,7 @@ def trained_facts(
     facts = model_facts(header, train_freq_base=train_freq_base, later_shards=later_shards)
     facts = replace(facts, factors=factors)
     as_it_stands = train_length is not None and train_length >= facts.train_length
-    unrecorded = None if recorded or as_it_stands else declared_extension(facts)
+    unrecorded = None if recorded or as_it_stands else _declared_extension(facts)
     if unrecorded is not None:
         kept_base = train_freq_base is not None or unrecorded.freq_base_known
         unrecorded = replace(unrecorded, freq_base_known=kept_base)
@@ -87,7 +87,28 @@ def trained_facts(
     return replace(facts, earlier_extension=found)
 
 
-def declared_extension(facts: ModelFacts) -> EarlierExtension | None:
+def with_published(facts: ModelFacts, names: Iterable[str]) -> ModelFacts:
+    """Facts with what is documented of a model of such names, where something is."""
+    scaling = facts.scaling
+    found = published(
+        names,
+        architecture=facts.architecture,
+        context_length=facts.train_length,
+        scaled_from=scaling.original_context_length if scaling.in_effect else None,
+    )
+    return replace(facts, published=found)
+
+
+def at_documented_length(facts: ModelFacts) -> ModelFacts:
+    """Facts with the training length that is documented, where one is."""
+    said = facts.published
+    if said is None:
+        return facts
+    source = f"documented for {said.family}, {said.source}"
+    return replace(facts, train_length=said.train_length, train_length_source=source)
+
+
+def _declared_extension(facts: ModelFacts) -> EarlierExtension | None:
     """An extension that a file without a record shows: an original length that no scaling needs.
 
     Scaling that the model was trained with brings an original length too: linear, yarn, and
@@ -123,27 +144,6 @@ def declared_extension(facts: ModelFacts) -> EarlierExtension | None:
         method=None,
         freq_base_known=known,
     )
-
-
-def with_published(facts: ModelFacts, names: Iterable[str]) -> ModelFacts:
-    """Facts with what is documented of a model of such names, where something is."""
-    scaling = facts.scaling
-    found = published(
-        names,
-        architecture=facts.architecture,
-        context_length=facts.train_length,
-        scaled_from=scaling.original_context_length if scaling.in_effect else None,
-    )
-    return replace(facts, published=found)
-
-
-def at_documented_length(facts: ModelFacts) -> ModelFacts:
-    """Facts with the training length that is documented, where one is."""
-    said = facts.published
-    if said is None:
-        return facts
-    source = f"documented for {said.family}, {said.source}"
-    return replace(facts, train_length=said.train_length, train_length_source=source)
 
 
 def _without(facts: ModelFacts, added: tuple[str, ...]) -> ModelFacts:
