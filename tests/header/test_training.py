@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 import pytest
 
 from gguf_bytes import F32, U32, Tensor, gguf_bytes
 from ggufext.errors import PlanError
 from ggufext.header.header import parse_header
-from ggufext.header.model import ModelFacts
 from ggufext.header.training import trained_facts
+
+if TYPE_CHECKING:
+    from ggufext.header.model import ModelFacts
 
 LLAMA: dict[str, object] = {
     "general.architecture": "llama",
