@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from enum import IntEnum
 from pathlib import Path
 from types import MappingProxyType
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 from ggufext import _core
 from ggufext.errors import HeaderError, command, of_system
@@ -285,8 +285,7 @@ class Header:
         )
 
 
-@dataclass(frozen=True, slots=True)
-class _MemorySource:
+class _MemorySource(NamedTuple):
     """A header that was parsed from memory."""
 
     data: bytes
@@ -301,8 +300,7 @@ class _MemorySource:
         )
 
 
-@dataclass(frozen=True, slots=True)
-class _FileSource:
+class _FileSource(NamedTuple):
     """A file as it was when its header was read."""
 
     path: Path | None

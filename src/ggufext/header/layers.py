@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 from ggufext.header import rope_keys
 from ggufext.header.architectures import LocalRotation, Unrotated
@@ -59,8 +59,7 @@ class LayerFacts:
     follows_attention: bool = True
 
 
-@dataclass(frozen=True, slots=True)
-class HeadSizes:
+class HeadSizes(NamedTuple):
     """Elements of a head: of a key, of a value, and rotated."""
 
     key: int

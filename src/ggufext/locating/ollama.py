@@ -5,9 +5,8 @@ from __future__ import annotations
 import json
 import os
 import re
-from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 from ggufext.errors import LocationError
 
@@ -39,8 +38,7 @@ _QUOTES = '"""'
 _SHOWN_NAMES = 8
 
 
-@dataclass(frozen=True, slots=True)
-class OllamaName:
+class OllamaName(NamedTuple):
     """A model's full name: host/namespace/model:tag."""
 
     host: str
@@ -85,8 +83,7 @@ class OllamaName:
         return shown if self.host == _DEFAULT_HOST else f"{self.host}/{shown}"
 
 
-@dataclass(frozen=True, slots=True)
-class OllamaModel:
+class OllamaModel(NamedTuple):
     """A model's name, the blob that is its GGUF file, and its other layers by kind.
 
     Attributes

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 from ggufext.errors import GgufextError, LocationError, ModelWarning
 from ggufext.header.architectures import architecture
@@ -145,8 +145,7 @@ def _expanded(path: str) -> str:
     return os.path.expanduser(path)  # noqa: PTH111 - Path.expanduser raises without a home
 
 
-@dataclass(frozen=True, slots=True)
-class _ModelFiles:
+class _ModelFiles(NamedTuple):
     """One model and its files.
 
     Attributes
