@@ -22,7 +22,7 @@ from ggufext.header.architectures import (
     architecture_names,
     llama_cpp_version,
 )
-from ggufext.header.rope_keys import USUAL_YARN
+from ggufext.header.frequencies import USUAL_YARN
 from ggufext.llama.process import ProbeProcess
 from random_architectures import ARCHITECTURES
 from random_model import write_random_model
@@ -40,7 +40,7 @@ PAGE = Path(__file__).resolve().parents[1] / "docs" / "architectures.md"
 _INTRODUCTION = """\
 # Architectures
 
-Written by `models/architectures_page.py` from `src/ggufext/header/architectures.toml` (read from
+Written by `models/architectures_page.py` from `src/ggufext/header/architectures.json` (read from
 the sources of {version}) and from an experiment with the same version; a test
 compares.
 

@@ -20,7 +20,7 @@ from gguf_bytes import (
 )
 from ggufext.editing.rewrite import rewrite
 from ggufext.errors import EditError, EngineError
-from ggufext.header import read_header
+from ggufext.header.header import read_header
 from ggufext.llama import verify
 from ggufext.llama.verify import verify_file
 from ggufext.planning.methods import Method

@@ -24,12 +24,13 @@ from gguf_bytes import (
 )
 from ggufext.editing.rewrite import rewrite, undo
 from ggufext.errors import GgufextError
+from ggufext.header.frequencies import inverse_frequencies, llama3_factors
 from ggufext.header.header import read_header
 from ggufext.opened import history, restoration, strategies
 from ggufext.opened.inspection import inspect
 from ggufext.opened.patch import HISTORY_KEY, PADDING_KEY
 from ggufext.opened.strategies import Strategy
-from ggufext.planning.methods import Method, inverse_frequencies, llama3_factors
+from ggufext.planning.methods import Method
 from ggufext.planning.request import PlanRequest
 from rewriting import rewrite_with
 

@@ -14,7 +14,7 @@ import pytest
 from gguf_bytes import U32, Tensor, gguf_bytes, header_bytes
 from ggufext import _core
 from ggufext.errors import HeaderError
-from ggufext.header import Header, ValueType, read_header
+from ggufext.header.header import Header, ValueType, read_header
 from header.ggml import InitParams, ggml_library, judged_by_llama_cpp, load
 
 SHARED = Path(os.environ.get("GGUFEXT_SHARED", Path(__file__).parents[2].parent / "shared"))

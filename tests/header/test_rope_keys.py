@@ -9,7 +9,8 @@ import pytest
 from gguf_bytes import F32, U32, Array
 from ggufext.errors import HeaderError, PlanError
 from ggufext.header.architectures import architecture
-from ggufext.header.rope_keys import ACTING, USUAL_YARN, Yarn, unread_suffixes
+from ggufext.header.frequencies import USUAL_YARN, Yarn
+from ggufext.header.rope_keys import ACTING, unread_suffixes
 from header.test_layers import BOOL, facts
 
 #: A file that the key acts on: architecture, value, and what it needs beside it.

@@ -313,8 +313,8 @@ def _refuse_options(names: tuple[str, ...], belongs_to: str) -> None:
 def _usual_lengths(path: Path | None) -> tuple[int, ...]:
     """Up to four doublings that end at the file's context length."""
     from ggufext.header.header import read_header
-    from ggufext.header.key_reader import KeyReader
     from ggufext.header.model import architecture_name
+    from ggufext.header.rope_keys import KeyReader
 
     if path is None:
         raise click.UsageError("--server needs --lengths: it does not say what to try")

@@ -7,7 +7,7 @@ from datetime import datetime, timezone
 from typing import TYPE_CHECKING
 
 from ggufext.errors import EditError
-from ggufext.header.factors import encode_factors
+from ggufext.header.frequencies import encode_factors
 from ggufext.header.header import parse_header
 from ggufext.header.shards import TENSOR_COUNT_KEY
 from ggufext.opened import restoration

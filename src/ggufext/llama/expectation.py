@@ -6,15 +6,15 @@ import math
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from ggufext.header.factors import factors_in_effect
+from ggufext.header.frequencies import factors_in_effect
 from ggufext.header.rope_keys import FREQ_BASE_SWA
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
+    from ggufext.header.frequencies import Yarn
     from ggufext.header.layers import LayerFacts
     from ggufext.header.model import ModelFacts
-    from ggufext.header.rope_keys import Yarn
     from ggufext.llama.rope_nodes import RopeNode
     from ggufext.planning.result import Plan
 

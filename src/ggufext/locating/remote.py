@@ -6,10 +6,10 @@ import re
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 from ggufext.errors import GgufextError, HeaderError, LocationError
-from ggufext.header.factors import read_factors
+from ggufext.header.frequencies import read_factors
 from ggufext.header.header import parse_header
 from ggufext.locating.names import shown
 
@@ -60,8 +60,7 @@ class RemoteModel:
     factors: tuple[tuple[str, tuple[float, ...]], ...] = ()
 
 
-@dataclass(frozen=True, slots=True)
-class _Answer:
+class _Answer(NamedTuple):
     """What the head of an answer promises.
 
     `end` is where its bytes stop in the file; `validators` change with the file.

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from ggufext.errors import GgufextError, JournalError
-from ggufext.header.factors import MOST_PAIRS, factor_tensors
+from ggufext.header.frequencies import MOST_PAIRS, factor_tensors
 from ggufext.header.header import ValueType, companion, parse_header
 from ggufext.header.model import model_facts
 from ggufext.opened import beside as beside_model

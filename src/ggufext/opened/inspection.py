@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 from ggufext.errors import GgufextError, JournalError, ModelWarning, PlanError
 from ggufext.header.architectures import architecture
-from ggufext.header.factors import decode_factors
+from ggufext.header.frequencies import decode_factors
 from ggufext.header.header import ValueType
 from ggufext.header.lint import lint
 from ggufext.header.loading import refuse_unloadable
@@ -35,7 +35,7 @@ if TYPE_CHECKING:
     from ggufext.header.architectures import Layout, Support
     from ggufext.header.header import Header
     from ggufext.header.model import EarlierExtension, ModelFacts
-    from ggufext.header.training import Published
+    from ggufext.header.published import Published
     from ggufext.opened.history import History
     from ggufext.planning.request import Recipe
 
@@ -206,15 +206,16 @@ def inspect(model: Path | str | RemoteModel, *, files: FileSystem | None = None)
         )
     files = files or FileSystem()
     with open_model(files, local_path(model), writing=False) as opened:
+        later = opened.later_shards()
         return _inspected(
             opened.path,
-            (opened.header, *opened.later_shards()),
+            (opened.header, *later),
             _edit(opened.history),
             _complaints(opened.complaint),
             likely_strategy=strategies.likely_strategy(
                 opened.path, has_room=PADDING_KEY in opened.header.keys
             ),
-            trained=opened.original_facts,
+            trained=partial(opened.trained_facts, later),
         )
 
 
@@ -281,9 +282,10 @@ def _inspected(
         warnings = (ModelWarning(error.code, error.message),)
     cache, before = None, None
     if facts is not None:
-        # Factor tensors that plan would refuse are no reason to say nothing of the header.
-        with suppress(GgufextError):
-            before = trained()
+        if all(warning.code != "would_not_load" for warning in warnings):
+            # Factor tensors that plan would refuse are no reason to say nothing of the header.
+            with suppress(GgufextError):
+                before = trained()
         cache = KvCacheBytes(*(bytes_per_token(facts.layers, kind) for kind in CacheType))
     return Inspection(
         path=path,

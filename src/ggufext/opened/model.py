@@ -10,7 +10,7 @@ from functools import partial
 from typing import TYPE_CHECKING
 
 from ggufext.errors import EditError, GgufextError, HeaderError, command
-from ggufext.header.factors import read_factors
+from ggufext.header.frequencies import read_factors
 from ggufext.header.header import parse_header, read_header_from
 from ggufext.header.loading import refuse_unloadable
 from ggufext.header.model import model_facts
@@ -110,13 +110,24 @@ class OpenModel:
         HeaderError, PlanError
             As `trained_facts`, and ``would_not_load``.
         """
+        later = self.later_shards()
+        facts = self.trained_facts(later, train_length, train_freq_base)
+        refuse_unloadable(self.unextended, facts, later_shards=later)
+        return facts
+
+    def trained_facts(
+        self,
+        later: tuple[Header, ...],
+        train_length: int | None = None,
+        train_freq_base: float | None = None,
+    ) -> ModelFacts:
+        """As `original_facts`, with the other parts read, and nobody judges if the model loads."""
         before, record = dict(self.earlier_tensors), self.copied or self.history
 
         def data(tensor: TensorInfo) -> bytes:
             return before.get(tensor.name) or self._data(tensor)
 
-        later = self.later_shards()
-        facts = trained_facts(
+        return trained_facts(
             self.unextended,
             train_length=train_length,
             train_freq_base=train_freq_base,
@@ -125,8 +136,6 @@ class OpenModel:
             added=self.copied.added if self.copied else (),
             recorded=(record.method, record.target_length) if record else None,
         )
-        refuse_unloadable(self.unextended, facts, later_shards=later)
-        return facts
 
     @property
     def earlier_keys(self) -> tuple[tuple[str, bytes | None], ...]:

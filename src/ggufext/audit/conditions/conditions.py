@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 from ggufext.errors import ModelWarning, PlanError
 from ggufext.header import rope_keys
-from ggufext.header.factors import factors_in_effect
+from ggufext.header.frequencies import factors_in_effect
 from ggufext.header.model import DEFAULT_FREQ_BASE, facts_hash
 from ggufext.llama.expectation import SMALL_CONTEXT, Expected, of_facts, of_plan
 from ggufext.llama.settings import SelfExtend
