@@ -15,11 +15,11 @@ import sys
 from dataclasses import dataclass, field
 from pathlib import Path
 
-sys.path.append(str(Path(__file__).parents[2] / "models"))
+sys.path.append(str(Path(__file__).parents[1] / "helpers"))
 from random_architectures import ARCHITECTURES
 from tiny_architectures import TINY
 
-#: Architectures whose every claim is tried on a model: tests/audit/test_experiment.py.
+#: Architectures whose every claim is tried on a model: tests/llama/test_experiment.py.
 VERIFIED = ARCHITECTURES.keys() | TINY.keys()
 
 LAYOUTS = {

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 pytest.importorskip("llama_cpp", reason="needs llama-cpp-python: pip install .[check]")
-from ggufext.audit.experiment import try_architecture
+from experiment import try_architecture
 from ggufext.audit.passkey_file import LocalSettings, check_file
 from ggufext.audit.run.measure import PasskeyRequest
 from ggufext.editing.rewrite import rewrite

@@ -105,7 +105,7 @@ WRITER = f"""
 import resource, signal, sys
 sys.path[:] = {sys.path!r}
 from pathlib import Path
-from audit.test_records import IDENTITY, record
+from audit.run.test_records import IDENTITY, record
 from ggufext.audit.run.records import Records
 from ggufext.errors import EngineError
 limit = int(sys.argv[2])

@@ -1,16 +1,13 @@
-"""Random models and the shipped one, run by llama.cpp in a child process."""
+"""Random models, run by llama.cpp in a child process."""
 
 from __future__ import annotations
 
-import importlib.util
-import shutil
 from functools import cache
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from ggufext.audit.experiment import try_architecture
+from experiment import try_architecture
 from ggufext.llama.process import ProbeProcess
 from ggufext.llama.rope_nodes import Observation, observe
 from ggufext.llama.settings import ContextSettings
@@ -18,28 +15,21 @@ from random_model import MetadataValue, write_random_model
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping
+    from pathlib import Path
 
-    from ggufext.audit.experiment import Trial
+    from experiment import Trial
     from ggufext.llama.settings import Override
 
 #: Enough tokens to reach beyond every window and to tell two rotations apart.
 TOKENS = tuple((7 * i * i + 3 * i) % 250 for i in range(300))
 
-MODELS = Path(__file__).parents[2] / "models"
-
 SETTINGS = ContextSettings(n_ctx=512)
-
-
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    if importlib.util.find_spec("llama_cpp") is None:
-        for item in items:
-            if "run_model" in getattr(item, "fixturenames", ()):
-                item.add_marker(pytest.mark.skip("needs llama-cpp-python: pip install .[check]"))
 
 
 @pytest.fixture(scope="session")
 def run_model(tmp_path_factory: pytest.TempPathFactory) -> Callable[..., Observation]:
     """Write a random model, run it, and say what happened; the same request runs once."""
+    pytest.importorskip("llama_cpp", reason="needs llama-cpp-python: pip install .[check]")
     folder = tmp_path_factory.mktemp("random models")
     seen: dict[str, Observation] = {}
 
@@ -87,16 +77,3 @@ def trial(probe: ProbeProcess, tmp_path_factory: pytest.TempPathFactory) -> Call
         return try_architecture(path, process=probe)
 
     return run
-
-
-@pytest.fixture(scope="session")
-def passkey_model() -> Path:
-    """The shipped model; not to be changed."""
-    pytest.importorskip("llama_cpp")
-    return MODELS / "passkey-Q8_0.gguf"
-
-
-@pytest.fixture
-def passkey_copy(passkey_model: Path, tmp_path: Path) -> Path:
-    """A copy of the shipped model to edit."""
-    return Path(shutil.copy(passkey_model, tmp_path / "passkey.gguf"))

@@ -13,8 +13,15 @@ from gguf.quants import dequantize
 from ggufext.llama.rope_nodes import observe
 from ggufext.llama.settings import ContextSettings
 from random_architectures import ARCHITECTURES
-from random_model import FILE_TYPES, MetadataValue, Typed, main, parse_size, write_random_model
-from random_vocabulary import random_vocabulary
+from random_model import (
+    FILE_TYPES,
+    MetadataValue,
+    Typed,
+    main,
+    parse_size,
+    random_vocabulary,
+    write_random_model,
+)
 
 if TYPE_CHECKING:
     from pathlib import Path

@@ -1,6 +1,6 @@
-"""Write docs/architectures.md: every architecture, and what was tried with it.
+"""Writes architectures.md: every architecture, and what was tried with it.
 
-Usage: ``python models/architectures_page.py``; where llama.cpp disagrees with the table, nothing is
+Usage: ``python docs/write_architectures.py``; where llama.cpp disagrees with the table, nothing is
 written.
 """
 
@@ -12,7 +12,8 @@ from itertools import groupby
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from ggufext.audit.experiment import METHODS, try_architecture
+sys.path.append(str(Path(__file__).parents[1] / "tests" / "helpers"))
+from experiment import METHODS, try_architecture
 from ggufext.header.architectures import (
     Layout,
     LocalRotation,
@@ -31,16 +32,16 @@ from tiny_architectures import TINY
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Sequence
 
-    from ggufext.audit.experiment import MethodTrial, Trial
+    from experiment import MethodTrial, Trial
     from ggufext.header.architectures import Architecture
     from ggufext.header.layers import LayerFacts
 
-PAGE = Path(__file__).resolve().parents[1] / "docs" / "architectures.md"
+PAGE = Path(__file__).with_name("architectures.md")
 
 _INTRODUCTION = """\
 # Architectures
 
-Written by `models/architectures_page.py` from `src/ggufext/header/architectures.toml` (read from
+Written by `docs/write_architectures.py` from `src/ggufext/header/architectures.toml` (read from
 the sources of {version}) and from an experiment with the same version; a test
 compares.
 

@@ -1,16 +1,18 @@
 """Write GGUF files with random, really quantized weights that llama.cpp loads and runs.
 
-Usage: ``python models/random_model.py OUT.gguf --architecture llama --layers 2 --type Q4_0``
+Usage: ``python tests/helpers/random_model.py OUT.gguf --architecture llama --layers 2 --type Q4_0``
 """
 
 from __future__ import annotations
 
 import argparse
 import math
+import random
 import sys
 import zlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
+from enum import IntEnum
 from pathlib import Path
 from typing import TYPE_CHECKING, BinaryIO
 
@@ -19,7 +21,7 @@ from gguf import GGML_QUANT_SIZES, GGMLQuantizationType, GGUFValueType, GGUFWrit
 from gguf.quants import quantize
 
 from random_architectures import ARCHITECTURES, Architecture, Geometry, Role, Tensor
-from random_vocabulary import random_vocabulary
+from tiny_architectures import TINY
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -58,6 +60,14 @@ SMALLEST_POOL, LARGEST_POOL = 1 << 16, 1 << 22
 
 #: Scores of attention get a standard deviation of 2: peaked enough to depend on positions.
 ATTENTION_GAIN = 2**0.5
+
+#: Merges per token in the vocabularies of the 128k-token models: 280,147 for 128,256.
+MERGES_PER_TOKEN = 2.19
+
+#: Longest token in characters; gives the 7.8 MB of a real header with 128k tokens.
+LONGEST_TOKEN = 10
+
+CONTROL_TOKENS = ("<|begin_of_text|>", "<|end_of_text|>")
 
 
 def write_random_model(
@@ -147,8 +157,6 @@ def _entry(architecture: str | Architecture) -> Architecture:
         return architecture
     if architecture in ARCHITECTURES:
         return ARCHITECTURES[architecture]
-    from tiny_architectures import TINY
-
     return TINY[architecture]
 
 
@@ -332,6 +340,72 @@ def _vector(role: Role, length: int, choice: np.random.Generator) -> npt.NDArray
     return noise + np.float32(ATTENTION_GAIN if role is Role.ATTENTION_NORM else 1.0)
 
 
+class TokenType(IntEnum):
+    """Types of tokens, as numbered by llama.cpp."""
+
+    NORMAL = 1
+    CONTROL = 3
+
+
+@dataclass(frozen=True, slots=True)
+class Vocabulary:
+    """Tokens, their types and the merges that build them; the last two are begin and end."""
+
+    tokens: tuple[str, ...]
+    types: tuple[int, ...]
+    merges: tuple[str, ...]
+    begin: int
+    end: int
+
+
+def byte_tokens() -> tuple[str, ...]:
+    """Printable characters that stand for the 256 bytes, in the order of GPT-2's vocabulary."""
+    printable = [*range(0x21, 0x7F), *range(0xA1, 0xAD), *range(0xAE, 0x100)]
+    return tuple(chr(code) for code in (*printable, *range(0x100, 0x100 + 256 - len(printable))))
+
+
+def random_vocabulary(size: int, *, seed: int = 0) -> Vocabulary:
+    """Build a vocabulary of `size` tokens, each longer token the merge of two earlier ones.
+
+    Parameters
+    ----------
+    size : int
+        Tokens, ≥ 259: the bytes, one merged token and two control tokens.
+    seed : int
+        The same seed gives the same vocabulary.
+    """
+    if size < 256 + 1 + len(CONTROL_TOKENS):
+        raise ValueError(f"vocabulary of {size} tokens; at least 259 are needed")
+    choice = random.Random(seed)
+    tokens = list(byte_tokens())
+    known = set(tokens)
+    merges: dict[str, None] = {}
+    while len(tokens) < size - len(CONTROL_TOKENS):
+        # The cube favours early, short tokens, as training does.
+        left, right = (tokens[int(len(tokens) * choice.random() ** 3)] for _ in range(2))
+        if len(left) + len(right) <= LONGEST_TOKEN and left + right not in known:
+            known.add(left + right)
+            tokens.append(left + right)
+            merges[f"{left} {right}"] = None
+    # Other splits of the same tokens: real lists hold several ways to build one token.
+    wanted = int(MERGES_PER_TOKEN * len(merges))
+    splits = (
+        f"{token[:cut]} {token[cut:]}"
+        for cut in range(1, LONGEST_TOKEN)
+        for token in tokens[256:]
+        if cut < len(token)
+    )
+    while len(merges) < wanted and (split := next(splits, None)) is not None:
+        merges[split] = None
+    return Vocabulary(
+        tokens=(*tokens, *CONTROL_TOKENS),
+        types=(TokenType.NORMAL,) * len(tokens) + (TokenType.CONTROL,) * len(CONTROL_TOKENS),
+        merges=tuple(merges),
+        begin=len(tokens),
+        end=len(tokens) + 1,
+    )
+
+
 def parse_size(text: str) -> int:
     """Bytes from ``4G``, ``512M`` or plain digits; the units are powers of 1024."""
     units = {"K": 10, "M": 20, "G": 30}
@@ -340,8 +414,6 @@ def parse_size(text: str) -> int:
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    from tiny_architectures import TINY
-
     parser = argparse.ArgumentParser(description="Write a GGUF file with random weights.")
     parser.add_argument("path", type=Path)
     parser.add_argument("--architecture", choices=sorted({*ARCHITECTURES, *TINY}), default="llama")

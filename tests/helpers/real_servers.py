@@ -21,7 +21,7 @@ from ggufext.audit.engines.connection import Connection, ServerSettings
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-MODEL = Path(__file__).parents[1] / "models" / "passkey-Q8_0.gguf"
+MODEL = Path(__file__).parents[2] / "models" / "passkey-Q8_0.gguf"
 
 
 @dataclass(frozen=True, slots=True)

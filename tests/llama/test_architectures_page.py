@@ -7,14 +7,14 @@ from typing import TYPE_CHECKING
 import pytest
 
 pytest.importorskip("llama_cpp", reason="needs llama-cpp-python: pip install .[check]")
-from architectures_page import PAGE, page
+from write_architectures import PAGE, page
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from ggufext.audit.experiment import Trial
+    from experiment import Trial
 
 
 def test_page_is_what_the_experiment_gives(trial: Callable[[str], Trial]) -> None:
     expected = page(trial)
-    assert PAGE.read_text(encoding="utf-8") == expected, "run models/architectures_page.py"
+    assert PAGE.read_text(encoding="utf-8") == expected, "run: python docs/write_architectures.py"

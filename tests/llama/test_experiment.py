@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 pytest.importorskip("llama_cpp", reason="needs llama-cpp-python: pip install .[check]")
+from experiment import try_architecture
 from ggufext.audit import experiment
-from ggufext.audit.experiment import try_architecture
 from ggufext.errors import EngineError, PlanError
 from ggufext.header import model
 from ggufext.header.architectures import Layout, LocalRotation, architecture
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
     from pathlib import Path
 
-    from ggufext.audit.experiment import Trial
+    from experiment import Trial
     from ggufext.llama.process import ProbeProcess
 
     Keys = dict[str, Any]
