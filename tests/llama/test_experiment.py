@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 pytest.importorskip("llama_cpp", reason="needs llama-cpp-python: pip install .[check]")
+import experiment
 from experiment import try_architecture
-from ggufext.audit import experiment
 from ggufext.errors import EngineError, PlanError
 from ggufext.header import model
 from ggufext.header.architectures import Layout, LocalRotation, architecture
