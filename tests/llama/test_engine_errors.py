@@ -121,7 +121,7 @@ def test_missing_engine_is_named_with_the_command_that_installs_it(
     monkeypatch.syspath_prepend(tmp_path)
     with pytest.raises(EngineError, match=r"pip install 'ggufext\[check\]'") as error:
         rope_nodes(tmp_path / "model.gguf")
-    assert error.value.code == "engine_missing"
+    assert error.value.code == "extra_missing"
 
 
 def library(tensor: Tensor, *, overhead: int) -> Any:

@@ -205,7 +205,7 @@ def test_a_journal_that_was_left_by_another_file_is_no_interrupted_edit(
         assert inspect(llama).history is not None
         with pytest.raises(JournalError) as caught:
             recover(llama)
-        assert caught.value.code == "foreign_journal"
+        assert caught.value.code == "damaged_journal"
         assert llama.read_bytes() == edited
     undo(llama)
     assert llama.read_bytes() == source.read_bytes()

@@ -41,7 +41,7 @@ def test_a_symbolic_link_is_refused_and_followed_on_request(llama: Path) -> None
 def test_hard_links_are_refused(llama: Path) -> None:
     os.link(llama, llama.with_name("twin.gguf"))
     error = refusal(llama)
-    assert error.code == "hard_links"
+    assert error.code == "shared_file"
     assert "--output" in error.message
 
 
@@ -54,8 +54,8 @@ def test_the_hugging_face_cache_is_refused(llama: Path, tmp_path: Path) -> None:
     snapshot.parent.mkdir(parents=True)
     snapshot.symlink_to(blob)
     for place in (snapshot, blob):
-        assert refusal(place).code == "huggingface_cache"
-        assert refusal(place, follow=True).code == "huggingface_cache"
+        assert refusal(place).code == "shared_file"
+        assert refusal(place, follow=True).code == "shared_file"
 
 
 def test_an_ollama_blob_is_refused(llama: Path, tmp_path: Path) -> None:

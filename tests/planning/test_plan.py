@@ -101,7 +101,7 @@ def test_a_wanted_gamma_reaches_it() -> None:
 
 def test_a_wanted_gamma_belongs_to_the_gamma_method() -> None:
     error = refusal(LLAMA_3, target_length=32768, gamma=0.99, method=Method.YARN)
-    assert error.code == "gamma_needs_gamma_method"
+    assert error.code == "not_for_method"
 
 
 @pytest.mark.parametrize("target", [1, 4096, 8192])

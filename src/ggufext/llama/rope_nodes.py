@@ -232,10 +232,10 @@ def observe(
     Raises
     ------
     EngineError
-        ``engine_missing`` without llama-cpp-python, ``model_not_loaded`` and
+        ``extra_missing`` without llama-cpp-python, ``model_not_loaded`` and
         ``context_not_created`` with llama.cpp's own words, ``decode_failed``, ``engine_died``
         with the last lines of the log when llama.cpp ends its process, ``unknown_setting``, and
-        ``engine_unknown`` or ``unknown_rope_node`` when this llama.cpp's graph is not one that
+        ``engine_unknown`` when this llama.cpp's graph is not one that
         this module can read.
     """
     chosen = asdict(settings or ContextSettings())

@@ -137,8 +137,8 @@ def find(text: str) -> OllamaModel:
     Raises
     ------
     LocationError
-        ``ollama_name``, ``ollama_missing`` (no folder, no such name, or no file behind it),
-        ``ollama_manifest`` (it cannot be understood or names no GGUF file).
+        ``ollama_name``, ``ollama_missing`` (no folder, no such name, no GGUF file behind it, or a
+        manifest that cannot be understood).
     """
     name = OllamaName.parse(text.removeprefix(OLLAMA_PREFIX))
     here = folders()
@@ -181,7 +181,7 @@ def models(folder: Path) -> Iterator[OllamaModel]:
 
 def _model(folder: Path, manifest: Path, name: OllamaName) -> OllamaModel:
     def refuse(why: str) -> LocationError:
-        return LocationError(code="ollama_manifest", path=manifest, message=why)
+        return LocationError(code="ollama_missing", path=manifest, message=why)
 
     text = _small_text(manifest)
     if text is None:

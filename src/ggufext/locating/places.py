@@ -63,7 +63,7 @@ def place_of(folder: Path) -> ModelPlace:
     Raises
     ------
     LocationError
-        ``folder_unreadable``.
+        ``unreadable``.
     """
     if ollama.is_folder(folder):
         return ModelPlace("ollama", folder, survey(_of_ollama(folder)))
@@ -79,7 +79,7 @@ def _looked_into(
     except LocationError as error:
         return ModelPlace(where, path, (), ModelWarning(error.code, error.message))
     except OSError as error:
-        problem = ModelWarning("folder_unreadable", error.strerror or str(error))
+        problem = ModelWarning("unreadable", error.strerror or str(error))
         return ModelPlace(where, path, (), problem)
 
 
@@ -185,13 +185,13 @@ def models_in(folder: Path) -> tuple[ModelFiles, ...]:
     Raises
     ------
     LocationError
-        ``folder_unreadable`` for the folder itself; unreadable folders in it are left out.
+        ``unreadable`` for the folder itself; unreadable folders in it are left out.
     """
     try:
         os.scandir(folder).close()
     except OSError as error:
         raise LocationError(
-            code="folder_unreadable", path=folder, message=error.strerror or str(error)
+            code="unreadable", path=folder, message=error.strerror or str(error)
         ) from error
     return grouped((str(path.relative_to(folder)), path) for path in _files(folder))
 

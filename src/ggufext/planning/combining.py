@@ -134,7 +134,7 @@ def combine(facts: ModelFacts, native: NativeScaling, wish: Wish) -> Combination
     ------
     PlanError
         ``cannot_combine``, ``tensors_not_supported``, ``factors_needed``,
-        ``factors_do_not_fit``, ``lowers_base``, ``gamma_out_of_range``.
+        ``bad_recipe``, ``lowers_base``, ``gamma_out_of_range``, ``base_out_of_range``.
     """
     if native.kind is NativeKind.LONGROPE:
         return _new_long_factors(facts, native, wish)
@@ -281,13 +281,13 @@ def base_ratio(facts: ModelFacts, native: NativeScaling, wish: Wish) -> float:
     Raises
     ------
     PlanError
-        ``lowers_base``, ``gamma_out_of_range``, ``cannot_combine``.
+        ``lowers_base``, ``gamma_out_of_range``, ``base_out_of_range``, ``cannot_combine``.
     """
     factor, dim = wish.target_length / facts.train_length, facts.rotary_dim
     if wish.freq_base is not None:
         if not (math.isfinite(as_float32(wish.freq_base)) and wish.freq_base > 1.0):
             raise PlanError(
-                code="gamma_out_of_range",
+                code="base_out_of_range",
                 message=f"base of {wish.freq_base:g}; it must be a finite number above 1",
             )
         _check_not_lower(facts, wish, facts.freq_base, wish.freq_base)
@@ -459,7 +459,7 @@ def _checked_factors(facts: ModelFacts, wish: Wish) -> Factors:
     for name, values in (("long", factors.long), ("short", factors.short)):
         if values is not None and len(values) != pairs:
             raise PlanError(
-                code="factors_do_not_fit",
+                code="bad_recipe",
                 field=f"plan.{name}",
                 message=f"has {len(values)} factors; this model rotates {pairs} pairs a head",
             )

@@ -129,9 +129,9 @@ def plan(
     ------
     PlanError
         ``unverified_architecture``, ``target_absurd``, ``lowers_base``, ``gamma_out_of_range``,
-        ``gamma_needs_gamma_method``, ``cannot_combine``, ``local_layers_would_change``,
-        ``tensors_not_supported``, ``factors_needed``, ``factors_do_not_fit``,
-        ``factors_need_longrope``, ``train_base_unknown``.
+        ``not_for_method``, ``cannot_combine``, ``local_layers_would_change``,
+        ``tensors_not_supported``, ``factors_needed``, ``bad_recipe``, ``base_out_of_range``,
+        ``train_base_unknown``.
     """
     if facts.support is Support.UNKNOWN and not force:
         raise PlanError(
@@ -280,17 +280,17 @@ def _check_belongs(
     """Refuse what another method than the chosen one would use."""
     if gamma is not None and method is not Method.GAMMA:
         raise PlanError(
-            code="gamma_needs_gamma_method",
+            code="not_for_method",
             message=f"a wanted γ belongs to method gamma, not to {method.value}",
         )
     if freq_base is not None and method not in {Method.GAMMA, Method.NTK}:
         raise PlanError(
-            code="gamma_needs_gamma_method",
+            code="not_for_method",
             message=f"a wanted base belongs to methods gamma and ntk, not to {method.value}",
         )
     if factors is not None and method is not Method.LONGROPE:
         raise PlanError(
-            code="factors_need_longrope",
+            code="not_for_method",
             message=f"factors from a file belong to method longrope, not to {method.value}",
         )
 

@@ -133,7 +133,7 @@ def test_self_extend_names_group_and_window(passkey_model: Path) -> None:
 def test_unknown_condition_is_refused(name: str, passkey_model: Path) -> None:
     with pytest.raises(PlanError) as refused:
         condition(passkey_model, name)
-    assert refused.value.code == "unknown_condition"
+    assert refused.value.code == "bad_condition"
 
 
 def test_conditions_of_a_copy_by_another_tool_start_from_the_original(

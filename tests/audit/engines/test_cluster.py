@@ -116,7 +116,7 @@ def test_a_scheduler_that_is_not_there_is_named(passkey_model: Path) -> None:
     address = f"tcp://127.0.0.1:{real_servers.free_port()}"
     with pytest.raises(EngineError, match=address) as refused:
         check(passkey_model, dask=address)
-    assert refused.value.code == "cluster_unreachable"
+    assert refused.value.code == "engine_unreachable"
 
 
 def test_missing_dask_is_named_with_the_command_that_installs_it(
@@ -127,7 +127,7 @@ def test_missing_dask_is_named_with_the_command_that_installs_it(
     monkeypatch.delitem(__import__("sys").modules, "distributed", raising=False)
     with pytest.raises(EngineError, match=r"ggufext\[cluster\]") as refused:
         Cluster("tcp://127.0.0.1:8786")
-    assert refused.value.code == "dask_missing"
+    assert refused.value.code == "extra_missing"
 
 
 def test_engines_do_not_outlive_the_run(scheduler: str, passkey_model: Path) -> None:

@@ -73,5 +73,5 @@ def test_texts_too_few_to_show_any_difference_are_named(texts: int, said: bool) 
     over_texts = Comparison("a", "b", 9, 0, ComparisonTest.PERMUTATION_OVER_TEXTS, 0.06)
     each_prompt = Comparison("a", "b", 9, 0, ComparisonTest.MCNEMAR, 0.004)
     found = [warning.code for warning in too_few_texts([over_texts], texts)]
-    assert found == (["few_texts"] if said else [])
+    assert found == (["few_answers"] if said else [])
     assert too_few_texts([each_prompt], texts) == ()

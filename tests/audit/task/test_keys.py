@@ -38,7 +38,7 @@ def test_tokenizers_that_keep_keys_apart_are_accepted(pattern: str) -> None:
 def test_tokenizers_that_merge_or_lose_a_key_are_refused(pattern: str) -> None:
     with pytest.raises(EngineError, match="no tokens of its own") as refused:
         check_keys(split_at(pattern))
-    assert refused.value.code == "key_ambiguous"
+    assert refused.value.code == "cannot_be_audited"
 
 
 def test_tokenizer_that_splits_keys_differently_in_the_answer_is_refused() -> None:

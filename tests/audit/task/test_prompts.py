@@ -179,7 +179,7 @@ def test_sweep_refuses_more_keys_than_there_are_names() -> None:
     plan = replace(SWEEP, lengths=lengths, depths=depth_bins(100), texts=1)
     with pytest.raises(EngineError, match="2,100 labelled keys; there are 2,000") as refused:
         prompt_set(plan, words)
-    assert refused.value.code == "too_many_keys"
+    assert refused.value.code == "request_absurd"
 
 
 def test_tokenizer_that_gives_sentences_no_tokens_is_refused() -> None:
@@ -188,4 +188,4 @@ def test_tokenizer_that_gives_sentences_no_tokens_is_refused() -> None:
 
     with pytest.raises(EngineError, match="no tokens") as refused:
         prompt_set(PLAN, nothing)
-    assert refused.value.code == "tokenizer_failed"
+    assert refused.value.code == "cannot_be_audited"

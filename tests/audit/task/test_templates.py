@@ -50,7 +50,7 @@ def test_frame_is_what_the_template_puts_around_the_question() -> None:
 def test_hostile_template_is_refused(attack: str) -> None:
     with pytest.raises(EngineError, match="--template none") as refused:
         frame_of(attack + CHATML, bos="", eos="", seconds=1)
-    assert refused.value.code == "template_refused"
+    assert refused.value.code == "no_chat_template"
 
 
 TURNS = "{% for m in messages %}{{ m.content }}{% endfor %}"
