@@ -20,7 +20,7 @@ else:
 import ggufext.header
 import random_architectures
 from ggufext.header.architectures import Architecture, architecture
-from ggufext.header.rope_keys import ACTING, NEUTRAL, READ_BY_SOME
+from ggufext.header.rope_keys import READ_BY_SOME
 from tiny_architectures import TINY
 
 LIST = tomllib.loads(
@@ -109,11 +109,6 @@ def test_keys_of_rotation_are_those_of_the_sources(lister: tuple[Any, Any]) -> N
 
 def test_keys_of_rotation_were_read_from_the_same_version() -> None:
     assert KEYS[0] == f"# {LIST['llama_cpp']}"
-
-
-def test_every_key_of_rotation_and_attention_acts_or_is_neutral_for_a_reason() -> None:
-    assert sorted([*ACTING, *NEUTRAL]) == KEYS[1:]
-    assert all(NEUTRAL.values())
 
 
 def test_keys_that_some_architectures_read_are_read_by_some() -> None:

@@ -11,6 +11,8 @@ import math
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+import numpy as np
+
 from ggufext.audit.conditions.conditions import conditions
 from ggufext.editing.rewrite import rewrite, undo
 from ggufext.errors import PlanError
@@ -23,6 +25,7 @@ from ggufext.opened.inspection import facts_of
 from ggufext.planning.footprint import CacheType, kv_cache_bytes
 from ggufext.planning.methods import Method
 from ggufext.planning.plan import plan
+from observed import cache_lines, logits_array
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -145,9 +148,7 @@ class _Experiment:
 
     def of_the_file(self) -> Iterator[str]:
         """Layers, layout and cache of the file as it is."""
-        import numpy as np
-
-        if not np.isfinite(self._native.logits_array()).all():
+        if not np.isfinite(logits_array(self._native)).all():
             yield "the logits are not finite, so that they cannot be compared"
         facts, nodes = self._facts, self._native.rope_nodes
         seen = {node.layer for node in nodes}
@@ -263,8 +264,8 @@ def _cache_differences(seen: Observation, layers: Sequence[LayerFacts]) -> Itera
     planned = kv_cache_bytes(tuple(layers), _CONTEXT, CacheType.F16)
     if held != planned:
         yield f"the KV cache takes {held} bytes, expected {planned}"
-    logged = sum(line.mib_k + line.mib_v for line in seen.cache_lines)
-    if abs(logged - held / 2**20) > _LOG_ROUNDING * max(1, len(seen.cache_lines)):
+    logged = sum(line.mib_k + line.mib_v for line in cache_lines(seen))
+    if abs(logged - held / 2**20) > _LOG_ROUNDING * max(1, len(cache_lines(seen))):
         yield f"llama.cpp logs a KV cache of {logged:.2f} MiB, its tensors take {held} bytes"
     keys = {tensor.layer: tensor.cells for tensor in seen.cache_tensors}
     for number, layer in enumerate(layers):

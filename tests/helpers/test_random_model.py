@@ -12,6 +12,7 @@ from gguf.quants import dequantize
 
 from ggufext.llama.rope_nodes import observe
 from ggufext.llama.settings import ContextSettings
+from observed import logits_array
 from random_architectures import ARCHITECTURES
 from random_model import (
     FILE_TYPES,
@@ -48,7 +49,7 @@ def test_llama_cpp_gives_finite_logits_that_depend_on_the_context(
     path = write_random_model(tmp_path / "model.gguf", architecture, type=type_name)
     settings = ContextSettings(n_ctx=256)
     one, other = (
-        observe(path, tokens=(first, *range(2, 40)), settings=settings).logits_array()[-1]
+        logits_array(observe(path, tokens=(first, *range(2, 40)), settings=settings))[-1]
         for first in (0, 1)
     )
     assert np.isfinite(one).all()

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from ggufext.llama.settings import ContextSettings
+from observed import cache_lines
 from random_architectures import ARCHITECTURES
 
 if TYPE_CHECKING:
@@ -28,7 +29,7 @@ def padded(cells: int) -> int:
 def global_and_local_cells(run: Run, settings: ContextSettings) -> tuple[int, int]:
     keys = {"attention.sliding_window": WINDOW, "context_length": 8192}
     observed = run("gemma3", keys, settings=settings)
-    all_global, local = observed.cache_lines
+    all_global, local = cache_lines(observed)
     assert (all_global.layers, local.layers) == (1, 5)
     return all_global.cells * all_global.streams, local.cells * local.streams
 
@@ -49,7 +50,7 @@ def test_bytes_are_cells_times_width_times_bytes_of_the_type(
 
 def test_log_agrees_with_the_tensors_to_its_two_decimals(run_model: Run) -> None:
     observed = run_model("llama", settings=ContextSettings(n_ctx=4096, type_k="q8_0"))
-    (line,) = observed.cache_lines
+    (line,) = cache_lines(observed)
     keys = sum(tensor.size for tensor in observed.cache_tensors if tensor.tensor == "k")
     assert (line.cells, line.layers, line.type_k, line.type_v) == (4096, 2, "q8_0", "f16")
     assert line.mib_k == pytest.approx(keys / 2**20, abs=0.005)

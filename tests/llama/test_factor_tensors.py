@@ -27,6 +27,7 @@ from ggufext.planning.methods import (
 )
 from ggufext.planning.plan import plan
 from ggufext.planning.recipe import Recipe
+from observed import logits_array
 from random_model import MetadataValue, write_random_model
 
 if TYPE_CHECKING:
@@ -94,10 +95,10 @@ def test_keep_short_rotates_longer_contexts_as_the_method_does(model: Path, meth
 @pytest.mark.parametrize("architecture", ["llama"])
 def test_long_factors_of_a_base_give_the_logits_of_that_base(model: Path) -> None:
     extended(model, method=Method.GAMMA)
-    base = observed(model, LONGER).logits_array()
+    base = logits_array(observed(model, LONGER))
     extended(model, method=Method.GAMMA, keep_short=True)
-    packed = observed(model, LONGER).logits_array()
-    native = observed(model, TRAINED).logits_array()
+    packed = logits_array(observed(model, LONGER))
+    native = logits_array(observed(model, TRAINED))
     # Float32 angles differ in the last bits; the rotation without an extension is far away.
     assert np.abs(packed - base).max() < 0.02 * np.abs(native - base).max()
 

@@ -16,6 +16,7 @@ from ggufext.opened.inspection import facts_of
 from ggufext.planning.footprint import CacheType, kv_cache_bytes
 from ggufext.planning.methods import Method
 from ggufext.planning.plan import plan
+from observed import cache_lines
 from split_model import split_model
 
 if TYPE_CHECKING:
@@ -98,7 +99,7 @@ def test_the_kv_cache_has_the_size_that_planning_says(model: Path, architecture:
             seen = observe(model, tokens=(0,), settings=settings)
             held = sum(tensor.size for tensor in seen.cache_tensors)
             assert kv_cache_bytes(layers, length, kind) == held
-            logged = sum(line.mib_k + line.mib_v for line in seen.cache_lines)
+            logged = sum(line.mib_k + line.mib_v for line in cache_lines(seen))
             assert held / 2**20 == pytest.approx(logged, abs=0.03)  # four figures of two decimals
 
 

@@ -10,6 +10,7 @@ import pytest
 
 from ggufext.llama.rope_nodes import Observation, RopeMode, RopeNode, observe
 from ggufext.llama.settings import ContextSettings
+from observed import logits_array
 from random_architectures import ARCHITECTURES
 from random_model import write_random_model
 
@@ -217,7 +218,7 @@ def test_only_distances_matter_not_the_start_position(tmp_path: Path, architectu
     # F16 caches round the rotated keys, each position differently.
     settings = ContextSettings(n_ctx=512, type_k="f32", type_v="f32")
     observed = observe(path, tokens=range(100), starts=(0, 1000), settings=settings)
-    at_zero, further = (observed.logits_array(run) for run in (0, 1))
+    at_zero, further = (logits_array(observed, run) for run in (0, 1))
     assert not np.array_equal(at_zero, further)
     # Angles of 1000 radians carry float32 errors of 3e-5, which scores and layers multiply;
     # another frequency base moves the logits, of unit size, by more than 1.

@@ -11,8 +11,6 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
-
     from ggufext.header.architectures import Architecture
     from ggufext.header.key_reader import KeyReader
 
@@ -54,79 +52,6 @@ READ_BY_SOME = (
     TEMPERATURE_SCALE,
     TEMPERATURE_LENGTH,
 )
-
-#: Keys that decide what rotates and how, or what queries are multiplied by at a position: the
-#: facts of a model or of its layers hold them.
-ACTING = (
-    FREQ_BASE,
-    FREQ_BASE_SWA,
-    "rope.dimension_count",
-    "rope.dimension_count_swa",
-    "rope.dimension_sections",
-    SCALING_TYPE,
-    SCALING_FACTOR,
-    "rope.scale_linear",
-    ORIGINAL_LENGTH,
-    ATTN_FACTOR,
-    "rope.scaling.finetuned",
-    *(key for key in READ_BY_SOME if key != TEMPERATURE_LENGTH),
-    "attention.head_count",
-    "attention.head_count_kv",
-    "attention.key_length",
-    "attention.value_length",
-    "attention.key_length_mla",
-    "attention.key_length_swa",
-    "attention.value_length_swa",
-    "attention.sliding_window",
-    "attention.sliding_window_pattern",
-    "attention.rope_pattern",
-    "attention.shared_kv_layers",
-    "attention.recurrent_layers",
-)
-
-_NORM = "a norm's constant"
-_WIDTH = "a width of matrices"
-_SPARSE = "which keys a sparse layer looks at, by their contents"
-_OTHER_MODELS = "read for architectures without RoPE only"
-_UNVERIFIED = "read for an architecture that is not verified: writing needs --force"
-
-#: Keys that leave a rotation alone, and why.
-NEUTRAL: Mapping[str, str] = {
-    "attention.max_alibi_bias": _OTHER_MODELS,
-    "attention.relative_buckets_count": _OTHER_MODELS,
-    "attention.decay_lora_rank": _OTHER_MODELS,
-    "attention.iclr_lora_rank": _OTHER_MODELS,
-    "attention.value_residual_mix_lora_rank": _OTHER_MODELS,
-    "attention.gate_lora_rank": _OTHER_MODELS,
-    "attention.layer_norm_epsilon": _NORM,
-    "attention.layer_norm_rms_epsilon": _NORM,
-    "attention.group_norm_epsilon": _NORM,
-    "attention.group_norm_groups": _NORM,
-    "attention.q_lora_rank": _WIDTH,
-    "attention.kv_lora_rank": _WIDTH,
-    "attention.kv_lora_rank_swa": _WIDTH,
-    "attention.output_lora_rank": _WIDTH,
-    "attention.output_group_count": _WIDTH,
-    "attention.value_length_mla": _WIDTH,
-    "attention.key_length_mla_swa": _UNVERIFIED,
-    "attention.value_length_mla_swa": _UNVERIFIED,
-    "attention.compress_ratios": _UNVERIFIED,
-    "attention.compress_rope_freq_base": _UNVERIFIED,
-    TEMPERATURE_LENGTH: "where queries begin to grow with their position; no plan changes it",
-    "attention.causal": "which keys a query may see",
-    "attention.clamp_kqv": "acts before the rotation, at every position alike",
-    "attention.scale": "multiplies every score alike; no plan changes it",
-    "attention.output_scale": "acts behind the attention",
-    "attention.value_scale": "values are not rotated",
-    "attention.indexer.head_count": _SPARSE,
-    "attention.indexer.key_length": _SPARSE,
-    "attention.indexer.top_k": _SPARSE,
-    "attention.indexer.block_size": _SPARSE,
-    "attention.indexer.local_blocks": _SPARSE,
-    "attention.indexer.types": _SPARSE,
-    "attention.indexer.kpool": _SPARSE,
-    "attention.indexer.kpool_select_tail": _SPARSE,
-}
 
 
 def unread_suffixes(entry: Architecture) -> tuple[str, ...]:

@@ -108,9 +108,7 @@ def read_remote(
     from ggufext.locating.hub import direct_address, hub_address
 
     if find_spec("fsspec") is None or find_spec("aiohttp") is None:
-        raise _error(
-            name, "extra_missing", "needs fsspec with http: pip install 'ggufext[remote]'"
-        )
+        raise _error(name, "extra_missing", "needs fsspec with http: pip install 'ggufext[remote]'")
     with _named_errors(name):
         if name.lower().startswith("hf://"):
             url, headers = hub_address(name)
