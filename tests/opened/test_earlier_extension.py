@@ -41,7 +41,6 @@ if TYPE_CHECKING:
     from random_model import MetadataValue
 
 TRAINED, EXTENDED, TARGET = 256, 512, 1024
-FORMS = ("gamma", "ntk", "yarn", "linear", "llama3", "gamma+keep-short", "longrope")
 IN_METADATA = ("gamma", "ntk", "yarn", "linear")
 FACTORS = Recipe(Method.LONGROPE, factors=Factors(tuple(1.0 + i / 8 for i in range(16))))
 

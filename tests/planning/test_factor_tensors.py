@@ -12,23 +12,11 @@ from ggufext.header.architectures import FactorSupport
 from ggufext.header.factors import ROPE_FACTORS_LONG, ROPE_FACTORS_SHORT, ROPE_FREQS
 from ggufext.planning.combining import Factors
 from ggufext.planning.methods import Method, as_float32
-from ggufext.planning.plan import Plan, plan, plan_all_methods
-from planning.facts import LLAMA_2, facts
+from ggufext.planning.plan import plan, plan_all_methods
+from planning.facts import LLAMA_2, codes, edits, facts, tensors
 
 MODEL = replace(LLAMA_2, factor_support=FactorSupport.BY_TYPE)
 LONG = tuple(1.0 + i / 2 for i in range(64))
-
-
-def edits(made: Plan) -> dict[str, object]:
-    return {edit.key.removeprefix("llama."): edit.after for edit in made.edits}
-
-
-def tensors(made: Plan) -> dict[str, tuple[float, ...]]:
-    return {edit.name: edit.after for edit in made.tensor_edits}
-
-
-def codes(made: Plan) -> set[str]:
-    return {warning.code for warning in made.warnings}
 
 
 def refused_code(**request: object) -> str:

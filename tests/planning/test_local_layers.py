@@ -10,8 +10,8 @@ import pytest
 from ggufext.errors import PlanError
 from ggufext.header.architectures import Layout
 from ggufext.planning.methods import Method
-from ggufext.planning.plan import Plan, plan, plan_all_methods
-from planning.facts import LLAMA_2
+from ggufext.planning.plan import plan, plan_all_methods
+from planning.facts import LLAMA_2, edits
 
 if TYPE_CHECKING:
     from ggufext.header.model import ModelFacts
@@ -23,10 +23,6 @@ BASE_METHODS, SCALING_METHODS = (Method.GAMMA, Method.NTK), (Method.YARN, Method
 
 def model(**local: bool) -> ModelFacts:
     return replace(LLAMA_2, layers=(replace(LOCAL, **local), GLOBAL))
-
-
-def edits(made: Plan) -> dict[str, object]:
-    return {edit.key.removeprefix("llama."): edit.after for edit in made.edits}
 
 
 def refused(facts: ModelFacts, method: Method) -> str | None:

@@ -13,12 +13,8 @@ from ggufext.header.architectures import Support
 from ggufext.header.model import ModelFacts, Scaling
 from ggufext.planning.gamma import Verdict, gamma_pade
 from ggufext.planning.methods import Method
-from ggufext.planning.plan import Plan, plan, plan_all_methods
-from planning.facts import LLAMA_2, LLAMA_3, facts
-
-
-def edits(made: Plan) -> dict[str, object]:
-    return {edit.key.removeprefix("llama."): edit.after for edit in made.edits}
+from ggufext.planning.plan import plan, plan_all_methods
+from planning.facts import LLAMA_2, LLAMA_3, codes, edits, facts
 
 
 def refusal(facts: ModelFacts, **request: object) -> PlanError:
@@ -151,10 +147,6 @@ def test_angles_beyond_training_of_llama_2_at_32k(
     assert angles.pairs == pairs
     if excess is not None:
         assert angles.max_excess == pytest.approx(excess, rel=1e-6)
-
-
-def codes(made: Plan) -> set[str]:
-    return {warning.code for warning in made.warnings}
 
 
 def test_every_plan_says_that_the_rule_is_not_validated() -> None:

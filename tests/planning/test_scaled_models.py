@@ -17,7 +17,7 @@ from ggufext.planning.emit import Engine, emit
 from ggufext.planning.gamma import Verdict, gamma_pade
 from ggufext.planning.methods import Method, inverse_frequencies
 from ggufext.planning.plan import Plan, plan, plan_all_methods
-from planning.facts import LLAMA_2, facts
+from planning.facts import LLAMA_2, edits, facts, tensors
 
 LONG = tuple(1.0 + 7.0 * i / 47 for i in range(48))
 SHORT = tuple(1.0 + i / 47 for i in range(48))
@@ -46,14 +46,6 @@ def phi3(*, context: int, original: int | None) -> ModelFacts:
 def trained_on(model: ModelFacts, length: int) -> ModelFacts:
     """The facts under --train-length."""
     return replace(model, train_length=length, train_length_source="--train-length")
-
-
-def edits(made: Plan) -> dict[str, object]:
-    return {edit.key.partition(".")[2]: edit.after for edit in made.edits}
-
-
-def tensors(made: Plan) -> dict[str, tuple[float, ...]]:
-    return {edit.name: edit.after for edit in made.tensor_edits}
 
 
 def messages(made: Plan) -> dict[str, str]:
