@@ -9,7 +9,7 @@ from ggufext.header.layers import LayerFacts
 from ggufext.header.model import ModelFacts, Scaling
 
 if TYPE_CHECKING:
-    from ggufext.planning.plan import Plan
+    from ggufext.planning.result import Plan
 
 NO_SCALING = Scaling("linear", 1.0, None, 1.0, ())
 
