@@ -73,10 +73,11 @@ fuzz: build/fuzz/fuzz_header
 	  corpus seeds
 
 # Every benchmark, as markdown tables; the editing one writes models of several GiB.
+bench: export PYTHONPATH := tests/helpers
 bench: $(VENV)/.installed-dev
-	PYTHONPATH=models $(BIN)/python benchmarks/header.py
-	PYTHONPATH=models $(BIN)/python benchmarks/inspection.py
-	PYTHONPATH=models $(BIN)/python benchmarks/editing.py
+	$(BIN)/python benchmarks/header.py
+	$(BIN)/python benchmarks/inspection.py
+	$(BIN)/python benchmarks/editing.py
 	$(BIN)/python benchmarks/check.py
 	$(BIN)/python benchmarks/rope_cpu.py
 

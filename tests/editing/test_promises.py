@@ -303,7 +303,7 @@ class Walk:
             self.promised = promised if receipt.undo is not None else None
 
     def refused(self, error: GgufextError, before: str) -> None:
-        assert error.code not in {"history_mismatch", "interrupted", "not_verified"}
+        assert error.code not in {"history_mismatch", "interrupted_edit", "not_verified"}
         assert sha256(self.path) == before
 
     def fits(self) -> bool:

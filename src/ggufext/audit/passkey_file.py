@@ -124,9 +124,9 @@ def check_file(
     HeaderError, PlanError
         The file, a condition or a length cannot be audited.
     EngineError
-        Before the first question: ``embedding_model``, ``no_vocabulary``, ``key_ambiguous``,
-        ``length_too_short``, ``template_refused``, ``rope_mismatch``, ``out_of_memory``,
-        ``engine_missing``, ``engine_died`` …
+        Before the first question: ``cannot_be_audited``,
+        ``length_too_short``, ``no_chat_template``, ``rope_mismatch``, ``out_of_memory``,
+        ``extra_missing``, ``engine_died`` …
     """
     header = read_header(path)
     _refuse_embedding_model(header)
@@ -308,7 +308,7 @@ def _refuse_embedding_model(header: Header) -> None:
     causal = header.keys.get(f"{name}.attention.causal")
     if pooled or (causal is not None and header.value(causal.key) is False):
         raise EngineError(
-            code="embedding_model",
+            code="cannot_be_audited",
             path=header.path,
             message=f"is an embedding model ({name}): it gives vectors and no answers, so it "
             "cannot be asked for a key; audit the language model",
@@ -382,7 +382,7 @@ def _warnings(
     if any(condition.self_extend for condition in chosen):
         found.append(
             ModelWarning(
-                "self_extend_without_reuse",
+                "no_reuse",
                 "Self-Extend moves positions while it reads, so nothing is reused there",
             )
         )

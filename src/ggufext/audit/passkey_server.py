@@ -38,15 +38,15 @@ def check_server(
     Raises
     ------
     PlanError
-        ``condition_needs_file``.
+        ``bad_condition``.
     EngineError
-        Before the first question: ``server_unreachable``, ``server_not_understood``,
+        Before the first question: ``engine_unreachable``, ``server_not_understood``,
         ``length_too_short`` …
     """
     others = [name for name in request.conditions if name != "file"]
     if others:
         raise PlanError(
-            code="condition_needs_file",
+            code="bad_condition",
             message=f"condition {others[0]!r}; a server runs the model as it has loaded it: "
             "check the file for other conditions, or start servers with them",
         )

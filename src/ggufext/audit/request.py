@@ -49,7 +49,7 @@ def depth_bins(depths: int | Sequence[float]) -> tuple[DepthBin, ...]:
     Raises
     ------
     PlanError
-        ``nothing_to_measure``, ``depth_absurd``.
+        ``request_absurd``.
     """
     wanted = (
         [
@@ -60,10 +60,10 @@ def depth_bins(depths: int | Sequence[float]) -> tuple[DepthBin, ...]:
         else [DepthBin(depth, depth, depth) for depth in sorted(set(depths))]
     )
     if not wanted:
-        raise PlanError(code="nothing_to_measure", message="at least one depth is needed")
+        raise PlanError(code="request_absurd", message="at least one depth is needed")
     if len(wanted) > _MOST or not 0 <= wanted[0].start <= wanted[-1].end <= 1:
         raise PlanError(
-            code="depth_absurd",
+            code="request_absurd",
             message=f"depths {depths!r}; up to {_MOST} bins, or up to {_MOST} depths from 0 (the "
             "beginning) to 1 (just before the question)",
         )

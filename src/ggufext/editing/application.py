@@ -159,7 +159,7 @@ def _settle(
         state = recovery.recover_open_file(files, descriptor, path, journal)
     except (OSError, EditError):
         raise EditError(
-            code="interrupted",
+            code="interrupted_edit",
             path=path,
             message=f"the edit failed ({error}) and could not be taken back; the journal is kept: "
             f"run `{command('recover', name)}`",

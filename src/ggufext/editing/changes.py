@@ -183,7 +183,7 @@ def _check_parts(model: OpenModel, plan: Plan) -> None:
             )
     if later and not model.original.tensor_count:
         raise EditError(
-            code="no_tensors",
+            code="tensors_not_supported",
             path=model.path,
             message=f"is the first part of a split model and holds no tensors, so none can be "
             f"appended; {merge}",

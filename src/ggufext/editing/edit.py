@@ -268,7 +268,7 @@ def apply(
         if journals.path_for(model.path).exists():
             kept = "the journal is kept: check the disk, then run"
         raise EditError(
-            code="sync_failed",
+            code="interrupted_edit",
             path=model.path,
             message=f"the disk did not confirm a write ({error.strerror}); {kept} "
             f"`{command('recover', model.name)}`",

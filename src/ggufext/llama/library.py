@@ -65,7 +65,7 @@ class Llama:
             import llama_cpp
         except ImportError as error:
             raise RefusalError(
-                "engine_missing",
+                "extra_missing",
                 f"llama-cpp-python cannot be imported ({error}): pip install 'ggufext[check]'",
             ) from error
         self.api: Any = llama_cpp

@@ -79,7 +79,7 @@ class _GraphReader:
         _, n_dims, mode, _, n_ctx_orig = tensor.op_params[:5]
         if match is None or mode not in set(RopeMode):
             raise RefusalError(
-                "unknown_rope_node",
+                "engine_unknown",
                 f"ROPE node {name!r} of mode {mode} is not a query or key in a known layout",
             )
         reals = struct.unpack("6f", struct.pack("6i", *tensor.op_params[5:11]))
@@ -99,14 +99,14 @@ class _GraphReader:
             factors=self._factors(tensor),
         )
         if self.nodes.setdefault((node.layer, node.tensor), node) != node:
-            raise RefusalError("rope_node_changed", f"ROPE node {name!r} changes between batches")
+            raise RefusalError("engine_unknown", f"ROPE node {name!r} changes between batches")
 
     def _factors(self, tensor: Tensor) -> tuple[float, ...] | None:
         if not tensor.src[2]:
             return None
         factors = tensor.src[2].contents
         if self._ggml.type_name(factors.type) != "f32":
-            raise RefusalError("factors_not_f32", f"{factors.name.decode()!r} is not f32")
+            raise RefusalError("engine_unknown", f"{factors.name.decode()!r} is not f32")
         return tuple((ctypes.c_float * factors.ne[0]).from_address(factors.data))
 
     def _read_cache(self, tensor: Tensor) -> None:

@@ -7,7 +7,6 @@ llama.cpp ends the process it happens in.
 from __future__ import annotations
 
 import base64
-import re
 from dataclasses import asdict, dataclass
 from enum import IntEnum
 from typing import TYPE_CHECKING, Any, Literal
@@ -18,16 +17,6 @@ from ggufext.llama.settings import ContextSettings, Override
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
     from pathlib import Path
-
-    import numpy as np
-    import numpy.typing as npt
-
-
-_CACHE_LINE = re.compile(
-    r"size = +[\d.]+ MiB \( *(?P<cells>\d+) cells, +(?P<layers>\d+) layers, +\d+/(?P<streams>\d+)"
-    r" seqs\), K \((?P<type_k>\w+)\): +(?P<mib_k>[\d.]+) MiB,"
-    r" V \((?P<type_v>\w+)\): +(?P<mib_v>[\d.]+) MiB"
-)
 
 
 class RopeMode(IntEnum):
@@ -102,19 +91,6 @@ class CacheTensor:
 
 
 @dataclass(frozen=True, slots=True)
-class CacheLine:
-    """One KV cache in llama.cpp's log: cells of a stream, layers, and MiB to two decimals."""
-
-    cells: int
-    layers: int
-    streams: int
-    type_k: str
-    mib_k: float
-    type_v: str
-    mib_v: float
-
-
-@dataclass(frozen=True, slots=True)
 class Observation:
     """What one run of a model showed.
 
@@ -144,62 +120,6 @@ class Observation:
     cache_tensors: tuple[CacheTensor, ...]
     log: tuple[str, ...]
     logits: tuple[bytes, ...]
-
-    @property
-    def cache_lines(self) -> tuple[CacheLine, ...]:
-        """KV caches as the log reports them, the global layers' before the local layers'."""
-        return tuple(
-            CacheLine(
-                cells=int(match["cells"]),
-                layers=int(match["layers"]),
-                streams=int(match["streams"]),
-                type_k=match["type_k"],
-                mib_k=float(match["mib_k"]),
-                type_v=match["type_v"],
-                mib_v=float(match["mib_v"]),
-            )
-            for match in map(_CACHE_LINE.search, self.log)
-            if match
-        )
-
-    def logits_array(self, run: int = 0) -> npt.NDArray[np.float32]:
-        """Logits of one start position as an array of shape (tokens, n_vocab)."""
-        import numpy as np
-
-        return np.frombuffer(self.logits[run], dtype="<f4").reshape(-1, self.n_vocab)
-
-
-def rope_nodes(
-    path: Path,
-    *,
-    n_ctx: int | None = None,
-    kv_overrides: Mapping[str, Override] | None = None,
-) -> tuple[RopeNode, ...]:
-    """Read the ROPE node of every layer, for Q and K.
-
-    Parameters
-    ----------
-    path : Path
-        A GGUF file.
-    n_ctx : int, optional
-        Context to create, tokens; llama.cpp's default of 512 when absent, 0 for the file's
-        training length. Its KV cache is allocated. It matters for longrope files only: above
-        the original length they use the long factors.
-    kv_overrides : mapping, optional
-        Metadata values that stand in for the file's, by key.
-
-    Returns
-    -------
-    tuple of RopeNode
-        By layer, q before k.
-
-    Raises
-    ------
-    EngineError
-        As `observe`.
-    """
-    settings = ContextSettings(n_ctx=n_ctx)
-    return observe(path, settings=settings, tokens=(0,), kv_overrides=kv_overrides).rope_nodes
 
 
 def observe(
@@ -232,10 +152,10 @@ def observe(
     Raises
     ------
     EngineError
-        ``engine_missing`` without llama-cpp-python, ``model_not_loaded`` and
+        ``extra_missing`` without llama-cpp-python, ``model_not_loaded`` and
         ``context_not_created`` with llama.cpp's own words, ``decode_failed``, ``engine_died``
         with the last lines of the log when llama.cpp ends its process, ``unknown_setting``, and
-        ``engine_unknown`` or ``unknown_rope_node`` when this llama.cpp's graph is not one that
+        ``engine_unknown`` when this llama.cpp's graph is not one that
         this module can read.
     """
     chosen = asdict(settings or ContextSettings())

@@ -114,7 +114,7 @@ class Stopwatch:
         can_move = api.llama_memory_can_shift(memory)
         while self.cells + _COPIED <= until:
             if not api.llama_state_seq_set_data(context, state, size, _COPY):
-                raise RefusalError("state_not_copied", "llama_state_seq_set_data failed")
+                raise RefusalError("decode_failed", "llama_state_seq_set_data failed")
             if can_move:
                 api.llama_memory_seq_add(memory, _COPY, -1, -1, self.cells)
             for sequence in (_MAIN, _HOLDS):

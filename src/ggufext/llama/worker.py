@@ -39,7 +39,8 @@ class _Vocabulary:
         self.pointer = self._api.llama_model_get_vocab(model)
         if self._api.llama_vocab_type(self.pointer) == self._api.LLAMA_VOCAB_TYPE_NONE:
             raise RefusalError(
-                "no_vocabulary", "the file has no text vocabulary, so nothing can be asked in words"
+                "cannot_be_audited",
+                "the file has no text vocabulary, so nothing can be asked in words",
             )
         self.size = self._api.llama_vocab_n_tokens(self.pointer)
         self._buffer = (self._api.llama_token * 1024)()
@@ -54,7 +55,7 @@ class _Vocabulary:
             self.pointer, text, len(text), buffer, room, False, special
         )
         if count < 0:
-            raise RefusalError("tokenizer_failed", f"llama_tokenize returned {count}")
+            raise RefusalError("cannot_be_audited", f"llama_tokenize returned {count}")
         return list(buffer[:count])
 
     def behind_a_stop(self, text: str) -> list[int]:
@@ -62,7 +63,7 @@ class _Vocabulary:
         tokens = self.tokenize(_BEFORE + text.encode())
         if tokens[: len(self._before)] != self._before:
             raise RefusalError(
-                "key_ambiguous",
+                "cannot_be_audited",
                 "the tokenizer merges the end of a sentence with the next one, so keys and "
                 "lengths have no exact place in tokens; this model cannot be audited that way",
             )
@@ -120,7 +121,7 @@ class _Session:
             if not self.can_reuse or not api.llama_memory_can_shift(self._memory):
                 self.close()
                 raise RefusalError(
-                    "cannot_shift", "Self-Extend moves positions, which this model's memory cannot"
+                    "bad_condition", "Self-Extend moves positions, which this model's memory cannot"
                 )
         self._known: Tokens = np.empty(0, np.int32)
 
@@ -281,7 +282,7 @@ class Worker:
         try:
             self._llama.ggml.add_rpc_server(address)
         except ValueError as error:
-            raise RefusalError("rpc_unreachable", str(error)) from error
+            raise RefusalError("engine_unreachable", str(error)) from error
 
     def _read_vocabulary(self, request: dict[str, Any], _: bytes) -> dict[str, Any]:
         model = self._llama.load(request["path"], {}, vocabulary_only=True)

@@ -107,7 +107,7 @@ def conditions(
     Raises
     ------
     PlanError
-        ``unknown_condition``, and the planning's own.
+        ``bad_condition``, and the planning's own.
     HeaderError
     """
     with open_model(FileSystem(), path, writing=False) as model:
@@ -125,7 +125,7 @@ def conditions(
         if name == "native":
             if copied and undoing is None:
                 raise PlanError(
-                    code="unknown_condition",
+                    code="bad_condition",
                     message="condition 'native'; the file was extended by a tensor and then copied "
                     "by another program, so nothing takes that back exactly; leave the condition "
                     "out, or check the original file",
@@ -145,7 +145,7 @@ def conditions(
         if match := _SELF_EXTEND.fullmatch(name):
             return _as_it_is(name, found, _self_extend(name, match))
         raise PlanError(
-            code="unknown_condition",
+            code="bad_condition",
             message=f"condition {name!r}; there are file, native, planned:METHOD "
             f"({', '.join(method.value for method in Method)}) and self-extend:g=4,w=512",
         )
@@ -173,7 +173,7 @@ def _self_extend(name: str, match: re.Match[str]) -> SelfExtend:
     group, window = int(match["group"]), int(match["window"])
     if group < 2 or window < group or window % group:
         raise PlanError(
-            code="unknown_condition",
+            code="bad_condition",
             message=f"condition {name!r}; the group must be 2 or more, and the window a multiple "
             "of it",
         )
@@ -301,7 +301,7 @@ def _wanted(name: str, wanted: str) -> tuple[Method, Recipe | None]:
         return Method(wanted), None
     except ValueError:
         raise PlanError(
-            code="unknown_condition",
+            code="bad_condition",
             message=f"condition {name!r}; the methods are "
             f"{', '.join(method.value for method in Method)}, or a file of factors (.json); "
             f"{_KEEP_SHORT} behind one leaves short contexts as they are",

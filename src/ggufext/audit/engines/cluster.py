@@ -47,7 +47,7 @@ class Cluster:
     Raises
     ------
     EngineError
-        ``dask_missing``, ``cluster_unreachable``; of every method also ``worker_lost``.
+        ``extra_missing``, ``engine_unreachable``; of every method also ``worker_lost``.
     """
 
     def __init__(self, address: str) -> None:
@@ -55,7 +55,7 @@ class Cluster:
             import distributed
         except ImportError as error:
             raise EngineError(
-                code="dask_missing",
+                code="extra_missing",
                 message=f"dask.distributed cannot be imported ({error}): pip install "
                 "'ggufext[cluster]', here and on the workers",
             ) from error
@@ -66,14 +66,14 @@ class Cluster:
             workers = self._client.scheduler_info(n_workers=-1)["workers"]
         except (OSError, ValueError) as error:
             raise EngineError(
-                code="cluster_unreachable",
+                code="engine_unreachable",
                 message=f"no dask scheduler answers at {address} ({error}); `dask scheduler` "
                 "starts one and prints its address, which looks like tcp://192.168.1.7:8786",
             ) from error
         if not workers:
             self._client.close()
             raise EngineError(
-                code="cluster_unreachable",
+                code="engine_unreachable",
                 message=f"the dask scheduler at {address} has no workers; `dask worker {address} "
                 "--nthreads 1` starts one",
             )

@@ -104,18 +104,18 @@ class PasskeyRequest:
         Raises
         ------
         PlanError
-            ``nothing_to_measure``, ``target_absurd``, ``depth_absurd``, ``trials_absurd``.
+            ``request_absurd``, ``target_absurd``.
         """
         depth_bins(self.depths)
         if self.trials > _MOST_TRIALS:
             raise PlanError(
-                code="trials_absurd",
+                code="request_absurd",
                 message=f"{self.trials:,} trials a cell; up to {_MOST_TRIALS:,}, which with 10 "
                 "depths are 10,000 answers a length",
             )
         if not (self.lengths and self.conditions and self.trials > 0):
             raise PlanError(
-                code="nothing_to_measure",
+                code="request_absurd",
                 message="at least one length, condition, depth and trial is needed",
             )
         for length in self.lengths:

@@ -27,7 +27,7 @@ def check_keys(
     Raises
     ------
     EngineError
-        ``key_ambiguous``.
+        ``cannot_be_audited``.
     """
     for key in _SAMPLE:
         line, answer = pieces([wording.key_line(key), f" {key}"])
@@ -35,7 +35,7 @@ def check_keys(
         if None in found:
             text = b"".join(line).decode(errors="replace").strip()
             raise EngineError(
-                code="key_ambiguous",
+                code="cannot_be_audited",
                 path=path,
                 message=f"the tokenizer gives key {key} no tokens of its own in {text!r}: digits "
                 "are lost or merged with their neighbours, and a hit would mean nothing; this "
@@ -43,7 +43,7 @@ def check_keys(
             )
         if len(found) != 1:
             raise EngineError(
-                code="key_ambiguous",
+                code="cannot_be_audited",
                 path=path,
                 message=f"the tokenizer splits key {key} differently in the text and in the "
                 "answer: a miss would blame the model for its tokenizer; it cannot be audited "

@@ -141,7 +141,7 @@ class _Filler:
             block = list(zip(texts, counts(texts), strict=True))
             if any(count < 1 for _, count in block):
                 raise EngineError(
-                    code="tokenizer_failed",
+                    code="cannot_be_audited",
                     message="the tokenizer gives some sentences no tokens at all, so no prompt of "
                     "a known length can be made; this model cannot be audited in words",
                 )
@@ -265,7 +265,7 @@ def _sweep(plan: PromptPlan, text: int, counts: Counts) -> list[Question]:
     wanted_keys = len(plan.lengths) * len(plan.depths)
     if wanted_keys > wording.MOST_LABELS:
         raise EngineError(
-            code="too_many_keys",
+            code="request_absurd",
             message=f"{len(plan.lengths)} lengths at {len(plan.depths)} depths need "
             f"{wanted_keys:,} labelled keys; there are {wording.MOST_LABELS:,}; ask for fewer",
         )
