@@ -13,7 +13,7 @@ import pytest
 
 from ggufext.errors import EngineError
 from ggufext.llama.library import Ggml, Tensor
-from ggufext.llama.rope_nodes import Observation, rope_nodes
+from ggufext.llama.rope_nodes import Observation, observe
 from ggufext.llama.settings import ContextSettings
 from random_model import write_random_model
 
@@ -107,8 +107,8 @@ def test_a_script_without_main_guard_can_ask(tmp_path: Path) -> None:
     script = tmp_path / "script.py"
     script.write_text(
         "from pathlib import Path\n"
-        "from ggufext.llama.rope_nodes import rope_nodes\n"
-        f"print(len(rope_nodes(Path({str(model)!r}))))\n"
+        "from ggufext.llama.rope_nodes import observe\n"
+        f"print(len(observe(Path({str(model)!r}), tokens=(0,)).rope_nodes))\n"
     )
     answer = subprocess.run([sys.executable, script], capture_output=True, text=True, check=True)
     assert answer.stdout == "4\n"
@@ -117,7 +117,7 @@ def test_a_script_without_main_guard_can_ask(tmp_path: Path) -> None:
 @pytest.mark.usefixtures("without_llama_cpp")
 def test_missing_engine_is_named_with_the_command_that_installs_it(tmp_path: Path) -> None:
     with pytest.raises(EngineError, match=r"pip install 'ggufext\[check\]'") as error:
-        rope_nodes(tmp_path / "model.gguf")
+        observe(tmp_path / "model.gguf", tokens=(0,))
     assert error.value.code == "engine_missing"
 
 

@@ -168,7 +168,7 @@ def _prepare(
     check_keys(engine.pieces, path=header.path)
     size = ModelSize(
         tensors=sum(part.file_size for part in (header, *later_shards(header))),
-        widths=replace(model_widths(header), vocabulary=engine.vocabulary.n_vocab),
+        widths=replace(model_widths(header), vocabulary=engine.n_vocab),
         layers=facts.layers,
     )
     place = cluster.smallest(path) if cluster else engine.hello
@@ -324,8 +324,7 @@ def _frame(header: Header, engine: LlamaCpp, template: Template) -> Frame:
         )
     if template is Template.NONE or not isinstance(source, str):
         return Frame()
-    words = engine.vocabulary
-    return frame_of(source, bos=words.bos, eos=words.eos, path=header.path)
+    return frame_of(source, bos=engine.bos, eos=engine.eos, path=header.path)
 
 
 def _audit(path: Path, condition: Condition, architecture: str, process: LlamaProcess) -> str:

@@ -17,7 +17,7 @@ import numpy as np
 from ggufext.errors import EngineError
 from ggufext.llama.gguf_values import read_values
 from ggufext.llama.graph import GraphReader
-from ggufext.llama.library import Llama, forbid_core_dump, private_output
+from ggufext.llama.library import Llama
 from ggufext.llama.machine import available_memory
 from ggufext.llama.model import Model, Vocabulary
 from ggufext.llama.protocol import load_request, receive, send
@@ -25,7 +25,7 @@ from ggufext.llama.stopwatch import Stopwatch
 
 if TYPE_CHECKING:
     from collections.abc import Callable
-    from typing import NoReturn
+    from typing import BinaryIO, NoReturn
 
     from ggufext.llama.model import Logits, Tokens
     from ggufext.llama.settings import LoadRequest, SelfExtend
@@ -251,8 +251,8 @@ class _Child:
 
 def main() -> NoReturn:
     """Answer requests until standard input ends."""
-    forbid_core_dump()
-    replies = private_output()
+    _forbid_core_dump()
+    replies = _private_output()
     child: _Child | None = None
     while message := receive(sys.stdin.buffer):
         try:
@@ -266,3 +266,19 @@ def main() -> NoReturn:
         send(replies, reply, payload)
     # The interpreter's end would run llama.cpp's destructors; nothing is left to tidy up.
     os._exit(0)
+
+
+def _private_output() -> BinaryIO:
+    """Standard output for replies only: what libraries print goes to standard error."""
+    stream = os.fdopen(os.dup(1), "wb")
+    os.dup2(2, 1)
+    return stream
+
+
+def _forbid_core_dump() -> None:
+    """A crash is expected and reported; nobody wants gigabytes of it on disk."""
+    try:
+        import resource
+    except ImportError:  # not on Windows
+        return
+    resource.setrlimit(resource.RLIMIT_CORE, (0, 0))

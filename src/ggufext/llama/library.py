@@ -7,7 +7,7 @@ import os
 import socket
 import sys
 from dataclasses import asdict
-from typing import TYPE_CHECKING, Any, BinaryIO
+from typing import TYPE_CHECKING, Any
 
 from ggufext.errors import EngineError
 
@@ -190,22 +190,6 @@ class Llama:
     def errors(self) -> str:
         """What llama.cpp's log complained about since `forget_errors`."""
         return "; ".join(self._log.errors) or "llama.cpp gives no reason"
-
-
-def private_output() -> BinaryIO:
-    """Standard output for replies only: what libraries print goes to standard error."""
-    stream = os.fdopen(os.dup(1), "wb")
-    os.dup2(2, 1)
-    return stream
-
-
-def forbid_core_dump() -> None:
-    """A crash is expected and reported; nobody wants gigabytes of it on disk."""
-    try:
-        import resource
-    except ImportError:  # not on Windows
-        return
-    resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
 
 
 _MAX_DIMS, _MAX_OP_PARAMS, _MAX_SRC, _MAX_NAME = 4, 16, 10, 64

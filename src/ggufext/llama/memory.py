@@ -44,11 +44,11 @@ class MemoryPlan:
 
 
 #: Tokens of a batch; a micro-batch is never larger.
-LARGEST_BATCH = 2048
+_LARGEST_BATCH = 2048
 
 #: Micro-batches: reuse ends on their boundaries, so short prompts want small ones; below 64 tokens
 #: llama.cpp's flash attention on processors is less than half as fast.
-SMALLEST_UBATCH, LARGEST_UBATCH = 64, 512
+_SMALLEST_UBATCH, _LARGEST_UBATCH = 64, 512
 
 #: Python, llama.cpp's code and its small structures; of a vocabulary, its texts and merges.
 _PROCESS_BYTES, _TOKEN_BYTES = 64 << 20, 384
@@ -95,8 +95,8 @@ class Budget:
 
 def micro_batch(shortest: int) -> int:
     """Micro-batch in tokens for a shortest length: what is lost at its boundaries stays small."""
-    size = SMALLEST_UBATCH
-    while size < LARGEST_UBATCH and size * 64 <= shortest:
+    size = _SMALLEST_UBATCH
+    while size < _LARGEST_UBATCH and size * 64 <= shortest:
         size *= 2
     return size
 
@@ -135,7 +135,7 @@ def plan_memory(
     wanted = Budget(
         lengths=lengths,
         n_ubatch=n_ubatch,
-        n_batch=max(LARGEST_BATCH, n_ubatch),
+        n_batch=max(_LARGEST_BATCH, n_ubatch),
         cache_type=cache_type,
         flash_attention=bool(flash_attention),
         plan=MemoryPlan(size.tensors, 0, 0, 0, available, ()),
@@ -164,7 +164,7 @@ def _reductions(size: ModelSize, wanted: Budget, *, may_switch: bool) -> Iterato
         return replace(budget, plan=plan, **changes)  # type: ignore[arg-type]
 
     yield budget
-    while budget.n_ubatch > SMALLEST_UBATCH:
+    while budget.n_ubatch > _SMALLEST_UBATCH:
         smaller = budget.n_ubatch // 2
         budget = replace(budget, n_ubatch=smaller)
         yield step(f"micro-batch of {smaller} tokens instead of {wanted.n_ubatch}")

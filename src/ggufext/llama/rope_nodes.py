@@ -167,39 +167,6 @@ class Observation:
         return np.frombuffer(self.logits[run], dtype="<f4").reshape(-1, self.n_vocab)
 
 
-def rope_nodes(
-    path: Path,
-    *,
-    n_ctx: int | None = None,
-    kv_overrides: Mapping[str, Override] | None = None,
-) -> tuple[RopeNode, ...]:
-    """Read the ROPE node of every layer, for Q and K.
-
-    Parameters
-    ----------
-    path : Path
-        A GGUF file.
-    n_ctx : int, optional
-        Context to create, tokens; llama.cpp's default of 512 when absent, 0 for the file's
-        training length. Its KV cache is allocated. It matters for longrope files only: above
-        the original length they use the long factors.
-    kv_overrides : mapping, optional
-        Metadata values that stand in for the file's, by key.
-
-    Returns
-    -------
-    tuple of RopeNode
-        By layer, q before k.
-
-    Raises
-    ------
-    EngineError
-        As `observe`.
-    """
-    settings = ContextSettings(n_ctx=n_ctx)
-    return observe(path, settings=settings, tokens=(0,), kv_overrides=kv_overrides).rope_nodes
-
-
 def observe(
     path: Path,
     *,

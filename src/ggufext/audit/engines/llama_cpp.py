@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from array import array
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from ggufext.audit.engines import Answer
@@ -18,15 +17,6 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 
-@dataclass(frozen=True, slots=True)
-class Vocabulary:
-    """Size of the vocabulary and the text of the tokens that chat templates name."""
-
-    n_vocab: int
-    bos: str
-    eos: str
-
-
 class LlamaCpp:
     """A model file behind llama.cpp; one child process, which `close` ends.
 
@@ -36,6 +26,14 @@ class LlamaCpp:
         A GGUF file.
     rpc : sequence of str
         Addresses ``host:port`` of llama.cpp RPC workers that hold a part of the model.
+
+    Attributes
+    ----------
+    hello : Hello
+        What the child says of itself.
+    n_vocab : int
+    bos, eos : str
+        Text of the tokens that chat templates name.
 
     Raises
     ------
@@ -55,7 +53,9 @@ class LlamaCpp:
         try:
             self.hello = self._process.hello(path, rpc=rpc)
             reply = self._request("vocabulary", load=LoadRequest(path=path))
-            self.vocabulary = Vocabulary(**reply)
+            self.n_vocab: int = reply["n_vocab"]
+            self.bos: str = reply["bos"]
+            self.eos: str = reply["eos"]
             self.frame(Frame())
         except BaseException:
             self.close()
