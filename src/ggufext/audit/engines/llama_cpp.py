@@ -6,7 +6,7 @@ from array import array
 from typing import TYPE_CHECKING, Any
 
 from ggufext.audit.engines import Answer
-from ggufext.audit.task.answers import stop_rule
+from ggufext.audit.task.answers import REASONING, stop_rule
 from ggufext.audit.task.templates import Frame
 from ggufext.errors import ModelWarning
 from ggufext.llama.process import LlamaProcess
@@ -92,12 +92,13 @@ class LlamaCpp:
 
     def ask(self, parts: Sequence[str], *, key: str, tokens: int, reuse: bool = True) -> Answer:
         """Continue the prompt greedily; see `ggufext.audit.engines.Engine`."""
-        reply, _ = self._ask(parts, tokens=tokens, stop=stop_rule(key), reuse=reuse, logits=False)
+        rule = {"hidden": REASONING, "stop": stop_rule(key)}
+        reply, _ = self._ask(parts, tokens=tokens, **rule, reuse=reuse, logits=False)
         return Answer(reply["text"], reply["evaluated"], reply["naive"])
 
     def logits(self, parts: Sequence[str], *, reuse: bool) -> bytes:
         """Float32 logits of the token behind a prompt, for comparing runs bit by bit."""
-        _, logits = self._ask(parts, tokens=0, stop="", reuse=reuse, logits=True)
+        _, logits = self._ask(parts, tokens=0, hidden="", stop="", reuse=reuse, logits=True)
         return logits
 
     def _ask(self, parts: Sequence[str], **how: Any) -> tuple[dict[str, Any], bytes]:
