@@ -18,10 +18,10 @@ from ggufext.audit.run.asking import Progress
 from ggufext.audit.run.duration import Estimate
 from ggufext.audit.run.measure import PasskeyRequest, PasskeyRun, RunNotes, Stop
 from ggufext.audit.run.records import Trial
-from ggufext.cli import check_progress
 from ggufext.cli.check import check
 from ggufext.errors import EngineError, GgufextError
 from ggufext.planning.footprint import CacheType
+from ggufext.planning.request import PlanRequest
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -153,7 +153,7 @@ def test_without_lengths_an_extended_file_is_asked_at_up_to_four_doublings(
     engine: MadeUpEngine, tmp_path: Path
 ) -> None:
     extended = tmp_path / "extended.gguf"
-    rewrite(MODEL, target_length=4096, output=extended)
+    rewrite(MODEL, PlanRequest(target_length=4096), output=extended)
     ran(extended)
     assert engine.request.lengths == (512, 1024, 2048, 4096)
 
@@ -446,11 +446,3 @@ def test_progress_is_lines_now_and_then_without_a_terminal(
     _, *lines = ran(MODEL).stderr.splitlines()
     assert len(lines) == 50 // 3  # every 12 s
     assert lines[0] == "file: 3 of 50 questions, 300 of 5,000 tokens, about 3 min left"
-
-
-@pytest.mark.parametrize(
-    ("seconds", "words"),
-    [(0.2, "1 s"), (119, "119 s"), (600, "10 min"), (9000, "2 h"), (1e6, "12 days")],
-)
-def test_durations_have_a_unit_that_suits(seconds: float, words: str) -> None:
-    assert check_progress.duration(seconds) == words

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from ggufext.llama.process import LlamaProcess
     from ggufext.llama.rope_nodes import Observation, RopeNode
     from ggufext.llama.settings import Override
-    from ggufext.planning.plan import Plan
+    from ggufext.planning.result import Plan
 
 
 #: Context of the run that shows what llama.cpp does: a file's own would need its whole cache.

@@ -67,7 +67,7 @@ class Llama:
     def __init__(self) -> None:
         try:
             import llama_cpp
-        except (ImportError, OSError, RuntimeError) as error:  # the last two: its library
+        except ImportError as error:
             raise EngineError(
                 code="engine_missing",
                 message=f"llama-cpp-python cannot be imported ({error}): "

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from ggufext.errors import ModelWarning, PlanError
 from ggufext.header import rope_keys
@@ -16,9 +16,10 @@ from ggufext.llama.expectation import SMALL_CONTEXT, Expected, of_facts, of_plan
 from ggufext.llama.settings import SelfExtend
 from ggufext.opened.files import FileSystem
 from ggufext.opened.model import open_model
+from ggufext.opened.recipe import read_recipe
 from ggufext.planning.methods import Method
 from ggufext.planning.plan import plan
-from ggufext.planning.recipe import LONGEST_RECIPE, Recipe, check_model, decode_recipe
+from ggufext.planning.request import PlanRequest, Recipe, check_model
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -38,17 +39,7 @@ Override = bool | int | float | str
 class RewrittenCopy:
     """How to rewrite a copy of the file for a condition that metadata alone cannot give."""
 
-    target_length: int
-    method: Method
-    train_length: int | None
-    keep_short: bool = False
-    recipe: Recipe | None = None
-    train_freq_base: float | None = None
-
-    @property
-    def arguments(self) -> dict[str, Any]:
-        """For `ggufext.editing.rewrite.rewrite`."""
-        return {field.name: getattr(self, field.name) for field in fields(self)}
+    request: PlanRequest
 
 
 @dataclass(frozen=True, slots=True)
@@ -266,23 +257,22 @@ def _planned(
     method, recipe = _wanted(name, wanted.removesuffix(_KEEP_SHORT))
     if recipe is not None:
         check_model(recipe, identity())
-    planned = plan(
-        facts,
+    request = PlanRequest(
         target_length=target_length,
         method=method,
-        freq_base=recipe.freq_base if recipe else None,
-        factors=recipe.factors if recipe else None,
+        recipe=recipe,
         keep_short=keep_short,
+        train_length=train_length,
+        train_freq_base=train_freq_base,
     )
+    planned = plan(facts, request)
     is_long = planned.original_length < SMALL_CONTEXT
     # llama.cpp looks at the context only where the two sets differ.
     split = planned.long_factors != planned.short_factors and not is_long
     copy: RewrittenCopy | None = None
     overrides: dict[str, Override] = {}
     if planned.tensor_edits or undoing is None:
-        copy = RewrittenCopy(
-            target_length, method, train_length, keep_short, recipe, train_freq_base
-        )
+        copy = RewrittenCopy(request)
     else:
         overrides.update(undoing)
         for edit in planned.edits:
@@ -305,17 +295,7 @@ def _planned(
 def _wanted(name: str, wanted: str) -> tuple[Method, Recipe | None]:
     """Method of a planned condition, or of the file that holds its recipe."""
     if wanted.endswith(".json"):
-        path = Path(wanted)
-        try:
-            with path.open(encoding="utf-8", errors="replace") as file:
-                recipe = decode_recipe(file.read(LONGEST_RECIPE + 1))
-        except PlanError as error:
-            error.path = path
-            raise
-        except OSError as error:
-            raise PlanError(
-                code="bad_recipe", path=path, message=f"cannot be read: {error.strerror}"
-            ) from error
+        recipe = read_recipe(Path(wanted))
         return recipe.method, recipe
     try:
         return Method(wanted), None

@@ -113,7 +113,7 @@ def _copy(
         write = undoing = partial(undo, path, output=target, files=files)
         strategy = undoing(check=True).strategy
     else:
-        write = rewriting = partial(rewrite, path, **order.arguments, output=target, files=files)
+        write = rewriting = partial(rewrite, path, order.request, output=target, files=files)
         strategy = rewriting(dry_run=True).receipt.strategy
     if strategy is not Strategy.REFLINK:
         _refuse_or_ask(path, condition, folder, allow)
