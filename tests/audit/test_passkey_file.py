@@ -13,7 +13,7 @@ import pytest
 from ggufext.api import rewrite
 from ggufext.audit import passkey_file
 from ggufext.audit.conditions.conditions import conditions
-from ggufext.audit.engines.llama_cpp import LlamaCpp, Opened
+from ggufext.audit.engines.llama_cpp import LlamaCpp
 from ggufext.audit.passkey_file import LocalSettings, check_file
 from ggufext.audit.request import Mode
 from ggufext.audit.run import opening
@@ -30,6 +30,8 @@ from ggufext.planning.request import PlanRequest
 if TYPE_CHECKING:
     from collections.abc import Callable
     from pathlib import Path
+
+    from ggufext.llama.settings import ContextSettings, LoadRequest
 
 REQUEST = PasskeyRequest(lengths=(128, 256), depths=3, trials=2)
 LONG = replace(REQUEST, lengths=(256, 1024), depths=5, trials=3)
@@ -70,6 +72,7 @@ def trials_with_pid_of_child(
         if isinstance(event, Progress):
             heard.append(event)
             if len(heard) == after:
+                assert engines[-1].process_id is not None
                 act(engines[-1].process_id)
 
     return notify
@@ -301,25 +304,25 @@ def test_model_that_fits_nowhere_is_refused_before_it_is_loaded(
 
 def opened_with(
     path: Path, settings: LocalSettings, monkeypatch: pytest.MonkeyPatch
-) -> dict[str, Any]:
+) -> ContextSettings:
     """Context settings of a run."""
     used = []
 
     class Noted(LlamaCpp):
-        def open(self, **options: Any) -> Opened:
-            used.append(options["settings"])
-            return super().open(**options)
+        def open(self, load: LoadRequest) -> None:
+            used.append(load.context)
+            super().open(load)
 
     monkeypatch.setattr(passkey_file, "LlamaCpp", Noted)
     check(path, PasskeyRequest(lengths=(128,), depths=1, trials=1), settings)
     (found,) = used
-    return dict(found)
+    return found
 
 
 def test_a_small_model_runs_in_one_thread(
     passkey_model: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    assert opened_with(passkey_model, LocalSettings(), monkeypatch)["n_threads"] == 1
+    assert opened_with(passkey_model, LocalSettings(), monkeypatch).n_threads == 1
 
 
 def test_a_large_model_runs_on_every_processor(
@@ -327,7 +330,7 @@ def test_a_large_model_runs_on_every_processor(
 ) -> None:
     monkeypatch.setattr(opening, "_SMALL_MODEL", 0)
     processors = len(os.sched_getaffinity(0))
-    assert opened_with(passkey_model, LocalSettings(), monkeypatch)["n_threads"] == processors
+    assert opened_with(passkey_model, LocalSettings(), monkeypatch).n_threads == processors
 
 
 MEASURED = PasskeyRequest(lengths=(1024, 2048), depths=2, trials=1)
@@ -345,8 +348,8 @@ def test_flash_attention_is_used_on_processors_where_it_is_faster_and_kept_by_a_
     heard: list[Progress | RunNotes] = []
 
     def measured(*arguments: Any, **_: object) -> dict[bool, Speed]:
-        tried.append(arguments[2])
-        return {each: speed(0.5 if each is faster else 1.0) for each in arguments[2]}
+        tried.append(arguments[1])
+        return {each: speed(0.5 if each is faster else 1.0) for each in arguments[1]}
 
     monkeypatch.setattr(passkey_file, "measure_speed", measured)
     settings = LocalSettings(threads=1)
@@ -401,7 +404,7 @@ def test_a_model_whose_speed_cannot_be_measured_is_audited_all_the_same(
 def test_flash_attention_is_off_in_a_short_run_on_processors_unless_asked_for_or_needed(
     passkey_model: Path, settings: LocalSettings, value: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    assert opened_with(passkey_model, settings, monkeypatch)["flash_attn_type"] == value
+    assert opened_with(passkey_model, settings, monkeypatch).flash_attn_type == value
 
 
 def test_chat_is_refused_where_the_file_brings_no_template(passkey_model: Path) -> None:
@@ -470,9 +473,9 @@ def test_longrope_lengths_below_the_original_are_measured_in_a_context_of_their_
     contexts = []
 
     class Noted(LlamaCpp):
-        def open(self, **options: Any) -> Opened:
-            contexts.append(options["settings"]["n_ctx"])
-            return super().open(**options)
+        def open(self, load: LoadRequest) -> None:
+            contexts.append(load.context.n_ctx)
+            super().open(load)
 
     monkeypatch.setattr(passkey_file, "LlamaCpp", Noted)
     run = check(path, PasskeyRequest(lengths=(768, 1024, 2048), depths=1, trials=1))

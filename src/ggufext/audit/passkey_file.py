@@ -30,18 +30,16 @@ from ggufext.audit.task.templates import Frame, frame_of
 from ggufext.errors import EngineError, ModelWarning, PlanError
 from ggufext.header.header import read_header
 from ggufext.header.model import architecture_name
-from ggufext.header.rope_keys import ORIGINAL_LENGTH
 from ggufext.header.shards import later_shards
 from ggufext.header.weights import model_widths
-from ggufext.llama.expectation import SMALL_CONTEXT, differences
+from ggufext.llama.expectation import differences, rotations
 from ggufext.llama.memory import (
     ModelSize,
     gpu_layers,
     micro_batch,
     plan_memory,
 )
-from ggufext.llama.rope_nodes import observe
-from ggufext.llama.settings import ContextSettings
+from ggufext.llama.process import LlamaProcess
 from ggufext.opened.inspection import facts_of
 from ggufext.planning.footprint import CacheType
 from ggufext.text import percent
@@ -145,7 +143,8 @@ def check_file(
         chosen = held.enter_context(with_copies(path, chosen, allow_copy))
         audited: tuple[str, ...] = ()
         if settings.audit:
-            audited = tuple(_audit(path, each, facts.architecture) for each in chosen)
+            with LlamaProcess() as process:
+                audited = tuple(_audit(path, x, facts.architecture, process) for x in chosen)
         engine = LlamaCpp(path, rpc=settings.rpc)
         held.callback(engine.close)
         cluster = held.enter_context(Cluster(settings.dask)) if settings.dask else None
@@ -170,7 +169,7 @@ def _prepare(
     check_keys(engine.pieces, path=header.path)
     size = ModelSize(
         tensors=sum(part.file_size for part in (header, *later_shards(header))),
-        widths=replace(model_widths(header), vocabulary=engine.vocabulary.n_vocab),
+        widths=replace(model_widths(header), vocabulary=engine.n_vocab),
         layers=facts.layers,
     )
     place = cluster.smallest(path) if cluster else engine.hello
@@ -206,11 +205,11 @@ def _prepare(
     questions = prompt_set(prompts, engine.counts)
 
     def session(condition: Condition, group: tuple[int, ...]) -> Session:
-        how = opening(condition, group, budget, settings, gpu_layers=layers)
+        load = opening(path, condition, group, budget, settings, gpu_layers=layers)
         if cluster is not None:
-            ask = partial(cluster.ask, path, frame, how, prompts.answer_tokens)
+            ask = partial(cluster.ask, path, frame, load, prompts.answer_tokens)
         else:
-            open_ = partial(engine.open, **how)
+            open_ = partial(engine.open, load)
             ask = partial(ask_one_by_one, engine, open_, prompts.answer_tokens)
         return Session(condition.name, group, 0 if condition.self_extend else budget.n_ubatch, ask)
 
@@ -227,8 +226,7 @@ def _prepare(
         *_, group = contexts(chosen[0], budget.lengths)
         undecided = wanted is None and not budget.flash_attention
         speeds = measure_speed(
-            path,
-            opening(chosen[0], group, budget, settings, gpu_layers=layers),
+            opening(path, chosen[0], group, budget, settings, gpu_layers=layers),
             (False, True) if undecided else (budget.flash_attention,),
             tokens=Work(planned, questions, ()).tokens,
         )
@@ -327,11 +325,10 @@ def _frame(header: Header, engine: LlamaCpp, template: Template) -> Frame:
         )
     if template is Template.NONE or not isinstance(source, str):
         return Frame()
-    words = engine.vocabulary
-    return frame_of(source, bos=words.bos, eos=words.eos, path=header.path)
+    return frame_of(source, bos=engine.bos, eos=engine.eos, path=header.path)
 
 
-def _audit(path: Path, condition: Condition, architecture: str) -> str:
+def _audit(path: Path, condition: Condition, architecture: str, process: LlamaProcess) -> str:
     """Compare the ROPE nodes of a condition with what it means.
 
     Raises
@@ -339,20 +336,14 @@ def _audit(path: Path, condition: Condition, architecture: str) -> str:
     EngineError
         ``rope_mismatch``.
     """
-    overrides = dict(condition.kv_overrides)
-    contexts = [(SMALL_CONTEXT, condition.expected, overrides)]
-    if condition.expected_long is not None:
-        # Above the original length, without the cache that the real one needs.
-        key = f"{architecture}.{ORIGINAL_LENGTH}"
-        shorter = {**overrides, key: SMALL_CONTEXT}
-        contexts.append((2 * SMALL_CONTEXT, condition.expected_long, shorter))
-    for n_ctx, expected, given in contexts:
-        seen = observe(
-            condition.path or path,
-            tokens=(0,),
-            settings=ContextSettings(n_ctx=n_ctx),
-            kv_overrides=given,
-        )
+    for seen, expected in rotations(
+        condition.path or path,
+        condition.expected,
+        condition.expected_long,
+        architecture=architecture,
+        kv_overrides=dict(condition.kv_overrides),
+        process=process,
+    ):
         for difference in differences(seen.rope_nodes, expected):
             raise EngineError(
                 code="rope_mismatch",

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import pytest
 
@@ -104,11 +104,12 @@ def test_a_worker_that_cannot_do_its_task_is_named_as_lost(
     scheduler: str, passkey_model: Path
 ) -> None:
     question = Question(0, 256, 0.5, 100, "12345", (" 1",), 1, 0)
+    of_another_version: Any = {"path": passkey_model}
     with (
         Cluster(scheduler) as cluster,
         pytest.raises(EngineError, match=r"ggufext\[check,cluster\]") as lost,
     ):
-        list(cluster.ask(passkey_model, Frame(), {"of another version": 1}, 1, [question]))
+        list(cluster.ask(passkey_model, Frame(), of_another_version, 1, [question]))
     assert lost.value.code == "worker_lost"
 
 

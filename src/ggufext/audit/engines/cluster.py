@@ -9,31 +9,24 @@ from __future__ import annotations
 import threading
 from collections import Counter, defaultdict
 from contextlib import suppress
-from dataclasses import dataclass
-from pathlib import Path
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from ggufext.audit.engines.llama_cpp import LlamaCpp
 from ggufext.errors import EngineError, GgufextError
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping, Sequence
+    from collections.abc import Iterator, Sequence
+    from pathlib import Path
 
     from ggufext.audit.engines import Answer
     from ggufext.audit.task.prompts import Question
     from ggufext.audit.task.templates import Frame
+    from ggufext.llama.process import Hello
+    from ggufext.llama.settings import LoadRequest
 
 #: Seconds to wait for the scheduler.
 _CONNECT_SECONDS = 10
-
-
-@dataclass(frozen=True, slots=True)
-class Place:
-    """Free memory where engines run, bytes, and whether there is a device."""
-
-    available: int
-    device_memory: int
-    gpu: bool
 
 
 class Cluster:
@@ -86,21 +79,22 @@ class Cluster:
             self._client.run(_release)
         self._client.close()
 
-    def smallest(self, path: Path) -> Place:
+    def smallest(self, path: Path) -> Hello:
         """What the least of the workers has for one engine; those of a machine share it."""
-        places = self._run(_place, str(path))
-        beside = Counter(_host(address) for address in places)
-        return Place(
-            available=min(x.available // beside[_host(a)] for a, x in places.items()),
-            device_memory=min(x.device_memory // beside[_host(a)] for a, x in places.items()),
-            gpu=all(place.gpu for place in places.values()),
+        found: dict[str, Hello] = self._run(_hello, path)
+        beside = Counter(map(_host, found))
+        return replace(
+            next(iter(found.values())),
+            available=min(x.available // beside[_host(a)] for a, x in found.items()),
+            device_memory=min(x.device_memory // beside[_host(a)] for a, x in found.items()),
+            gpu=all(hello.gpu for hello in found.values()),
         )
 
     def ask(
         self,
         path: Path,
         frame: Frame,
-        how: Mapping[str, Any],
+        load: LoadRequest,
         tokens: int,
         questions: Sequence[Question],
     ) -> Iterator[tuple[Question, Answer]]:
@@ -111,7 +105,7 @@ class Cluster:
         for question in questions:
             by_text[question.text].append(question)
         futures = {
-            self._client.submit(_ask, str(path), frame, dict(how), tokens, asked, pure=False): asked
+            self._client.submit(_ask, path, frame, load, tokens, asked, pure=False): asked
             for asked in by_text.values()
         }
         with self._client.as_current():
@@ -167,25 +161,24 @@ def _release() -> None:
         _held.release()
 
 
-def _place(path: str) -> Place:
-    engine = LlamaCpp(Path(path))
+def _hello(path: Path) -> Hello:
+    engine = LlamaCpp(path)
     engine.close()
-    hello = engine.hello
-    return Place(hello.available, hello.device_memory, hello.gpu)
+    return engine.hello
 
 
 def _ask(
-    path: str, frame: Frame, how: dict[str, Any], tokens: int, questions: Sequence[Question]
+    path: Path, frame: Frame, load: LoadRequest, tokens: int, questions: Sequence[Question]
 ) -> list[Answer]:
     """Answer the questions of a text on a worker; its threads take turns."""
     with _held.lock:
-        wanted = (path, frame, how)
+        wanted = (path, frame, load)
         try:
             if _held.opened != wanted:
                 _held.release()
-                _held.engine = LlamaCpp(Path(path))
+                _held.engine = LlamaCpp(path)
                 _held.engine.frame(frame)
-                _held.engine.open(**how)
+                _held.engine.open(load)
                 _held.opened = wanted
             assert _held.engine is not None
             engine = _held.engine

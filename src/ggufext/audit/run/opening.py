@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
-import os
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
+from ggufext.llama.machine import usable_processors
+from ggufext.llama.settings import ContextSettings, LoadRequest
 from ggufext.planning.footprint import padded_cells
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     from ggufext.audit.conditions.conditions import Condition
     from ggufext.audit.passkey_file import LocalSettings
     from ggufext.llama.memory import Budget
@@ -20,37 +23,38 @@ _WHERE_POSSIBLE = -1
 
 
 def opening(
+    path: Path,
     condition: Condition,
     lengths: tuple[int, ...],
     budget: Budget,
     settings: LocalSettings,
     *,
     gpu_layers: int,
-) -> dict[str, Any]:
-    """Arguments of `ggufext.audit.engines.llama_cpp.LlamaCpp.open` for lengths of a condition."""
+) -> LoadRequest:
+    """What to open for lengths of a condition of a file."""
     cache = budget.cache_type.label
     threads = settings.threads or _usual_threads(budget.plan.model)
     flash_attention = int(budget.flash_attention)
     if budget.flash_attention and settings.flash_attention is None:
         flash_attention = _WHERE_POSSIBLE
-    return {
-        "path": condition.path,
-        "settings": {
-            "n_ctx": padded_cells(lengths[-1]),
-            "n_batch": budget.n_batch,
-            "n_ubatch": budget.n_ubatch,
-            "n_threads": threads,
-            "n_threads_batch": threads,
-            "type_k": cache,
-            "type_v": cache,
-            "flash_attn_type": flash_attention,
+    return LoadRequest(
+        path=condition.path or path,
+        context=ContextSettings(
+            n_ctx=padded_cells(lengths[-1]),
+            n_batch=budget.n_batch,
+            n_ubatch=budget.n_ubatch,
+            n_threads=threads,
+            n_threads_batch=threads,
+            type_k=cache,
+            type_v=cache,
+            flash_attn_type=flash_attention,
             # Windows would forget cells that the next prompt reuses.
-            "swa_full": True,
-        },
-        "kv_overrides": dict(condition.kv_overrides),
-        "gpu_layers": gpu_layers,
-        "self_extend": condition.self_extend,
-    }
+            swa_full=True,
+        ),
+        kv_overrides=dict(condition.kv_overrides),
+        gpu_layers=gpu_layers,
+        self_extend=condition.self_extend,
+    )
 
 
 def contexts(condition: Condition, lengths: tuple[int, ...]) -> list[tuple[int, ...]]:
@@ -66,10 +70,3 @@ def contexts(condition: Condition, lengths: tuple[int, ...]) -> list[tuple[int, 
 def _usual_threads(model: int) -> int:
     """All processors, but one for a small model: its threads would wait more than they compute."""
     return 1 if model < _SMALL_MODEL else usable_processors()
-
-
-def usable_processors() -> int:
-    """Processors that this process may use."""
-    if hasattr(os, "sched_getaffinity"):
-        return len(os.sched_getaffinity(0))
-    return os.cpu_count() or 1
