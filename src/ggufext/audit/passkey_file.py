@@ -42,8 +42,9 @@ from ggufext.llama.memory import (
 )
 from ggufext.llama.rope_nodes import observe
 from ggufext.llama.settings import ContextSettings
-from ggufext.opened.inspection import facts_of
+from ggufext.opened.model import facts_of
 from ggufext.planning.footprint import CacheType
+from ggufext.planning.request import PlanRequest
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -129,14 +130,17 @@ def check_file(
     """
     header = read_header(path)
     _refuse_embedding_model(header)
-    facts = facts_of(
-        path, train_length=request.train_length, train_freq_base=request.train_freq_base
-    )
     lengths = tuple(sorted(set(request.lengths)))
+    planned = PlanRequest(
+        target_length=request.target_length or lengths[-1],
+        train_length=request.train_length,
+        train_freq_base=request.train_freq_base,
+    )
+    facts = facts_of(path, planned)
     chosen = conditions(
         path,
         request.conditions,
-        target_length=request.target_length or lengths[-1],
+        target_length=planned.target_length,
         train_length=request.train_length,
         train_freq_base=request.train_freq_base,
     )

@@ -13,7 +13,7 @@ from ggufext.llama.expectation import SMALL_CONTEXT, differences, of_plan
 from ggufext.llama.process import ProbeProcess
 from ggufext.llama.rope_nodes import observe
 from ggufext.llama.settings import ContextSettings
-from ggufext.opened.inspection import facts_of
+from ggufext.opened.model import facts_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
