@@ -38,6 +38,8 @@ def apply(
     edit: Edit,
     *,
     direction: Direction,
+    copies: Mapping[Path, Path],
+    share: bool,
     force: bool,
     progress: Callable[[int, int], None],
 ) -> None:
@@ -45,10 +47,15 @@ def apply(
 
     Parameters
     ----------
+    copies : mapping of Path to Path
+        Where the other parts of a split model go, by where they are. Nothing new stays of them
+        where the rest fails.
+    share : bool
+        Let them share blocks with their sources where that is possible.
     force : bool
-        Replace what has the name of the output.
+        Replace what has the name of the output, or of a copy.
     progress : callable
-        Called during a copy with bytes done and bytes in all.
+        Called during each copy with bytes done and bytes in all.
 
     Raises
     ------
@@ -60,6 +67,20 @@ def apply(
     KeyboardInterrupt
         The file is as before, or the edit complete.
     """
+    with _parts_copied(
+        model.files, copies, edit.output, share=share, replace=force, progress=progress
+    ):
+        _apply(model, edit, direction, force=force, progress=progress)
+
+
+def _apply(
+    model: OpenFile,
+    edit: Edit,
+    direction: Direction,
+    *,
+    force: bool,
+    progress: Callable[[int, int], None],
+) -> None:
     files = model.files
     try:
         if edit.strategy in {Strategy.INSERT, Strategy.OVERWRITE}:
@@ -282,7 +303,7 @@ def _write_patched(
 
 
 @contextmanager
-def parts_copied(
+def _parts_copied(
     files: FileSystem,
     copies: Mapping[Path, Path],
     output: Path,
@@ -291,26 +312,7 @@ def parts_copied(
     replace: bool,
     progress: Callable[[int, int], None],
 ) -> Iterator[None]:
-    """Copy the other parts of a split model as they are; nothing new stays when the rest fails.
-
-    Parameters
-    ----------
-    copies : mapping of Path to Path
-        Where each goes, by where it is; none for a model in one file.
-    output : Path
-        Where the first part will go.
-    share : bool
-        Share blocks with the source where that is possible.
-    replace : bool
-        Replace files that have the names of the copies.
-    progress : callable
-        Called during each copy with bytes done and bytes in all.
-
-    Raises
-    ------
-    EditError
-        As `apply`.
-    """
+    """Copy the other parts of a split model as they are; nothing new stays when the rest fails."""
     made: list[Path] = []
     try:
         for source, target in copies.items():

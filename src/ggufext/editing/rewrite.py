@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from ggufext.editing import recovery
-from ggufext.editing.application import apply, parts_copied, remove_abandoned_copies
+from ggufext.editing.application import apply, remove_abandoned_copies
 from ggufext.editing.edit import build_edit, build_undo
 from ggufext.editing.recovery import State
 from ggufext.errors import EditError, JournalError, PlanError, command
@@ -155,11 +155,15 @@ def rewrite(
         edit = build_edit(model, made, output=target, keep_history=keep_history, wanted=strategy)
         copies = _copies_of_parts(model, target, force=force) if target else {}
         if edit is not None and not dry_run:
-            share = strategy is not Strategy.COPY
-            with parts_copied(
-                files, copies, edit.output, share=share, replace=force, progress=progress
-            ):
-                apply(model, edit, direction=Direction.EDIT, force=force, progress=progress)
+            apply(
+                model,
+                edit,
+                direction=Direction.EDIT,
+                copies=copies,
+                share=strategy is not Strategy.COPY,
+                force=force,
+                progress=progress,
+            )
     return Rewritten(
         plan=made,
         receipt=Receipt(
@@ -214,11 +218,15 @@ def undo(
         edit = build_undo(model, output=target)
         copies = _copies_of_parts(model, target, force=force) if target else {}
         if not check:
-            share = edit.strategy is Strategy.REFLINK
-            with parts_copied(
-                files, copies, edit.output, share=share, replace=force, progress=progress
-            ):
-                apply(model, edit, direction=Direction.UNDO, force=force, progress=progress)
+            apply(
+                model,
+                edit,
+                direction=Direction.UNDO,
+                copies=copies,
+                share=True,
+                force=force,
+                progress=progress,
+            )
     state = State.POSSIBLE if check else State.RESTORED
     return Undone(
         path=edit.output,

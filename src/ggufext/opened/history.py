@@ -28,7 +28,7 @@ Originals = tuple[tuple[str, bytes | None], ...]
 
 
 #: A file's undo record lies beside it under this name where the file itself has no room.
-SIDECAR_SUFFIX = ".ggufext-undo"
+_SIDECAR_SUFFIX = ".ggufext-undo"
 
 #: Longest record taken for real, and most that its contents unpack to, bytes.
 LARGEST_RECORD = 16 * 1024 * 1024
@@ -177,7 +177,7 @@ def in_file(header: Header) -> History | None:
 
 def sidecar(path: Path) -> Path:
     """Where a record lies that had no room in its file."""
-    return companion(path, SIDECAR_SUFFIX)
+    return companion(path, _SIDECAR_SUFFIX)
 
 
 def beside(files: FileSystem, path: Path) -> History | None:

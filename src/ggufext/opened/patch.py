@@ -212,12 +212,12 @@ def encode_entry(key: str, kind: ValueType, value: Value) -> bytes:
 
 
 #: The smallest filler: an empty string.
-SMALLEST_PADDING = len(encode_entry(PADDING_KEY, ValueType.STRING, ""))
+_SMALLEST_PADDING = len(encode_entry(PADDING_KEY, ValueType.STRING, ""))
 
 
-def padding_entry(size: int) -> bytes:
-    """A filler of exactly `size` bytes, at least `SMALLEST_PADDING`."""
-    return encode_entry(PADDING_KEY, ValueType.STRING, " " * (size - SMALLEST_PADDING))
+def _padding_entry(size: int) -> bytes:
+    """A filler of exactly `size` bytes, at least `_SMALLEST_PADDING`."""
+    return encode_entry(PADDING_KEY, ValueType.STRING, " " * (size - _SMALLEST_PADDING))
 
 
 #: New entries by key: they replace those of the file, or are added; None for a key that goes.
@@ -291,15 +291,15 @@ def front_patch(header: Header, header_bytes: bytes, *, changes: EntryChanges, s
     """
     entries = changed_entries(header, header_bytes, changes)
     end, body = entries.front_end, b"".join(entries.front.values())
-    used = FIXED_SIZE + len(body) + SMALLEST_PADDING
+    used = FIXED_SIZE + len(body) + _SMALLEST_PADDING
     growth = 0 if used <= end else _rounded_up(used + _ROOM_FOR_LATER - end, step)
-    filler = padding_entry(end + growth - FIXED_SIZE - len(body))
+    filler = _padding_entry(end + growth - FIXED_SIZE - len(body))
     count = len(entries.front) + len(entries.behind) + 1
     return Patch(
         size=header.file_size,
         old_front=header_bytes[:end],
         new_front=_fixed(header_bytes, count, header.tensor_count) + body + filler,
-        spans=value_spans(header, header_bytes, {key: changes.get(key) for key in entries.behind}),
+        spans=_value_spans(header, header_bytes, {key: changes.get(key) for key in entries.behind}),
     )
 
 
@@ -346,9 +346,9 @@ def whole_patch(
     padding = header_bytes[header.infos_end :]
     if step is not None:
         # As much padding as before, so that an undo that only changes the front finds it.
-        used, room = size + SMALLEST_PADDING + len(padding), header.data_offset
+        used, room = size + _SMALLEST_PADDING + len(padding), header.data_offset
         growth = 0 if used <= room else _rounded_up(used + _ROOM_FOR_LATER - room, step)
-        filler, count = padding_entry(room + growth - size - len(padding)), count + 1
+        filler, count = _padding_entry(room + growth - size - len(padding)), count + 1
     new = _fixed(header_bytes, count, infos.count) + body + filler + behind + infos.encoded
     if infos.count:
         missing = -len(new) % header.alignment
@@ -370,11 +370,11 @@ def value_patch(header: Header, header_bytes: bytes, changes: EntryChanges) -> P
         size=header.file_size,
         old_front=front,
         new_front=front,
-        spans=value_spans(header, header_bytes, changes),
+        spans=_value_spans(header, header_bytes, changes),
     )
 
 
-def value_spans(header: Header, header_bytes: bytes, changes: EntryChanges) -> tuple[Span, ...]:
+def _value_spans(header: Header, header_bytes: bytes, changes: EntryChanges) -> tuple[Span, ...]:
     """Entries of the file that change without changing their size, in its order."""
     spans = []
     for key, new in changes.items():

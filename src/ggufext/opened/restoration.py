@@ -32,6 +32,7 @@ from ggufext.opened.tensors import LARGEST_TENSOR, tensor_change
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Mapping
+    from pathlib import Path
 
     from ggufext.header.header import Header, TensorInfo
     from ggufext.opened.history import HeaderLayout, Originals
@@ -245,20 +246,30 @@ def _original(
         if _hash_of_rest(rest, record.layout) != record.edited_sha256:
             raise ValueError("rest")
         pieces = tuple(_pieces(header, header_bytes, record))
-        restored = b"".join(piece.data for piece in pieces)
-        if len(restored) != record.data_offset:
-            raise ValueError("size")
-        if known is not None and restored != known.header_bytes:
-            known = None
-        sha256 = known.sha256 if known else hashlib.sha256(restored).hexdigest()
-        if sha256 != record.header_sha256:
+        if known is None or not _same(pieces, known.header_bytes):
+            known = _read(pieces, record, header.path)
+        elif known.sha256 != record.header_sha256 or known.header.file_size != record.size:
             raise ValueError("hash")
-        if known is None or known.header.file_size != record.size:
-            made = parse_header(restored, file_size=record.size, path=header.path)
-            known = Original(made, restored, sha256)
     except (ValueError, KeyError, GgufextError):
         raise _mismatch(header, "the header is not the one that the edit left") from None
     return known, pieces
+
+
+def _same(pieces: tuple[_Piece, ...], content: bytes) -> bool:
+    done = 0
+    for piece in pieces:
+        if not content.startswith(piece.data, done):
+            return False
+        done += len(piece.data)
+    return done == len(content)
+
+
+def _read(pieces: tuple[_Piece, ...], record: History, path: Path | None) -> Original:
+    restored = b"".join(piece.data for piece in pieces)
+    sha256 = hashlib.sha256(restored).hexdigest()
+    if len(restored) != record.data_offset or sha256 != record.header_sha256:
+        raise ValueError("hash")
+    return Original(parse_header(restored, file_size=record.size, path=path), restored, sha256)
 
 
 def _pieces(header: Header, header_bytes: bytes, record: History) -> Iterator[_Piece]:
