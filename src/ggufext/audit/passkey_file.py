@@ -45,6 +45,7 @@ from ggufext.llama.settings import ContextSettings
 from ggufext.opened.model import facts_of
 from ggufext.planning.footprint import CacheType
 from ggufext.planning.request import PlanRequest
+from ggufext.text import percent
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -286,7 +287,7 @@ def _chosen(
         more = takes[not flash_attention] / takes[flash_attention] - 1
         why = (
             f"which is faster here ({'off' if flash_attention else 'on'} it would take "
-            f"{100 * more:.0f} % longer, measured on {2 * speed.tokens:,} tokens of this model)"
+            f"{percent(more)} longer, measured on {2 * speed.tokens:,} tokens of this model)"
         )
     else:
         return ()
