@@ -26,7 +26,8 @@ from ggufext.header.model import ModelFacts
 from ggufext.locating.names import is_remote, local_path
 from ggufext.locating.remote import read_remote
 from ggufext.opened import inspection
-from ggufext.opened.inspection import Inspection, facts_of
+from ggufext.opened.inspection import Inspection
+from ggufext.opened.model import facts_of
 from ggufext.planning import plan as planning
 from ggufext.planning import request as requests
 from ggufext.planning import run_time
@@ -115,9 +116,7 @@ def _facts(model: Path | str, request: PlanRequest) -> ModelFacts:
     config = _config_file(model)
     if config is not None:
         return read_config(config, train_length=request.train_length).facts
-    return facts_of(
-        model, train_length=request.train_length, train_freq_base=request.train_freq_base
-    )
+    return facts_of(model, request)
 
 
 def _config_file(model: Path | str) -> Path | None:

@@ -24,7 +24,7 @@ from ggufext.header.frequencies import (
 )
 from ggufext.header.header import read_header
 from ggufext.opened import history, strategies
-from ggufext.opened.inspection import facts_of
+from ggufext.opened.model import facts_of
 from ggufext.opened.patch import HISTORY_KEY, PADDING_KEY
 from ggufext.opened.restoration import restore
 from ggufext.opened.strategies import Strategy

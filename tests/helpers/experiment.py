@@ -21,7 +21,7 @@ from ggufext.header.rope_keys import unread_suffixes
 from ggufext.llama.expectation import differences, of_facts, of_plan
 from ggufext.llama.rope_nodes import RopeMode, observe
 from ggufext.llama.settings import ContextSettings
-from ggufext.opened.inspection import facts_of
+from ggufext.opened.model import facts_of
 from ggufext.planning.footprint import CacheType, kv_cache_bytes
 from ggufext.planning.methods import Method
 from ggufext.planning.plan import plan

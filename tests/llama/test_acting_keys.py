@@ -18,7 +18,7 @@ from ggufext.errors import PlanError
 from ggufext.llama.rope_nodes import observe
 from ggufext.llama.settings import ContextSettings
 from ggufext.llama.verify import verify_file
-from ggufext.opened.inspection import facts_of
+from ggufext.opened.model import facts_of
 from ggufext.planning.methods import Method
 from ggufext.planning.native import rotation_in_effect
 from random_model import write_random_model

@@ -17,7 +17,7 @@ from ggufext.header.frequencies import ROPE_FACTORS_LONG, ROPE_FREQS
 from ggufext.llama.rope_nodes import observe
 from ggufext.llama.settings import ContextSettings
 from ggufext.llama.verify import verify_file
-from ggufext.opened.inspection import facts_of
+from ggufext.opened.model import facts_of
 from ggufext.planning.methods import Method
 from random_architectures import ARCHITECTURES
 from random_model import write_random_model

@@ -24,7 +24,7 @@ from ggufext.header.frequencies import (
 from ggufext.llama.rope_nodes import observe
 from ggufext.llama.settings import ContextSettings
 from ggufext.llama.verify import verify_file
-from ggufext.opened.inspection import facts_of
+from ggufext.opened.model import facts_of
 from ggufext.planning.methods import Method, as_float32, llama3_parameters
 from ggufext.planning.plan import plan
 from ggufext.planning.request import Factors, Recipe

@@ -15,7 +15,8 @@ from gguf import GGUFValueType
 from gguf_bytes import SMALLEST_LLAMA, SMALLEST_TENSORS, gguf_bytes
 from ggufext.editing.rewrite import rewrite
 from ggufext.errors import HeaderError
-from ggufext.opened.inspection import facts_of, inspect
+from ggufext.opened.inspection import inspect
+from ggufext.opened.model import facts_of
 from loading_changes import (
     MODELS,
     Change,

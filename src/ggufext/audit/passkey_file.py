@@ -40,8 +40,9 @@ from ggufext.llama.memory import (
     plan_memory,
 )
 from ggufext.llama.process import LlamaProcess
-from ggufext.opened.inspection import facts_of
+from ggufext.opened.model import facts_of
 from ggufext.planning.footprint import CacheType
+from ggufext.planning.request import PlanRequest
 from ggufext.text import percent
 
 if TYPE_CHECKING:
@@ -128,14 +129,17 @@ def check_file(
     """
     header = read_header(path)
     _refuse_embedding_model(header)
-    facts = facts_of(
-        path, train_length=request.train_length, train_freq_base=request.train_freq_base
-    )
     lengths = tuple(sorted(set(request.lengths)))
+    planned = PlanRequest(
+        target_length=request.target_length or lengths[-1],
+        train_length=request.train_length,
+        train_freq_base=request.train_freq_base,
+    )
+    facts = facts_of(path, planned)
     chosen = conditions(
         path,
         request.conditions,
-        target_length=request.target_length or lengths[-1],
+        target_length=planned.target_length,
         train_length=request.train_length,
         train_freq_base=request.train_freq_base,
     )

@@ -11,7 +11,7 @@ from ggufext.api import rewrite
 from ggufext.audit.passkey_file import LocalSettings, check_file
 from ggufext.audit.run.measure import PasskeyRequest, PasskeyRun
 from ggufext.errors import EngineError
-from ggufext.opened.inspection import facts_of
+from ggufext.opened.model import facts_of
 from ggufext.planning.methods import Method
 from ggufext.planning.request import Factors, PlanRequest, Recipe
 

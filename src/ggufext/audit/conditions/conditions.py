@@ -3,29 +3,28 @@
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass
-from functools import partial
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from ggufext.errors import ModelWarning, PlanError
 from ggufext.header import rope_keys
 from ggufext.header.frequencies import factors_in_effect
-from ggufext.header.model import DEFAULT_FREQ_BASE, facts_hash
+from ggufext.header.model import DEFAULT_FREQ_BASE
 from ggufext.llama.expectation import SMALL_CONTEXT, Expected, of_facts, of_plan
 from ggufext.llama.settings import SelfExtend
-from ggufext.opened.files import FileSystem
-from ggufext.opened.model import open_model
-from ggufext.opened.recipe import read_recipe
+from ggufext.opened.model import open_model, read_recipe
 from ggufext.planning.methods import Method
 from ggufext.planning.plan import plan
-from ggufext.planning.request import PlanRequest, Recipe, check_model
+from ggufext.planning.request import PlanRequest
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Sequence
 
     from ggufext.header.header import Header
     from ggufext.header.model import ModelFacts
+    from ggufext.opened.model import OpenModel
+    from ggufext.planning.request import Recipe
 
 #: Behind a planned condition's method.
 _KEEP_SHORT = "+keep-short"
@@ -110,14 +109,20 @@ def conditions(
         ``bad_condition``, and the planning's own.
     HeaderError
     """
-    with open_model(FileSystem(), path, writing=False) as model:
-        now, original = model.header, model.unextended
-        copied = model.copied is not None
-        edited = model.history is not None or copied
-        found = model.facts()
-        facts = model.original_facts(train_length=train_length, train_freq_base=train_freq_base)
+    request = PlanRequest(
+        target_length=target_length, train_length=train_length, train_freq_base=train_freq_base
+    )
+    with open_model(path) as model:
+        return _conditions(model, names, request)
 
-    undoing = _undoing(now, original, found, facts)
+
+def _conditions(
+    model: OpenModel, names: Sequence[str], request: PlanRequest
+) -> tuple[Condition, ...]:
+    copied = model.copied is not None
+    edited = model.history is not None or copied
+    found, facts = model.facts, model.original_facts(request)
+    undoing = _undoing(model.header, model.unextended, found, facts)
 
     def resolve(name: str) -> Condition:
         if name == "file":
@@ -133,15 +138,7 @@ def conditions(
             native = facts if edited else found
             return _native(name, native, undoing if edited else {}, edited=edited)
         if name.startswith("planned:"):
-            return _planned(
-                name,
-                facts,
-                undoing,
-                identity=partial(facts_hash, original, facts),
-                target_length=target_length,
-                train_length=train_length,
-                train_freq_base=train_freq_base,
-            )
+            return _planned(name, model, undoing, request)
         if match := _SELF_EXTEND.fullmatch(name):
             return _as_it_is(name, found, _self_extend(name, match))
         raise PlanError(
@@ -243,28 +240,13 @@ def _meaning_of_absence(key: str, facts: ModelFacts) -> Override | None:
 
 
 def _planned(
-    name: str,
-    facts: ModelFacts,
-    undoing: dict[str, Override] | None,
-    *,
-    identity: Callable[[], str],
-    target_length: int,
-    train_length: int | None,
-    train_freq_base: float | None,
+    name: str, model: OpenModel, undoing: dict[str, Override] | None, request: PlanRequest
 ) -> Condition:
     wanted = name.removeprefix("planned:")
     keep_short = wanted.endswith(_KEEP_SHORT)
     method, recipe = _wanted(name, wanted.removesuffix(_KEEP_SHORT))
-    if recipe is not None:
-        check_model(recipe, identity())
-    request = PlanRequest(
-        target_length=target_length,
-        method=method,
-        recipe=recipe,
-        keep_short=keep_short,
-        train_length=train_length,
-        train_freq_base=train_freq_base,
-    )
+    request = replace(request, method=method, recipe=recipe, keep_short=keep_short)
+    facts = model.original_facts(request)
     planned = plan(facts, request)
     is_long = planned.original_length < SMALL_CONTEXT
     # llama.cpp looks at the context only where the two sets differ.
