@@ -16,11 +16,11 @@ if TYPE_CHECKING:
     from ggufext import errors as errors
     from ggufext import rope as rope
     from ggufext.api import (
+        CheckRequest,
         Engine,
         Factors,
         LocalSettings,
         Method,
-        PasskeyRequest,
         Recipe,
         ServerSettings,
         check,
@@ -40,11 +40,11 @@ if TYPE_CHECKING:
     )
 
 __all__ = [
+    "CheckRequest",
     "Engine",
     "Factors",
     "LocalSettings",
     "Method",
-    "PasskeyRequest",
     "Recipe",
     "ServerSettings",
     "__version__",

@@ -11,7 +11,7 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from ggufext.audit.run.opening import usable_processors
+from ggufext.audit.engines.contexts import usable_processors
 from ggufext.opened.files import FileSystem
 from ggufext.opened.strategies import Place, file_system_type, place_of
 

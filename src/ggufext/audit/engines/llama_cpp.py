@@ -17,9 +17,11 @@ from ggufext.errors import EngineError, ModelWarning
 from ggufext.llama.process import how_it_ended, last_words, start_child
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Iterator, Mapping, Sequence
     from pathlib import Path
 
+    from ggufext.audit.engines.contexts import Opening
+    from ggufext.audit.task import Question
     from ggufext.llama.settings import SelfExtend
 
 _LOG_TAIL = 65_536
@@ -91,6 +93,7 @@ class LlamaCpp:
         self._lead: array[int] = array("i")
         self._trail: array[int] = array("i")
         self._reuses = True
+        self._opening: Opening | None = None
         self._log = tempfile.TemporaryFile()  # noqa: SIM115 (closed with the child)
         # Ctrl-C is for this process, which then ends the child.
         self._child = start_child("ggufext.llama.worker", self._log, hears_interrupt=False)
@@ -161,8 +164,26 @@ class LlamaCpp:
         self._reuses = self._reuses and opened.can_reuse
         return opened
 
+    def answers(
+        self, opening: Opening | None, questions: Sequence[Question], *, tokens: int
+    ) -> Iterator[tuple[Question, Answer]]:
+        """See `ggufext.audit.engines.AuditEngine`."""
+        assert opening is not None
+        if opening != self._opening:
+            self._opening = None
+            self.open(
+                path=opening.path,
+                settings=opening.settings,
+                kv_overrides=opening.kv_overrides,
+                gpu_layers=opening.gpu_layers,
+                self_extend=opening.self_extend,
+            )
+            self._opening = opening
+        for question in questions:
+            yield question, self.ask(question.parts, key=question.key, tokens=tokens)
+
     def ask(self, parts: Sequence[str], *, key: str, tokens: int, reuse: bool = True) -> Answer:
-        """Continue the prompt greedily; see `ggufext.audit.engines.Engine`."""
+        """Continue a prompt greedily by up to `tokens` tokens, or until it is surely `key`."""
         reply = self._ask(parts, key=key, tokens=tokens, reuse=reuse)
         return Answer(reply["text"], reply["evaluated"], reply["naive"])
 

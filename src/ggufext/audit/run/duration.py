@@ -5,15 +5,15 @@ from __future__ import annotations
 import json
 import tempfile
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from ggufext.llama.process import start_child
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping, Sequence
-    from pathlib import Path
+    from collections.abc import Iterable, Sequence
 
-    from ggufext.audit.task.prompts import Question
+    from ggufext.audit.engines.contexts import Opening
+    from ggufext.audit.task import Question
 
 
 #: Tokens of a chat's answer, as far as an answer of ours needs to be known: a sentence with a key.
@@ -125,16 +125,14 @@ _WORTH_MEASURING = 32
 
 
 def measure_speed(
-    path: Path, how: Mapping[str, Any], flash_attention: Sequence[bool], *, tokens: int
+    opening: Opening, flash_attention: Sequence[bool], *, tokens: int
 ) -> dict[bool, Speed]:
     """Seconds a token, without and with flash attention, on a few hundred tokens.
 
     Parameters
     ----------
-    path : Path
-        The model file.
-    how : mapping
-        Arguments of `ggufext.audit.engines.llama_cpp.LlamaCpp.open`.
+    opening : Opening
+        The context that the run will use.
     flash_attention : sequence of bool
         Settings to try.
     tokens : int
@@ -146,13 +144,13 @@ def measure_speed(
         By setting. One that llama.cpp refuses, or dies of, is not there: an audit does not depend
         on its speed. Empty where the run is too short to be worth it.
     """
-    if tokens < _WORTH_MEASURING * how["settings"]["n_ubatch"]:
+    if tokens < _WORTH_MEASURING * opening.settings["n_ubatch"]:
         return {}
     request = {
-        "path": str(how["path"] or path),
-        "settings": how["settings"],
-        "kv_overrides": how["kv_overrides"],
-        "gpu_layers": how["gpu_layers"],
+        "path": str(opening.path),
+        "settings": opening.settings,
+        "kv_overrides": opening.kv_overrides,
+        "gpu_layers": opening.gpu_layers,
         "flash_attention": list(flash_attention),
     }
     with tempfile.TemporaryFile() as log:

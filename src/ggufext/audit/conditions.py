@@ -1,38 +1,45 @@
-"""Conditions: ways of running one model file on the same prompts, without editing it."""
+"""Conditions: ways of running one model file on the same prompts, without editing it.
+
+llama.cpp takes other metadata from outside, but no other tensors: conditions with other factor
+tensors than the file run on a copy, which is gone after the run.
+"""
 
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass, fields
+import shutil
+from contextlib import contextmanager
+from dataclasses import dataclass, fields, replace
 from functools import partial
+from os import W_OK, access
 from pathlib import Path
+from tempfile import TemporaryDirectory, gettempdir
 from typing import TYPE_CHECKING, Any
 
-from ggufext.errors import ModelWarning, PlanError
+from ggufext.audit.request import KEEP_SHORT, PLANNED, recipe_file
+from ggufext.editing.rewrite import rewrite, undo
+from ggufext.errors import EngineError, ModelWarning, PlanError
 from ggufext.header import rope_keys
 from ggufext.header.factors import factors_in_effect
+from ggufext.header.header import read_header
 from ggufext.header.model import DEFAULT_FREQ_BASE, facts_hash
+from ggufext.header.shards import later_shards
 from ggufext.llama.expectation import SMALL_CONTEXT, Expected, of_facts, of_plan
-from ggufext.llama.settings import SelfExtend
+from ggufext.llama.settings import Override, SelfExtend
 from ggufext.opened.files import FileSystem
-from ggufext.opened.model import open_model
+from ggufext.opened.strategies import Strategy
 from ggufext.planning.methods import Method
 from ggufext.planning.plan import plan
 from ggufext.planning.recipe import LONGEST_RECIPE, Recipe, check_model, decode_recipe
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable, Iterator, Sequence
 
     from ggufext.header.header import Header
     from ggufext.header.model import ModelFacts
-
-#: Behind a planned condition's method.
-_KEEP_SHORT = "+keep-short"
+    from ggufext.opened.model import OpenModel
 
 _SELF_EXTEND = re.compile(r"self-extend:g=(?P<group>\d+),w=(?P<window>\d+)")
-
-Override = bool | int | float | str
-
 
 @dataclass(frozen=True, slots=True)
 class RewrittenCopy:
@@ -57,8 +64,8 @@ class OriginalCopy:
 
 
 @dataclass(frozen=True, slots=True)
-class Condition:
-    """One way of running the file.
+class ResolvedCondition:
+    """One way of running a file, as its name means it for that file.
 
     Attributes
     ----------
@@ -92,18 +99,18 @@ class Condition:
 
 
 def conditions(
-    path: Path,
+    model: OpenModel,
     names: Sequence[str],
     *,
     target_length: int,
     train_length: int | None = None,
     train_freq_base: float | None = None,
-) -> tuple[Condition, ...]:
+) -> tuple[ResolvedCondition, ...]:
     """What each named condition means for a file.
 
     Parameters
     ----------
-    path : Path
+    model : OpenModel
     names : sequence of str
         ``"file"``, ``"native"``, ``"planned:METHOD"``, ``"planned:FACTORS.json"``,
         ``"planned:METHOD+keep-short"``, ``"self-extend:g=G,w=W"``.
@@ -119,16 +126,14 @@ def conditions(
         ``unknown_condition``, and the planning's own.
     HeaderError
     """
-    with open_model(FileSystem(), path, writing=False) as model:
-        now, original = model.header, model.unextended
-        copied = model.copied is not None
-        edited = model.history is not None or copied
-        found = model.facts()
-        facts = model.original_facts(train_length=train_length, train_freq_base=train_freq_base)
-
+    now, original = model.header, model.unextended
+    copied = model.copied is not None
+    edited = model.history is not None or copied
+    found = model.facts()
+    facts = model.original_facts(train_length=train_length, train_freq_base=train_freq_base)
     undoing = _undoing(now, original, found, facts)
 
-    def resolve(name: str) -> Condition:
+    def resolve(name: str) -> ResolvedCondition:
         if name == "file":
             return _as_it_is(name, found, None)
         if name == "native":
@@ -141,7 +146,7 @@ def conditions(
                 )
             native = facts if edited else found
             return _native(name, native, undoing if edited else {}, edited=edited)
-        if name.startswith("planned:"):
+        if name.startswith(PLANNED):
             return _planned(
                 name,
                 facts,
@@ -162,11 +167,11 @@ def conditions(
     return tuple(resolve(name) for name in dict.fromkeys(names))
 
 
-def _as_it_is(name: str, facts: ModelFacts, self_extend: SelfExtend | None) -> Condition:
+def _as_it_is(name: str, facts: ModelFacts, self_extend: SelfExtend | None) -> ResolvedCondition:
     original, values = facts.longest_short_context, dict(facts.factors)
     is_long = original < SMALL_CONTEXT
     split = factors_in_effect(values, is_long=True) != factors_in_effect(values, is_long=False)
-    return Condition(
+    return ResolvedCondition(
         name=name,
         kv_overrides=(),
         self_extend=self_extend,
@@ -195,7 +200,7 @@ def _native(
     undoing: dict[str, Override] | None,
     *,
     edited: bool,
-) -> Condition:
+) -> ResolvedCondition:
     base = _as_it_is(name, facts, None)
     warnings: tuple[ModelWarning, ...] = ()
     if not edited:
@@ -205,7 +210,7 @@ def _native(
                 "the file carries no edit of ours, so native is the file as it is",
             ),
         )
-    return Condition(
+    return ResolvedCondition(
         name=name,
         kv_overrides=tuple(undoing.items()) if undoing else (),
         self_extend=None,
@@ -260,12 +265,12 @@ def _planned(
     target_length: int,
     train_length: int | None,
     train_freq_base: float | None,
-) -> Condition:
-    wanted = name.removeprefix("planned:")
-    keep_short = wanted.endswith(_KEEP_SHORT)
-    method, recipe = _wanted(name, wanted.removesuffix(_KEEP_SHORT))
+) -> ResolvedCondition:
+    recipe = _recipe(name)
     if recipe is not None:
         check_model(recipe, identity())
+    method = recipe.method if recipe else _method(name)
+    keep_short = name.endswith(KEEP_SHORT)
     planned = plan(
         facts,
         target_length=target_length,
@@ -289,7 +294,7 @@ def _planned(
             # Plans edit scalars; a list could not be given to llama.cpp from outside.
             assert isinstance(edit.after, (bool, int, float, str))
             overrides[edit.key] = edit.after
-    return Condition(
+    return ResolvedCondition(
         name=name,
         kv_overrides=tuple(overrides.items()),
         self_extend=None,
@@ -302,27 +307,148 @@ def _planned(
     )
 
 
-def _wanted(name: str, wanted: str) -> tuple[Method, Recipe | None]:
-    """Method of a planned condition, or of the file that holds its recipe."""
-    if wanted.endswith(".json"):
-        path = Path(wanted)
-        try:
-            with path.open(encoding="utf-8", errors="replace") as file:
-                recipe = decode_recipe(file.read(LONGEST_RECIPE + 1))
-        except PlanError as error:
-            error.path = path
-            raise
-        except OSError as error:
-            raise PlanError(
-                code="bad_recipe", path=path, message=f"cannot be read: {error.strerror}"
-            ) from error
-        return recipe.method, recipe
+def _recipe(name: str) -> Recipe | None:
+    """The recipe of a condition that names a file of one."""
+    path = recipe_file(name)
+    if path is None:
+        return None
     try:
-        return Method(wanted), None
+        with path.open(encoding="utf-8", errors="replace") as file:
+            return decode_recipe(file.read(LONGEST_RECIPE + 1))
+    except PlanError as error:
+        error.path = path
+        raise
+    except OSError as error:
+        raise PlanError(
+            code="bad_recipe", path=path, message=f"cannot be read: {error.strerror}"
+        ) from error
+
+
+def _method(name: str) -> Method:
+    try:
+        return Method(name.removeprefix(PLANNED).removesuffix(KEEP_SHORT))
     except ValueError:
         raise PlanError(
             code="unknown_condition",
             message=f"condition {name!r}; the methods are "
             f"{', '.join(method.value for method in Method)}, or a file of factors (.json); "
-            f"{_KEEP_SHORT} behind one leaves short contexts as they are",
+            f"{KEEP_SHORT} behind one leaves short contexts as they are",
         ) from None
+
+
+@dataclass(frozen=True, slots=True)
+class CopyNeeded:
+    """What a condition's copy costs.
+
+    Attributes
+    ----------
+    condition : str
+    folder : Path
+        Where it goes: that of the file where it takes new files, else the system's.
+    size, free : int
+        Bytes of the copy and of free space there.
+    """
+
+    condition: str
+    folder: Path
+    size: int
+    free: int
+
+
+def refuse_copies(_: CopyNeeded) -> bool:
+    """Allow no copy: what a run does that nobody watches."""
+    return False
+
+
+@contextmanager
+def with_copies(
+    path: Path,
+    chosen: tuple[ResolvedCondition, ...],
+    allow: Callable[[CopyNeeded], bool],
+    *,
+    files: FileSystem | None = None,
+) -> Iterator[tuple[ResolvedCondition, ...]]:
+    """Give every condition that needs one a copy, rewritten or undone, until the context is left.
+
+    A copy that shares its blocks with the file costs nothing and is made without asking.
+
+    Parameters
+    ----------
+    path : Path
+        The model file; of a split model all parts are copied.
+    allow : callable
+        Asked before a copy that takes space.
+    files : FileSystem, optional
+        The operations to use; for tests.
+
+    Raises
+    ------
+    EngineError
+        ``copy_not_allowed``, ``no_space``.
+    PlanError, EditError
+        See `ggufext.editing.rewrite.rewrite` and `undo`.
+    """
+    if all(condition.copy is None for condition in chosen):
+        yield chosen
+        return
+    files = files or FileSystem()
+    path = path.absolute()
+    beside = path.parent if access(path.parent, W_OK) else Path(gettempdir())
+    with TemporaryDirectory(prefix=".ggufext-check-", dir=beside) as name:
+        folder = Path(name)
+        yield tuple(
+            condition
+            if condition.copy is None
+            else replace(condition, path=_copy(path, condition, folder / f"{index}", allow, files))
+            for index, condition in enumerate(chosen)
+        )
+
+
+def _copy(
+    path: Path,
+    condition: ResolvedCondition,
+    folder: Path,
+    allow: Callable[[CopyNeeded], bool],
+    files: FileSystem,
+) -> Path:
+    order = condition.copy
+    assert order is not None
+    folder.mkdir()
+    # By the same name, so that llama.cpp finds the other parts of a split model.
+    target = folder / path.name
+    write: Callable[[], object]
+    if isinstance(order, OriginalCopy):
+        write = undoing = partial(undo, path, output=target, files=files)
+        strategy = undoing(check=True).strategy
+    else:
+        write = rewriting = partial(rewrite, path, **order.arguments, output=target, files=files)
+        strategy = rewriting(dry_run=True).receipt.strategy
+    if strategy is not Strategy.REFLINK:
+        _refuse_or_ask(path, condition, folder, allow)
+    write()
+    return target
+
+
+def _refuse_or_ask(
+    path: Path, condition: ResolvedCondition, folder: Path, allow: Callable[[CopyNeeded], bool]
+) -> None:
+    header = read_header(path)
+    size = sum(part.file_size for part in (header, *later_shards(header)))
+    free = shutil.disk_usage(folder).free
+    needed = CopyNeeded(condition.name, folder.parent.parent, size, free)
+    if size > free:
+        raise EngineError(
+            code="no_space",
+            path=path,
+            message=f"condition {condition.name!r} needs a copy of {size:,} bytes in "
+            f"{needed.folder}, which has {free:,} free; make room, or put the file where there is "
+            "some",
+        )
+    if not allow(needed):
+        raise EngineError(
+            code="copy_not_allowed",
+            path=path,
+            message=f"condition {condition.name!r} has other factor tensors than the file, which "
+            f"llama.cpp takes from a file only: it needs a temporary copy of {size:,} bytes in "
+            f"{needed.folder}, which has {free:,} free; --yes allows it",
+        )
