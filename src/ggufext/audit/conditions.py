@@ -41,6 +41,7 @@ if TYPE_CHECKING:
 
 _SELF_EXTEND = re.compile(r"self-extend:g=(?P<group>\d+),w=(?P<window>\d+)")
 
+
 @dataclass(frozen=True, slots=True)
 class RewrittenCopy:
     """How to rewrite a copy of the file for a condition that metadata alone cannot give."""

@@ -47,6 +47,7 @@ _THIRD = 1 / 3
 #: What makes a question the same in two conditions, its text first.
 _Prompt = tuple[object, ...]
 
+
 def summarize(
     name: str,
     trials: Iterable[Trial],
@@ -193,9 +194,7 @@ def bound_missed(bound: float, result: CheckResult) -> str | None:
     if low is not None and low >= bound:
         return None
     found = "it was not measured" if low is None else f"the lower bound is {low:.3f}"
-    return (
-        f"{printable(judged.name)} at {longest.length:,} tokens: {found}, {bound:g} is required"
-    )
+    return f"{printable(judged.name)} at {longest.length:,} tokens: {found}, {bound:g} is required"
 
 
 class _Answers:

@@ -70,7 +70,7 @@ def _figure(result: CheckResult, missing: str | None) -> Figure:
     grid = figure.add_gridspec(rows + 1, columns, height_ratios=heights)
     for i, condition in enumerate(result.conditions):
         _draw_heatmap(
-            figure.add_subplot(grid[i // columns, i % columns]), condition, result.train_length
+            figure.add_subplot(grid[i // columns, i % columns]), condition, result.run.train_length
         )
     below = figure.add_subplot(grid[rows, :])
     _draw_lengths(below, result)
@@ -82,7 +82,7 @@ def _said(result: CheckResult, missing: str | None, *, width: int) -> list[str]:
     """What the report says in words, in lines of so many characters."""
     sentences = [
         *(
-            f"{printable(c.name, 60)}: {effective_text(c, result.threshold)}"
+            f"{printable(c.name, 60)}: {effective_text(c, result.request.threshold)}"
             for c in result.conditions
         ),
         *([missing] if missing else []),
@@ -150,14 +150,16 @@ def _draw_lengths(axes: Axes, result: CheckResult) -> None:
             markerfacecolor="white",
             capsize=3,
         )
-    axes.axhline(result.threshold, color="black", linestyle="--", linewidth=1)
+    axes.axhline(result.request.threshold, color="black", linestyle="--", linewidth=1)
     lengths = sorted({x.length for c in result.conditions for x in c.lengths})
     axes.set_xscale("log", base=2)
     axes.set_xticks(lengths, [f"{length:,}" for length in lengths])
     axes.xaxis.set_minor_locator(NullLocator())
     axes.set_ylim(-0.03, 1.03)
     axes.set_yticks([0, 0.25, 0.5, 0.75, 1], ["0 %", "25 %", "50 %", "75 %", "100 %"])
-    axes.set_title(f"Keys found by length (dashed: {percent(result.threshold)})", loc="left")
+    axes.set_title(
+        f"Keys found by length (dashed: {percent(result.request.threshold)})", loc="left"
+    )
     axes.grid(visible=True, axis="y", color="#dddddd")
     if result.conditions:
         axes.legend(loc="lower left")

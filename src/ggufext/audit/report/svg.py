@@ -79,7 +79,7 @@ def length_chart(result: CheckResult) -> Element:
         _label(chart.x(length), chart.bottom + 20, f"{length:,}", "middle") for length in lengths
     )
     parts.append(_label((_LEFT + chart.right) / 2, chart.bottom + 40, "length in tokens", "middle"))
-    y = chart.y(result.threshold)
+    y = chart.y(result.request.threshold)
     parts.append(_line(_LEFT, y, chart.right, y, "limit"))
     for number, condition in enumerate(result.conditions):
         offset = 7 * (number - (len(result.conditions) - 1) / 2)
@@ -87,8 +87,8 @@ def length_chart(result: CheckResult) -> Element:
     return _picture(
         "lengths",
         "Accuracy by length of every condition",
-        f"With 95 % intervals; the dashed line is the bound of {percent(result.threshold)}. The "
-        "table below the picture holds the same numbers.",
+        f"With 95 % intervals; the dashed line is the bound of {percent(result.request.threshold)}. "
+        "The table below the picture holds the same numbers.",
         (_CHART_WIDTH, chart.bottom + _BOTTOM),
         parts,
     )
