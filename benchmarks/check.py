@@ -22,18 +22,19 @@ from random import Random
 from typing import TYPE_CHECKING, Any
 
 from ggufext.audit.engines.llama_cpp import LlamaCpp
-from ggufext.audit.passkey_file import LocalSettings, check_file
+from ggufext.audit.check import measured
+from ggufext.audit.request import LocalSettings
 from ggufext.audit.request import Mode, depth_bins
-from ggufext.audit.run.measure import PasskeyRequest, answer_tokens
-from ggufext.audit.task.prompts import PromptPlan, prompt_set
+from ggufext.audit.run.measure import CheckRequest, answer_tokens
+from ggufext.audit.task.passkey import PromptPlan, prompt_set
 from ggufext.header.header import read_header
 from ggufext.llama.memory import micro_batch
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from ggufext.audit.run.measure import PasskeyRun
-    from ggufext.audit.task.prompts import Question
+    from ggufext.audit.run.measure import Measured
+    from ggufext.audit.task.passkey import Question
 
 MODELS = Path(__file__).parents[1] / "models"
 
@@ -101,7 +102,7 @@ def large_model(folder: Path) -> Path:
 
 def compare(model: Path, mode: Mode, options: argparse.Namespace) -> None:
     lengths = tuple(int(length) for length in options.lengths.split(","))
-    request = PasskeyRequest(
+    request = CheckRequest(
         lengths=lengths, depths=options.depths, trials=options.texts, mode=mode, seed=options.seed
     )
     questions, building = build(model, request)
@@ -125,7 +126,7 @@ def compare(model: Path, mode: Mode, options: argparse.Namespace) -> None:
         print(f"{ratio:.1f} times ours [{low:.1f}, {high:.1f}]")
 
 
-def report_tokens(ours: PasskeyRun, mode: Mode, request: PasskeyRequest) -> None:
+def report_tokens(ours: Measured, mode: Mode, request: CheckRequest) -> None:
     saved = ours.tokens_naive / ours.tokens_evaluated
     print(f"  one prompt a trial  {ours.tokens_naive:>22,} tokens, {saved:.2f} times ours")
     if mode is Mode.SWEEP:
@@ -134,7 +135,7 @@ def report_tokens(ours: PasskeyRun, mode: Mode, request: PasskeyRequest) -> None
         print(f"  texts × longest + 40 × questions {bound:>9,} tokens, ours is {share:.2f} of it")
 
 
-def build(model: Path, request: PasskeyRequest) -> tuple[tuple[Question, ...], float]:
+def build(model: Path, request: CheckRequest) -> tuple[tuple[Question, ...], float]:
     """Prompts as `check_file` makes them, and the seconds that it takes."""
     engine = LlamaCpp(model)
     plan = PromptPlan(

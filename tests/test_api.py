@@ -15,14 +15,14 @@ import pytest
 
 import ggufext
 from ggufext import api
-from ggufext.api import Engine, LocalSettings, PasskeyRequest, Plan, ServerSettings
+from ggufext.api import Engine, LocalSettings, CheckRequest, Plan, ServerSettings
 from ggufext.errors import GgufextError
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
 MODEL = Path(__file__).parents[1] / "models" / "passkey-Q8_0.gguf"
-REQUEST = PasskeyRequest(lengths=(128,), depths=1, trials=1)
+REQUEST = CheckRequest(lengths=(128,), depths=1, trials=1)
 
 
 def made() -> Plan:
@@ -167,8 +167,8 @@ def test_absurd_target_is_refused_like_on_the_command_line(target_length: int) -
     assert refused.value.code == "target_absurd"
 
 
-def request(**changed: Any) -> PasskeyRequest:
-    return PasskeyRequest(**{"lengths": (128,), "depths": 1, "trials": 1, **changed})
+def request(**changed: Any) -> CheckRequest:
+    return CheckRequest(**{"lengths": (128,), "depths": 1, "trials": 1, **changed})
 
 
 def server(**changed: Any) -> ServerSettings:

@@ -9,8 +9,9 @@ import pytest
 
 pytest.importorskip("llama_cpp", reason="needs llama-cpp-python: pip install .[check]")
 from ggufext.audit.experiment import try_architecture
-from ggufext.audit.passkey_file import LocalSettings, check_file
-from ggufext.audit.run.measure import PasskeyRequest
+from ggufext.audit.check import measured
+from ggufext.audit.request import LocalSettings
+from ggufext.audit.run.measure import CheckRequest
 from ggufext.editing.rewrite import rewrite
 from ggufext.errors import PlanError
 from ggufext.llama.rope_nodes import observe
@@ -162,7 +163,7 @@ def test_the_audit_passes_on_an_unmodified_file(
     name: str, keys: dict[str, Any], tmp_path: Path
 ) -> None:
     path = written(tmp_path / "model.gguf", name, keys)
-    request = PasskeyRequest(
+    request = CheckRequest(
         lengths=(512,), depths=1, trials=1, conditions=("file", "planned:yarn")
     )
     run = check_file(path, request, LocalSettings(threads=1, audit=True), lambda _: None)

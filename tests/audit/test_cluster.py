@@ -11,10 +11,11 @@ import pytest
 
 import real_servers
 from ggufext.audit.engines.cluster import Cluster
-from ggufext.audit.passkey_file import LocalSettings, check_file
+from ggufext.audit.check import measured
+from ggufext.audit.request import LocalSettings
 from ggufext.audit.request import Mode
-from ggufext.audit.run.measure import PasskeyRequest, PasskeyRun, RunNotes, Stop
-from ggufext.audit.task.prompts import Question
+from ggufext.audit.run.measure import CheckRequest, Measured, RunNotes, Stop
+from ggufext.audit.task.passkey import Question
 from ggufext.audit.task.templates import Frame
 from ggufext.errors import EngineError
 from ggufext.planning.footprint import CacheType
@@ -22,9 +23,9 @@ from ggufext.planning.footprint import CacheType
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
-    from ggufext.audit.run.asking import Progress
+    from ggufext.audit.run.measure import Progress
 
-REQUEST = PasskeyRequest(
+REQUEST = CheckRequest(
     lengths=(128, 512), depths=3, trials=4, conditions=("file", "planned:yarn")
 )
 
@@ -41,11 +42,11 @@ def scheduler() -> Iterator[str]:
 
 def check(
     path: Path,
-    request: PasskeyRequest = REQUEST,
+    request: CheckRequest = REQUEST,
     *,
     dask: str | None = None,
     notify: Callable[[Progress | RunNotes], None] = lambda _: None,
-) -> PasskeyRun:
+) -> Measured:
     return check_file(
         path, request, LocalSettings(threads=1, dask=dask, flash_attention=False), notify
     )

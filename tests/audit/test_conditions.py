@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from ggufext.api import rewrite
-from ggufext.audit.conditions.conditions import OriginalCopy, conditions
+from ggufext.audit.conditions import OriginalCopy, conditions
 from ggufext.errors import PlanError
 from ggufext.llama.rope_nodes import observe
 from ggufext.llama.settings import ContextSettings
@@ -17,7 +17,7 @@ from ggufext.planning.recipe import Recipe
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from ggufext.audit.conditions.conditions import Condition
+    from ggufext.audit.conditions import Condition
 
 TARGET = 1024
 

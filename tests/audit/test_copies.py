@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from ggufext.audit.conditions import copies
-from ggufext.audit.conditions.conditions import Condition, RewrittenCopy
-from ggufext.audit.conditions.copies import CopyNeeded, refuse_copies, with_copies
+from ggufext.audit.conditions import Condition, RewrittenCopy
+from ggufext.audit.conditions import CopyNeeded, refuse_copies, with_copies
 from ggufext.editing.rewrite import Rewritten, rewrite
 from ggufext.errors import EngineError
 from ggufext.header.header import read_header

@@ -8,8 +8,9 @@ from typing import TYPE_CHECKING
 import pytest
 
 from ggufext.api import rewrite
-from ggufext.audit.passkey_file import LocalSettings, check_file
-from ggufext.audit.run.measure import PasskeyRequest, PasskeyRun
+from ggufext.audit.check import measured
+from ggufext.audit.request import LocalSettings
+from ggufext.audit.run.measure import CheckRequest, Measured
 from ggufext.errors import EngineError
 from ggufext.opened.inspection import facts_of
 from ggufext.planning.combining import Factors
@@ -19,10 +20,10 @@ from ggufext.planning.recipe import Recipe
 if TYPE_CHECKING:
     from pathlib import Path
 
-REQUEST = PasskeyRequest(lengths=(128, 512), depths=2, trials=1)
+REQUEST = CheckRequest(lengths=(128, 512), depths=2, trials=1)
 
 
-def check(path: Path, request: PasskeyRequest, *, allowed: bool = True) -> PasskeyRun:
+def check(path: Path, request: CheckRequest, *, allowed: bool = True) -> Measured:
     settings = LocalSettings(threads=1, audit=True)
     return check_file(path, request, settings, lambda _: None, allow_copy=lambda _: allowed)
 

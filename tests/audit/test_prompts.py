@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from ggufext.audit.request import Mode, depth_bins
 from ggufext.audit.task import wording
-from ggufext.audit.task.prompts import PromptPlan, prompt_set, prompts_hash
+from ggufext.audit.task.passkey import PromptPlan, prompt_set, prompts_hash
 from ggufext.errors import EngineError
 
 if TYPE_CHECKING:

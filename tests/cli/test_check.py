@@ -12,11 +12,11 @@ from click.testing import CliRunner, Result
 from gguf_bytes import gguf_bytes
 from ggufext.api import rewrite
 from ggufext.audit import passkey_file, passkey_server
-from ggufext.audit.conditions.copies import CopyNeeded
+from ggufext.audit.conditions import CopyNeeded
 from ggufext.audit.request import Mode, depth_bins
-from ggufext.audit.run.asking import Progress
+from ggufext.audit.run.measure import Progress
 from ggufext.audit.run.duration import Estimate
-from ggufext.audit.run.measure import PasskeyRequest, PasskeyRun, RunNotes, Stop
+from ggufext.audit.run.measure import CheckRequest, Measured, RunNotes, Stop
 from ggufext.audit.run.records import Trial
 from ggufext.cli import check_progress
 from ggufext.cli.check import check
@@ -26,8 +26,8 @@ from ggufext.planning.footprint import CacheType
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from ggufext.audit.engines.connection import ServerSettings
-    from ggufext.audit.passkey_file import LocalSettings
+    from ggufext.audit.request import ServerSettings
+    from ggufext.audit.request import LocalSettings
 
 MODEL = Path(__file__).parents[2] / "models" / "passkey-Q8_0.gguf"
 
@@ -44,7 +44,7 @@ class MadeUpEngine:
         self.estimate: Estimate | None = None
         self.before: Callable[[], object] = lambda: None
         self.path = ""
-        self.request = PasskeyRequest(lengths=(256,))
+        self.request = CheckRequest(lengths=(256,))
         self.allows_copy: bool | None = None
         self.local: LocalSettings | None = None
         self.server: ServerSettings | None = None
@@ -52,12 +52,12 @@ class MadeUpEngine:
     def check_file(
         self,
         path: Path,
-        request: PasskeyRequest,
+        request: CheckRequest,
         settings: LocalSettings,
         notify: Callable[[Progress | RunNotes], None],
         *,
         allow_copy: Callable[[CopyNeeded], bool],
-    ) -> PasskeyRun:
+    ) -> Measured:
         self.allows_copy = allow_copy(CopyNeeded("planned:llama3", Path(), 1, 2))
         self.path, self.local = str(path), settings
         return self._run(request, notify)
@@ -65,15 +65,15 @@ class MadeUpEngine:
     def check_server(
         self,
         settings: ServerSettings,
-        request: PasskeyRequest,
+        request: CheckRequest,
         notify: Callable[[Progress | RunNotes], None],
-    ) -> PasskeyRun:
+    ) -> Measured:
         self.path, self.server = settings.url, settings
         return self._run(request, notify)
 
     def _run(
-        self, request: PasskeyRequest, notify: Callable[[Progress | RunNotes], None]
-    ) -> PasskeyRun:
+        self, request: CheckRequest, notify: Callable[[Progress | RunNotes], None]
+    ) -> Measured:
         self.request = request
         self.before()
         trials = tuple(
@@ -88,7 +88,7 @@ class MadeUpEngine:
         notify(RunNotes(len(trials), 0, 100 * len(trials), self.estimate, None, ()))
         for index, trial in enumerate(trials, 1):
             notify(Progress(trial, index, 100 * index))
-        return PasskeyRun(
+        return Measured(
             path=self.path,
             engine="made up",
             mode=request.mode,

@@ -180,10 +180,10 @@ def test_a_server_that_counts_wrongly_is_not_believed() -> None:
 
 
 def test_api_takes_a_server() -> None:
-    from ggufext import PasskeyRequest, ServerSettings, check
+    from ggufext import CheckRequest, ServerSettings, check
 
     with serving(completion(text=" 1")) as url:
-        request = PasskeyRequest(lengths=(1000,), depths=2, trials=1)
+        request = CheckRequest(lengths=(1000,), depths=2, trials=1)
         result = check(ServerSettings(url=url), request)
     assert result.complete
     assert result.conditions[0].effective_length == 0

@@ -9,19 +9,20 @@ import pytest
 
 import real_servers
 from ggufext.api import rewrite
-from ggufext.audit.engines.connection import ServerSettings
+from ggufext.audit.request import ServerSettings
 from ggufext.audit.engines.server import Server
-from ggufext.audit.passkey_file import LocalSettings, check_file
-from ggufext.audit.passkey_server import check_server
+from ggufext.audit.check import measured
+from ggufext.audit.request import LocalSettings
+from ggufext.audit.check import measured
 from ggufext.audit.request import Mode
-from ggufext.audit.run.measure import PasskeyRequest, PasskeyRun, Template
+from ggufext.audit.run.measure import CheckRequest, Measured, Template
 from ggufext.planning.methods import Method
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
 
-REQUEST = PasskeyRequest(lengths=(256, 768), depths=3, trials=2)
+REQUEST = CheckRequest(lengths=(256, 768), depths=3, trials=2)
 
 
 @pytest.fixture(scope="module")
@@ -37,7 +38,7 @@ def server(extended: Path) -> Iterator[str]:
         yield running.url
 
 
-def check(url: str, request: PasskeyRequest = REQUEST) -> PasskeyRun:
+def check(url: str, request: CheckRequest = REQUEST) -> Measured:
     return check_server(ServerSettings(url=url, retries=0), request, lambda _: None)
 
 
@@ -68,7 +69,7 @@ def test_longer_prompts_than_its_context_are_not_sent(server: str) -> None:
 
 
 def test_sweep_mode(server: str) -> None:
-    run = check(server, PasskeyRequest(lengths=(400, 800), depths=4, trials=1, mode=Mode.SWEEP))
+    run = check(server, CheckRequest(lengths=(400, 800), depths=4, trials=1, mode=Mode.SWEEP))
     assert None not in {trial.hit for trial in run.trials}
 
 
@@ -77,7 +78,7 @@ def test_the_template_that_it_falls_back_on_makes_no_chat_model(server: str) -> 
 
 
 def test_chat_prompts_have_the_wanted_length_with_its_template(server: str) -> None:
-    request = PasskeyRequest(lengths=(700,), depths=2, trials=1, template=Template.CHAT)
+    request = CheckRequest(lengths=(700,), depths=2, trials=1, template=Template.CHAT)
     run = check(server, request)
     assert None not in {trial.hit for trial in run.trials}
     assert [warning.code for warning in run.warnings] == ["template_of_the_server"]

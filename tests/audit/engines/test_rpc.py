@@ -9,8 +9,9 @@ import pytest
 
 import real_servers
 from ggufext.audit.engines.llama_cpp import LlamaCpp
-from ggufext.audit.passkey_file import LocalSettings, check_file
-from ggufext.audit.run.measure import PasskeyRequest, Stop
+from ggufext.audit.check import measured
+from ggufext.audit.request import LocalSettings
+from ggufext.audit.run.measure import CheckRequest, Stop
 from ggufext.errors import EngineError
 
 if TYPE_CHECKING:
@@ -18,10 +19,10 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
 
-    from ggufext.audit.run.asking import Progress
+    from ggufext.audit.run.measure import Progress
     from ggufext.audit.run.measure import RunNotes
 
-REQUEST = PasskeyRequest(lengths=(128, 256), depths=3, trials=1)
+REQUEST = CheckRequest(lengths=(128, 256), depths=3, trials=1)
 
 Worker = tuple[str, "subprocess.Popen[bytes]"]
 

@@ -8,12 +8,13 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 import real_servers
-from ggufext.audit.engines.connection import ServerSettings
+from ggufext.audit.request import ServerSettings
 from ggufext.audit.engines.server import Server
-from ggufext.audit.passkey_file import LocalSettings, check_file
-from ggufext.audit.passkey_server import check_server
+from ggufext.audit.check import measured
+from ggufext.audit.request import LocalSettings
+from ggufext.audit.check import measured
 from ggufext.audit.request import Mode
-from ggufext.audit.run.measure import PasskeyRequest, PasskeyRun, Template
+from ggufext.audit.run.measure import CheckRequest, Measured, Template
 from ggufext.errors import EngineError, PlanError
 from made_up_servers import Asked, Reply, chatting, completion, serving
 
@@ -21,14 +22,14 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
 
-REQUEST = PasskeyRequest(lengths=(128, 256), depths=3, trials=1)
+REQUEST = CheckRequest(lengths=(128, 256), depths=3, trials=1)
 
 
-def check(url: str, request: PasskeyRequest = REQUEST) -> PasskeyRun:
+def check(url: str, request: CheckRequest = REQUEST) -> Measured:
     return check_server(ServerSettings(url=url, retries=0), request, lambda _: None)
 
 
-CHARACTERS = PasskeyRequest(lengths=(1000, 2000), depths=2, trials=1)
+CHARACTERS = CheckRequest(lengths=(1000, 2000), depths=2, trials=1)
 
 
 @pytest.fixture(scope="module")
@@ -55,7 +56,7 @@ def test_real_server_and_local_engine_answer_the_same_prompts_alike(
 
 
 def test_sweep_mode_works_through_a_real_server(llama_cpp_python: str) -> None:
-    request = PasskeyRequest(lengths=(400,), depths=4, trials=1, mode=Mode.SWEEP)
+    request = CheckRequest(lengths=(400,), depths=4, trials=1, mode=Mode.SWEEP)
     assert None not in [trial.hit for trial in check(llama_cpp_python, request).trials]
 
 

@@ -87,8 +87,8 @@ def length_chart(result: CheckResult) -> Element:
     return _picture(
         "lengths",
         "Accuracy by length of every condition",
-        f"With 95 % intervals; the dashed line is the bound of {percent(result.request.threshold)}. "
-        "The table below the picture holds the same numbers.",
+        "With 95 % intervals; the dashed line is the bound of "
+        f"{percent(result.request.threshold)}. The table below the picture holds the same numbers.",
         (_CHART_WIDTH, chart.bottom + _BOTTOM),
         parts,
     )
