@@ -11,8 +11,8 @@ from typing import TYPE_CHECKING
 from ggufext import arguments
 from ggufext.audit import check as auditing
 from ggufext.audit.conditions import CopyNeeded
+from ggufext.audit.findings import summary
 from ggufext.audit.findings.results import CheckResult
-from ggufext.audit.findings.summary import bound_missed, bound_out_of_reach
 from ggufext.audit.request import CheckRequest, LocalSettings, Mode, ServerSettings, Template
 from ggufext.audit.run.measure import Progress, RunNotes
 from ggufext.editing import rewrite as rewriting
@@ -85,6 +85,8 @@ __all__ = [
     "undo",
 ]
 
+bound_missed = arguments.public(summary.bound_missed)
+bound_out_of_reach = arguments.public(summary.bound_out_of_reach)
 decode_recipe = arguments.public(recipes.decode_recipe)
 dynamic = arguments.public(run_time.dynamic)
 inspect = arguments.public(inspection.inspect)

@@ -12,6 +12,7 @@ from functools import wraps
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ParamSpec, TypeVar
 
+from ggufext.audit.findings.results import CheckResult
 from ggufext.audit.request import CheckRequest, LocalSettings, Mode, ServerSettings, Template
 from ggufext.errors import LocationError, of_system
 from ggufext.header.header import Header
@@ -56,6 +57,7 @@ _TEXT = _Expected((str,))
 _ARGUMENTS: Mapping[str, _Expected] = {
     "after": _Expected((Path, str, Header)),
     "before": _Expected((Path, str, Header)),
+    "bound": _Expected((int, float), 1e-6, 1 - 1e-6),
     "engine": _Expected((Engine,)),
     "factors": _Expected((Factors,)),
     "facts": _Expected((ModelFacts,)),
@@ -69,6 +71,7 @@ _ARGUMENTS: Mapping[str, _Expected] = {
     "path": _NAME,
     "recipe": _Expected((Recipe,)),
     "request": _Expected((CheckRequest,)),
+    "result": _Expected((CheckResult,)),
     "strategy": _Expected((Strategy,)),
     "target_length": _Expected((int,)),
     "text": _TEXT,

@@ -8,10 +8,9 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 pytest.importorskip("llama_cpp", reason="needs llama-cpp-python: pip install .[check]")
-from ggufext.audit.experiment import try_architecture
 from ggufext.audit.check import measured
-from ggufext.audit.request import LocalSettings
-from ggufext.audit.run.measure import CheckRequest
+from ggufext.audit.experiment import try_architecture
+from ggufext.audit.request import CheckRequest, LocalSettings
 from ggufext.editing.rewrite import rewrite
 from ggufext.errors import PlanError
 from ggufext.llama.rope_nodes import observe
@@ -164,7 +163,10 @@ def test_the_audit_passes_on_an_unmodified_file(
 ) -> None:
     path = written(tmp_path / "model.gguf", name, keys)
     request = CheckRequest(
-        lengths=(512,), depths=1, trials=1, conditions=("file", "planned:yarn")
+        lengths=(512,),
+        depths=1,
+        trials=1,
+        conditions=("file", "planned:yarn"),
+        engine=LocalSettings(threads=1, audit=True),
     )
-    run = check_file(path, request, LocalSettings(threads=1, audit=True), lambda _: None)
-    assert len(run.audited) == 2
+    assert len(measured(path, request).run.audited) == 2

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
+from ggufext.audit.engines.contexts import Opening
 from ggufext.audit.run.duration import measure_speed
 from random_model import write_random_model
 
@@ -15,15 +16,18 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 
-def how(n_ctx: int, n_ubatch: int = 64) -> dict[str, Any]:
-    settings = {"n_ctx": n_ctx, "n_batch": 2048, "n_ubatch": n_ubatch, "swa_full": True}
-    return {"path": None, "kv_overrides": {}, "gpu_layers": 0, "settings": settings}
+def settings(n_ctx: int) -> dict[str, Any]:
+    return {"n_ctx": n_ctx, "n_batch": 2048, "n_ubatch": 64, "swa_full": True}
+
+
+def opening(path: Path, n_ctx: int) -> Opening:
+    return Opening(path=path, settings=settings(n_ctx), kv_overrides={}, gpu_layers=0)
 
 
 def test_both_settings_are_measured_near_the_end_of_the_context_on_few_tokens(
     passkey_model: Path,
 ) -> None:
-    found = measure_speed(passkey_model, how(4096), (False, True), tokens=10**6)
+    found = measure_speed(opening(passkey_model, 4096), (False, True), tokens=10**6)
     assert set(found) == {False, True}
     for speed in found.values():
         assert 4096 - 4 * 64 < speed.context <= 4096
@@ -35,7 +39,7 @@ def test_both_settings_are_measured_near_the_end_of_the_context_on_few_tokens(
 def test_other_memories_are_measured_too(tmp_path: Path, architecture: str) -> None:
     pytest.importorskip("llama_cpp")
     path = write_random_model(tmp_path / "model.gguf", architecture)
-    found = measure_speed(path, how(1024), (False, True), tokens=10**6)
+    found = measure_speed(opening(path, 1024), (False, True), tokens=10**6)
     assert {speed.context > 700 for speed in found.values()} == {True}
 
 
@@ -48,7 +52,7 @@ sys.path[:] = {sys.path!r}
 from ggufext.llama.stopwatch import Stopwatch
 from ggufext.llama.library import Llama
 llama = Llama()
-settings = {how(4096)["settings"]!r}
+settings = {settings(4096)!r}
 watch = Stopwatch(llama, llama.load({str(path)!r}, {{}}), settings)
 watch.measure()
 print(watch.cells, watch._api.llama_memory_seq_pos_min(watch._memory, 0))
@@ -62,15 +66,15 @@ print(watch.cells, watch._api.llama_memory_seq_pos_min(watch._memory, 0))
 
 
 def test_a_context_of_a_few_micro_batches_is_measured_too(passkey_model: Path) -> None:
-    found = measure_speed(passkey_model, how(256), (False, True), tokens=10**6)
+    found = measure_speed(opening(passkey_model, 256), (False, True), tokens=10**6)
     assert {speed.context <= 256 for speed in found.values()} == {True}
 
 
 def test_a_short_run_is_not_measured(passkey_model: Path) -> None:
-    assert measure_speed(passkey_model, how(4096), (False, True), tokens=2000) == {}
+    assert measure_speed(opening(passkey_model, 4096), (False, True), tokens=2000) == {}
 
 
 def test_a_model_that_llama_cpp_does_not_load_has_no_speed(tmp_path: Path) -> None:
     pytest.importorskip("llama_cpp")
     (tmp_path / "model.gguf").write_bytes(b"GGUF")
-    assert measure_speed(tmp_path / "model.gguf", how(4096), (True,), tokens=10**6) == {}
+    assert measure_speed(opening(tmp_path / "model.gguf", 4096), (True,), tokens=10**6) == {}

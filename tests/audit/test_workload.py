@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from ggufext.audit.run.duration import Span, Speed, spans
-from ggufext.audit.task.passkey import Question
+from ggufext.audit.task import Question
 
 SPEED = Speed(
     prompt_start=0.01,

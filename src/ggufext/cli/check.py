@@ -244,7 +244,7 @@ def check(
     )
     for report in reports:
         check_report_path(report, inputs=(*([path] if path else []), *request.files))
-    if require is not None and (why := api.bound_out_of_reach(require, request)):
+    if require is not None and (why := api.bound_out_of_reach(request, require)):
         raise click.UsageError(f"--require {why}")
     asked = path or api.ServerSettings(
         url=server or "", model=model, api_key=os.environ.get("GGUFEXT_API_KEY")
@@ -307,6 +307,6 @@ def _exit(result: CheckResult, require: float | None) -> None:
     if stop is not None:
         show_error(EngineError(code=stop.code, message=stop.message), as_json=False)
         sys.exit(1)
-    if require is not None and (where := api.bound_missed(require, result)):
+    if require is not None and (where := api.bound_missed(result, require)):
         click.echo(f"required bound missed: {where}", err=True)
         sys.exit(_REQUIRED_BOUND_MISSED)

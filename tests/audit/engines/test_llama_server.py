@@ -9,18 +9,16 @@ import pytest
 
 import real_servers
 from ggufext.api import rewrite
-from ggufext.audit.request import ServerSettings
+from ggufext.audit.check import measured
 from ggufext.audit.engines.server import Server
-from ggufext.audit.check import measured
-from ggufext.audit.request import LocalSettings
-from ggufext.audit.check import measured
-from ggufext.audit.request import Mode
-from ggufext.audit.run.measure import CheckRequest, Measured, Template
+from ggufext.audit.request import CheckRequest, LocalSettings, Mode, ServerSettings, Template
 from ggufext.planning.methods import Method
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
+
+    from ggufext.audit.run.measure import Measured
 
 REQUEST = CheckRequest(lengths=(256, 768), depths=3, trials=2)
 
@@ -39,19 +37,19 @@ def server(extended: Path) -> Iterator[str]:
 
 
 def check(url: str, request: CheckRequest = REQUEST) -> Measured:
-    return check_server(ServerSettings(url=url, retries=0), request, lambda _: None)
+    return measured(ServerSettings(url=url, retries=0), request)
 
 
 def test_it_answers_the_same_prompts_as_the_local_engine_alike(server: str, extended: Path) -> None:
     served = check(server)
-    local = check_file(extended, REQUEST, LocalSettings(threads=1), lambda _: None)
-    assert served.prompts_hash == local.prompts_hash
+    local = measured(extended, replace(REQUEST, engine=LocalSettings(threads=1)))
+    assert served.run.prompts_hash == local.run.prompts_hash
     assert served.trials == local.trials
 
 
 def test_its_cache_is_counted(server: str) -> None:
     run = check(server, replace(REQUEST, depths=10))
-    assert run.tokens_evaluated < run.tokens_naive
+    assert run.run.tokens_evaluated < run.run.tokens_naive
 
 
 def test_it_counts_tokens_and_says_its_context(server: str) -> None:

@@ -8,10 +8,9 @@ from typing import TYPE_CHECKING
 import pytest
 
 import real_servers
-from ggufext.audit.engines.llama_cpp import LlamaCpp
 from ggufext.audit.check import measured
-from ggufext.audit.request import LocalSettings
-from ggufext.audit.run.measure import CheckRequest, Stop
+from ggufext.audit.engines.llama_cpp import LlamaCpp
+from ggufext.audit.request import CheckRequest, LocalSettings
 from ggufext.errors import EngineError
 
 if TYPE_CHECKING:
@@ -19,8 +18,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
 
-    from ggufext.audit.run.measure import Progress
-    from ggufext.audit.run.measure import RunNotes
+    from ggufext.audit.run.measure import Progress, RunNotes
 
 REQUEST = CheckRequest(lengths=(128, 256), depths=3, trials=1)
 
@@ -38,8 +36,8 @@ def worker() -> Iterator[Worker]:
 
 def test_a_worker_gives_the_trials_of_this_machine(worker: Worker, passkey_model: Path) -> None:
     remote = LocalSettings(threads=1, rpc=(worker[0],))
-    there = check_file(passkey_model, REQUEST, remote, lambda _: None)
-    here = check_file(passkey_model, REQUEST, LocalSettings(threads=1), lambda _: None)
+    there = measured(passkey_model, replace(REQUEST, engine=remote))
+    here = measured(passkey_model, replace(REQUEST, engine=LocalSettings(threads=1)))
     assert there.trials == here.trials
     assert "rpc_not_authenticated" in [warning.code for warning in there.warnings]
 
@@ -73,8 +71,8 @@ def test_worker_that_dies_ends_the_run_with_what_was_measured(passkey_model: Pat
                 process.wait()
 
         settings = LocalSettings(threads=1, rpc=(address,))
-        run = check_file(passkey_model, replace(REQUEST, trials=5), settings, notify)
-    assert run.stop is Stop.FAILED
-    assert run.failure is not None
-    assert "RPC" in run.failure.message
+        request = replace(REQUEST, trials=5, engine=settings)
+        run = measured(passkey_model, request, notify=notify)
+    assert run.run.stop is not None
+    assert "RPC" in run.run.stop.message
     assert len(run.trials) == 2

@@ -39,7 +39,7 @@ if TYPE_CHECKING:
 
     from ggufext.audit.findings.results import Interval
     from ggufext.audit.request import CheckRequest
-    from ggufext.audit.run.measure import Measured, Run
+    from ggufext.audit.run.measure import Measured, Stop
     from ggufext.audit.run.records import Trial
 
 _THIRD = 1 / 3
@@ -158,19 +158,20 @@ def result_of(measured: Measured) -> CheckResult:
         comparisons=comparisons,
         warnings=(
             *measured.warnings,
-            *cautions(conditions, run),
+            *cautions(conditions, train_length=run.train_length, stop=run.stop),
             *too_few_texts(comparisons, request.trials),
         ),
     )
 
 
-def bound_out_of_reach(bound: float, request: CheckRequest) -> str | None:
-    """Why no outcome of a request can show an accuracy of `bound`; None where one can.
+def bound_out_of_reach(request: CheckRequest, bound: float) -> str | None:
+    """Why no outcome of a request can show an accuracy of at least `bound`; None where one can.
 
     Parameters
     ----------
+    request : CheckRequest
     bound : float
-        That the lower end of the interval is to reach, in (0, 1).
+        What the lower end of the interval is to reach, in (0, 1).
     """
     answers = request.answers_per_length
     best = wilson_interval(answers, answers)[0]
@@ -182,10 +183,16 @@ def bound_out_of_reach(bound: float, request: CheckRequest) -> str | None:
     )
 
 
-def bound_missed(bound: float, result: CheckResult) -> str | None:
+def bound_missed(result: CheckResult, bound: float) -> str | None:
     """Where a result misses a lower bound of the accuracy at its longest length; None: nowhere.
 
     It is asked of the condition ``file`` where that is one of them, else of the first.
+
+    Parameters
+    ----------
+    result : CheckResult
+    bound : float
+        What the lower end of the interval is to reach, in (0, 1).
     """
     names = [condition.name for condition in result.conditions]
     judged = result.conditions[names.index("file") if "file" in names else 0]
@@ -342,7 +349,9 @@ _CLAIM = 20
 _TALKATIVE = 0.1
 
 
-def cautions(conditions: Sequence[Condition], run: Run) -> tuple[ModelWarning, ...]:
+def cautions(
+    conditions: Sequence[Condition], *, train_length: int | None, stop: Stop | None
+) -> tuple[ModelWarning, ...]:
     """What keeps the numbers of a run from being a claim.
 
     Returns
@@ -352,15 +361,15 @@ def cautions(conditions: Sequence[Condition], run: Run) -> tuple[ModelWarning, .
         ``answers_talk``, ``few_answers``.
     """
     found: list[ModelWarning] = []
-    if run.stop is not None:
+    if stop is not None:
         found.append(
             ModelWarning(
                 "cut_short",
                 "the run was cut short, so that cells without an answer are shown as not measured: "
-                f"{run.stop.message}",
+                f"{stop.message}",
             )
         )
-    found += _about_native_control(conditions, run.train_length)
+    found += _about_native_control(conditions, train_length)
     for condition in conditions:
         found += _talkative(condition)
     answers = [x.trials for c in conditions for x in c.lengths if x.trials]
