@@ -67,9 +67,7 @@ def audit(
         for name in shares
     )
     return CheckResult(
-        request=CheckRequest(
-            lengths=lengths, depths=depths, trials=texts, seed=1, conditions=tuple(shares)
-        ),
+        request=CheckRequest(lengths=lengths, trials=texts, seed=1, conditions=tuple(shares)),
         run=Run(
             path="models/passkey-Q8_0.gguf",
             engine="llama-cpp-python",

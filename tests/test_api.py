@@ -17,6 +17,7 @@ import ggufext
 from ggufext import api
 from ggufext.api import CheckRequest, Engine, LocalSettings, Plan, ServerSettings
 from ggufext.errors import GgufextError
+from ggufext.planning.request import PlanRequest
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -26,18 +27,18 @@ REQUEST = CheckRequest(lengths=(128,), depths=1, trials=1)
 
 
 def made() -> Plan:
-    return ggufext.plan(MODEL, target_length=1024)
+    return ggufext.plan(MODEL, PlanRequest(target_length=1024))
 
 
 #: Every public function that takes a file, called with one.
 WITH_A_FILE: dict[str, Callable[[Any], object]] = {
     "read_header": ggufext.read_header,
     "inspect": ggufext.inspect,
-    "plan": lambda path: ggufext.plan(path, target_length=1024),
+    "plan": lambda path: ggufext.plan(path, PlanRequest(target_length=1024)),
     "emit": lambda path: ggufext.emit(path, made(), Engine.VLLM),
     "diff": lambda path: ggufext.diff(path, MODEL),
     "diff, the second": lambda path: ggufext.diff(MODEL, path),
-    "rewrite": lambda path: ggufext.rewrite(path, target_length=1024, dry_run=True),
+    "rewrite": lambda path: ggufext.rewrite(path, PlanRequest(target_length=1024), dry_run=True),
     "undo": ggufext.undo,
     "recover": ggufext.recover,
     "check": lambda path: ggufext.check(path, REQUEST),
@@ -50,7 +51,9 @@ WITH_SOMETHING_ELSE: dict[str, Callable[[Any], object]] = {
     "decode_recipe": ggufext.decode_recipe,
     "dynamic": lambda facts: ggufext.dynamic(facts, target_length=1024),
     "model_facts": ggufext.model_facts,
-    "plan_all_methods": lambda facts: ggufext.plan_all_methods(facts, target_length=1024),
+    "plan_all_methods": lambda facts: ggufext.plan_all_methods(
+        facts, PlanRequest(target_length=1024)
+    ),
     "self_extend": lambda facts: ggufext.self_extend(facts, target_length=1024),
 }
 
@@ -138,34 +141,34 @@ def test_argument_of_another_type_is_a_type_error(function: str, wrong: object) 
     [
         ("target_length", "32k"), ("target_length", 1024.0), ("target_length", True),
         ("target_length", None), ("method", "yarn"), ("method", "nonsense"), ("method", None),
-        ("gamma", "0.5"), ("freq_base", "1e6"), ("factors", 5), ("factors", (1.0, 2.0)),
+        ("gamma", "0.5"), ("train_freq_base", "1e6"), ("recipe", 5), ("recipe", (1.0, 2.0)),
         ("train_length", 1.5), ("train_length", "2k"),
     ],
 )  # fmt: skip
 def test_option_of_another_type_is_never_planned_with(option: str, wrong: object) -> None:
     options: dict[str, Any] = {"target_length": 1024, option: wrong}
     with pytest.raises(TypeError, match=f"{option}: is {type(wrong).__name__}, expected "):
-        ggufext.plan(MODEL, **options)
+        ggufext.plan(MODEL, PlanRequest(**options))
 
 
 @pytest.mark.parametrize(
     ("option", "wrong"),
     [
         ("train_length", 0), ("train_length", -5), ("train_length", 2**31), ("gamma", 10**400),
-        ("gamma", math.nan), ("freq_base", math.inf),
+        ("gamma", math.nan), ("train_freq_base", math.inf),
     ],
 )  # fmt: skip
 def test_number_outside_its_range_is_a_value_error(option: str, wrong: float) -> None:
     options: dict[str, Any] = {"target_length": 1024, option: wrong}
     with pytest.raises(ValueError, match=rf"{option}: is .*, expected .* to ") as refused:
-        ggufext.plan(MODEL, **options)
+        ggufext.plan(MODEL, PlanRequest(**options))
     assert not isinstance(refused.value, GgufextError)
 
 
 @pytest.mark.parametrize("target_length", [0, -1, 2**31, 2**70])
 def test_absurd_target_is_refused_like_on_the_command_line(target_length: int) -> None:
     with pytest.raises(GgufextError) as refused:
-        ggufext.plan(MODEL, target_length=target_length)
+        ggufext.plan(MODEL, PlanRequest(target_length=target_length))
     assert refused.value.code == "target_absurd"
 
 

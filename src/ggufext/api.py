@@ -28,14 +28,13 @@ from ggufext.locating.remote import read_remote
 from ggufext.opened import inspection
 from ggufext.opened.inspection import Inspection, facts_of
 from ggufext.planning import plan as planning
-from ggufext.planning import recipe as recipes
+from ggufext.planning import request as requests
 from ggufext.planning import run_time
-from ggufext.planning.combining import Factors
 from ggufext.planning.emit import Emission, Engine
 from ggufext.planning.emit import emit as emit_plan
 from ggufext.planning.footprint import CacheType
 from ggufext.planning.methods import Method
-from ggufext.planning.recipe import Recipe
+from ggufext.planning.request import Factors, PlanRequest, Recipe
 from ggufext.planning.result import Plan
 
 if TYPE_CHECKING:
@@ -59,6 +58,7 @@ __all__ = [
     "Mode",
     "ModelFacts",
     "Plan",
+    "PlanRequest",
     "Progress",
     "Receipt",
     "Recipe",
@@ -87,7 +87,7 @@ __all__ = [
 
 bound_missed = arguments.public(summary.bound_missed)
 bound_out_of_reach = arguments.public(summary.bound_out_of_reach)
-decode_recipe = arguments.public(recipes.decode_recipe)
+decode_recipe = arguments.public(requests.decode_recipe)
 dynamic = arguments.public(run_time.dynamic)
 inspect = arguments.public(inspection.inspect)
 model_facts = arguments.public(models.model_facts, unchecked=frozenset({"factors"}))
@@ -100,20 +100,7 @@ undo = arguments.public(rewriting.undo)
 
 
 @arguments.public
-def plan(
-    model: Path | str | ModelFacts,
-    *,
-    target_length: int,
-    method: Method = Method.GAMMA,
-    gamma: float | None = None,
-    freq_base: float | None = None,
-    factors: Factors | None = None,
-    keep_short: bool = False,
-    train_length: int | None = None,
-    train_freq_base: float | None = None,
-    allow_lower_base: bool = False,
-    force: bool = False,
-) -> Plan:
+def plan(model: Path | str | ModelFacts, request: PlanRequest) -> Plan:
     """Plan one method for a model file or for facts already read; nothing is written.
 
     Parameters
@@ -121,37 +108,25 @@ def plan(
     model : Path, str or ModelFacts
         A GGUF file, a Hugging Face config.json or its folder; a file that was extended before is
         planned from its original facts.
-    train_length, train_freq_base
-        What the model was really trained with, where a GGUF file says something else; see
-        `ggufext.header.training.trained_facts`.
-    target_length, method, gamma, freq_base, factors, keep_short, allow_lower_base, force
-        See `ggufext.planning.plan.plan`.
+    request : PlanRequest
+        Facts already read were read with its `train_length` and `train_freq_base`.
 
     Raises
     ------
     HeaderError, PlanError
     """
-    facts = model if isinstance(model, ModelFacts) else _facts(model, train_length, train_freq_base)
     return planning.plan(
-        facts,
-        target_length=target_length,
-        method=method,
-        gamma=gamma,
-        freq_base=freq_base,
-        factors=factors,
-        keep_short=keep_short,
-        allow_lower_base=allow_lower_base,
-        force=force,
+        model if isinstance(model, ModelFacts) else _facts(model, request), request
     )
 
 
-def _facts(
-    model: Path | str, train_length: int | None, train_freq_base: float | None
-) -> ModelFacts:
+def _facts(model: Path | str, request: PlanRequest) -> ModelFacts:
     config = _config_file(model)
     if config is not None:
-        return read_config(config, train_length=train_length).facts
-    return facts_of(model, train_length=train_length, train_freq_base=train_freq_base)
+        return read_config(config, train_length=request.train_length).facts
+    return facts_of(
+        model, train_length=request.train_length, train_freq_base=request.train_freq_base
+    )
 
 
 def _config_file(model: Path | str) -> Path | None:

@@ -19,11 +19,10 @@ from ggufext.header.header import Header
 from ggufext.header.model import ModelFacts
 from ggufext.locating.remote import RemoteModel
 from ggufext.opened.strategies import Strategy
-from ggufext.planning.combining import Factors
 from ggufext.planning.emit import Engine
 from ggufext.planning.footprint import CacheType
 from ggufext.planning.methods import Method
-from ggufext.planning.recipe import Recipe
+from ggufext.planning.request import PlanRequest, Recipe
 from ggufext.planning.result import LARGEST_TARGET, Plan
 
 if TYPE_CHECKING:
@@ -59,18 +58,16 @@ _ARGUMENTS: Mapping[str, _Expected] = {
     "before": _Expected((Path, str, Header)),
     "bound": _Expected((int, float), 1e-6, 1 - 1e-6),
     "engine": _Expected((Engine,)),
-    "factors": _Expected((Factors,)),
     "facts": _Expected((ModelFacts,)),
-    "freq_base": _NUMBER,
-    "gamma": _NUMBER,
     "header": _Expected((Header,)),
     "made": _Expected((Plan,)),
     "method": _Expected((Method,)),
+    "gamma": _NUMBER,
+    "recipe": _Expected((Recipe,)),
     "model": _Expected((Path, str, ModelFacts, RemoteModel, ServerSettings)),
     "output": _NAME,
     "path": _NAME,
-    "recipe": _Expected((Recipe,)),
-    "request": _Expected((CheckRequest,)),
+    "request": _Expected((CheckRequest, PlanRequest)),
     "result": _Expected((CheckResult,)),
     "strategy": _Expected((Strategy,)),
     "target_length": _Expected((int,)),
@@ -101,6 +98,7 @@ _FIELDS: Mapping[str, _Expected] = {
     "threads": _Expected((int,), 1),
     "threshold": _Expected((int, float), 1e-6, 1),
     "timeout": _Expected((int, float), 0.001, 1_000_000),
+    "train_freq_base": _NUMBER,
     "train_length": _TOKENS,
     "trials": _Expected((int,)),
     "url": _TEXT,
@@ -156,11 +154,13 @@ def _check(name: str, value: Any, expected: _Expected | None) -> None:
         raise ValueError(f"{name}: is {value}, expected {expected.range()}")
     if isinstance(value, (Path, str)) and Path in expected.types:
         _check_name(name, value)
-    if isinstance(value, (CheckRequest, LocalSettings, ServerSettings)):
+    if isinstance(value, (CheckRequest, PlanRequest, LocalSettings, ServerSettings)):
         for field in fields(value):
             found = getattr(value, field.name)
+            # A plan refuses a target itself, in the words of the command line.
+            fields_of = _ARGUMENTS if isinstance(value, PlanRequest) else _FIELDS
             if found is not None or field.default is not None:
-                _check(f"{name}.{field.name}", found, _FIELDS.get(field.name))
+                _check(f"{name}.{field.name}", found, fields_of.get(field.name))
 
 
 def _words(kind: type) -> str:

@@ -7,6 +7,8 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
+from ggufext.planning.request import PlanRequest
+
 pytest.importorskip("llama_cpp", reason="needs llama-cpp-python: pip install .[check]")
 from ggufext.audit.check import measured
 from ggufext.audit.experiment import try_architecture
@@ -139,7 +141,7 @@ def test_a_plan_states_what_the_node_computes(
 ) -> None:
     path = written(tmp_path / "model.gguf", name, keys)
     try:
-        made = rewrite(path, target_length=4 * CONTEXT, method=method, force=True).plan
+        made = rewrite(path, PlanRequest(target_length=4 * CONTEXT, method=method, force=True)).plan
     except PlanError:
         return  # the planning tests say which methods go together with which scaling
     node = seen(path, probe)

@@ -24,6 +24,7 @@ from ggufext.errors import EngineError, PlanError
 from ggufext.llama.memory import plan_memory
 from ggufext.planning.footprint import CacheType
 from ggufext.planning.methods import Method
+from ggufext.planning.request import PlanRequest
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -81,7 +82,7 @@ def test_shipped_model_finds_every_key_up_to_its_training_length(passkey_model: 
 
 def test_extension_shows_in_the_rewritten_file_and_native_undoes_it(passkey_copy: Path) -> None:
     before = check(passkey_copy, LONG)
-    rewrite(passkey_copy, target_length=1024, method=Method.YARN)
+    rewrite(passkey_copy, PlanRequest(target_length=1024, method=Method.YARN))
     after = check(passkey_copy, replace(LONG, conditions=("file", "native")))
     assert accuracy(before, 1024) <= 0.5
     assert accuracy(after, 1024) >= 0.8
@@ -91,7 +92,7 @@ def test_extension_shows_in_the_rewritten_file_and_native_undoes_it(passkey_copy
 
 def test_planned_condition_gives_the_trials_of_the_rewritten_file(passkey_copy: Path) -> None:
     planned = check(passkey_copy, replace(LONG, conditions=("planned:gamma",)))
-    rewrite(passkey_copy, target_length=1024, method=Method.GAMMA)
+    rewrite(passkey_copy, PlanRequest(target_length=1024, method=Method.GAMMA))
     written = check(passkey_copy, LONG)
     assert [replace(trial, condition="file") for trial in planned.trials] == list(written.trials)
 
@@ -294,7 +295,7 @@ def test_model_that_fits_nowhere_is_refused_before_it_is_loaded(
         "plan_memory",
         lambda *arguments, **options: plan_memory(*arguments, **{**options, "available": 1 << 20}),
     )
-    with pytest.raises(EngineError, match="1 MiB are free") as refused:
+    with pytest.raises(EngineError, match=r"1\.00 MiB are free") as refused:
         check(passkey_model)
     assert refused.value.code == "out_of_memory"
 

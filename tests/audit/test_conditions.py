@@ -14,7 +14,7 @@ from ggufext.llama.settings import ContextSettings
 from ggufext.opened.files import FileSystem
 from ggufext.opened.model import open_model
 from ggufext.planning.methods import Method
-from ggufext.planning.recipe import Recipe
+from ggufext.planning.request import PlanRequest, Recipe
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -47,7 +47,7 @@ def logits(path: Path, name: str = "file") -> tuple[bytes, ...]:
 def test_planned_condition_equals_the_rewritten_file(
     method: Method, passkey_model: Path, passkey_copy: Path
 ) -> None:
-    rewrite(passkey_copy, target_length=TARGET, method=method)
+    rewrite(passkey_copy, PlanRequest(target_length=TARGET, method=method))
     assert logits(passkey_model, f"planned:{method.value}") == logits(passkey_copy)
 
 
@@ -55,14 +55,14 @@ def test_planned_condition_equals_the_rewritten_file(
 def test_native_condition_of_a_rewritten_file_equals_the_original(
     method: Method, passkey_model: Path, passkey_copy: Path
 ) -> None:
-    rewrite(passkey_copy, target_length=TARGET, method=method)
+    rewrite(passkey_copy, PlanRequest(target_length=TARGET, method=method))
     assert logits(passkey_copy, "native") == logits(passkey_model)
 
 
 def test_planned_condition_of_a_rewritten_file_starts_from_its_original(
     passkey_model: Path, passkey_copy: Path
 ) -> None:
-    rewrite(passkey_copy, target_length=512, method=Method.YARN)
+    rewrite(passkey_copy, PlanRequest(target_length=512, method=Method.YARN))
     assert logits(passkey_copy, "planned:gamma") == logits(passkey_model, "planned:gamma")
 
 
@@ -84,7 +84,7 @@ def test_a_planned_condition_with_tensors_asks_for_a_copy(name: str, passkey_mod
 def test_native_condition_of_a_file_that_was_given_tensors_asks_for_a_copy(
     passkey_copy: Path,
 ) -> None:
-    rewrite(passkey_copy, target_length=TARGET, keep_short=True)
+    rewrite(passkey_copy, PlanRequest(target_length=TARGET, keep_short=True))
     found = condition(passkey_copy, "native")
     assert found.copy == OriginalCopy()
     assert found.kv_overrides == ()
@@ -102,13 +102,13 @@ def test_a_recipe_that_cannot_be_read_is_refused_with_its_path(
 ) -> None:
     with pytest.raises(PlanError, match=r"nothing\.json") as refused:
         condition(passkey_model, f"planned:{tmp_path / 'nothing.json'}")
-    assert refused.value.code == "bad_recipe"
+    assert refused.value.code == "unreadable"
 
 
 def test_a_kept_short_file_is_expected_to_rotate_short_and_long_contexts_otherwise(
     passkey_copy: Path,
 ) -> None:
-    made = rewrite(passkey_copy, target_length=TARGET, keep_short=True).plan
+    made = rewrite(passkey_copy, PlanRequest(target_length=TARGET, keep_short=True)).plan
     found = condition(passkey_copy, "file")
     assert found.short_context == made.train_length.value
     assert {expected.factors for expected in found.expected} == {None}
@@ -142,7 +142,7 @@ def test_unknown_condition_is_refused(name: str, passkey_model: Path) -> None:
 def test_conditions_of_a_copy_by_another_tool_start_from_the_original(
     passkey_model: Path, passkey_copy: Path
 ) -> None:
-    rewrite(passkey_copy, target_length=512, method=Method.YARN)
+    rewrite(passkey_copy, PlanRequest(target_length=512, method=Method.YARN))
     copy = passkey_copy.with_name("another.gguf")
     command = [sys.executable, "-m", "gguf.scripts.gguf_new_metadata", str(passkey_copy)]
     subprocess.run([*command, str(copy), "--general-name", "X"], check=True, capture_output=True)
@@ -151,7 +151,7 @@ def test_conditions_of_a_copy_by_another_tool_start_from_the_original(
 
 
 def test_native_of_a_copy_with_a_tensor_of_ours_is_refused_by_name(passkey_copy: Path) -> None:
-    rewrite(passkey_copy, target_length=512, method=Method.LLAMA3)
+    rewrite(passkey_copy, PlanRequest(target_length=512, method=Method.LLAMA3))
     copy = passkey_copy.with_name("another.gguf")
     command = [sys.executable, "-m", "gguf.scripts.gguf_new_metadata", str(passkey_copy)]
     subprocess.run([*command, str(copy), "--general-name", "X"], check=True, capture_output=True)
@@ -162,7 +162,7 @@ def test_native_of_a_copy_with_a_tensor_of_ours_is_refused_by_name(passkey_copy:
 def test_a_planned_condition_takes_the_base_of_the_training(
     passkey_model: Path, passkey_copy: Path
 ) -> None:
-    rewrite(passkey_copy, target_length=512, keep_history=False)
+    rewrite(passkey_copy, PlanRequest(target_length=512), keep_history=False)
     with pytest.raises(PlanError, match="--train-freq-base"):
         condition(passkey_copy, "planned:yarn")
     names = ["planned:yarn"]

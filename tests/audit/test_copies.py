@@ -12,7 +12,6 @@ from ggufext.audit import conditions
 from ggufext.audit.conditions import (
     CopyNeeded,
     ResolvedCondition,
-    RewrittenCopy,
     refuse_copies,
     with_copies,
 )
@@ -21,6 +20,7 @@ from ggufext.errors import EngineError
 from ggufext.header.header import read_header
 from ggufext.opened.strategies import Strategy
 from ggufext.planning.methods import Method
+from ggufext.planning.request import PlanRequest
 from split_model import split_model
 
 if TYPE_CHECKING:
@@ -28,7 +28,9 @@ if TYPE_CHECKING:
 
 PLAIN = ResolvedCondition("file", (), None, (), None, None)
 COPIED = replace(
-    PLAIN, name="planned:yarn", copy=RewrittenCopy(8192, Method.YARN, train_length=None)
+    PLAIN,
+    name="planned:yarn",
+    copy=PlanRequest(target_length=8192, method=Method.YARN),
 )
 
 

@@ -9,6 +9,8 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
+from ggufext.planning.request import PlanRequest
+
 pytest.importorskip("llama_cpp", reason="needs llama-cpp-python: pip install .[check]")
 from ggufext.editing.rewrite import rewrite
 from ggufext.llama.rope_nodes import observe
@@ -74,13 +76,13 @@ def test_flags_rotate_like_the_rewritten_file(
     path = tmp_path / f"{architecture}.gguf"
     path.write_bytes(random_models(architecture).read_bytes())
     facts = facts_of(path)
-    made = plan(facts, target_length=target, method=method)
+    made = plan(facts, PlanRequest(target_length=target, method=method))
     emitted = emit(made, facts, Engine.LLAMA_CPP, model=str(path))
     if emitted.not_expressible is not None:
         pytest.skip(f"refused by name: {emitted.not_expressible}")
     settings, overrides = as_llama_server(emitted.blocks[0].text)
     flagged = observe(path, tokens=TOKENS, settings=settings, kv_overrides=overrides)
-    rewrite(path, target_length=target, method=method)
+    rewrite(path, PlanRequest(target_length=target, method=method))
     written = observe(path, tokens=TOKENS, settings=ContextSettings(n_ctx=512))
     assert flagged.n_ctx_train == written.n_ctx_train == target
     assert flagged.rope_nodes == written.rope_nodes
@@ -120,12 +122,12 @@ def test_flags_for_scaled_models_leave_in_force_what_the_file_says(
         path, architecture, metadata={f"{architecture}.{key}": v for key, v in keys.items()}
     )
     facts = facts_of(path, train_length=train_length)
-    made = plan(facts, target_length=8192, method=method)
+    made = plan(facts, PlanRequest(target_length=8192, method=method))
     emitted = emit(made, facts, Engine.LLAMA_CPP, model=str(path))
     assert emitted.not_expressible is None
     settings, overrides = as_llama_server(emitted.blocks[0].text)
     flagged = observe(path, tokens=TOKENS, settings=settings, kv_overrides=overrides)
-    rewrite(path, target_length=8192, method=method, train_length=train_length)
+    rewrite(path, PlanRequest(target_length=8192, method=method, train_length=train_length))
     written = observe(path, tokens=TOKENS, settings=ContextSettings(n_ctx=512))
     assert flagged.n_ctx_train == written.n_ctx_train == 8192
     assert flagged.rope_nodes == written.rope_nodes

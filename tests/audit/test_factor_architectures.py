@@ -7,6 +7,8 @@ from typing import TYPE_CHECKING
 import numpy as np
 import pytest
 
+from ggufext.planning.request import PlanRequest
+
 pytest.importorskip("llama_cpp", reason="needs llama-cpp-python: pip install .[check]")
 from ggufext.editing.rewrite import rewrite, undo
 from ggufext.errors import EngineError
@@ -49,7 +51,7 @@ def logits(path: Path) -> tuple[bytes, ...]:
 def test_long_factors_act_above_the_training_length_only(tmp_path: Path, name: str) -> None:
     path = model(tmp_path, name)
     original, native = path.read_bytes(), logits(path)
-    made = rewrite(path, target_length=4 * TRAINED, keep_short=True, force=True).plan
+    made = rewrite(path, PlanRequest(target_length=4 * TRAINED, keep_short=True, force=True)).plan
     assert logits(path) == native
     assert "long factors above the original length only" in verify_file(path, made)[1]
     undo(path)
@@ -60,7 +62,9 @@ def test_long_factors_act_above_the_training_length_only(tmp_path: Path, name: s
 def test_rope_freqs_act_at_every_length(tmp_path: Path, name: str) -> None:
     path = model(tmp_path, name)
     native = logits(path)
-    made = rewrite(path, target_length=4 * TRAINED, method=Method.LLAMA3, force=True).plan
+    made = rewrite(
+        path, PlanRequest(target_length=4 * TRAINED, method=Method.LLAMA3, force=True)
+    ).plan
     if not made.tensor_edits:
         pytest.skip(f"no layer of {name} that sees the whole context rotates")
     assert logits(path) != native

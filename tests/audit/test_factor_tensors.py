@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pytest
 
+from ggufext.planning.request import PlanRequest
+
 pytest.importorskip("llama_cpp", reason="needs llama-cpp-python: pip install .[check]")
 from ggufext.editing.rewrite import rewrite, undo
 from ggufext.errors import EditError
@@ -17,7 +19,6 @@ from ggufext.llama.rope_nodes import observe
 from ggufext.llama.settings import ContextSettings
 from ggufext.llama.verify import verify_file
 from ggufext.opened.inspection import facts_of
-from ggufext.planning.combining import Factors
 from ggufext.planning.methods import (
     Method,
     as_float32,
@@ -26,7 +27,7 @@ from ggufext.planning.methods import (
     llama3_parameters,
 )
 from ggufext.planning.plan import plan
-from ggufext.planning.recipe import Recipe
+from ggufext.planning.request import Factors, Recipe
 from random_model import MetadataValue, write_random_model
 
 if TYPE_CHECKING:
@@ -61,7 +62,7 @@ def factors_seen(observation: Observation) -> set[tuple[float, ...] | None]:
 
 
 def extended(path: Path, **request: Any) -> Plan:
-    return rewrite(path, target_length=TARGET, force=True, **request).plan
+    return rewrite(path, PlanRequest(target_length=TARGET, force=True, **request)).plan
 
 
 @takes_long
@@ -80,7 +81,7 @@ def test_keep_short_leaves_contexts_up_to_the_training_length_bit_identical(
 @every_method
 def test_keep_short_rotates_longer_contexts_as_the_method_does(model: Path, method: Method) -> None:
     facts = replace(facts_of(model), factor_support=FactorSupport.BY_TYPE)
-    plain = plan(facts, target_length=TARGET, method=method).inv_freq
+    plain = plan(facts, PlanRequest(target_length=TARGET, method=method)).inv_freq
     made = extended(model, method=method, keep_short=True)
     longer = observed(model, LONGER)
     (factors,) = factors_seen(longer)
@@ -185,7 +186,7 @@ def test_a_longrope_model_gets_new_long_factors_and_keeps_short_contexts(
     original = phi_3_128k.read_bytes()
     short = observe(phi_3_128k, tokens=TOKENS[:200], settings=ContextSettings(n_ctx=256))
     before = facts_of(phi_3_128k)
-    made = rewrite(phi_3_128k, target_length=4096, method=method, force=True).plan
+    made = rewrite(phi_3_128k, PlanRequest(target_length=4096, method=method, force=True)).plan
     seen = observed(phi_3_128k, 512)
     (factors,) = factors_seen(seen)
     assert factors == made.long_factors
@@ -198,9 +199,9 @@ def test_a_longrope_model_gets_new_long_factors_and_keeps_short_contexts(
 
 
 def test_a_plan_over_an_earlier_one_starts_from_the_original_factors(phi_3_128k: Path) -> None:
-    once = rewrite(phi_3_128k, target_length=4096, force=True).plan
-    rewrite(phi_3_128k, target_length=2048, method=Method.LINEAR, force=True)
-    again = rewrite(phi_3_128k, target_length=4096, force=True).plan
+    once = rewrite(phi_3_128k, PlanRequest(target_length=4096, force=True)).plan
+    rewrite(phi_3_128k, PlanRequest(target_length=2048, method=Method.LINEAR, force=True))
+    again = rewrite(phi_3_128k, PlanRequest(target_length=4096, force=True)).plan
     assert again.long_factors == once.long_factors
 
 
@@ -217,7 +218,7 @@ def test_scaling_in_kind_reaches_the_graph(
 ) -> None:
     keys = {f"llama.rope.scaling.{name}": value for name, value in native.items()}
     path = write_random_model(tmp_path / "model.gguf", context=TRAINED, metadata=keys)
-    made = rewrite(path, target_length=TARGET, method=target).plan
+    made = rewrite(path, PlanRequest(target_length=TARGET, method=target)).plan
     assert made.freq_scale_factor == 16.0
     assert len(verify_file(path, made)) == 2
     node = observed(path, LONGER).rope_nodes[0]
@@ -227,7 +228,9 @@ def test_scaling_in_kind_reaches_the_graph(
 
 @pytest.mark.parametrize("architecture", ["llama"])
 def test_verification_refuses_other_factors_than_planned(model: Path) -> None:
-    other = plan(facts_of(model), target_length=TARGET, method=Method.NTK, keep_short=True)
+    other = plan(
+        facts_of(model), PlanRequest(target_length=TARGET, method=Method.NTK, keep_short=True)
+    )
     extended(model, method=Method.YARN, keep_short=True)
     with pytest.raises(EditError) as caught:
         verify_file(model, other)
@@ -252,7 +255,7 @@ def test_an_original_length_of_0_lets_the_new_long_factors_act_everywhere(
 ) -> None:
     path = phi_3_without_border
     assert factors_seen(observed(path, 512)) == {dict(facts_of(path).factors)[ROPE_FACTORS_LONG]}
-    made = rewrite(path, target_length=2048).plan
+    made = rewrite(path, PlanRequest(target_length=2048)).plan
     assert {*factors_seen(observed(path, 512)), *factors_seen(observed(path, 2048))} == {
         made.long_factors
     }
@@ -263,7 +266,7 @@ def test_keep_short_leaves_such_contexts_bit_identical(phi_3_without_border: Pat
     path = phi_3_without_border
     original = path.read_bytes()
     native = observed(path, 1024)
-    made = rewrite(path, target_length=2048, keep_short=True).plan
+    made = rewrite(path, PlanRequest(target_length=2048, keep_short=True)).plan
     assert observed(path, 1024).logits == native.logits
     assert factors_seen(observed(path, 1280)) == {made.long_factors}
     assert made.long_factors != made.short_factors
@@ -281,7 +284,7 @@ def test_long_factors_above_the_target_are_left_alone(tmp_path: Path) -> None:
     path = tmp_path / "model.gguf"
     write_random_model(path, "phi3", context=512, metadata=keys, tensors=tensors)
     before = [observed(path, n_ctx) for n_ctx in (512, 1024, 1280)]
-    made = rewrite(path, target_length=1024).plan
+    made = rewrite(path, PlanRequest(target_length=1024)).plan
     assert [edit.key for edit in made.edits] == ["phi3.context_length"]
     after = [observed(path, n_ctx) for n_ctx in (512, 1024, 1280)]
     assert [each.logits for each in after] == [each.logits for each in before]
@@ -293,5 +296,5 @@ def test_raising_context_length_alone_does_not_move_the_border(tmp_path: Path) -
     tensors = {ROPE_FACTORS_LONG: np.linspace(1, 8, 16, dtype=np.float32)}
     path = write_random_model(tmp_path / "model.gguf", "phi3", context=512, tensors=tensors)
     before = [observed(path, n_ctx).logits for n_ctx in (512, 768)]
-    rewrite(path, target_length=2048, train_length=2048)
+    rewrite(path, PlanRequest(target_length=2048, train_length=2048))
     assert [observed(path, n_ctx).logits for n_ctx in (512, 768)] == before

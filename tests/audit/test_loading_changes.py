@@ -7,6 +7,8 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
+from ggufext.planning.request import PlanRequest
+
 pytest.importorskip("llama_cpp", reason="needs llama-cpp-python: pip install .[check]")
 from gguf import GGUFValueType
 
@@ -86,7 +88,7 @@ def test_what_does_not_load_is_shown_but_neither_planned_nor_rewritten(
     with pytest.raises(HeaderError) as planned:
         facts_of(path)
     with pytest.raises(HeaderError) as forced:
-        rewrite(path, target_length=8192, force=True)
+        rewrite(path, PlanRequest(target_length=8192, force=True))
     for caught in (planned, forced):
         assert (caught.value.code, caught.value.field) == ("would_not_load", field)
     assert path.read_bytes() == content

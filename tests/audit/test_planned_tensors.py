@@ -12,9 +12,8 @@ from ggufext.audit.check import measured
 from ggufext.audit.request import CheckRequest, LocalSettings
 from ggufext.errors import EngineError
 from ggufext.opened.inspection import facts_of
-from ggufext.planning.combining import Factors
 from ggufext.planning.methods import Method
-from ggufext.planning.recipe import Recipe
+from ggufext.planning.request import Factors, PlanRequest, Recipe
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -46,7 +45,10 @@ def test_planned_tensors_give_the_trials_of_the_rewritten_file(
     before = passkey_copy.read_bytes()
     planned = check(passkey_copy, replace(REQUEST, conditions=("file", name)))
     assert passkey_copy.read_bytes() == before
-    rewrite(passkey_copy, target_length=512, method=method, recipe=recipe, keep_short=keep_short)
+    rewrite(
+        passkey_copy,
+        PlanRequest(target_length=512, method=method, recipe=recipe, keep_short=keep_short),
+    )
     written = check(passkey_copy, REQUEST)
     there = [replace(t, condition="file") for t in planned.trials if t.condition == name]
     assert there == list(written.trials)
@@ -58,7 +60,7 @@ def test_a_file_that_was_extended_by_tensors_is_planned_from_its_original(
     method: Method, passkey_model: Path, passkey_copy: Path
 ) -> None:
     request = replace(REQUEST, conditions=(f"planned:{method.value}",))
-    rewrite(passkey_copy, target_length=1024, method=Method.LLAMA3)
+    rewrite(passkey_copy, PlanRequest(target_length=1024, method=Method.LLAMA3))
     assert check(passkey_copy, request).trials == check(passkey_model, request).trials
 
 
@@ -66,7 +68,9 @@ def test_a_file_that_was_extended_by_tensors_is_planned_from_its_original(
 def test_native_of_a_file_that_was_extended_by_tensors_is_the_original(
     keep_short: bool, passkey_model: Path, passkey_copy: Path
 ) -> None:
-    rewrite(passkey_copy, target_length=1024, method=Method.LLAMA3, keep_short=keep_short)
+    rewrite(
+        passkey_copy, PlanRequest(target_length=1024, method=Method.LLAMA3, keep_short=keep_short)
+    )
     extended = passkey_copy.read_bytes()
     native = check(passkey_copy, replace(REQUEST, conditions=("native",)))
     original = check(passkey_model, REQUEST)

@@ -6,6 +6,8 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from ggufext.planning.request import PlanRequest
+
 pytest.importorskip("llama_cpp", reason="needs llama-cpp-python: pip install .[check]")
 from ggufext.editing.rewrite import rewrite, undo
 from ggufext.errors import EditError
@@ -49,7 +51,7 @@ def test_llama_cpp_reads_the_plan_from_the_file_as_from_overrides(
     original = model.read_bytes()
     native = observe(model, tokens=TOKENS, settings=SETTINGS)
     layers = facts_of(model).layers
-    made = rewrite(model, target_length=TARGET, method=method).plan
+    made = rewrite(model, PlanRequest(target_length=TARGET, method=method)).plan
     written = observe(model, tokens=TOKENS, settings=SETTINGS)
     assert written.n_ctx_train == TARGET
     assert len(verify_file(model, made)) == 2
@@ -81,7 +83,7 @@ def test_llama_cpp_runs_a_split_model_before_and_after_as_it_runs_the_whole(
 
     assert logits(first) == logits(whole)
     for path in (whole, first):
-        rewrite(path, target_length=TARGET, method=Method.YARN)
+        rewrite(path, PlanRequest(target_length=TARGET, method=Method.YARN))
     assert logits(first) == logits(whole)
     undo(first)
     assert first.read_bytes() == original
@@ -107,8 +109,8 @@ def test_verification_refuses_a_file_that_holds_something_else(
 ) -> None:
     path = tmp_path / "llama.gguf"
     path.write_bytes(random_models("llama").read_bytes())
-    other = plan(facts_of(path), target_length=TARGET, method=Method.YARN)
-    rewrite(path, target_length=TARGET, method=Method.NTK)
+    other = plan(facts_of(path), PlanRequest(target_length=TARGET, method=Method.YARN))
+    rewrite(path, PlanRequest(target_length=TARGET, method=Method.NTK))
     with pytest.raises(EditError) as caught:
         verify_file(path, other)
     assert caught.value.code == "not_verified"

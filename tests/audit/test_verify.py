@@ -24,6 +24,7 @@ from ggufext.header import read_header
 from ggufext.llama import verify
 from ggufext.llama.verify import verify_file
 from ggufext.planning.methods import Method
+from ggufext.planning.request import PlanRequest
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -105,7 +106,7 @@ def reader(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> s
 @pytest.fixture
 def extended(llama: Path) -> tuple[Path, Plan]:
     """A rewritten model and its plan, keys and a tensor."""
-    done = rewrite(llama, target_length=4096, method=Method.YARN, keep_short=True)
+    done = rewrite(llama, PlanRequest(target_length=4096, method=Method.YARN, keep_short=True))
     return llama, done.plan
 
 
@@ -146,7 +147,7 @@ def test_another_tensor_than_planned_is_found(reader: str, extended: tuple[Path,
 def test_slow_reader_of_a_large_vocabulary_is_announced(
     reader: str, llama: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    done = rewrite(llama, target_length=4096, method=Method.NTK)
+    done = rewrite(llama, PlanRequest(target_length=4096, method=Method.NTK))
     said: list[str] = []
     verify_file(llama, done.plan, notify=said.append)
     assert not said
@@ -158,6 +159,6 @@ def test_slow_reader_of_a_large_vocabulary_is_announced(
 def test_values_are_not_read_by_gguf_py_where_llama_cpp_is_installed(
     llama: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    done = rewrite(llama, target_length=4096, method=Method.NTK)
+    done = rewrite(llama, PlanRequest(target_length=4096, method=Method.NTK))
     monkeypatch.setattr("gguf.GGUFReader", None)
     assert len(verify_file(llama, done.plan)) == 2

@@ -23,6 +23,7 @@ from ggufext.cli import check_progress
 from ggufext.cli.check import check
 from ggufext.errors import EngineError, GgufextError
 from ggufext.planning.footprint import CacheType
+from ggufext.planning.request import PlanRequest
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
@@ -140,7 +141,7 @@ def test_without_lengths_an_extended_file_is_asked_at_up_to_four_doublings(
     engine: MadeUpEngine, tmp_path: Path
 ) -> None:
     extended = tmp_path / "extended.gguf"
-    rewrite(MODEL, target_length=4096, output=extended)
+    rewrite(MODEL, PlanRequest(target_length=4096), output=extended)
     assert asked_lengths(ran(extended, "--json")) == [512, 1024, 2048, 4096]
 
 
@@ -442,11 +443,3 @@ def test_progress_is_lines_now_and_then_without_a_terminal(
     assert re.fullmatch(
         r"file: 3 of 50 questions, [\d,]+ of [\d,]+ tokens, about \d+ (s|min) left", lines[0]
     )
-
-
-@pytest.mark.parametrize(
-    ("seconds", "words"),
-    [(0.2, "1 s"), (119, "119 s"), (600, "10 min"), (9000, "2 h"), (1e6, "12 days")],
-)
-def test_durations_have_a_unit_that_suits(seconds: float, words: str) -> None:
-    assert check_progress.duration(seconds) == words

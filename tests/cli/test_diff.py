@@ -9,6 +9,7 @@ import program
 from gguf_bytes import gguf_bytes
 from ggufext.editing.rewrite import rewrite
 from ggufext.planning.methods import Method
+from ggufext.planning.request import PlanRequest
 
 if TYPE_CHECKING:
     import subprocess
@@ -21,7 +22,7 @@ def run(*arguments: object) -> subprocess.CompletedProcess[str]:
 
 def test_the_status_says_whether_headers_differ(llama: Path, tmp_path: Path) -> None:
     longer = tmp_path / "longer.gguf"
-    rewrite(llama, target_length=8192, output=longer)
+    rewrite(llama, PlanRequest(target_length=8192), output=longer)
     assert run(llama, llama).returncode == 0
     assert run(llama, longer).returncode == 3
     assert run(llama, tmp_path / "absent.gguf").returncode == 1
@@ -30,7 +31,12 @@ def test_the_status_says_whether_headers_differ(llama: Path, tmp_path: Path) -> 
 
 def test_a_rewrite_shows_as_the_keys_that_it_wrote(llama: Path, tmp_path: Path) -> None:
     longer = tmp_path / "longer.gguf"
-    rewrite(llama, target_length=8192, method=Method.YARN, output=longer, keep_history=False)
+    rewrite(
+        llama,
+        PlanRequest(target_length=8192, method=Method.YARN),
+        output=longer,
+        keep_history=False,
+    )
     lines = run(llama, longer).stdout.splitlines()
     assert "~ llama.context_length: 2048 → 8192" in lines
     assert '+ llama.rope.scaling.type: "yarn" (STRING)' in lines
@@ -39,7 +45,7 @@ def test_a_rewrite_shows_as_the_keys_that_it_wrote(llama: Path, tmp_path: Path) 
 
 def test_json_has_the_fields_of_the_dataclasses(llama: Path, tmp_path: Path) -> None:
     longer = tmp_path / "longer.gguf"
-    rewrite(llama, target_length=8192, output=longer)
+    rewrite(llama, PlanRequest(target_length=8192), output=longer)
     found = json.loads(run(llama, longer, "--json").stdout)
     assert set(found) == {"keys", "tensors", "same_keys", "same_tensors"}
     length = next(key for key in found["keys"] if key["key"] == "llama.context_length")

@@ -1,4 +1,4 @@
-"""--factors, --from, --keep-short and the run-time methods, as a user meets them."""
+"""--recipe, --keep-short and the run-time methods, as a user meets them."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ def written(folder: Path, plan: dict[str, Any], **more: Any) -> Path:
 
 def test_factors_are_written_as_longrope(llama: Path, tmp_path: Path) -> None:
     factors = written(tmp_path, {"long": LONG, "short": None, "attention_factor": 1.25})
-    done = result("rewrite", llama, "--target", "8k", "--factors", factors)
+    done = result("rewrite", llama, "--target", "8k", "--recipe", factors)
     assert done["method"] == "longrope"
     (tensor,) = done["tensor_edits"]
     assert tensor == {"name": "rope_factors_long.weight", "before": None, "after": LONG}
@@ -35,8 +35,8 @@ def test_factors_are_written_as_longrope(llama: Path, tmp_path: Path) -> None:
 
 def test_from_takes_method_and_target_of_a_result(llama: Path, tmp_path: Path) -> None:
     recipe = written(tmp_path, {"method": "gamma", "target_length": 8192, "freq_base": 51234.0})
-    planned = result("plan", llama, "--from", recipe)
-    done = result("rewrite", llama, "--from", recipe)
+    planned = result("plan", llama, "--recipe", recipe)
+    done = result("rewrite", llama, "--recipe", recipe)
     assert (
         planned["freq_base"]
         == done["freq_base"]
@@ -47,17 +47,17 @@ def test_from_takes_method_and_target_of_a_result(llama: Path, tmp_path: Path) -
         }
     )
     assert done["target_length"] == 8192
-    again = result("rewrite", llama, "--from", recipe, "--target", "16k")
+    again = result("rewrite", llama, "--recipe", recipe, "--target", "16k")
     assert again["target_length"] == 16384
 
 
 def test_from_a_result_for_another_model_is_refused(llama: Path, tmp_path: Path) -> None:
     recipe = written(tmp_path, {"method": "ntk"}, model={"facts_hash": "sha256:0"})
     for command in ("plan", "rewrite"):
-        done = run(command, llama, "--target", "8k", "--from", recipe, "--json")
+        done = run(command, llama, "--target", "8k", "--recipe", recipe, "--json")
         assert done.returncode == 1
         assert json.loads(done.stdout)["error"]["code"] == "other_model"
-    assert result("plan", llama, "--target", "8k", "--from", recipe, "--force")["method"] == "ntk"
+    assert result("plan", llama, "--target", "8k", "--recipe", recipe, "--force")["method"] == "ntk"
 
 
 def test_keep_short_is_said_and_listed(llama: Path) -> None:
@@ -96,9 +96,8 @@ def test_run_time_methods_write_nothing(llama: Path, method: str) -> None:
     "options",
     [
         ("--method", "yarn"),
-        ("--factors", "R", "--from", "R", "--target", "8k"),
-        ("--factors", "R", "--method", "yarn", "--target", "8k"),
-        ("--from", "R", "--method", "yarn", "--target", "8k"),
+        ("--recipe", "R", "--method", "dynamic", "--target", "8k"),
+        ("--recipe", "R", "--method", "yarn", "--target", "8k"),
         ("--target", "8k", "--method", "dynamic", "--keep-short"),
     ],
 )
@@ -113,14 +112,14 @@ def test_options_that_contradict_each_other_are_usage_errors(
         assert "Traceback" not in done.stderr
 
 
-@pytest.mark.parametrize("content", ["", "{}", '{"plan": {"method": "ntk"}}', "\x00\xff"])
-def test_a_file_without_factors_is_named(llama: Path, tmp_path: Path, content: str) -> None:
+@pytest.mark.parametrize("content", ["", "{}", "\x00\xff"])
+def test_a_file_that_is_no_recipe_is_named(llama: Path, tmp_path: Path, content: str) -> None:
     path = tmp_path / "factors.json"
     path.write_text(content)
-    done = run("rewrite", llama, "--target", "8k", "--factors", path)
+    done = run("rewrite", llama, "--target", "8k", "--recipe", path)
     assert done.returncode == 1
     assert str(path) in done.stderr
     assert len(done.stderr.splitlines()) == 1
-    absent = run("rewrite", llama, "--target", "8k", "--factors", tmp_path / "absent.json")
+    absent = run("rewrite", llama, "--target", "8k", "--recipe", tmp_path / "absent.json")
     assert absent.returncode == 1
     assert "Traceback" not in absent.stderr

@@ -19,6 +19,7 @@ from ggufext.cli import main
 from ggufext.editing.rewrite import rewrite
 from ggufext.errors import EditError, command
 from ggufext.header.header import JOURNAL_SUFFIX
+from ggufext.planning.request import PlanRequest
 from ollama_folder import add_model
 from program import run
 from split_model import split_model
@@ -156,7 +157,7 @@ def test_recover_as_a_failing_disk_has_it_printed(
 ) -> None:
     original, codes = path.read_bytes(), set()
     disk = RecordingDisk()
-    rewrite(path, target_length=8192, files=disk)
+    rewrite(path, PlanRequest(target_length=8192), files=disk)
     for at, operation in enumerate(disk.done):
         if operation not in {"sync", "insert_range"}:
             continue
@@ -167,7 +168,7 @@ def test_recover_as_a_failing_disk_has_it_printed(
                 # Taking the edit back fails too.
                 failing.setattr("ggufext.editing.recovery.recover_open_file", _fail)
             try:
-                rewrite(path, target_length=8192, files=FailingDisk(at))
+                rewrite(path, PlanRequest(target_length=8192), files=FailingDisk(at))
             except EditError as error:
                 codes.add(error.code)
                 refusal = str(error)
@@ -242,7 +243,7 @@ def test_undo_of_a_model_of_ollama_goes_into_a_new_file(
     shell: Callable[[str], subprocess.CompletedProcess[str]],
 ) -> None:
     original = llama.read_bytes()
-    rewrite(llama, target_length=8192)
+    rewrite(llama, PlanRequest(target_length=8192))
     blob = add_model(tmp_path / "ollama", llama.read_bytes())
     monkeypatch.setenv("OLLAMA_MODELS", str(tmp_path / "ollama"))
     monkeypatch.chdir(tmp_path)

@@ -22,6 +22,8 @@ from ggufext.opened import journal as journals
 from ggufext.opened.files import FileSystem
 from ggufext.opened.inspection import inspect
 from ggufext.opened.strategies import Strategy
+from ggufext.planning.request import PlanRequest
+from rewriting import rewrite_with
 from split_model import split_model
 
 if TYPE_CHECKING:
@@ -32,7 +34,7 @@ SOMEBODY = 12345
 
 def refusal(path: Path, **options: Any) -> GgufextError:
     with pytest.raises(GgufextError) as caught:
-        rewrite(path, target_length=8192, **options)
+        rewrite_with(path, options, target_length=8192)
     return caught.value
 
 
@@ -45,9 +47,8 @@ def test_each_copy_is_written_under_a_name_of_its_own(llama: Path) -> None:
     for _ in range(2):
         rewrite(
             llama,
-            target_length=8192,
+            PlanRequest(target_length=8192, force=True),
             output=llama.with_name("new.gguf"),
-            force=True,
             progress=lambda *_: seen.update(drafts(llama.parent)),
         )
     assert len(seen) == 2
@@ -69,7 +70,7 @@ def test_abandoned_copies_are_removed_and_those_of_others_left_alone(llama: Path
     link.symlink_to(llama)
     with busy.open("wb") as other:
         assert FileSystem().lock(other.fileno())
-        rewrite(llama, target_length=8192, strategy=Strategy.COPY, files=Forbids())
+        rewrite(llama, PlanRequest(target_length=8192), strategy=Strategy.COPY, files=Forbids())
         assert abandoned.exists()
         recover(llama)
         assert busy.exists()
@@ -89,7 +90,7 @@ def test_a_file_that_takes_the_name_of_the_output_meanwhile_is_replaced_only_by_
             output.write_bytes(b"somebody's work")
 
     if force:
-        rewrite(llama, target_length=8192, output=output, progress=appears, force=True)
+        rewrite(llama, PlanRequest(target_length=8192, force=True), output=output, progress=appears)
         assert read_header(output).value("llama.context_length") == 8192
     else:
         assert refusal(llama, output=output, progress=appears).code == "output_exists"
@@ -162,7 +163,7 @@ class Orders(FileSystem):
 
 def test_a_copy_has_its_attributes_before_it_is_synchronized(llama: Path) -> None:
     disk = Orders()
-    rewrite(llama, target_length=8192, strategy=Strategy.COPY, files=disk)
+    rewrite(llama, PlanRequest(target_length=8192), strategy=Strategy.COPY, files=disk)
     assert disk.order.index("attributes") < disk.order.index("sync")
 
 
@@ -195,7 +196,7 @@ def test_a_journal_that_was_left_by_another_file_is_no_interrupted_edit(
     journal = journals.read(FileSystem(), llama)
     assert journal is not None
     llama.unlink()
-    rewrite(source, target_length=16384, output=llama)
+    rewrite(source, PlanRequest(target_length=16384), output=llama)
     assert not journals.path_for(llama).exists()
     edited = llama.read_bytes()
     # Left again, also by a file that had the same number.
@@ -249,9 +250,9 @@ def test_a_record_of_another_owner_is_not_trusted_in_a_shared_folder(
     shared: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(strategies, "insert_block", lambda *_: None)
-    rewrite(shared, target_length=8192, strategy=Strategy.COPY, keep_history=False)
+    rewrite(shared, PlanRequest(target_length=8192), strategy=Strategy.COPY, keep_history=False)
     before = shared.read_bytes()
-    again = rewrite(shared, target_length=2**15, train_freq_base=1e4)
+    again = rewrite(shared, PlanRequest(target_length=2**15, train_freq_base=1e4))
     assert again.receipt.strategy is Strategy.OVERWRITE
     record = history.sidecar(shared)
     record.write_text(str(read_header(shared).value("ggufext.history")))
@@ -316,7 +317,10 @@ def test_a_record_of_another_owner_that_cannot_be_removed_does_not_undo_a_copy(
         raise PermissionError(1, "Operation not permitted", str(path))
 
     monkeypatch.setattr(FileSystem, "remove", remove)
-    assert rewrite(shared, target_length=8192, strategy=Strategy.COPY).receipt.undo is not None
+    assert (
+        rewrite(shared, PlanRequest(target_length=8192), strategy=Strategy.COPY).receipt.undo
+        is not None
+    )
     monkeypatch.undo()
     undo(shared)
     assert shared.read_bytes() == original

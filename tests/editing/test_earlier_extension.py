@@ -27,10 +27,9 @@ from ggufext.opened import history
 from ggufext.opened.history import copied_extension
 from ggufext.opened.inspection import facts_of, inspect
 from ggufext.opened.patch import HISTORY_KEY
-from ggufext.planning.combining import Factors
 from ggufext.planning.methods import Method
-from ggufext.planning.plan import Plan, plan
-from ggufext.planning.recipe import Recipe
+from ggufext.planning.plan import plan
+from ggufext.planning.request import Factors, PlanRequest, Recipe
 from random_model import write_random_model
 from split_model import split_model
 
@@ -38,6 +37,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
     from pathlib import Path
 
+    from ggufext.planning.result import Plan
     from random_model import MetadataValue
 
 TRAINED, EXTENDED, TARGET = 256, 512, 1024
@@ -89,15 +89,17 @@ def models(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], Path]:
     return model
 
 
-def extended(path: Path, form: str, target: int, **options: object) -> Plan:
+def extended(path: Path, form: str, target: int, *, keep_history: bool = True) -> Plan:
     method, _, keep_short = form.partition("+")
     return rewrite(
         path,
-        target_length=target,
-        method=Method(method),
-        recipe=FACTORS if form == "longrope" else None,
-        keep_short=bool(keep_short),
-        **options,  # type: ignore[arg-type]
+        PlanRequest(
+            target_length=target,
+            method=Method(method),
+            recipe=FACTORS if form == "longrope" else None,
+            keep_short=bool(keep_short),
+        ),
+        keep_history=keep_history,
     ).plan
 
 
@@ -105,10 +107,12 @@ def from_original(path: Path, form: str) -> Plan:
     method, _, keep_short = form.partition("+")
     return plan(
         facts_of(path),
-        target_length=TARGET,
-        method=Method(method),
-        factors=FACTORS.factors if form == "longrope" else None,
-        keep_short=bool(keep_short),
+        PlanRequest(
+            target_length=TARGET,
+            method=Method(method),
+            recipe=FACTORS if form == "longrope" else None,
+            keep_short=bool(keep_short),
+        ),
     )
 
 
@@ -207,11 +211,14 @@ def test_the_trained_tensor_is_what_a_copy_is_planned_from(tmp_path: Path) -> No
     assert found.factors == original.factors
     assert found.train_length == 1024
     made = extended(copy, "linear", 4096)
-    assert made.inv_freq == plan(original, target_length=4096, method=Method.LINEAR).inv_freq
+    assert (
+        made.inv_freq
+        == plan(original, PlanRequest(target_length=4096, method=Method.LINEAR)).inv_freq
+    )
 
 
 def test_inspect_names_what_undo_cannot_take_back(llama: Path) -> None:
-    rewrite(llama, target_length=8192)
+    rewrite(llama, PlanRequest(target_length=8192))
     copy = llama.with_name("copy.gguf")
     new_metadata(llama, copy)
     found = inspect(copy)
@@ -222,7 +229,7 @@ def test_inspect_names_what_undo_cannot_take_back(llama: Path) -> None:
 
 def test_the_first_part_of_a_split_model_is_planned_from_the_original(llama: Path) -> None:
     parts = split_model(llama, llama.with_name("split"), parts=3)
-    rewrite(parts[0], target_length=8192, method=Method.NTK)
+    rewrite(parts[0], PlanRequest(target_length=8192, method=Method.NTK))
     copy = llama.with_name("copy.gguf")
     new_metadata(parts[0], copy)
     copy.rename(parts[0])
@@ -233,21 +240,23 @@ def test_the_first_part_of_a_split_model_is_planned_from_the_original(llama: Pat
 
 @pytest.mark.parametrize("method", [Method.GAMMA, Method.NTK])
 def test_without_a_record_the_base_is_asked_for(llama: Path, method: Method) -> None:
-    native = plan(facts_of(llama), target_length=16384, method=Method.YARN)
-    rewrite(llama, target_length=8192, method=method, keep_history=False)
+    native = plan(facts_of(llama), PlanRequest(target_length=16384, method=Method.YARN))
+    rewrite(llama, PlanRequest(target_length=8192, method=method), keep_history=False)
     content = llama.read_bytes()
     with pytest.raises(PlanError, match="--train-freq-base") as caught:
-        rewrite(llama, target_length=16384)
+        rewrite(llama, PlanRequest(target_length=16384))
     assert caught.value.code == "train_base_unknown"
     assert llama.read_bytes() == content
-    made = rewrite(llama, target_length=16384, method=Method.YARN, train_freq_base=1e4).plan
+    made = rewrite(
+        llama, PlanRequest(target_length=16384, method=Method.YARN, train_freq_base=1e4)
+    ).plan
     assert made.inv_freq == native.inv_freq
     assert read_header(llama).value("llama.rope.freq_base") == 1e4
 
 
 def test_without_a_record_yarn_and_linear_are_extended_in_kind(llama: Path) -> None:
-    rewrite(llama, target_length=8192, method=Method.YARN, keep_history=False)
-    made = rewrite(llama, target_length=16384, method=Method.YARN).plan
+    rewrite(llama, PlanRequest(target_length=8192, method=Method.YARN), keep_history=False)
+    made = rewrite(llama, PlanRequest(target_length=16384, method=Method.YARN)).plan
     assert (made.freq_scale_factor, made.original_length) == (8.0, 2048)
     assert made.earlier_extension is None
 
@@ -258,7 +267,7 @@ def test_without_a_record_llama3_factors_tell_their_original_length(
     path = tmp_path / "m.gguf"
     path.write_bytes(models("llama").read_bytes())
     extended(path, "llama3", EXTENDED, keep_history=False)
-    made = plan(facts_of(path), target_length=TARGET)
+    made = plan(facts_of(path), PlanRequest(target_length=TARGET))
     assert made.inv_freq == from_original(models("llama"), "gamma").inv_freq
 
 
@@ -268,7 +277,7 @@ def test_without_a_record_long_factors_alone_are_an_extension(
     path = tmp_path / "m.gguf"
     path.write_bytes(models("phi3").read_bytes())
     extended(path, "gamma+keep-short", EXTENDED, keep_history=False)
-    made = plan(facts_of(path), target_length=TARGET)
+    made = plan(facts_of(path), PlanRequest(target_length=TARGET))
     assert made.inv_freq == from_original(models("phi3"), "gamma").inv_freq
 
 

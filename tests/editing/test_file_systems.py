@@ -21,6 +21,7 @@ from ggufext.header.header import read_header
 from ggufext.opened.inspection import inspect
 from ggufext.opened.strategies import Strategy
 from ggufext.planning.methods import Method
+from ggufext.planning.request import PlanRequest
 from random_model import write_random_model
 
 if TYPE_CHECKING:
@@ -69,11 +70,11 @@ def test_a_tensor_is_appended_and_taken_back_on_every_file_system(
     image: Image, model: Path
 ) -> None:
     original = model.read_bytes()
-    first = rewrite(model, target_length=8192, method=Method.LLAMA3)
+    first = rewrite(model, PlanRequest(target_length=8192, method=Method.LLAMA3))
     assert first.receipt.strategy is FIRST_EDIT[image.kind][0]
     assert read_header(model).tensors[-1].name == ROPE_FREQS
     for request in ({"keep_short": True}, {"method": Method.GAMMA}, {"method": Method.LLAMA3}):
-        rewrite(model, target_length=8192, **request)
+        rewrite(model, PlanRequest(target_length=8192, **request))
     undo(model)
     assert model.read_bytes() == original
 
@@ -81,11 +82,11 @@ def test_a_tensor_is_appended_and_taken_back_on_every_file_system(
 def test_the_first_edit_takes_the_way_of_its_file_system(image: Image, model: Path) -> None:
     original = model.read_bytes()
     strategy, growth = FIRST_EDIT[image.kind]
-    assert rewrite(model, target_length=8192).receipt.strategy is strategy
+    assert rewrite(model, PlanRequest(target_length=8192)).receipt.strategy is strategy
     assert model.stat().st_size == len(original) + growth
     before, after = read_header(model), model.read_bytes()
     assert after[before.data_offset :] == original[before.data_offset - growth :]
-    assert rewrite(model, target_length=16384).receipt.strategy is Strategy.OVERWRITE
+    assert rewrite(model, PlanRequest(target_length=16384)).receipt.strategy is Strategy.OVERWRITE
     assert undo(model).strategy is strategy
     assert model.read_bytes() == original
     assert list(model.parent.iterdir()) == [model]
@@ -93,7 +94,7 @@ def test_the_first_edit_takes_the_way_of_its_file_system(image: Image, model: Pa
 
 def test_an_edit_takes_no_room_for_the_data(image: Image, model: Path) -> None:
     before = image.used()
-    rewrite(model, target_length=8192)
+    rewrite(model, PlanRequest(target_length=8192))
     assert image.used() - before < MODEL_SIZE // 8
     undo(model)
     assert image.used() - before < MODEL_SIZE // 8
@@ -109,7 +110,10 @@ def test_inspect_names_the_strategy_that_is_taken(image: Image, model: Path) -> 
 def test_a_new_file_shares_its_data_with_the_source(image: Image, model: Path) -> None:
     original, before = model.read_bytes(), image.used()
     output = model.with_name("long.gguf")
-    assert rewrite(model, target_length=8192, output=output).receipt.strategy is Strategy.REFLINK
+    assert (
+        rewrite(model, PlanRequest(target_length=8192), output=output).receipt.strategy
+        is Strategy.REFLINK
+    )
     assert image.used() - before < MODEL_SIZE // 8
     assert model.read_bytes() == original
     again = model.with_name("original.gguf")
@@ -124,7 +128,7 @@ def test_a_new_file_shares_its_data_with_the_source(image: Image, model: Path) -
 def test_the_source_of_a_shared_file_does_not_change_with_it(image: Image, model: Path) -> None:
     original = model.read_bytes()
     output = model.with_name("long.gguf")
-    rewrite(model, target_length=8192, output=output)
+    rewrite(model, PlanRequest(target_length=8192), output=output)
     with output.open("r+b") as file:
         file.seek(len(original) // 2)
         file.write(b"something else")
@@ -136,7 +140,11 @@ def test_a_new_file_without_history_is_copied_since_nothing_fills_its_blocks(
     image: Image, model: Path
 ) -> None:
     write = partial(
-        rewrite, model, target_length=8192, output=model.with_name("new.gguf"), keep_history=False
+        rewrite,
+        model,
+        PlanRequest(target_length=8192),
+        output=model.with_name("new.gguf"),
+        keep_history=False,
     )
     with pytest.raises(EditError, match="no filler") as caught:
         write(strategy=Strategy.REFLINK)
@@ -147,7 +155,7 @@ def test_a_new_file_without_history_is_copied_since_nothing_fills_its_blocks(
 @pytest.mark.parametrize("image", ["ext4", "xfs without reflink"], indirect=True)
 def test_reflink_is_refused_where_blocks_cannot_be_shared(image: Image, model: Path) -> None:
     with pytest.raises(EditError, match="cannot share") as caught:
-        rewrite(model, target_length=8192, strategy=Strategy.REFLINK)
+        rewrite(model, PlanRequest(target_length=8192), strategy=Strategy.REFLINK)
     assert caught.value.code == "strategy_unusable"
 
 
@@ -158,16 +166,16 @@ def test_a_reflink_stopped_anywhere_leaves_the_old_or_the_new_file(
 ) -> None:
     original = model.read_bytes()
     disk = RecordingDisk()
-    rewrite(model, target_length=8192, files=disk)
+    rewrite(model, PlanRequest(target_length=8192), files=disk)
     assert "share_range" in disk.done
     for stop in range(1, len(disk.done) + 1):
         undo(model)
         with pytest.raises(PowerFailure):
-            rewrite(model, target_length=8192, files=StoppingDisk(stop, tear=tear))
+            rewrite(model, PlanRequest(target_length=8192), files=StoppingDisk(stop, tear=tear))
         recover(model)
         assert list(model.parent.iterdir()) == [model]
         if model.read_bytes() == original:
-            rewrite(model, target_length=8192)
+            rewrite(model, PlanRequest(target_length=8192))
         else:
             assert read_header(model).value("llama.context_length") == 8192
     undo(model)
@@ -179,9 +187,12 @@ def test_a_loaded_file_is_refused_or_replaced_by_force(image: Image, model: Path
     replacing = Strategy.REFLINK if image.kind in SHARING else Strategy.COPY
     with model.open("rb") as loaded:
         with pytest.raises(EditError) as caught:
-            rewrite(model, target_length=8192)
+            rewrite(model, PlanRequest(target_length=8192))
         assert caught.value.code == "in_use"
-        assert rewrite(model, target_length=8192, force=True).receipt.strategy is replacing
+        assert (
+            rewrite(model, PlanRequest(target_length=8192, force=True)).receipt.strategy
+            is replacing
+        )
         assert loaded.read() == original
     with model.open("rb") as loaded:
         edited = model.read_bytes()
@@ -201,7 +212,7 @@ def test_replacing_a_file_keeps_what_belongs_to_it(image: Image, model: Path) ->
     for strategy in strategies_of(image.kind):
         os.utime(model, (1e9, 1e9))
         inode, started = model.stat().st_ino, time.time()
-        rewrite(model, target_length=8192, strategy=strategy)
+        rewrite(model, PlanRequest(target_length=8192), strategy=strategy)
         found = model.stat()
         assert found.st_ino != inode
         assert (found.st_uid, found.st_gid) == (12345, 23456)
@@ -225,11 +236,11 @@ def test_replacing_a_file_keeps_its_access_list(image: Image, model: Path) -> No
     before = access()
     assert "user:12345:rw-" in before
     for strategy in strategies_of(image.kind):
-        rewrite(model, target_length=8192, strategy=strategy)
+        rewrite(model, PlanRequest(target_length=8192), strategy=strategy)
         assert access() == before
         undo(model)
     output = model.with_name("new.gguf")
-    rewrite(model, target_length=8192, output=output)
+    rewrite(model, PlanRequest(target_length=8192), output=output)
     assert os.getxattr(output, "system.posix_acl_access") == os.getxattr(
         model, "system.posix_acl_access"
     )

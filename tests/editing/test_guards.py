@@ -14,6 +14,8 @@ from ggufext.errors import EditError, GgufextError
 from ggufext.opened import guards
 from ggufext.opened.files import FileSystem
 from ggufext.opened.strategies import Strategy
+from ggufext.planning.request import PlanRequest
+from rewriting import rewrite_with
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -23,7 +25,7 @@ def refusal(path: Path, **options: object) -> GgufextError:
     """The error of a rewrite, after checking that nothing changed."""
     before = hashlib.sha256(path.read_bytes()).hexdigest()
     with pytest.raises(GgufextError) as caught:
-        rewrite(path, target_length=8192, **options)  # type: ignore[arg-type]
+        rewrite_with(path, options, target_length=8192)
     assert hashlib.sha256(path.read_bytes()).hexdigest() == before
     return caught.value
 
@@ -34,7 +36,7 @@ def test_a_symbolic_link_is_refused_and_followed_on_request(llama: Path) -> None
     error = refusal(link)
     assert error.code == "symlink"
     assert "--follow" in error.message
-    rewrite(link, target_length=8192, follow=True)
+    rewrite(link, PlanRequest(target_length=8192), follow=True)
     assert link.is_symlink()
 
 
@@ -110,7 +112,7 @@ def test_a_file_that_is_replaced_during_a_copy_is_left_alone(llama: Path, twin: 
 
 def test_a_missing_file_says_so(tmp_path: Path) -> None:
     with pytest.raises(FileNotFoundError, match=r"absent\.gguf"):
-        rewrite(tmp_path / "absent.gguf", target_length=8192)
+        rewrite(tmp_path / "absent.gguf", PlanRequest(target_length=8192))
 
 
 def test_a_later_part_whose_name_does_not_lead_to_the_first_is_refused(tmp_path: Path) -> None:

@@ -18,6 +18,7 @@ from ggufext.header.header import POISONED_MAGIC
 from ggufext.opened import journal as journals
 from ggufext.opened.files import FileSystem
 from ggufext.planning.methods import Method
+from ggufext.planning.request import PlanRequest
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -53,14 +54,14 @@ def before_insert(path: Path, method: Method = Method.GAMMA) -> bytes:
     """Bring a file to the moment before its data moves up; its original bytes."""
     original = path.read_bytes()
     with pytest.raises(PowerFailure):
-        rewrite(path, target_length=8192, method=method, files=StopsBeforeMoving())
+        rewrite(path, PlanRequest(target_length=8192, method=method), files=StopsBeforeMoving())
     return original
 
 
 def before_collapse(path: Path, method: Method) -> tuple[bytes, bytes]:
     """Bring a file to the moment before its data moves down; original and edited bytes."""
     original = path.read_bytes()
-    rewrite(path, target_length=8192, method=method)
+    rewrite(path, PlanRequest(target_length=8192, method=method))
     edited = path.read_bytes()
     with pytest.raises(PowerFailure):
         undo(path, files=StopsBeforeMoving())

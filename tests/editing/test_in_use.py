@@ -19,6 +19,7 @@ from ggufext.header.header import MAGIC
 from ggufext.opened import journal as journals
 from ggufext.opened.files import FileSystem
 from ggufext.opened.strategies import Strategy
+from ggufext.planning.request import PlanRequest
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -58,10 +59,10 @@ def test_force_puts_a_new_file_in_the_place_of_one_in_use(llama: Path) -> None:
     original, inode = llama.read_bytes(), llama.stat().st_ino
     with mapped_elsewhere(llama):
         with pytest.raises(EditError, match="--force") as caught:
-            rewrite(llama, target_length=8192)
+            rewrite(llama, PlanRequest(target_length=8192))
         assert caught.value.code == "in_use"
-        planned = rewrite(llama, target_length=8192, force=True, dry_run=True).receipt
-        receipt = rewrite(llama, target_length=8192, force=True).receipt
+        planned = rewrite(llama, PlanRequest(target_length=8192, force=True), dry_run=True).receipt
+        receipt = rewrite(llama, PlanRequest(target_length=8192, force=True)).receipt
         assert planned.strategy is receipt.strategy
         assert receipt.strategy in NEW_FILE
         assert receipt.in_use
@@ -69,7 +70,9 @@ def test_force_puts_a_new_file_in_the_place_of_one_in_use(llama: Path) -> None:
     assert replaced != inode
     # There is a filler now: alone, this edit would overwrite.
     with mapped_elsewhere(llama):
-        assert rewrite(llama, target_length=4096, force=True).receipt.strategy in NEW_FILE
+        assert (
+            rewrite(llama, PlanRequest(target_length=4096, force=True)).receipt.strategy in NEW_FILE
+        )
     with mapped_elsewhere(llama):
         with pytest.raises(EditError, match="--force"):
             undo(llama)
@@ -84,7 +87,7 @@ def test_force_puts_a_new_file_in_the_place_of_one_in_use(llama: Path) -> None:
 def test_no_strategy_moves_the_bytes_of_a_file_in_use(llama: Path, wanted: Strategy) -> None:
     before = llama.read_bytes()
     with mapped_elsewhere(llama), pytest.raises(EditError, match="leave --strategy out") as caught:
-        rewrite(llama, target_length=8192, strategy=wanted, force=True)
+        rewrite(llama, PlanRequest(target_length=8192, force=True), strategy=wanted)
     assert caught.value.code == "in_use"
     assert llama.read_bytes() == before
 
@@ -101,7 +104,7 @@ class NoLeases(FileSystem):
 def test_a_file_that_may_be_in_use_is_replaced_with_force_too(llama: Path, force: bool) -> None:
     original, files = llama.read_bytes(), NoLeases()
     with mapped_elsewhere(llama):
-        done = rewrite(llama, target_length=8192, force=force, files=files).receipt
+        done = rewrite(llama, PlanRequest(target_length=8192, force=force), files=files).receipt
         assert done.strategy in NEW_FILE
         assert not done.in_use
     with mapped_elsewhere(llama):
@@ -114,7 +117,7 @@ def test_a_half_done_file_in_use_is_recovered_in_place_by_force(
 ) -> None:
     original, inode = llama.read_bytes(), llama.stat().st_ino
     with pytest.raises(PowerFailure):
-        rewrite(llama, target_length=8192, files=StopsBeforeMoving())
+        rewrite(llama, PlanRequest(target_length=8192), files=StopsBeforeMoving())
     poisoned = llama.read_bytes()
     assert poisoned[:4] != MAGIC
     with llama.open("rb"):
@@ -134,7 +137,7 @@ def test_recover_leaves_a_file_alone_that_may_be_loaded(llama: Path, inserting: 
         llama.unlink()
         llama.write_bytes(original)
         try:
-            rewrite(llama, target_length=8192, files=StoppingDisk(stop))
+            rewrite(llama, PlanRequest(target_length=8192), files=StoppingDisk(stop))
         except PowerFailure:
             if not journals.path_for(llama).exists():
                 recover(llama)

@@ -27,7 +27,9 @@ from ggufext.opened.files import FileSystem
 from ggufext.opened.patch import HISTORY_KEY
 from ggufext.opened.strategies import Strategy
 from ggufext.planning.methods import Method, inverse_frequencies, llama3_factors
+from ggufext.planning.request import PlanRequest
 from random_model import write_random_model
+from rewriting import rewrite_with
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -97,14 +99,14 @@ class Case:
             left.unlink()
         self.path.write_bytes(self.original)
         if self.first is not None:
-            rewrite(self.path, target_length=8192, **self.first)
+            rewrite_with(self.path, self.first, target_length=8192)
         self.before = self.path.read_bytes()
 
     def run(self, files: FileSystem) -> None:
         if self.request is None:
             undo(self.path, files=files)
         else:
-            done = rewrite(self.path, target_length=16384, files=files, **self.request)
+            done = rewrite_with(self.path, self.request, target_length=16384, files=files)
             assert done.receipt.strategy is not None
 
     def assert_old_or_new(self, state: State | None = None) -> None:
@@ -258,7 +260,7 @@ def test_an_interrupted_file_is_not_edited_before_it_is_recovered(
             continue
         found = llama.read_bytes()
         with pytest.raises(HeaderError) as caught:
-            rewrite(llama, target_length=8192)
+            rewrite(llama, PlanRequest(target_length=8192))
         assert caught.value.code == "interrupted_edit"
         assert llama.read_bytes() == found
 
@@ -313,7 +315,7 @@ def test_a_copy_stopped_anywhere_leaves_the_old_or_the_new_file(llama: Path, tea
     original = llama.read_bytes()
 
     def copy(files: FileSystem) -> None:
-        rewrite(llama, target_length=16384, strategy=Strategy.COPY, files=files)
+        rewrite(llama, PlanRequest(target_length=16384), strategy=Strategy.COPY, files=files)
 
     disk = RecordingDisk()
     copy(disk)
@@ -339,9 +341,9 @@ class ForgettingDisk(FileSystem):
 
 
 def test_what_was_not_written_is_not_committed(llama: Path, inserting: int) -> None:
-    rewrite(llama, target_length=8192)
+    rewrite(llama, PlanRequest(target_length=8192))
     content = llama.read_bytes()
     with pytest.raises(EditError) as caught:
-        rewrite(llama, target_length=16384, files=ForgettingDisk())
+        rewrite(llama, PlanRequest(target_length=16384), files=ForgettingDisk())
     assert caught.value.code == "not_verified"
     assert llama.read_bytes() == content

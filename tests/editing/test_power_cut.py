@@ -26,6 +26,7 @@ from ggufext.opened import journal as journals
 from ggufext.opened.files import FileSystem
 from ggufext.opened.strategies import Strategy
 from ggufext.planning.methods import Method
+from ggufext.planning.request import PlanRequest
 from random_model import write_random_model
 
 if TYPE_CHECKING:
@@ -134,7 +135,7 @@ class FailingPower(FileSystem):
 def test_a_power_cut_while_data_moves_leaves_a_recoverable_file(
     image: FragileImage, tmp_path: Path, method: Method
 ) -> None:
-    wish: dict[str, Any] = {"target_length": 8192, "method": method}
+    request = PlanRequest(target_length=8192, method=method)
     source = write_random_model(tmp_path / "model.gguf", "llama", size=24 * 2**20)
     original = source.read_bytes()
     image.fragment(len(original) + 4 * 2**20)
@@ -142,18 +143,18 @@ def test_a_power_cut_while_data_moves_leaves_a_recoverable_file(
     shutil.copyfile(source, path)
     os.sync()
     inserting, collapsing = FailingPower(image), FailingPower(image)
-    assert rewrite(path, **wish, files=inserting).receipt.strategy is Strategy.INSERT
+    assert rewrite(path, request, files=inserting).receipt.strategy is Strategy.INSERT
     assert undo(path, files=collapsing).strategy is Strategy.INSERT
     for trial in range(TRIALS):
         # Even trials cut an insert off, odd ones a collapse.
         undoing = trial % 2 == 1
         if undoing:
-            rewrite(path, **wish)
+            rewrite(path, request)
             os.sync()
         spins = (collapsing if undoing else inserting).spins
         power = FailingPower(image, spins, share=(trial + 0.5) / TRIALS)
         with pytest.raises((OSError, GgufextError)):
-            undo(path, files=power) if undoing else rewrite(path, **wish, files=power)
+            undo(path, files=power) if undoing else rewrite(path, request, files=power)
         image.unmount()
         image.mount()
         recover(path)
@@ -197,25 +198,25 @@ class PowerCutAfter(RecordingDisk):
 def test_a_power_cut_after_any_operation_leaves_the_old_or_the_new_file(
     image: FragileImage, operation: str, method: Method, how: bytes
 ) -> None:
-    wish: dict[str, Any] = {"target_length": 8192, "method": method}
+    request = PlanRequest(target_length=8192, method=method)
     folder = image.mount_point / "models"
     folder.mkdir()
     path = write_random_model(folder / "model.gguf", "llama")
     original = path.read_bytes()
     disk = RecordingDisk()
-    rewrite(path, **wish, files=disk)
+    rewrite(path, request, files=disk)
     assert operation in disk.done
     for stop in range(1, len(disk.done) + 1):
         undo(path)
         os.sync()
         with pytest.raises(PowerFailure):
-            rewrite(path, **wish, files=PowerCutAfter(image, stop, how))
+            rewrite(path, request, files=PowerCutAfter(image, stop, how))
         image.unmount()
         image.mount()
         recover(path)
         assert list(folder.iterdir()) == [path]
         if path.read_bytes() == original:
-            rewrite(path, **wish)
+            rewrite(path, request)
         else:
             assert read_header(path).value("llama.context_length") == 8192
     undo(path)

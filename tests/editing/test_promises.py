@@ -30,6 +30,8 @@ from ggufext.opened.inspection import inspect
 from ggufext.opened.patch import HISTORY_KEY, PADDING_KEY
 from ggufext.opened.strategies import Strategy
 from ggufext.planning.methods import Method, inverse_frequencies, llama3_factors
+from ggufext.planning.request import PlanRequest
+from rewriting import rewrite_with
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -83,16 +85,18 @@ def test_a_file_with_keys_of_ours_is_undone_to_the_byte(
 ) -> None:
     path = write_model(tmp_path / "m.gguf", strange, late=late)
     original = path.read_bytes()
-    assert rewrite(path, target_length=4096, method=method).receipt.undo is not None
-    assert rewrite(path, target_length=8192, method=Method.YARN).receipt.undo is not None
+    assert rewrite(path, PlanRequest(target_length=4096, method=method)).receipt.undo is not None
+    assert (
+        rewrite(path, PlanRequest(target_length=8192, method=Method.YARN)).receipt.undo is not None
+    )
     undo(path)
     assert path.read_bytes() == original
 
 
 def test_an_edit_without_history_is_where_the_next_undo_leads(llama: Path) -> None:
-    assert rewrite(llama, target_length=4096, keep_history=False).receipt.undo is None
+    assert rewrite(llama, PlanRequest(target_length=4096), keep_history=False).receipt.undo is None
     between = llama.read_bytes()
-    again = rewrite(llama, target_length=8192, train_length=2048, train_freq_base=1e4)
+    again = rewrite(llama, PlanRequest(target_length=8192, train_length=2048, train_freq_base=1e4))
     assert again.receipt.undo is not None
     undo(llama)
     assert llama.read_bytes() == between
@@ -108,8 +112,8 @@ def test_an_edit_without_history_leaves_no_record_of_the_one_before(
         if not grows:
             monkeypatch.setattr(strategies, "insert_block", lambda *_: None)
         path = write_model(tmp_path / f"{grows}.gguf", PRESENT)
-        rewrite(path, target_length=4096)
-        rewrite(path, target_length=8192, keep_history=False)
+        rewrite(path, PlanRequest(target_length=4096))
+        rewrite(path, PlanRequest(target_length=8192), keep_history=False)
         assert HISTORY_KEY not in read_header(path).keys
         assert not history.sidecar(path).exists()
         with pytest.raises(GgufextError) as caught:
@@ -124,10 +128,10 @@ def test_a_record_moves_from_the_file_to_beside_it_and_back(
     original = path.read_bytes()
     with monkeypatch.context() as nothing_grows:
         nothing_grows.setattr(strategies, "insert_block", lambda *_: None)
-        assert rewrite(path, target_length=4096).receipt.strategy is Strategy.OVERWRITE
+        assert rewrite(path, PlanRequest(target_length=4096)).receipt.strategy is Strategy.OVERWRITE
     assert HISTORY_KEY not in read_header(path).keys
     assert history.sidecar(path).exists()
-    rewrite(path, target_length=8192, method=Method.YARN, strategy=Strategy.COPY)
+    rewrite(path, PlanRequest(target_length=8192, method=Method.YARN), strategy=Strategy.COPY)
     assert HISTORY_KEY in read_header(path).keys
     assert list(tmp_path.iterdir()) == [path]
     undo(path)
@@ -139,13 +143,13 @@ def test_of_two_records_the_one_that_fits_counts(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, foreign: str
 ) -> None:
     path = write_model(tmp_path / "m.gguf", PRESENT)
-    rewrite(path, target_length=8192)
+    rewrite(path, PlanRequest(target_length=8192))
     old = str(read_header(path).value(HISTORY_KEY)) if foreign == "old" else foreign
     write_model(path, PRESENT | {HISTORY_KEY: old})
     original = path.read_bytes()
     with monkeypatch.context() as nothing_grows:
         nothing_grows.setattr(strategies, "insert_block", lambda *_: None)
-        rewrite(path, target_length=4096)
+        rewrite(path, PlanRequest(target_length=4096))
     beside = history.sidecar(path).read_text()
     # As if the one in the file had stayed there.
     edited = {"llama.rope.freq_base": F32(20000.0), "llama.context_length": U32(4096)}
@@ -153,7 +157,7 @@ def test_of_two_records_the_one_that_fits_counts(
     undo(path)
     assert path.read_bytes() == original
     # And as if the one beside it had stayed when a later edit wrote its own.
-    rewrite(path, target_length=8192)
+    rewrite(path, PlanRequest(target_length=8192))
     history.sidecar(path).write_text(beside)
     undo(path)
     assert path.read_bytes() == original
@@ -165,7 +169,7 @@ def test_a_record_that_stayed_beside_a_new_download_says_nothing_of_it(
     monkeypatch.setattr(strategies, "insert_block", lambda *_: None)
     path = write_model(tmp_path / "m.gguf", PRESENT)
     original = path.read_bytes()
-    rewrite(path, target_length=4096)
+    rewrite(path, PlanRequest(target_length=4096))
     path.write_bytes(original)
     found = inspect(path)
     assert found.history is None
@@ -173,7 +177,7 @@ def test_a_record_that_stayed_beside_a_new_download_says_nothing_of_it(
     with pytest.raises(GgufextError) as caught:
         undo(path)
     assert caught.value.code == "history_mismatch"
-    assert rewrite(path, target_length=8192).receipt.undo is not None
+    assert rewrite(path, PlanRequest(target_length=8192)).receipt.undo is not None
     undo(path)
     assert path.read_bytes() == original
 
@@ -191,7 +195,7 @@ def test_an_undo_that_would_not_lead_back_is_never_promised(
     content = llama.read_bytes()
     for how in ({}, {"dry_run": True}, {"output": llama.with_name("new.gguf")}):
         with pytest.raises(GgufextError) as caught:
-            rewrite(llama, target_length=8192, **how)
+            rewrite_with(llama, how, target_length=8192)
         assert caught.value.code == "history_mismatch"
         assert llama.read_bytes() == content
         assert list(llama.parent.iterdir()) == [llama]
@@ -199,7 +203,7 @@ def test_an_undo_that_would_not_lead_back_is_never_promised(
 
 @pytest.mark.parametrize("change", ["format", "no format"])
 def test_a_record_of_another_format_is_named(llama: Path, change: str) -> None:
-    rewrite(llama, target_length=8192)
+    rewrite(llama, PlanRequest(target_length=8192))
     record = json.loads(str(read_header(llama).value(HISTORY_KEY)))
     if change == "format":
         record["format"] = 99
@@ -211,7 +215,7 @@ def test_a_record_of_another_format_is_named(llama: Path, change: str) -> None:
 
 
 def test_a_record_that_unpacks_to_more_than_its_bound_is_refused(llama: Path) -> None:
-    rewrite(llama, target_length=8192)
+    rewrite(llama, PlanRequest(target_length=8192))
     record = json.loads(str(read_header(llama).value(HISTORY_KEY)))
     huge = zlib.compress(bytes(history.LARGEST_RECORD + 1), 9)
     record["original"] = {"llama.context_length": base64.b64encode(huge).decode()}
@@ -222,7 +226,7 @@ def test_a_record_that_unpacks_to_more_than_its_bound_is_refused(llama: Path) ->
 
 def test_an_undo_that_would_leave_other_factors_is_refused(tmp_path: Path) -> None:
     path = write_model(tmp_path / "m.gguf", {}, factors=True)
-    rewrite(path, target_length=8192, method=Method.GAMMA)
+    rewrite(path, PlanRequest(target_length=8192, method=Method.GAMMA))
     with path.open("r+b") as file:
         file.seek(-4, 2)
         file.write(b"\0\0\x80?")
@@ -235,7 +239,7 @@ def test_an_undo_that_would_leave_other_factors_is_refused(tmp_path: Path) -> No
 
 def test_a_record_with_other_tensor_bytes_is_refused(tmp_path: Path) -> None:
     path = write_model(tmp_path / "m.gguf", {}, factors=True)
-    rewrite(path, target_length=8192, method=Method.LLAMA3)
+    rewrite(path, PlanRequest(target_length=8192, method=Method.LLAMA3))
     record = history.in_file(read_header(path))
     assert record is not None
     ((name, factors),) = record.tensors
@@ -284,7 +288,7 @@ class Walk:
         } | how
         self.steps.append(str(request))
         try:
-            receipt = rewrite(self.path, **request).receipt
+            receipt = rewrite_with(self.path, request).receipt
         except GgufextError as error:
             self.refused(error, before)
             return
@@ -383,7 +387,7 @@ def test_whatever_happens_to_a_file_a_promised_undo_is_kept(
 def test_a_record_that_leads_elsewhere_is_refused(
     llama: Path, forge: Callable[[dict[str, Any]], dict[str, Any]]
 ) -> None:
-    rewrite(llama, target_length=8192)
+    rewrite(llama, PlanRequest(target_length=8192))
     header, content = read_header(llama), llama.read_bytes()
     forged = json.dumps(forge(json.loads(str(header.value(HISTORY_KEY)))))
     with pytest.raises(GgufextError) as caught:

@@ -19,6 +19,7 @@ from ggufext.opened.files import FileSystem
 from ggufext.opened.patch import HISTORY_KEY, PADDING_KEY
 from ggufext.opened.strategies import Strategy
 from ggufext.planning.methods import Method
+from ggufext.planning.request import PlanRequest
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -41,17 +42,17 @@ def values(path: Path) -> dict[str, object]:
 
 def test_the_first_edit_inserts_and_the_next_overwrites(llama: Path, inserting: int) -> None:
     size = llama.stat().st_size
-    first = rewrite(llama, target_length=8192).receipt
+    first = rewrite(llama, PlanRequest(target_length=8192)).receipt
     assert first.strategy is Strategy.INSERT
     assert llama.stat().st_size == size + inserting
-    second = rewrite(llama, target_length=16384, method=Method.YARN).receipt
+    second = rewrite(llama, PlanRequest(target_length=16384, method=Method.YARN)).receipt
     assert second.strategy is Strategy.OVERWRITE
     assert llama.stat().st_size == size + inserting
 
 
 def test_an_edit_writes_no_more_than_the_front_of_the_header(llama: Path, inserting: int) -> None:
     arrays = read_header(llama).keys["tokenizer.ggml.tokens"].start
-    receipt = rewrite(llama, target_length=8192).receipt
+    receipt = rewrite(llama, PlanRequest(target_length=8192)).receipt
     assert receipt.bytes_written <= arrays + inserting
 
 
@@ -59,9 +60,9 @@ def test_a_second_edit_starts_from_the_original_facts(llama: Path) -> None:
     once, twice = llama.with_name("once.gguf"), llama.with_name("twice.gguf")
     shutil.copy(llama, once)
     shutil.copy(llama, twice)
-    rewrite(once, target_length=4096, method=Method.GAMMA)
-    rewrite(twice, target_length=16384, method=Method.YARN)
-    made = rewrite(twice, target_length=4096, method=Method.GAMMA).plan
+    rewrite(once, PlanRequest(target_length=4096, method=Method.GAMMA))
+    rewrite(twice, PlanRequest(target_length=16384, method=Method.YARN))
+    made = rewrite(twice, PlanRequest(target_length=4096, method=Method.GAMMA)).plan
     assert made.train_length.value == 2048
     assert values(twice) == values(once)
 
@@ -69,15 +70,15 @@ def test_a_second_edit_starts_from_the_original_facts(llama: Path) -> None:
 def test_undo_after_several_edits_gives_the_original_bytes(llama: Path) -> None:
     original = llama.read_bytes()
     for method in (*WITHOUT_TENSORS, Method.LLAMA3, Method.GAMMA, Method.LLAMA3):
-        rewrite(llama, target_length=8192, method=method)
+        rewrite(llama, PlanRequest(target_length=8192, method=method))
     assert undo(llama).state is State.RESTORED
     assert llama.read_bytes() == original
 
 
 def test_an_edit_that_changes_nothing_writes_nothing(llama: Path) -> None:
-    rewrite(llama, target_length=8192)
+    rewrite(llama, PlanRequest(target_length=8192))
     before = (llama.read_bytes(), llama.stat().st_mtime_ns)
-    receipt = rewrite(llama, target_length=8192).receipt
+    receipt = rewrite(llama, PlanRequest(target_length=8192)).receipt
     assert receipt.strategy is None
     assert (llama.read_bytes(), llama.stat().st_mtime_ns) == before
 
@@ -85,7 +86,7 @@ def test_an_edit_that_changes_nothing_writes_nothing(llama: Path) -> None:
 @pytest.mark.parametrize("method", WITHOUT_TENSORS, ids=lambda m: m.value)
 def test_gguf_py_reads_every_result(llama: Path, method: Method) -> None:
     tensors = [bytes(t.data) for t in gguf.GGUFReader(llama).tensors]
-    made = rewrite(llama, target_length=8192, method=method).plan
+    made = rewrite(llama, PlanRequest(target_length=8192, method=method)).plan
     reader = gguf.GGUFReader(llama)
     for edit in made.edits:
         assert reader.fields[edit.key].contents() == pytest.approx(edit.after)
@@ -97,7 +98,7 @@ def test_every_alignment_keeps_its_data_in_place(tmp_path: Path, alignment: int)
     path = model_file(tmp_path / "m.gguf", alignment=alignment)
     original = path.read_bytes()
     before = read_header(path)
-    rewrite(path, target_length=4096)
+    rewrite(path, PlanRequest(target_length=4096))
     after = read_header(path)
     assert after.data_offset % alignment == 0
     assert path.read_bytes()[after.data_offset :] == original[before.data_offset :]
@@ -113,7 +114,7 @@ def test_keys_behind_large_arrays_are_changed_where_they_stand(tmp_path: Path) -
     }
     path = model_file(tmp_path / "m.gguf", late)
     original = path.read_bytes()
-    receipt = rewrite(path, target_length=4096).receipt
+    receipt = rewrite(path, PlanRequest(target_length=4096)).receipt
     assert values(path)["llama.rope.freq_base"] == 20000.0
     assert receipt.bytes_written < 8192
     undo(path)
@@ -128,7 +129,7 @@ def test_a_late_key_that_changes_its_size_moves_what_is_behind_it(tmp_path: Path
     }
     path = model_file(tmp_path / "m.gguf", late)
     original = path.read_bytes()
-    rewrite(path, target_length=4096, method=Method.LINEAR)
+    rewrite(path, PlanRequest(target_length=4096, method=Method.LINEAR))
     assert values(path)["llama.rope.scaling.type"] == "linear"
     undo(path)
     assert path.read_bytes() == original
@@ -137,7 +138,7 @@ def test_a_late_key_that_changes_its_size_moves_what_is_behind_it(tmp_path: Path
 def test_version_2_files_are_edited_too(tmp_path: Path) -> None:
     path = model_file(tmp_path / "m.gguf", version=2)
     original = path.read_bytes()
-    rewrite(path, target_length=4096)
+    rewrite(path, PlanRequest(target_length=4096))
     assert read_header(path).version == 2
     undo(path)
     assert path.read_bytes() == original
@@ -146,7 +147,7 @@ def test_version_2_files_are_edited_too(tmp_path: Path) -> None:
 def test_output_leaves_the_source_alone_and_can_be_undone(llama: Path) -> None:
     source = llama.read_bytes()
     output = llama.with_name("long.gguf")
-    receipt = rewrite(llama, target_length=8192, output=output).receipt
+    receipt = rewrite(llama, PlanRequest(target_length=8192), output=output).receipt
     assert (receipt.strategy, receipt.output) == (Strategy.COPY, output)
     assert llama.read_bytes() == source
     assert values(output)["llama.context_length"] == 8192
@@ -156,7 +157,7 @@ def test_output_leaves_the_source_alone_and_can_be_undone(llama: Path) -> None:
 
 def test_undo_to_an_output_writes_the_original_and_leaves_the_source_alone(llama: Path) -> None:
     original = llama.read_bytes()
-    rewrite(llama, target_length=8192)
+    rewrite(llama, PlanRequest(target_length=8192))
     extended = llama.read_bytes()
     output = llama.with_name("original.gguf")
     assert undo(llama, output=output, check=True).strategy is Strategy.COPY
@@ -172,7 +173,7 @@ def test_undo_to_an_output_writes_the_original_and_leaves_the_source_alone(llama
 
 def test_output_without_history_carries_no_trace(llama: Path) -> None:
     output = llama.with_name("published.gguf")
-    rewrite(llama, target_length=8192, output=output, keep_history=False)
+    rewrite(llama, PlanRequest(target_length=8192), output=output, keep_history=False)
     header = read_header(output)
     assert not [key for key in header.keys if key.startswith("ggufext")]
     source = read_header(llama)
@@ -187,10 +188,10 @@ def test_an_existing_output_is_not_replaced_unless_forced(llama: Path) -> None:
     output = llama.with_name("long.gguf")
     output.write_bytes(b"something precious")
     with pytest.raises(EditError) as caught:
-        rewrite(llama, target_length=8192, output=output)
+        rewrite(llama, PlanRequest(target_length=8192), output=output)
     assert caught.value.code == "output_exists"
     assert output.read_bytes() == b"something precious"
-    rewrite(llama, target_length=8192, output=output, force=True)
+    rewrite(llama, PlanRequest(target_length=8192, force=True), output=output)
     assert values(output)["llama.context_length"] == 8192
 
 
@@ -203,7 +204,7 @@ def test_a_copy_keeps_mode_and_extended_attributes(llama: Path) -> None:
     seen: list[int] = []
     rewrite(
         llama,
-        target_length=8192,
+        PlanRequest(target_length=8192),
         strategy=Strategy.COPY,
         progress=lambda done, total: seen.append(done * 100 // total),
     )
@@ -224,7 +225,7 @@ def test_where_the_owner_may_not_be_set_a_copy_keeps_the_group(
 
     monkeypatch.setattr(os, "chown", chown)
     status = llama.stat()
-    rewrite(llama, target_length=8192, strategy=Strategy.COPY)
+    rewrite(llama, PlanRequest(target_length=8192), strategy=Strategy.COPY)
     assert asked == [(status.st_uid, status.st_gid), (-1, status.st_gid)]
 
 
@@ -239,10 +240,10 @@ def test_without_inserting_same_size_values_are_overwritten_with_a_record_beside
     }
     path = model_file(tmp_path / "m.gguf", present)
     original = path.read_bytes()
-    assert rewrite(path, target_length=4096).receipt.strategy is Strategy.OVERWRITE
+    assert rewrite(path, PlanRequest(target_length=4096)).receipt.strategy is Strategy.OVERWRITE
     assert path.stat().st_size == len(original)
     assert history.sidecar(path).exists()
-    assert rewrite(path, target_length=8192).plan.train_length.value == 2048
+    assert rewrite(path, PlanRequest(target_length=8192)).plan.train_length.value == 2048
     undo(path)
     assert path.read_bytes() == original
     assert list(tmp_path.iterdir()) == [path]
@@ -253,8 +254,8 @@ def test_without_inserting_new_keys_mean_a_copy(
 ) -> None:
     monkeypatch.setattr(strategies, "insert_block", lambda _files, _folder: None)
     original = llama.read_bytes()
-    assert rewrite(llama, target_length=8192).receipt.strategy is Strategy.COPY
-    assert rewrite(llama, target_length=16384).receipt.strategy is Strategy.OVERWRITE
+    assert rewrite(llama, PlanRequest(target_length=8192)).receipt.strategy is Strategy.COPY
+    assert rewrite(llama, PlanRequest(target_length=16384)).receipt.strategy is Strategy.OVERWRITE
     undo(llama)
     assert llama.read_bytes() == original
 
@@ -268,7 +269,7 @@ def test_a_strategy_that_does_not_serve_is_refused_with_the_reason(
     monkeypatch.setattr(strategies, "insert_block", lambda _files, _folder: None)
     original = llama.read_bytes()
     with pytest.raises(EditError, match=reason) as caught:
-        rewrite(llama, target_length=8192, strategy=wanted)
+        rewrite(llama, PlanRequest(target_length=8192), strategy=wanted)
     assert caught.value.code == "strategy_unusable"
     assert llama.read_bytes() == original
 
@@ -277,19 +278,19 @@ def test_a_file_with_holes_is_copied(llama: Path, inserting: int) -> None:
     with llama.open("r+b") as file:
         file.truncate(llama.stat().st_size + 64 * inserting)
         assert FileSystem().holes(file.fileno())
-    assert rewrite(llama, target_length=8192).receipt.strategy is Strategy.COPY
+    assert rewrite(llama, PlanRequest(target_length=8192)).receipt.strategy is Strategy.COPY
 
 
 def test_a_dry_run_writes_nothing(llama: Path) -> None:
     original = llama.read_bytes()
-    receipt = rewrite(llama, target_length=8192, dry_run=True).receipt
+    receipt = rewrite(llama, PlanRequest(target_length=8192), dry_run=True).receipt
     assert receipt.ranges[0].start == 0
     assert llama.read_bytes() == original
     assert list(llama.parent.iterdir()) == [llama]
 
 
 def test_the_filler_and_the_record_are_in_the_file(llama: Path) -> None:
-    rewrite(llama, target_length=8192)
+    rewrite(llama, PlanRequest(target_length=8192))
     header = read_header(llama)
     assert set(str(header.value(PADDING_KEY))) <= {" "}
     record = history.in_file(header)
@@ -303,10 +304,10 @@ def test_an_unverified_architecture_needs_force(tmp_path: Path) -> None:
     path.write_bytes(gguf_bytes(keys=keys | {"general.architecture": "plm"}))
     original = path.read_bytes()
     with pytest.raises(PlanError) as caught:
-        rewrite(path, target_length=4096)
+        rewrite(path, PlanRequest(target_length=4096))
     assert caught.value.code == "unverified_architecture"
     assert path.read_bytes() == original
-    rewrite(path, target_length=4096, force=True)
+    rewrite(path, PlanRequest(target_length=4096, force=True))
     assert read_header(path).value("plm.context_length") == 4096
 
 
@@ -317,7 +318,7 @@ def test_recover_on_a_complete_file_does_nothing(llama: Path) -> None:
 
 
 def test_a_copy_by_another_tool_cannot_be_undone(llama: Path) -> None:
-    rewrite(llama, target_length=8192)
+    rewrite(llama, PlanRequest(target_length=8192))
     header = read_header(llama)
     other = llama.with_name("other.gguf")
     keys = {key: header.value(key) for key in header.keys if not key.startswith("tokenizer")}
@@ -345,7 +346,7 @@ def test_a_copy_by_another_tool_cannot_be_undone(llama: Path) -> None:
 )
 def test_a_forged_record_is_refused(tmp_path: Path, forge: Callable[[str], str]) -> None:
     path = model_file(tmp_path / "m.gguf")
-    rewrite(path, target_length=4096)
+    rewrite(path, PlanRequest(target_length=4096))
     text = str(read_header(path).value(HISTORY_KEY))
     keys = {"llama.context_length": U32(4096), HISTORY_KEY: forge(text)}
     model_file(path, keys)

@@ -14,6 +14,7 @@ from ggufext.errors import EditError, HeaderError
 from ggufext.header.header import read_header
 from ggufext.opened.inspection import facts_of, inspect
 from ggufext.planning.methods import Method
+from ggufext.planning.request import PlanRequest
 from random_model import write_random_model
 from split_model import split_model
 
@@ -30,7 +31,7 @@ def parts(request: pytest.FixtureRequest, llama: Path) -> tuple[Path, ...]:
 
 def test_a_rewrite_changes_the_first_part_and_undo_gives_it_back(parts: tuple[Path, ...]) -> None:
     original = [part.read_bytes() for part in parts]
-    rewrite(parts[0], target_length=8192)
+    rewrite(parts[0], PlanRequest(target_length=8192))
     assert read_header(parts[0]).value("llama.context_length") == 8192
     assert [part.read_bytes() for part in parts[1:]] == original[1:]
     undo(parts[0])
@@ -41,7 +42,7 @@ def test_undo_to_an_output_takes_the_other_parts_along(
     parts: tuple[Path, ...], tmp_path: Path
 ) -> None:
     original = [part.read_bytes() for part in parts]
-    rewrite(parts[0], target_length=8192)
+    rewrite(parts[0], PlanRequest(target_length=8192))
     folder = tmp_path / "original"
     folder.mkdir()
     undo(parts[1], output=folder / parts[0].name)
@@ -50,7 +51,7 @@ def test_undo_to_an_output_takes_the_other_parts_along(
 
 def test_a_later_part_stands_for_the_first(parts: tuple[Path, ...]) -> None:
     original = parts[0].read_bytes()
-    assert rewrite(parts[2], target_length=8192).receipt.output == parts[0]
+    assert rewrite(parts[2], PlanRequest(target_length=8192)).receipt.output == parts[0]
     assert inspect(parts[1]).path == parts[0]
     assert recover(parts[1]).path == parts[0]
     assert undo(parts[2]).path == parts[0]
@@ -71,11 +72,11 @@ def test_inspect_shows_the_whole_set(llama: Path, parts: tuple[Path, ...]) -> No
 
 def test_an_incomplete_set_is_not_rewritten_but_undone(parts: tuple[Path, ...]) -> None:
     original = parts[0].read_bytes()
-    rewrite(parts[0], target_length=8192)
+    rewrite(parts[0], PlanRequest(target_length=8192))
     edited = parts[0].read_bytes()
     parts[2].unlink()
     with pytest.raises(HeaderError) as caught:
-        rewrite(parts[0], target_length=16384)
+        rewrite(parts[0], PlanRequest(target_length=16384))
     assert caught.value.code == "shard_missing"
     assert parts[0].read_bytes() == edited
     undo(parts[0])
@@ -94,7 +95,7 @@ def test_a_new_file_takes_the_other_parts_with_it(parts: tuple[Path, ...], tmp_p
     folder = tmp_path / "new"
     folder.mkdir()
     output = folder / "long-00001-of-00003.gguf"
-    rewrite(parts[1], target_length=8192, output=output)
+    rewrite(parts[1], PlanRequest(target_length=8192), output=output)
     found = inspect(output)
     assert [shard.path.name for shard in found.shards] == [
         f"long-0000{i}-of-00003.gguf" for i in (1, 2, 3)
@@ -113,7 +114,7 @@ def test_a_new_name_by_which_the_parts_are_not_found_is_refused(
 ) -> None:
     before = sorted(parts[0].parent.iterdir())
     with pytest.raises(EditError, match=r"long-00001-of-00003\.gguf") as caught:
-        rewrite(parts[0], target_length=8192, output=parts[0].with_name(name))
+        rewrite(parts[0], PlanRequest(target_length=8192), output=parts[0].with_name(name))
     assert caught.value.code == "output_name"
     assert sorted(parts[0].parent.iterdir()) == before
 
@@ -122,13 +123,13 @@ def test_a_new_file_that_fails_leaves_no_part_behind(parts: tuple[Path, ...]) ->
     before = sorted(parts[0].parent.iterdir())
     output = parts[0].with_name("long-00001-of-00003.gguf")
     disk = RecordingDisk()
-    rewrite(parts[0], target_length=8192, output=output, files=disk)
+    rewrite(parts[0], PlanRequest(target_length=8192), output=output, files=disk)
     for at in range(len(disk.done)):
         for number in range(1, 4):
             output.with_name(f"long-0000{number}-of-00003.gguf").unlink(missing_ok=True)
         failing = FailingDisk(at)
         with suppress(OSError, EditError):
-            rewrite(parts[0], target_length=8192, output=output, files=failing)
+            rewrite(parts[0], PlanRequest(target_length=8192), output=output, files=failing)
         if failing.refused:
             assert sorted(parts[0].parent.iterdir()) == before
 
@@ -136,7 +137,7 @@ def test_a_new_file_that_fails_leaves_no_part_behind(parts: tuple[Path, ...]) ->
 def test_a_split_model_gets_a_tensor_and_loses_it_again(llama: Path) -> None:
     parts = split_model(llama, llama.with_name("split"), parts=3)
     original = parts[0].read_bytes()
-    rewrite(parts[0], target_length=8192, method=Method.LLAMA3)
+    rewrite(parts[0], PlanRequest(target_length=8192, method=Method.LLAMA3))
     assert inspect(parts[1]).tensor_count == read_header(parts[0]).value("split.tensors.count")
     undo(parts[0])
     assert parts[0].read_bytes() == original
@@ -146,17 +147,22 @@ def test_a_first_part_without_tensors_gets_none(llama: Path) -> None:
     first, *_ = split_model(llama, llama.with_name("split"), parts=3, metadata_first=True)
     original = first.read_bytes()
     with pytest.raises(EditError, match="gguf-split --merge") as caught:
-        rewrite(first, target_length=8192, method=Method.LLAMA3)
+        rewrite(first, PlanRequest(target_length=8192, method=Method.LLAMA3))
     assert caught.value.code == "no_tensors"
     assert first.read_bytes() == original
 
 
 def test_a_tensor_of_a_later_part_is_not_replaced(llama: Path) -> None:
     whole = llama.with_name("whole.gguf")
-    rewrite(llama, target_length=8192, method=Method.LLAMA3, output=whole, keep_history=False)
+    rewrite(
+        llama,
+        PlanRequest(target_length=8192, method=Method.LLAMA3),
+        output=whole,
+        keep_history=False,
+    )
     first, second = split_model(whole, llama.with_name("split"), parts=2)
     original = first.read_bytes()
     with pytest.raises(EditError, match="gguf-split --merge") as caught:
-        rewrite(first, target_length=16384, method=Method.LLAMA3, train_length=8192)
+        rewrite(first, PlanRequest(target_length=16384, method=Method.LLAMA3, train_length=8192))
     assert (caught.value.code, caught.value.path) == ("not_first_shard", second)
     assert first.read_bytes() == original

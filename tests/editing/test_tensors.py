@@ -24,7 +24,7 @@ from ggufext.opened.patch import HISTORY_KEY, PADDING_KEY
 from ggufext.opened.restoration import restore
 from ggufext.opened.strategies import Strategy
 from ggufext.planning.methods import Method, inverse_frequencies, llama3_factors
-from ggufext.planning.recipe import decode_recipe
+from ggufext.planning.request import PlanRequest, decode_recipe
 from random_model import write_random_model
 
 if TYPE_CHECKING:
@@ -47,7 +47,7 @@ def tensors_of(path: Path) -> dict[str, bytes]:
 
 def test_a_tensor_is_appended_and_every_other_keeps_its_bytes(llama: Path) -> None:
     before = tensors_of(llama)
-    made = rewrite(llama, target_length=8192, method=Method.LLAMA3).plan
+    made = rewrite(llama, PlanRequest(target_length=8192, method=Method.LLAMA3)).plan
     after = tensors_of(llama)
     factors = np.frombuffer(after.pop(ROPE_FREQS), dtype="<f4")
     assert tuple(factors.tolist()) == made.tensor_edits[0].after
@@ -58,7 +58,7 @@ def test_a_tensor_that_the_model_brings_is_overwritten_where_it_stands(llama: Pa
     factors = llama3_factors(inverse_frequencies(10_000.0, 32), 4.0, 512)
     write_random_model(llama, tensors={ROPE_FREQS: np.array(factors, dtype=np.float32)})
     original, before = llama.read_bytes(), read_header(llama)
-    rewrite(llama, target_length=8192, method=Method.LLAMA3)
+    rewrite(llama, PlanRequest(target_length=8192, method=Method.LLAMA3))
     after = read_header(llama)
     assert after.tensors == before.tensors
     assert tensors_of(llama)[ROPE_FREQS] != original[-64:]
@@ -79,9 +79,9 @@ def test_a_plan_over_an_earlier_one_leaves_the_tensors_that_it_needs(
     original = llama.read_bytes()
     direct = llama.with_name("direct.gguf")
     shutil.copy(llama, direct)
-    rewrite(llama, target_length=8192, **first)
-    rewrite(llama, target_length=16384, **second)
-    rewrite(direct, target_length=16384, **second)
+    rewrite(llama, PlanRequest(target_length=8192, **first))
+    rewrite(llama, PlanRequest(target_length=16384, **second))
+    rewrite(direct, PlanRequest(target_length=16384, **second))
     assert tensors_of(llama) == tensors_of(direct)
     undo(llama)
     assert llama.read_bytes() == original
@@ -102,14 +102,14 @@ def test_undo_is_exact_for_every_layout_of_a_file(
     path.write_bytes(content)
     before = {tensor.name: tensor.size for tensor in read_header(path).tensors}
     for request in REQUESTS:
-        rewrite(path, target_length=8192, **request)
+        rewrite(path, PlanRequest(target_length=8192, **request))
         header = read_header(path)
         appended = [tensor for tensor in header.tensors if tensor.name not in before]
         assert all(tensor.offset % alignment == 0 for tensor in appended)
         assert header.file_size <= header.data_offset + sum(
             tensor.size + alignment for tensor in header.tensors
         )
-    rewrite(path, target_length=8192, method=Method.LLAMA3)
+    rewrite(path, PlanRequest(target_length=8192, method=Method.LLAMA3))
     undo(path, output=tmp_path / "original.gguf")
     assert (tmp_path / "original.gguf").read_bytes() == content
     undo(path)
@@ -121,8 +121,8 @@ def test_a_copy_holds_the_same_as_an_edit_in_place(llama: Path, inserting: int) 
     shutil.copy(llama, copied)
     original = llama.read_bytes()
     for request in REQUESTS:
-        rewrite(llama, target_length=8192, **request)
-        rewrite(copied, target_length=8192, strategy=Strategy.COPY, **request)
+        rewrite(llama, PlanRequest(target_length=8192, **request))
+        rewrite(copied, PlanRequest(target_length=8192, **request), strategy=Strategy.COPY)
         assert tensors_of(copied) == tensors_of(llama)
     undo(copied)
     assert copied.read_bytes() == original
@@ -131,7 +131,12 @@ def test_a_copy_holds_the_same_as_an_edit_in_place(llama: Path, inserting: int) 
 def test_an_output_without_history_has_the_tensor_and_no_trace(llama: Path) -> None:
     output = llama.with_name("new.gguf")
     original = llama.read_bytes()
-    rewrite(llama, target_length=8192, method=Method.LLAMA3, output=output, keep_history=False)
+    rewrite(
+        llama,
+        PlanRequest(target_length=8192, method=Method.LLAMA3),
+        output=output,
+        keep_history=False,
+    )
     header = read_header(output)
     assert header.tensors[-1].name == ROPE_FREQS
     assert not {HISTORY_KEY, PADDING_KEY} & set(header.keys)
@@ -141,8 +146,8 @@ def test_an_output_without_history_has_the_tensor_and_no_trace(llama: Path) -> N
 
 def test_an_edit_that_changes_nothing_in_the_tensors_writes_nothing(llama: Path) -> None:
     request: dict[str, Any] = {"method": Method.YARN, "keep_short": True}
-    rewrite(llama, target_length=8192, **request)
-    assert rewrite(llama, target_length=8192, **request).receipt.strategy is None
+    rewrite(llama, PlanRequest(target_length=8192, **request))
+    assert rewrite(llama, PlanRequest(target_length=8192, **request)).receipt.strategy is None
 
 
 def test_where_the_header_must_grow_while_a_tensor_goes_the_file_is_copied(
@@ -152,8 +157,8 @@ def test_where_the_header_must_grow_while_a_tensor_goes_the_file_is_copied(
     # No history and no filler, so the room that the tensor's description leaves is not enough.
     path.write_bytes(gguf_bytes(SMALLEST_LLAMA, SMALLEST_TENSORS))
     original = path.read_bytes()
-    rewrite(path, target_length=8192, method=Method.LLAMA3)
-    done = rewrite(path, target_length=8192, method=Method.NTK)
+    rewrite(path, PlanRequest(target_length=8192, method=Method.LLAMA3))
+    done = rewrite(path, PlanRequest(target_length=8192, method=Method.NTK))
     assert done.receipt.strategy in {Strategy.OVERWRITE, Strategy.COPY}
     undo(path)
     assert path.read_bytes() == original
@@ -164,7 +169,7 @@ def test_without_inserting_a_tensor_means_a_copy(
 ) -> None:
     monkeypatch.setattr(strategies, "insert_block", lambda *_: None)
     original = llama.read_bytes()
-    done = rewrite(llama, target_length=8192, method=Method.LLAMA3)
+    done = rewrite(llama, PlanRequest(target_length=8192, method=Method.LLAMA3))
     assert done.receipt.strategy is Strategy.COPY
     undo(llama)
     assert llama.read_bytes() == original
@@ -175,7 +180,7 @@ def test_nothing_is_appended_behind_bytes_that_belong_to_no_tensor(tmp_path: Pat
     path.write_bytes(gguf_bytes(SMALLEST_LLAMA, SMALLEST_TENSORS) + b"x" * 100)
     content = path.read_bytes()
     with pytest.raises(EditError) as caught:
-        rewrite(path, target_length=8192, method=Method.LLAMA3)
+        rewrite(path, PlanRequest(target_length=8192, method=Method.LLAMA3))
     assert caught.value.code == "trailing_bytes"
     assert "100 bytes" in caught.value.message
     assert path.read_bytes() == content
@@ -185,7 +190,7 @@ def test_a_vocabulary_without_tensors_gets_none(tmp_path: Path) -> None:
     path = tmp_path / "m.gguf"
     path.write_bytes(gguf_bytes(SMALLEST_LLAMA))
     with pytest.raises(EditError) as caught:
-        rewrite(path, target_length=8192, method=Method.LLAMA3)
+        rewrite(path, PlanRequest(target_length=8192, method=Method.LLAMA3))
     assert caught.value.code == "no_tensors"
 
 
@@ -194,9 +199,9 @@ def test_a_split_model_counts_the_new_tensor(tmp_path: Path) -> None:
     path = tmp_path / "m.gguf"
     path.write_bytes(gguf_bytes({**SMALLEST_LLAMA, **keys}, SMALLEST_TENSORS))
     original = path.read_bytes()
-    rewrite(path, target_length=8192, method=Method.LLAMA3)
+    rewrite(path, PlanRequest(target_length=8192, method=Method.LLAMA3))
     assert read_header(path).value("split.tensors.count") == 12
-    rewrite(path, target_length=8192, method=Method.GAMMA)
+    rewrite(path, PlanRequest(target_length=8192, method=Method.GAMMA))
     assert read_header(path).value("split.tensors.count") == 11
     undo(path)
     assert path.read_bytes() == original
@@ -215,7 +220,7 @@ FORGED: dict[str, dict[str, bytes | None]] = {
 def test_a_forged_record_of_tensors_is_refused(
     llama: Path, forged: dict[str, bytes | None]
 ) -> None:
-    rewrite(llama, target_length=8192, method=Method.LLAMA3)
+    rewrite(llama, PlanRequest(target_length=8192, method=Method.LLAMA3))
     header = read_header(llama)
     text = header.value(HISTORY_KEY)
     assert isinstance(text, str)
@@ -255,6 +260,6 @@ def test_a_recipe_of_another_model_needs_force(llama: Path) -> None:
         json.dumps({"plan": {"method": "ntk"}, "model": {"facts_hash": "sha256:0"}})
     )
     with pytest.raises(GgufextError) as caught:
-        rewrite(llama, target_length=8192, method=Method.NTK, recipe=foreign)
+        rewrite(llama, PlanRequest(target_length=8192, method=Method.NTK, recipe=foreign))
     assert caught.value.code == "other_model"
-    rewrite(llama, target_length=8192, method=Method.NTK, recipe=foreign, force=True)
+    rewrite(llama, PlanRequest(target_length=8192, method=Method.NTK, recipe=foreign, force=True))

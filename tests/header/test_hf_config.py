@@ -16,6 +16,7 @@ from ggufext.header.hf_config import HfConfig, config_file, read_config
 from ggufext.planning.emit import Engine, emit
 from ggufext.planning.methods import Method
 from ggufext.planning.plan import plan
+from ggufext.planning.request import PlanRequest
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -82,7 +83,7 @@ def test_a_language_model_inside_a_larger_one_is_found(read: Callable[..., HfCon
     config = read({"model_type": "llava", "text_config": LLAMA, "vision_config": {}})
     assert config.section == "text_config"
     assert config.facts.train_length_source == "text_config.max_position_embeddings"
-    made = plan(config.facts, target_length=32768)
+    made = plan(config.facts, PlanRequest(target_length=32768))
     for engine in (Engine.HF, Engine.VLLM):
         text = emit(made, config.facts, engine, model="m", config=config).blocks[0].text
         assert '"text_config": {' in text
@@ -232,7 +233,7 @@ def test_code_of_its_own_is_warned_of(read: Callable[..., HfConfig]) -> None:
 def test_sections_of_positions_are_kept(read: Callable[..., HfConfig]) -> None:
     config = read(LLAMA | {"rope_scaling": {"type": "mrope", "mrope_section": [16, 24, 24]}})
     assert config.facts.layout is Layout.SECTIONS
-    made = plan(config.facts, target_length=32768)
+    made = plan(config.facts, PlanRequest(target_length=32768))
     text = emit(made, config.facts, Engine.HF, model="m", config=config).blocks[0].text
     assert json.loads(text)["rope_parameters"]["mrope_section"] == [16, 24, 24]
 
@@ -313,10 +314,10 @@ def test_a_folder_stands_for_its_configuration(tmp_path: Path) -> None:
 
 def test_scaling_of_the_training_is_extended_in_kind(read: Callable[..., HfConfig]) -> None:
     config = read(LLAMA | {"rope_scaling": {"type": "linear", "factor": 4.0}})
-    made = plan(config.facts, target_length=16384, method=Method.LINEAR)
+    made = plan(config.facts, PlanRequest(target_length=16384, method=Method.LINEAR))
     assert made.freq_scale_factor == 8.0
     with pytest.raises(PlanError) as caught:
-        plan(config.facts, target_length=16384, method=Method.YARN)
+        plan(config.facts, PlanRequest(target_length=16384, method=Method.YARN))
     assert caught.value.code == "cannot_combine"
 
 
@@ -389,6 +390,6 @@ def test_any_object_is_planned_or_refused_by_name(
     path.write_text(json.dumps(LLAMA | changes))
     with contextlib.suppress(GgufextError):
         config = read_config(path)
-        made = plan(config.facts, target_length=2 * config.facts.train_length)
+        made = plan(config.facts, PlanRequest(target_length=2 * config.facts.train_length))
         for engine in Engine:
             emit(made, config.facts, engine, model="m", config=config)

@@ -17,6 +17,7 @@ from ggufext.locating.names import local_path, shown
 from ggufext.locating.remote import RemoteModel, read_remote
 from ggufext.opened.inspection import facts_of, inspect
 from ggufext.planning.plan import plan
+from ggufext.planning.request import PlanRequest
 from random_model import write_random_model
 from range_server import Reply, changed, ranged, serving, whole
 
@@ -128,7 +129,7 @@ def test_a_server_without_ranges_gives_no_frequency_factors(
     remote = read(server, whole(path.read_bytes()))
     assert remote.factors == ()
     with pytest.raises(PlanError, match="values of the tensors were not read"):
-        plan(facts_of(remote), target_length=8192)
+        plan(facts_of(remote), PlanRequest(target_length=8192))
 
 
 def test_a_remote_model_that_was_extended_is_planned_from_its_original(
@@ -137,7 +138,7 @@ def test_a_remote_model_that_was_extended_is_planned_from_its_original(
     path = tmp_path / "m.gguf"
     path.write_bytes(random_models("llama").read_bytes())
     original = facts_of(path)
-    rewrite(path, target_length=8192)
+    rewrite(path, PlanRequest(target_length=8192))
     remote = read(server, ranged(path.read_bytes()))
     found = facts_of(remote)
     assert found.earlier_extension is not None
@@ -150,7 +151,7 @@ def test_a_remote_copy_of_an_extended_model_is_planned_as_the_local_one(
 ) -> None:
     factors = {"rope_freqs.weight": np.linspace(1.0, 8.0, 16, dtype=np.float32)}
     path = write_random_model(tmp_path / "m.gguf", "llama", tensors=factors)
-    rewrite(path, target_length=8192)
+    rewrite(path, PlanRequest(target_length=8192))
     # Another name of the same length: the record does not fit any more.
     copy = path.with_name("copy.gguf")
     content, name = path.read_bytes(), read_header(path).value("general.name")
@@ -368,7 +369,7 @@ def test_a_password_in_an_address_is_never_shown(server: RangeServer) -> None:
 @pytest.mark.parametrize("name", ["https://host/m.gguf", "HTTP://host/m.gguf", "hf://o/r"])
 def test_a_remote_model_is_not_edited(name: str) -> None:
     with pytest.raises(LocationError, match="download") as caught:
-        rewrite(name, target_length=8192)
+        rewrite(name, PlanRequest(target_length=8192))
     assert caught.value.code == "remote_model"
 
 

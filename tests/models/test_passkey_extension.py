@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 import passkey_task
+from ggufext.planning.request import PlanRequest
 
 pytest.importorskip("llama_cpp", reason="needs llama-cpp-python: pip install .[check]")
 from ggufext.editing.rewrite import rewrite, undo
@@ -44,7 +45,7 @@ def model(tmp_path: Path) -> Path:
 @every_method
 def test_logits_are_those_of_the_same_settings_as_overrides(model: Path, method: Method) -> None:
     settings = ContextSettings(n_ctx=TARGET, n_batch=TARGET)
-    made = rewrite(model, target_length=TARGET, method=method).plan
+    made = rewrite(model, PlanRequest(target_length=TARGET, method=method)).plan
     written = observe(model, tokens=TOKENS, settings=settings)
     overrides = {edit.key: edit.after for edit in made.edits}
     overridden = observe(MODEL, tokens=TOKENS, settings=settings, kv_overrides=overrides)  # type: ignore[arg-type]
@@ -54,12 +55,12 @@ def test_logits_are_those_of_the_same_settings_as_overrides(model: Path, method:
 
 @pytest.mark.parametrize("method", [Method.GAMMA, Method.NTK, Method.YARN], ids=lambda m: m.value)
 def test_extended_the_model_finds_keys_that_it_lost(model: Path, method: Method) -> None:
-    rewrite(model, target_length=TARGET, method=method)
+    rewrite(model, PlanRequest(target_length=TARGET, method=method))
     for length in (2 * TRAINING, 4 * TRAINING):
         assert accuracy(model, length) >= native_accuracy(length) + 0.3
 
 
 def test_undo_gives_the_native_model_back(model: Path) -> None:
-    rewrite(model, target_length=TARGET)
+    rewrite(model, PlanRequest(target_length=TARGET))
     undo(model)
     assert model.read_bytes() == MODEL.read_bytes()

@@ -7,7 +7,7 @@ import json
 import shlex
 import struct
 from dataclasses import replace
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import pytest
 from hypothesis import given
@@ -15,11 +15,14 @@ from hypothesis import strategies as st
 
 from ggufext.header.architectures import FactorSupport, Layout
 from ggufext.header.model import ModelFacts, Scaling
-from ggufext.planning.combining import Factors
 from ggufext.planning.emit import Emission, Engine, emit, number
 from ggufext.planning.methods import Method
-from ggufext.planning.plan import Plan, plan
+from ggufext.planning.plan import plan
+from ggufext.planning.request import Factors, PlanRequest, Recipe
 from planning.facts import LLAMA_2, LLAMA_3, facts
+
+if TYPE_CHECKING:
+    from ggufext.planning.result import Plan
 
 TARGET = 32768
 METHODS = (Method.GAMMA, Method.NTK, Method.YARN, Method.LINEAR)
@@ -34,7 +37,7 @@ def emission(
     target: int = TARGET,
     model: str = "model.gguf",
 ) -> Emission:
-    return emit(plan(of, target_length=target, method=method), of, engine, model=model)
+    return emit(plan(of, PlanRequest(target_length=target, method=method)), of, engine, model=model)
 
 
 def entries(found: Emission, block: int = 0) -> dict[str, Any]:
@@ -51,7 +54,14 @@ def options(text: str) -> dict[str, str]:
 def factors_of_single_pairs(of: ModelFacts) -> Plan:
     """A plan whose frequencies no base and factor give."""
     factors = Factors(long=tuple(1.0 + i / 7 for i in range(64)), attention_factor=1.1)
-    return plan(taking_factors(of), target_length=TARGET, method=Method.LONGROPE, factors=factors)
+    return plan(
+        taking_factors(of),
+        PlanRequest(
+            target_length=TARGET,
+            method=Method.LONGROPE,
+            recipe=Recipe(Method.LONGROPE, factors=factors),
+        ),
+    )
 
 
 def taking_factors(of: ModelFacts) -> ModelFacts:
@@ -90,7 +100,7 @@ def test_the_factor_never_misses_the_target(train_length: int, more: int) -> Non
     # vLLM multiplies it with the original length and refuses a longer context.
     of = facts(train_length=train_length, freq_base=1e4, rotary_dim=16)
     target = train_length + more
-    made = plan(of, target_length=target, method=Method.YARN, force=True)
+    made = plan(of, PlanRequest(target_length=target, method=Method.YARN, force=True))
     rotation = entries(emit(made, of, Engine.HF, model="m"))["rope_parameters"]
     assert rotation["factor"] * rotation["original_max_position_embeddings"] >= target
     assert rotation["factor"] == pytest.approx(target / train_length, rel=1e-7)
@@ -230,7 +240,7 @@ def test_factors_of_single_pairs_are_longrope_for_transformers() -> None:
 
 def test_llama3_has_a_name_of_its_own() -> None:
     of = taking_factors(LLAMA_2)
-    made = plan(of, target_length=TARGET, method=Method.LLAMA3)
+    made = plan(of, PlanRequest(target_length=TARGET, method=Method.LLAMA3))
     rotation = entries(emit(made, of, Engine.HF, model="m"))["rope_parameters"]
     assert rotation == {
         "rope_type": "llama3",

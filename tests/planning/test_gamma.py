@@ -12,6 +12,7 @@ from ggufext.planning.gamma import Verdict, d_horizon, freq_base_for_gamma, gamm
 from ggufext.planning.gamma import verdict as judged
 from ggufext.planning.methods import Method
 from ggufext.planning.plan import plan
+from ggufext.planning.request import PlanRequest
 from planning.facts import facts
 
 BASES = st.floats(min_value=2.0, max_value=1e12)
@@ -44,7 +45,8 @@ def test_plans_agree_with_tafagent(
     half: float, verdict: str,
 ) -> None:  # fmt: skip
     made = plan(
-        facts(train_length=train, freq_base=base), target_length=target, method=Method(method)
+        facts(train_length=train, freq_base=base),
+        PlanRequest(target_length=target, method=Method(method)),
     )
     assert made.gamma.unscaled == pytest.approx(unscaled, rel=1e-12)
     assert made.gamma.effective == pytest.approx(effective, rel=1e-12)

@@ -6,6 +6,7 @@ The references are plain float64 versions of transformers' modeling_rope_utils.p
 from __future__ import annotations
 
 import math
+from typing import TYPE_CHECKING
 
 import pytest
 
@@ -13,12 +14,15 @@ from ggufext.errors import PlanError
 from ggufext.header.architectures import FactorSupport
 from ggufext.header.factors import ROPE_FACTORS_LONG, ROPE_FACTORS_SHORT, ROPE_FREQS
 from ggufext.header.model import ModelFacts, Scaling
-from ggufext.planning.combining import Factors
 from ggufext.planning.gamma import gamma_pade
 from ggufext.planning.methods import Method, as_float32
 from ggufext.planning.native import native_scaling
-from ggufext.planning.plan import Plan, plan
+from ggufext.planning.plan import plan
+from ggufext.planning.request import Factors, PlanRequest, Recipe
 from planning.facts import facts
+
+if TYPE_CHECKING:
+    from ggufext.planning.result import Plan
 
 
 def native(base: float, dim: int) -> list[float]:
@@ -125,7 +129,7 @@ def codes(made: Plan) -> set[str]:
 
 def refusal(model: ModelFacts, **request: object) -> PlanError:
     with pytest.raises(PlanError) as caught:
-        plan(model, **request)  # type: ignore[arg-type]
+        plan(model, PlanRequest(**request))  # type: ignore[arg-type]
     return caught.value
 
 
@@ -156,7 +160,7 @@ def test_native_frequencies_are_those_in_effect(model: ModelFacts, expected: lis
 def test_yarn_goes_on_yarn_with_the_target_over_the_original_length(
     model: ModelFacts, original: int
 ) -> None:
-    made = plan(model, target_length=262144, method=Method.YARN)
+    made = plan(model, PlanRequest(target_length=262144, method=Method.YARN))
     factor = 262144 / original
     assert edits(made) == {"context_length": 262144, "rope.scaling.factor": factor}
     expected = yarn_reference(model.freq_base, model.rotary_dim, factor, original)
@@ -172,14 +176,16 @@ def test_yarn_keeps_the_trained_factor_where_it_reaches_the_target() -> None:
         freq_base=1e6,
         scaling=Scaling("yarn", 4.0, 32768, 1.0, ()),
     )
-    assert edits(plan(short, target_length=131072, method=Method.YARN)) == {
+    assert edits(plan(short, PlanRequest(target_length=131072, method=Method.YARN))) == {
         "context_length": 131072
     }
-    assert plan(short, target_length=65536, method=Method.YARN).freq_scale_factor == 4.0
+    assert (
+        plan(short, PlanRequest(target_length=65536, method=Method.YARN)).freq_scale_factor == 4.0
+    )
 
 
 def test_linear_goes_on_linear_with_the_product_of_the_factors() -> None:
-    made = plan(DEEPSEEK_CODER, target_length=32768, method=Method.LINEAR)
+    made = plan(DEEPSEEK_CODER, PlanRequest(target_length=32768, method=Method.LINEAR))
     assert edits(made) == {
         "context_length": 32768,
         "rope.scaling.factor": 8.0,
@@ -189,7 +195,7 @@ def test_linear_goes_on_linear_with_the_product_of_the_factors() -> None:
 
 
 def test_llama3_makes_the_models_own_factors_again_for_the_target() -> None:
-    made = plan(llama_31(), target_length=262144, method=Method.LLAMA3)
+    made = plan(llama_31(), PlanRequest(target_length=262144, method=Method.LLAMA3))
     assert tensors(made)[ROPE_FREQS] == pytest.approx(llama_31_factors(16.0), rel=1e-6)
     assert made.inv_freq == pytest.approx(llama3_reference(5e5, 128, 16.0, 8192), rel=1e-6)
     assert "rope.freq_base" not in edits(made)
@@ -197,7 +203,7 @@ def test_llama3_makes_the_models_own_factors_again_for_the_target() -> None:
 
 @pytest.mark.parametrize("method", [Method.GAMMA, Method.NTK])
 def test_base_methods_stand_above_rope_freqs(method: Method) -> None:
-    made = plan(llama_31(), target_length=262144, method=method)
+    made = plan(llama_31(), PlanRequest(target_length=262144, method=method))
     after = made.freq_base.after
     assert after == pytest.approx(5e5 * (2 if method is Method.GAMMA else 2 ** (128 / 126)))
     factors = llama_31_factors()
@@ -208,7 +214,7 @@ def test_base_methods_stand_above_rope_freqs(method: Method) -> None:
 
 @pytest.mark.parametrize("method", [Method.LINEAR, Method.YARN])
 def test_scaling_methods_divide_what_rope_freqs_divide(method: Method) -> None:
-    made = plan(llama_31(), target_length=262144, method=method)
+    made = plan(llama_31(), PlanRequest(target_length=262144, method=method))
     assert edits(made)["rope.scaling.type"] == method.value
     assert edits(made)["rope.scaling.factor"] == 2.0
     plain = (
@@ -221,7 +227,7 @@ def test_scaling_methods_divide_what_rope_freqs_divide(method: Method) -> None:
 
 
 def test_longrope_gets_new_long_factors_and_keeps_the_short_ones() -> None:
-    made = plan(phi_3_128k(), target_length=262144, method=Method.LINEAR)
+    made = plan(phi_3_128k(), PlanRequest(target_length=262144, method=Method.LINEAR))
     assert set(tensors(made)) == {ROPE_FACTORS_LONG}
     assert tensors(made)[ROPE_FACTORS_LONG] == pytest.approx([2 * f for f in PHI_3_LONG])
     assert edits(made) == {"context_length": 262144}
@@ -231,7 +237,7 @@ def test_longrope_gets_new_long_factors_and_keeps_the_short_ones() -> None:
 
 
 def test_the_gamma_rule_on_longrope_multiplies_as_its_base_would() -> None:
-    made = plan(phi_3_128k(), target_length=262144)
+    made = plan(phi_3_128k(), PlanRequest(target_length=262144))
     expected = [f * 2 ** (2 * i / 96) for i, f in enumerate(PHI_3_LONG)]
     assert tensors(made)[ROPE_FACTORS_LONG] == pytest.approx(expected, rel=1e-6)
     assert made.freq_base.before == made.freq_base.after == 1e4
@@ -241,9 +247,11 @@ def test_longrope_factors_from_outside_replace_the_models_own() -> None:
     long = tuple(2.0 + i for i in range(48))
     made = plan(
         phi_3_128k(),
-        target_length=262144,
-        method=Method.LONGROPE,
-        factors=Factors(long, None, 1.25),
+        PlanRequest(
+            target_length=262144,
+            method=Method.LONGROPE,
+            recipe=Recipe(Method.LONGROPE, factors=Factors(long, None, 1.25)),
+        ),
     )
     assert tensors(made) == {ROPE_FACTORS_LONG: long}
     assert edits(made)["rope.scaling.attn_factor"] == 1.25
@@ -257,14 +265,14 @@ def test_gamma_counts_the_native_scaling_as_a_larger_base(model: ModelFacts, sca
     if model is DEEPSEEK_CODER:
         method = Method.LINEAR
     length = model.train_length
-    made = plan(model, target_length=2 * length, method=method)
+    made = plan(model, PlanRequest(target_length=2 * length, method=method))
     assert made.gamma.native == pytest.approx(gamma_pade(model.freq_base * scale, length))
     assert made.gamma.unscaled == pytest.approx(gamma_pade(model.freq_base * scale, 2 * length))
     assert made.gamma.effective == pytest.approx(made.gamma.native)
 
 
 def test_angles_are_compared_with_those_of_the_trained_frequencies() -> None:
-    made = plan(DEEPSEEK_CODER, target_length=32768, method=Method.LINEAR)
+    made = plan(DEEPSEEK_CODER, PlanRequest(target_length=32768, method=Method.LINEAR))
     assert made.out_of_distribution.pairs == 0
     assert made.out_of_distribution.max_excess == pytest.approx(1.0)
 
@@ -275,7 +283,7 @@ SWITCHED_OFF = llama_31((1.0,) * 16 + (1e30,) * 48)
 
 @pytest.mark.parametrize("method", [Method.GAMMA, Method.YARN, Method.LINEAR], ids=str)
 def test_pairs_that_do_not_turn_have_no_angles_and_no_part_in_gamma(method: Method) -> None:
-    made = plan(SWITCHED_OFF, target_length=524288, method=method)
+    made = plan(SWITCHED_OFF, PlanRequest(target_length=524288, method=method))
     slowest = SWITCHED_OFF.inv_freq[15]
     assert slowest * 131072 > 2 * math.pi, "every angle of the pairs that turn was trained"
     assert (made.out_of_distribution.pairs, made.out_of_distribution.max_excess) == (0, 0.0)
@@ -285,9 +293,9 @@ def test_pairs_that_do_not_turn_have_no_angles_and_no_part_in_gamma(method: Meth
 
 
 def test_it_is_said_that_gamma_is_not_defined_for_factors() -> None:
-    assert "gamma_not_defined" in codes(plan(llama_31(), target_length=262144))
-    assert "gamma_not_defined" in codes(plan(phi_3_128k(), target_length=262144))
-    yarn = plan(QWEN_25, target_length=262144, method=Method.YARN)
+    assert "gamma_not_defined" in codes(plan(llama_31(), PlanRequest(target_length=262144)))
+    assert "gamma_not_defined" in codes(plan(phi_3_128k(), PlanRequest(target_length=262144)))
+    yarn = plan(QWEN_25, PlanRequest(target_length=262144, method=Method.YARN))
     assert "native_scaling" in codes(yarn)
     assert "gamma_not_defined" not in codes(yarn)
 
@@ -315,7 +323,7 @@ def test_factors_of_another_kind_than_llama3_are_not_made_again() -> None:
     odd = tuple(1.0 + 0.1 * i for i in range(64))
     error = refusal(llama_31(odd), target_length=262144, method=Method.LLAMA3)
     assert error.code == "cannot_combine"
-    assert plan(llama_31(odd), target_length=262144).edits
+    assert plan(llama_31(odd), PlanRequest(target_length=262144)).edits
 
 
 @pytest.mark.parametrize(

@@ -1,4 +1,4 @@
-"""The JSON that --factors and --from read: one schema, checked field by field."""
+"""The JSON that --recipe reads: one schema, checked field by field."""
 
 from __future__ import annotations
 
@@ -10,9 +10,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from ggufext.errors import PlanError
-from ggufext.planning.combining import Factors
 from ggufext.planning.methods import Method
-from ggufext.planning.recipe import Recipe, check_model, decode_recipe
+from ggufext.planning.request import Factors, Recipe, check_model, decode_recipe
 
 positive = st.floats(min_value=1e-6, max_value=1e6)
 factors = st.lists(positive, min_size=1, max_size=64).map(tuple)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import replace
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import pytest
 
@@ -16,8 +16,12 @@ from ggufext.header.rope_keys import Yarn
 from ggufext.planning.emit import Engine, emit
 from ggufext.planning.gamma import Verdict, gamma_pade
 from ggufext.planning.methods import Method, inverse_frequencies
-from ggufext.planning.plan import Plan, plan, plan_all_methods
+from ggufext.planning.plan import plan, plan_all_methods
+from ggufext.planning.request import PlanRequest
 from planning.facts import LLAMA_2, facts
+
+if TYPE_CHECKING:
+    from ggufext.planning.result import Plan
 
 LONG = tuple(1.0 + 7.0 * i / 47 for i in range(48))
 SHORT = tuple(1.0 + i / 47 for i in range(48))
@@ -64,7 +68,7 @@ def messages(made: Plan) -> dict[str, str]:
 def test_long_factors_that_the_target_does_not_reach_leave_context_length_alone_to_raise(
     method: Method,
 ) -> None:
-    made = plan(phi3(context=2048, original=4096), target_length=4096, method=method)
+    made = plan(phi3(context=2048, original=4096), PlanRequest(target_length=4096, method=method))
     assert edits(made) == {"context_length": 4096}
     assert made.tensor_edits == ()
     assert made.verdict is Verdict.NO_EXTENSION_NEEDED
@@ -73,7 +77,9 @@ def test_long_factors_that_the_target_does_not_reach_leave_context_length_alone_
 
 
 def test_above_the_original_length_the_method_starts_from_there() -> None:
-    made = plan(phi3(context=2048, original=4096), target_length=8192, method=Method.LINEAR)
+    made = plan(
+        phi3(context=2048, original=4096), PlanRequest(target_length=8192, method=Method.LINEAR)
+    )
     assert made.factor == 2.0
     assert tensors(made)[ROPE_FACTORS_LONG] == pytest.approx([2.0 * f for f in SHORT])
     assert "rope.scaling.original_context_length" not in edits(made)
@@ -81,13 +87,15 @@ def test_above_the_original_length_the_method_starts_from_there() -> None:
 
 def test_a_shorter_training_length_moves_the_border_of_the_long_factors() -> None:
     shorter = trained_on(phi3(context=4096, original=4096), 1024)
-    made = plan(shorter, target_length=2048, method=Method.LINEAR)
+    made = plan(shorter, PlanRequest(target_length=2048, method=Method.LINEAR))
     assert edits(made)["rope.scaling.original_context_length"] == 1024
     assert tensors(made)[ROPE_FACTORS_LONG] == pytest.approx([2.0 * f for f in SHORT])
 
 
 def test_an_original_length_of_0_makes_the_long_factors_act_at_every_length() -> None:
-    made = plan(phi3(context=8192, original=0), target_length=16384, method=Method.LINEAR)
+    made = plan(
+        phi3(context=8192, original=0), PlanRequest(target_length=16384, method=Method.LINEAR)
+    )
     assert "rope.scaling.original_context_length" not in edits(made)
     assert tensors(made) == {ROPE_FACTORS_LONG: pytest.approx([2.0 * f for f in LONG])}
     assert not made.keep_short
@@ -96,7 +104,8 @@ def test_an_original_length_of_0_makes_the_long_factors_act_at_every_length() ->
 
 def test_keep_short_gives_the_factors_that_act_today_to_short_contexts() -> None:
     made = plan(
-        phi3(context=8192, original=0), target_length=16384, method=Method.LINEAR, keep_short=True
+        phi3(context=8192, original=0),
+        PlanRequest(target_length=16384, method=Method.LINEAR, keep_short=True),
     )
     assert edits(made)["rope.scaling.original_context_length"] == 8192
     assert tensors(made)[ROPE_FACTORS_SHORT] == LONG
@@ -106,14 +115,14 @@ def test_keep_short_gives_the_factors_that_act_today_to_short_contexts() -> None
 
 def test_long_factors_without_an_original_length_keep_the_border_that_acts() -> None:
     longer = trained_on(phi3(context=4096, original=None), 131072)
-    made = plan(longer, target_length=262144, method=Method.LINEAR)
+    made = plan(longer, PlanRequest(target_length=262144, method=Method.LINEAR))
     assert edits(made)["rope.scaling.original_context_length"] == 4096
     assert tensors(made)[ROPE_FACTORS_LONG] == pytest.approx([2.0 * f for f in LONG])
 
 
 @pytest.mark.parametrize("method", list(Method))
 def test_a_plan_within_the_training_length_keeps_the_trained_scaling(method: Method) -> None:
-    made = plan(CODER, target_length=4096, method=method)
+    made = plan(CODER, PlanRequest(target_length=4096, method=method))
     assert (made.edits, made.tensor_edits) == ((), ())
     assert made.freq_scale_factor == 4.0
     assert made.scaling_type == "linear"
@@ -122,19 +131,19 @@ def test_a_plan_within_the_training_length_keeps_the_trained_scaling(method: Met
 
 
 def test_within_the_training_length_yarn_and_its_attention_stay() -> None:
-    made = plan(QWEN, target_length=65536)
+    made = plan(QWEN, PlanRequest(target_length=65536))
     assert (made.freq_scale_factor, made.scaling_type, made.original_length) == (4, "yarn", 131072)
     assert made.attention_factor == pytest.approx(1.0 + 0.1 * math.log(4.0))
 
 
 def test_a_training_length_that_covers_the_target_raises_context_length_alone() -> None:
-    made = plan(trained_on(LLAMA_2, 32768), target_length=32768)
+    made = plan(trained_on(LLAMA_2, 32768), PlanRequest(target_length=32768))
     assert edits(made) == {"context_length": 32768}
     assert made.freq_base.after == 1e4
 
 
 def test_raising_context_length_does_not_move_where_yarn_starts() -> None:
-    made = plan(trained_on(QWEN, 262144), target_length=262144)
+    made = plan(trained_on(QWEN, 262144), PlanRequest(target_length=262144))
     assert edits(made) == {
         "context_length": 262144,
         "rope.scaling.original_context_length": 131072,
@@ -142,12 +151,13 @@ def test_raising_context_length_does_not_move_where_yarn_starts() -> None:
 
 
 def test_a_shorter_training_length_is_where_scaling_without_an_original_length_starts() -> None:
-    made = plan(trained_on(QWEN, 32768), target_length=262144, method=Method.YARN)
+    made = plan(trained_on(QWEN, 32768), PlanRequest(target_length=262144, method=Method.YARN))
     assert made.freq_scale_factor == 8.0
     assert edits(made)["rope.scaling.original_context_length"] == 32768
     assert made.inv_freq == pytest.approx(
         plan(
-            facts(train_length=32768, freq_base=1e6), target_length=262144, method=Method.YARN
+            facts(train_length=32768, freq_base=1e6),
+            PlanRequest(target_length=262144, method=Method.YARN),
         ).inv_freq
     )
     assert "takes its place" in messages(made)["scaling_replaced"]
@@ -157,16 +167,16 @@ def test_a_shorter_training_length_is_where_scaling_without_an_original_length_s
 @pytest.mark.parametrize("original", [None, 4096])
 def test_the_same_holds_for_linear(original: int | None) -> None:
     model = replace(CODER, scaling=replace(CODER.scaling, original_context_length=original))
-    made = plan(trained_on(model, 4096), target_length=65536, method=Method.LINEAR)
+    made = plan(trained_on(model, 4096), PlanRequest(target_length=65536, method=Method.LINEAR))
     assert made.freq_scale_factor == 16.0
-    rebased = plan(trained_on(model, 4096), target_length=65536)
+    rebased = plan(trained_on(model, 4096), PlanRequest(target_length=65536))
     assert edits(rebased)["rope.scaling.type"] == "none"
     assert edits(rebased)["rope.freq_base"] == 1.6e6
 
 
 @pytest.mark.parametrize(("method", "exponent"), [(Method.GAMMA, 1.0), (Method.NTK, 128 / 126)])
 def test_base_methods_keep_the_trained_linear_factor(method: Method, exponent: float) -> None:
-    made = plan(CODER, target_length=65536, method=method)
+    made = plan(CODER, PlanRequest(target_length=65536, method=method))
     base = 1e5 * 4.0**exponent
     assert made.freq_base.after == pytest.approx(base)
     assert (made.scaling_type, made.freq_scale_factor) == ("linear", 4.0)
@@ -177,7 +187,7 @@ def test_base_methods_keep_the_trained_linear_factor(method: Method, exponent: f
 
 
 def test_a_wanted_gamma_counts_the_trained_factor() -> None:
-    made = plan(CODER, target_length=65536, gamma=0.95)
+    made = plan(CODER, PlanRequest(target_length=65536, gamma=0.95))
     assert made.gamma.effective == 0.95
     assert gamma_pade(made.freq_base.after * 4.0, 65536) == pytest.approx(0.95, rel=1e-6)
 
@@ -185,7 +195,7 @@ def test_a_wanted_gamma_counts_the_trained_factor() -> None:
 def test_linear_without_training_is_never_called_healthy() -> None:
     for keep_short in (False, True):
         model = replace(LLAMA_2, factor_support=FactorSupport.BY_TYPE)
-        for made in plan_all_methods(model, target_length=8192, keep_short=keep_short):
+        for made in plan_all_methods(model, PlanRequest(target_length=8192, keep_short=keep_short)):
             finds_nothing = "linear_needs_finetuning" in messages(made)
             assert finds_nothing == (made.method is Method.LINEAR)
             assert (made.verdict is Verdict.NEEDS_FINETUNE) == finds_nothing
@@ -195,7 +205,7 @@ def test_linear_without_training_is_never_called_healthy() -> None:
 def test_a_gamma_that_is_degraded_in_training_already_is_said_to_describe_nothing(
     base: float, said: bool
 ) -> None:
-    made = plan(facts(train_length=16384, freq_base=base), target_length=32768)
+    made = plan(facts(train_length=16384, freq_base=base), PlanRequest(target_length=32768))
     found = messages(made).get("gamma_not_defined", "")
     assert ("γ is -0.073 at 16,384 tokens already" in found) == said
 
@@ -205,9 +215,9 @@ def test_a_factor_below_1_is_extended_as_llama_cpp_reads_it(method: Method) -> N
     shrunk = replace(CODER, scaling=replace(CODER.scaling, factor=0.25))
     if method is Method.YARN:
         with pytest.raises(PlanError):
-            plan(shrunk, target_length=32768, method=method)
+            plan(shrunk, PlanRequest(target_length=32768, method=method))
         return
-    made = plan(shrunk, target_length=32768, method=method)
+    made = plan(shrunk, PlanRequest(target_length=32768, method=method))
     assert made.freq_scale_factor == (0.5 if method is Method.LINEAR else 0.25)
     assert made.inv_freq[0] == pytest.approx(1.0 / made.freq_scale_factor)
 
@@ -217,7 +227,7 @@ def test_keep_short_is_refused_with_advice_that_works(method: Method) -> None:
     for found in (LLAMA_2, CODER, QWEN):
         model = replace(found, factor_support=FactorSupport.NONE)
         with pytest.raises(PlanError) as caught:
-            plan(model, target_length=262144, method=method, keep_short=True)
+            plan(model, PlanRequest(target_length=262144, method=method, keep_short=True))
         assert "leave out --keep-short" in caught.value.message
         assert "choose --method" not in caught.value.message
 
@@ -231,7 +241,9 @@ MINISTRAL = facts(
 
 
 def emitted(model: ModelFacts, engine: Engine) -> Any:
-    return emit(plan(model, target_length=131072, method=Method.YARN), model, engine, model="m")
+    return emit(
+        plan(model, PlanRequest(target_length=131072, method=Method.YARN)), model, engine, model="m"
+    )
 
 
 def test_betas_are_in_the_blocks_of_other_programs() -> None:
@@ -247,7 +259,7 @@ def test_mscale_and_temperature_are_in_the_block_or_the_plan_is_not_expressible(
     yarn = Yarn(mscale_all_dim=1.0)
     scaled = replace(MINISTRAL, scaling=replace(MINISTRAL.scaling, yarn=yarn))
     scaled = replace(scaled, temperature_scale=0.1, original_length_acts=True)
-    made = plan(scaled, target_length=131072, method=Method.YARN)
+    made = plan(scaled, PlanRequest(target_length=131072, method=Method.YARN))
     assert made.attention_factor == 1.0
     text = emitted(scaled, Engine.HF).blocks[0].text
     assert '"mscale": 1.0' in text
@@ -277,5 +289,5 @@ def test_where_temperature_starts_stays_whatever_is_planned() -> None:
         original_length_acts=True,
     )
     for method in (Method.GAMMA, Method.YARN, Method.LINEAR):
-        made = plan(trained_on(model, 32768), target_length=131072, method=method)
+        made = plan(trained_on(model, 32768), PlanRequest(target_length=131072, method=method))
         assert edits(made)["rope.scaling.original_context_length"] == 65536

@@ -11,7 +11,8 @@ from ggufext.header.hf_config import read_config
 from ggufext.planning.emit import Engine, emit
 from ggufext.planning.methods import Method
 from ggufext.planning.native import native_scaling
-from ggufext.planning.plan import Plan, plan
+from ggufext.planning.plan import plan
+from ggufext.planning.request import PlanRequest
 from planning.facts import LLAMA_2, LLAMA_3, facts
 from planning.test_emit import (
     METHODS,
@@ -24,6 +25,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from ggufext.header.model import ModelFacts
+    from ggufext.planning.result import Plan
 
 pytest.importorskip("torch", reason="needs torch: pip install torch")
 transformers = pytest.importorskip(
@@ -66,7 +68,7 @@ def assert_same_rotation(rotary: Any, made: Plan, layer_type: str | None = None)
 def test_transformers_computes_the_plan(of: ModelFacts, method: Method, target: int) -> None:
     from transformers.models.llama.modeling_llama import LlamaRotaryEmbedding
 
-    made = plan(of, target_length=target, method=method)
+    made = plan(of, PlanRequest(target_length=target, method=method))
     config = loaded(made, of, "LlamaConfig")
     assert config.max_position_embeddings == target
     assert_same_rotation(LlamaRotaryEmbedding(config), made)
@@ -88,7 +90,7 @@ def test_transformers_computes_factors_of_single_pairs_in_long_contexts() -> Non
 def test_transformers_computes_llama3(of: ModelFacts) -> None:
     from transformers.models.llama.modeling_llama import LlamaRotaryEmbedding
 
-    made = plan(taking_factors(of), target_length=32_768, method=Method.LLAMA3)
+    made = plan(taking_factors(of), PlanRequest(target_length=32_768, method=Method.LLAMA3))
     assert_same_rotation(LlamaRotaryEmbedding(loaded(made, of, "LlamaConfig")), made)
 
 
@@ -137,7 +139,7 @@ def test_a_configuration_is_extended_on_top_of_its_own_scaling(
         native_scaling(config.facts).inv_freq, rel=1e-5
     )
     for method in chosen:
-        made = plan(config.facts, target_length=2 * length, method=method)
+        made = plan(config.facts, PlanRequest(target_length=2 * length, method=method))
         blocks = emit(made, config.facts, Engine.HF, model="m", config=config).blocks
         new = json.loads(blocks[0 if CURRENT else 1].text)
         outdated = {"rope_theta", "rope_scaling"}
@@ -151,7 +153,7 @@ def test_transformers_leaves_local_layers_alone(method: Method) -> None:
     from transformers.models.gemma3.modeling_gemma3 import Gemma3RotaryEmbedding
 
     of = with_local_layers("gemma3")
-    made = plan(of, target_length=32_768, method=method)
+    made = plan(of, PlanRequest(target_length=32_768, method=method))
     rotary = Gemma3RotaryEmbedding(loaded(made, of, "Gemma3TextConfig"))
     assert_same_rotation(rotary, made, "full_attention")
     local = [1e4 ** (-2 * i / of.rotary_dim) for i in range(of.rotary_dim // 2)]
@@ -163,5 +165,5 @@ def test_transformers_computes_the_plan_for_phi3(method: Method) -> None:
     from transformers.models.phi3.modeling_phi3 import Phi3RotaryEmbedding
 
     of = facts(train_length=4096, freq_base=1e4, architecture="phi3")
-    made = plan(of, target_length=32_768, method=method)
+    made = plan(of, PlanRequest(target_length=32_768, method=method))
     assert_same_rotation(Phi3RotaryEmbedding(loaded(made, of, "Phi3Config")), made)

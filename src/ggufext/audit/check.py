@@ -33,12 +33,14 @@ from ggufext.llama.settings import ContextSettings
 from ggufext.opened.files import FileSystem
 from ggufext.opened.model import open_model
 from ggufext.planning.footprint import CacheType
+from ggufext.planning.request import PlanRequest
+from ggufext.text import percent
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping
     from pathlib import Path
 
-    from ggufext.audit.conditions import CopyNeeded, ResolvedCondition
+    from ggufext.audit.conditions import CopyNeeded, OriginalCopy, ResolvedCondition
     from ggufext.audit.findings.results import CheckResult
     from ggufext.audit.request import CheckRequest
     from ggufext.audit.run.duration import Speed
@@ -310,7 +312,7 @@ def _prepared(
         stages=stages,
         identity={
             "size": header.file_size,
-            "conditions": [[each.name, each.kv_overrides, str(each.copy)] for each in chosen],
+            "conditions": [[each.name, each.kv_overrides, _words(each.copy)] for each in chosen],
             "answer_tokens": prompts.answer_tokens,
             "cache_type": budget.cache_type.label,
             "flash_attention": budget.flash_attention,
@@ -371,6 +373,17 @@ def _answer_tokens(
     return _CHAT_ANSWER_TOKENS if chat else task.answer_tokens(engine.counts)
 
 
+def _words(copy: PlanRequest | OriginalCopy | None) -> str:
+    """A copy as files of kept answers name it; other words would cut them off from their run."""
+    if not isinstance(copy, PlanRequest):
+        return str(copy)
+    return (
+        f"RewrittenCopy(target_length={copy.target_length}, method={copy.method!r}, "
+        f"train_length={copy.train_length}, keep_short={copy.keep_short}, recipe={copy.recipe!r}, "
+        f"train_freq_base={copy.train_freq_base})"
+    )
+
+
 def _versions(**of_engine: str) -> dict[str, str]:
     return {"ggufext": __version__, "python": platform.python_version(), **of_engine}
 
@@ -386,7 +399,7 @@ def _chosen(
         more = takes[not flash_attention] / takes[flash_attention] - 1
         why = (
             f"which is faster here ({'off' if flash_attention else 'on'} it would take "
-            f"{100 * more:.0f} % longer, measured on {2 * speed.tokens:,} tokens of this model)"
+            f"{percent(more)} longer, measured on {2 * speed.tokens:,} tokens of this model)"
         )
     else:
         return ()

@@ -9,12 +9,12 @@ from __future__ import annotations
 import re
 import shutil
 from contextlib import contextmanager
-from dataclasses import dataclass, fields, replace
+from dataclasses import dataclass, replace
 from functools import partial
 from os import W_OK, access
 from pathlib import Path
 from tempfile import TemporaryDirectory, gettempdir
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from ggufext.audit.request import KEEP_SHORT, PLANNED, recipe_file
 from ggufext.editing.rewrite import rewrite, undo
@@ -27,10 +27,11 @@ from ggufext.header.shards import later_shards
 from ggufext.llama.expectation import SMALL_CONTEXT, Expected, of_facts, of_plan
 from ggufext.llama.settings import Override, SelfExtend
 from ggufext.opened.files import FileSystem
+from ggufext.opened.recipe import read_recipe
 from ggufext.opened.strategies import Strategy
 from ggufext.planning.methods import Method
 from ggufext.planning.plan import plan
-from ggufext.planning.recipe import LONGEST_RECIPE, Recipe, check_model, decode_recipe
+from ggufext.planning.request import PlanRequest, check_model
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
@@ -40,23 +41,6 @@ if TYPE_CHECKING:
     from ggufext.opened.model import OpenModel
 
 _SELF_EXTEND = re.compile(r"self-extend:g=(?P<group>\d+),w=(?P<window>\d+)")
-
-
-@dataclass(frozen=True, slots=True)
-class RewrittenCopy:
-    """How to rewrite a copy of the file for a condition that metadata alone cannot give."""
-
-    target_length: int
-    method: Method
-    train_length: int | None
-    keep_short: bool = False
-    recipe: Recipe | None = None
-    train_freq_base: float | None = None
-
-    @property
-    def arguments(self) -> dict[str, Any]:
-        """For `ggufext.editing.rewrite.rewrite`."""
-        return {field.name: getattr(self, field.name) for field in fields(self)}
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,8 +66,8 @@ class ResolvedCondition:
     short_context : int or None
         Up to this context, tokens, a longrope file uses other factors than above it.
     warnings : tuple of ModelWarning
-    copy : RewrittenCopy, OriginalCopy or None
-        The copy that stands in for the file, to be made first.
+    copy : PlanRequest, OriginalCopy or None
+        How the copy that stands in for the file is rewritten, to be made first.
     path : Path or None
         Where it is; None: the file itself.
     """
@@ -95,7 +79,7 @@ class ResolvedCondition:
     expected_long: tuple[Expected, ...] | None
     short_context: int | None
     warnings: tuple[ModelWarning, ...] = ()
-    copy: RewrittenCopy | OriginalCopy | None = None
+    copy: PlanRequest | OriginalCopy | None = None
     path: Path | None = None
 
 
@@ -267,28 +251,26 @@ def _planned(
     train_length: int | None,
     train_freq_base: float | None,
 ) -> ResolvedCondition:
-    recipe = _recipe(name)
+    file = recipe_file(name)
+    recipe = None if file is None else read_recipe(file)
     if recipe is not None:
         check_model(recipe, identity())
-    method = recipe.method if recipe else _method(name)
-    keep_short = name.endswith(KEEP_SHORT)
-    planned = plan(
-        facts,
+    request = PlanRequest(
         target_length=target_length,
-        method=method,
-        freq_base=recipe.freq_base if recipe else None,
-        factors=recipe.factors if recipe else None,
-        keep_short=keep_short,
+        method=recipe.method if recipe else _method(name),
+        recipe=recipe,
+        keep_short=name.endswith(KEEP_SHORT),
+        train_length=train_length,
+        train_freq_base=train_freq_base,
     )
+    planned = plan(facts, request)
     is_long = planned.original_length < SMALL_CONTEXT
     # llama.cpp looks at the context only where the two sets differ.
     split = planned.long_factors != planned.short_factors and not is_long
-    copy: RewrittenCopy | None = None
+    copy: PlanRequest | None = None
     overrides: dict[str, Override] = {}
     if planned.tensor_edits or undoing is None:
-        copy = RewrittenCopy(
-            target_length, method, train_length, keep_short, recipe, train_freq_base
-        )
+        copy = request
     else:
         overrides.update(undoing)
         for edit in planned.edits:
@@ -306,23 +288,6 @@ def _planned(
         short_context=planned.original_length if split else None,
         copy=copy,
     )
-
-
-def _recipe(name: str) -> Recipe | None:
-    """The recipe of a condition that names a file of one."""
-    path = recipe_file(name)
-    if path is None:
-        return None
-    try:
-        with path.open(encoding="utf-8", errors="replace") as file:
-            return decode_recipe(file.read(LONGEST_RECIPE + 1))
-    except PlanError as error:
-        error.path = path
-        raise
-    except OSError as error:
-        raise PlanError(
-            code="bad_recipe", path=path, message=f"cannot be read: {error.strerror}"
-        ) from error
 
 
 def _method(name: str) -> Method:
@@ -422,7 +387,7 @@ def _copy(
         write = undoing = partial(undo, path, output=target, files=files)
         strategy = undoing(check=True).strategy
     else:
-        write = rewriting = partial(rewrite, path, **order.arguments, output=target, files=files)
+        write = rewriting = partial(rewrite, path, order, output=target, files=files)
         strategy = rewriting(dry_run=True).receipt.strategy
     if strategy is not Strategy.REFLINK:
         _refuse_or_ask(path, condition, folder, allow)

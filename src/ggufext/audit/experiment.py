@@ -25,6 +25,7 @@ from ggufext.opened.model import open_model
 from ggufext.planning.footprint import CacheType, kv_cache_bytes
 from ggufext.planning.methods import Method
 from ggufext.planning.plan import plan
+from ggufext.planning.request import PlanRequest
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -35,7 +36,7 @@ if TYPE_CHECKING:
     from ggufext.llama.process import ProbeProcess
     from ggufext.llama.rope_nodes import Observation, RopeNode
     from ggufext.llama.settings import Override
-    from ggufext.planning.plan import Plan
+    from ggufext.planning.result import Plan
 
 METHODS = (Method.GAMMA, Method.NTK, Method.YARN, Method.LINEAR)
 
@@ -171,11 +172,11 @@ class _Experiment:
         """One method: the effect of what it writes, or of what it is refused for."""
         target = FACTOR * self._facts.train_length
         try:
-            made = plan(self._facts, target_length=target, method=method)
+            made = plan(self._facts, PlanRequest(target_length=target, method=method))
         except PlanError as refusal:
             trial = MethodTrial(method, refusal.code, ())
             return trial, list(self._of_refusal(method, refusal, target))
-        rewrite(self._path, target_length=target, method=method)
+        rewrite(self._path, PlanRequest(target_length=target, method=method))
         changed = self._observe()
         found = list(self._effect(made, changed))
         with open_model(FileSystem(), self._path, writing=False) as model:
@@ -224,7 +225,7 @@ class _Experiment:
         """A refusal for the sake of local layers is right where forcing it changes them."""
         if refusal.code != "local_layers_would_change":
             return
-        forced = plan(self._facts, target_length=target, method=method, force=True)
+        forced = plan(self._facts, PlanRequest(target_length=target, method=method, force=True))
         overrides = {edit.key: edit.after for edit in forced.edits}
         changed = self._observe(overrides)  # type: ignore[arg-type]  # no plan writes an array
         layers = self._facts.layers

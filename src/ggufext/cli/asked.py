@@ -1,74 +1,66 @@
-"""What plan and rewrite were asked for: options and a recipe, brought together."""
+"""What plan and rewrite are asked for: options and a recipe, brought together."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import click
 
-from ggufext.errors import PlanError
+from ggufext.opened.recipe import read_recipe
 from ggufext.planning.methods import Method, RunTimeMethod
-from ggufext.planning.recipe import LONGEST_RECIPE, Recipe, decode_recipe
+from ggufext.planning.request import PlanRequest
 
 if TYPE_CHECKING:
     from pathlib import Path
-
-
-@dataclass(frozen=True, slots=True)
-class Asked:
-    """A method, a target and what else a recipe says.
-
-    Attributes
-    ----------
-    method : Method, RunTimeMethod or None
-        None: no method was named.
-    target_length : int
-        Tokens.
-    recipe : Recipe or None
-    """
-
-    method: Method | RunTimeMethod | None
-    target_length: int
-    recipe: Recipe | None
 
 
 def asked(
     *,
     method: str | None,
     target_length: int | None,
+    recipe_path: Path | None,
     gamma: float | None,
-    factors_path: Path | None,
-    result_path: Path | None,
     keep_short: bool,
-) -> Asked:
-    """Bring the options together; raises click.UsageError where they contradict each other."""
-    if factors_path is not None and result_path is not None:
-        raise click.UsageError("--factors and --from exclude each other")
-    recipe, named = None, _method(method)
-    if factors_path is not None:
-        recipe = _read(factors_path)
-        if recipe.factors is None:
-            raise PlanError(
-                code="bad_recipe",
-                path=factors_path,
-                field="plan.long",
-                message="is missing; --factors needs a list of factors, --from takes any plan",
-            )
-        if named not in {None, Method.LONGROPE}:
-            raise click.UsageError(f"--factors belongs to --method longrope, not to {method}")
-    if result_path is not None:
-        recipe = _read(result_path)
-        if named is not None:
-            raise click.UsageError("--from names the method: leave --method out")
+    train_length: int | None,
+    train_freq_base: float | None,
+    allow_lower_base: bool,
+    force: bool,
+) -> tuple[Method | RunTimeMethod | None, PlanRequest]:
+    """The method that was named, by an option or a recipe, and the request; of gamma without one.
+
+    Raises
+    ------
+    click.UsageError
+        The options contradict each other.
+    PlanError
+        ``bad_recipe``.
+    """
+    named = _method(method)
+    recipe = read_recipe(recipe_path) if recipe_path else None
+    if isinstance(named, RunTimeMethod) and (gamma is not None or keep_short or recipe):
+        raise click.UsageError(
+            f"--gamma, --keep-short and --recipe do not belong to --method {method}"
+        )
     if recipe is not None:
+        if named not in {None, recipe.method}:
+            raise click.UsageError(
+                f"--recipe says method {recipe.method.value}: leave --method out"
+            )
         named = recipe.method
         target_length = target_length or recipe.target_length
     if target_length is None:
         raise click.UsageError("Missing option '--target'.")
-    if isinstance(named, RunTimeMethod) and (gamma is not None or keep_short):
-        raise click.UsageError(f"--gamma and --keep-short do not belong to --method {method}")
-    return Asked(named, target_length, recipe)
+    return named, PlanRequest(
+        target_length=target_length,
+        method=named if isinstance(named, Method) else Method.GAMMA,
+        gamma=gamma,
+        recipe=recipe,
+        keep_short=keep_short,
+        train_length=train_length,
+        train_freq_base=train_freq_base,
+        allow_lower_base=allow_lower_base,
+        force=force,
+    )
 
 
 def _method(name: str | None) -> Method | RunTimeMethod | None:
@@ -76,13 +68,3 @@ def _method(name: str | None) -> Method | RunTimeMethod | None:
         return None
     run_time = {method.value: method for method in RunTimeMethod}
     return run_time.get(name) or Method(name)
-
-
-def _read(path: Path) -> Recipe:
-    with path.open(encoding="utf-8", errors="replace") as file:
-        text = file.read(LONGEST_RECIPE + 1)
-    try:
-        return decode_recipe(text)
-    except PlanError as error:
-        error.path = path
-        raise

@@ -18,9 +18,10 @@ from ggufext.cli.options import (
     train_freq_base_option,
     train_length_option,
 )
-from ggufext.cli.output import binary_size, show_error, show_json
+from ggufext.cli.output import show_error, show_json
 from ggufext.errors import EngineError, GgufextError, printable
 from ggufext.locating.names import local_path
+from ggufext.text import binary_size
 
 if TYPE_CHECKING:
     from ggufext.api import CheckResult, CopyNeeded

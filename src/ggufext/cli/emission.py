@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from ggufext.header.model import ModelFacts
     from ggufext.planning.emit import Emission, Engine
     from ggufext.planning.methods import Method
-    from ggufext.planning.plan import Plan
+    from ggufext.planning.result import Plan
 
 
 def config_of(path: Path, *, train_length: int | None) -> HfConfig | None:

@@ -129,7 +129,7 @@ target_option = click.option(
     "--target",
     "target_length",
     type=TOKENS,
-    help="Context length wanted: 32k, 1m. Without it that of --from or --factors.",
+    help="Context length wanted: 32k, 1m. Without it that of --recipe.",
 )
 gamma_option = click.option(
     "--gamma",
@@ -151,19 +151,12 @@ train_freq_base_option = click.option(
 allow_lower_base_option = click.option(
     "--allow-lower-base", is_flag=True, help="Accept a --gamma that lowers the RoPE base."
 )
-factors_option = click.option(
-    "--factors",
-    "factors_path",
+recipe_option = click.option(
+    "--recipe",
+    "recipe_path",
     metavar="FILE",
     type=click.Path(path_type=Path),
-    help="JSON with the factors that method longrope writes.",
-)
-from_option = click.option(
-    "--from",
-    "result_path",
-    metavar="FILE",
-    type=click.Path(path_type=Path),
-    help="Method, base or factors as a JSON result says (docs/methods.md).",
+    help="Method, and base or factors for it, as this JSON file says (docs/methods.md).",
 )
 keep_short_option = click.option(
     "--keep-short",

@@ -16,17 +16,16 @@ from ggufext.cli.options import (
     METHOD,
     Engines,
     allow_lower_base_option,
-    factors_option,
-    from_option,
     gamma_option,
     json_option,
     keep_short_option,
     path_argument,
+    recipe_option,
     target_option,
     train_freq_base_option,
     train_length_option,
 )
-from ggufext.cli.output import binary_size, show_json, show_warnings, tokens
+from ggufext.cli.output import show_json, show_warnings
 from ggufext.cli.plan_text import (
     cache_sizes,
     factors_of_pairs,
@@ -47,6 +46,7 @@ from ggufext.planning.gamma import Verdict
 from ggufext.planning.methods import RunTimeMethod
 from ggufext.planning.plan import documented_plan, plan_all_methods
 from ggufext.planning.plan import plan as plan_facts
+from ggufext.text import binary_size
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -54,7 +54,7 @@ if TYPE_CHECKING:
     from ggufext.header.layers import LayerFacts
     from ggufext.locating.remote import RemoteModel
     from ggufext.planning.footprint import CacheFit
-    from ggufext.planning.plan import Plan
+    from ggufext.planning.result import Plan
 
 
 @click.command(short_help="Show what could be written and what to expect.")
@@ -62,8 +62,7 @@ if TYPE_CHECKING:
 @target_option
 @click.option("--method", type=METHOD, help="Plan this one; every method side by side without.")
 @gamma_option
-@factors_option
-@from_option
+@recipe_option
 @keep_short_option
 @train_length_option
 @train_freq_base_option
@@ -90,8 +89,7 @@ def plan(
     target_length: int | None,
     method: str | None,
     gamma: float | None,
-    factors_path: Path | None,
-    result_path: Path | None,
+    recipe_path: Path | None,
     keep_short: bool,
     train_length: int | None,
     train_freq_base: float | None,
@@ -105,21 +103,23 @@ def plan(
 
     FILE is a GGUF file, or a Hugging Face config.json or the folder that holds one.
     """
-    request = asked(
+    named, request = asked(
         method=method,
         target_length=target_length,
+        recipe_path=recipe_path,
         gamma=gamma,
-        factors_path=factors_path,
-        result_path=result_path,
         keep_short=keep_short,
+        train_length=train_length,
+        train_freq_base=train_freq_base,
+        allow_lower_base=allow_lower_base,
+        force=force,
     )
-    if gamma is not None and request.method is None:
+    if gamma is not None and named is None:
         raise click.UsageError("--gamma belongs to --method gamma")
-    recipe, target = request.recipe, request.target_length
     model = found_model(path)
     path = model if isinstance(model, Path) else model.name
     config = config_of(model, train_length=train_length) if isinstance(model, Path) else None
-    made_for = None if force else recipe
+    made_for = None if force else request.recipe
     if config is not None and train_freq_base is not None:
         raise click.UsageError("--train-freq-base is for a GGUF file: edit rope_theta instead")
     facts = (
@@ -130,49 +130,36 @@ def plan(
         )
     )
     with naming(path):
-        if isinstance(request.method, RunTimeMethod):
-            show_run_time(path, facts, request.method, target, force=force, as_json=as_json)
+        if isinstance(named, RunTimeMethod):
+            show_run_time(path, facts, named, request, as_json=as_json)
             return
         documented: Plan | None = None
-        if request.method is None:
+        if named is None:
             documented = documented_plan(facts, force=force)
-            plans = plan_all_methods(
-                facts, target_length=target, keep_short=keep_short, force=force
-            )
+            plans = plan_all_methods(facts, request)
         else:
-            one = plan_facts(
-                facts,
-                target_length=target,
-                method=request.method,
-                gamma=gamma,
-                freq_base=recipe.freq_base if recipe else None,
-                factors=recipe.factors if recipe else None,
-                keep_short=keep_short,
-                allow_lower_base=allow_lower_base,
-                force=force,
-            )
-            plans = (one,)
+            plans = (plan_facts(facts, request),)
     if vram is not None and config is not None:
         raise click.UsageError("--vram needs the weights of a GGUF file; this is a configuration")
     if engines is None:
-        engines = (Engine.HF,) if config and request.method else ()
+        engines = (Engine.HF,) if config and named else ()
     emitted = emissions(path, plans, facts, engines, config=config)
-    fits = _fits(model, facts.layers, target, vram)
+    fits = _fits(model, facts.layers, request.target_length, vram)
     if as_json:
         shown = [
             plan_as_json(path, p, emitted[p.method]) | ({"memory": jsonable(fits)} if fits else {})
             for p in plans
         ]
         said = plan_as_json(path, documented) if documented else None
-        show_json(shown[0] if request.method else {"plans": shown, "documented": said})
+        show_json(shown[0] if named else {"plans": shown, "documented": said})
         return
-    if request.method is None and plans[0].verdict is not Verdict.NO_EXTENSION_NEEDED:
+    if named is None and plans[0].verdict is not Verdict.NO_EXTENSION_NEEDED:
         _show_table(path, plans, documented)
     else:
         for line in plan_lines(path, plans[0]):
             click.echo(line)
     for fit in fits:
-        click.echo(_fit_line(fit, target))
+        click.echo(_fit_line(fit, request.target_length))
     show_emissions(emitted)
     warnings = [w for p in plans for w in p.warnings] + list(config.warnings if config else ())
     show_warnings(dict.fromkeys(warnings), path)
@@ -195,7 +182,7 @@ def _show_table(path: Path | str, plans: tuple[Plan, ...], documented: Plan | No
     first = plans[0]
     click.echo(head_line(path, first))
     click.echo(
-        f"  target {tokens(first.target_length)} tokens (factor {first.factor:g}), "
+        f"  target {first.target_length:,} tokens (factor {first.factor:g}), "
         f"γ {first.gamma.native:.3f} at training length, {first.gamma.unscaled:.3f} at the target "
         "without extension"
     )
@@ -209,7 +196,7 @@ def _show_table(path: Path | str, plans: tuple[Plan, ...], documented: Plan | No
     rows = [(made.method.value, made) for made in plans]
     if documented is not None:
         name, length = documented.method.value, documented.target_length
-        reach = f" to {tokens(length)}" if length != first.target_length else ""
+        reach = f" to {length:,}" if length != first.target_length else ""
         rows.append((f"{name}{reach}, documented", documented))
     for name, made in rows:
         angles = made.out_of_distribution
@@ -226,7 +213,7 @@ def _show_table(path: Path | str, plans: tuple[Plan, ...], documented: Plan | No
     if not console.is_terminal:
         console = Console(width=110)
     console.print(table)
-    click.echo(f"KV cache at {tokens(first.target_length)} tokens: {cache_sizes(first)}")
+    click.echo(f"KV cache at {first.target_length:,} tokens: {cache_sizes(first)}")
 
 
 def _fits(
@@ -245,7 +232,7 @@ def _fits(
 def _fit_line(fit: CacheFit, target_length: int) -> str:
     state = "fits" if fit.fits else "does not fit"
     return (
-        f"  {fit.cache_type} KV cache {binary_size(fit.bytes)} at {tokens(target_length)} tokens: "
+        f"  {fit.cache_type} KV cache {binary_size(fit.bytes)} at {target_length:,} tokens: "
         f"{state} with the weights and {binary_size(fit.compute_bytes)} to compute; longest "
-        f"context {tokens(fit.largest_context)} tokens"
+        f"context {fit.largest_context:,} tokens"
     )

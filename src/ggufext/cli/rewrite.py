@@ -14,25 +14,24 @@ from ggufext.cli.asked import asked
 from ggufext.cli.options import (
     METHOD,
     allow_lower_base_option,
-    factors_option,
     follow_option,
-    from_option,
     gamma_option,
     json_option,
     keep_short_option,
     paths_argument,
+    recipe_option,
     target_option,
     train_freq_base_option,
     train_length_option,
 )
-from ggufext.cli.output import IN_USE, show_note, show_warnings, tokens
+from ggufext.cli.output import IN_USE, show_note, show_warnings
 from ggufext.cli.plan_text import plan_as_json, plan_lines
 from ggufext.cli.several import Work, handle_files
 from ggufext.editing.rewrite import rewrite as rewrite_file
 from ggufext.errors import GgufextError, command, of_system, printable, shell_word
 from ggufext.locating.names import OLLAMA_PREFIX
 from ggufext.opened.strategies import Strategy
-from ggufext.planning.methods import Method, RunTimeMethod
+from ggufext.planning.methods import RunTimeMethod
 from ggufext.planning.run_time import refuse_to_write
 
 if TYPE_CHECKING:
@@ -52,11 +51,10 @@ if TYPE_CHECKING:
 @click.option(
     "--method",
     type=METHOD,
-    help="How to extend; gamma without it, or what --from and --factors say.",
+    help="How to extend; gamma without it, or what --recipe says.",
 )
 @gamma_option
-@factors_option
-@from_option
+@recipe_option
 @keep_short_option
 @train_length_option
 @train_freq_base_option
@@ -93,8 +91,7 @@ def rewrite(
     target_length: int | None,
     method: str | None,
     gamma: float | None,
-    factors_path: Path | None,
-    result_path: Path | None,
+    recipe_path: Path | None,
     keep_short: bool,
     train_length: int | None,
     train_freq_base: float | None,
@@ -115,37 +112,31 @@ def rewrite(
     """
     if output is not None and len(set(paths)) > 1:
         raise click.UsageError("--output takes one FILE")
-    request = asked(
+    named, request = asked(
         method=method,
         target_length=target_length,
+        recipe_path=recipe_path,
         gamma=gamma,
-        factors_path=factors_path,
-        result_path=result_path,
         keep_short=keep_short,
+        train_length=train_length,
+        train_freq_base=train_freq_base,
+        allow_lower_base=allow_lower_base,
+        force=force,
     )
-    chosen = request.method or Method.GAMMA
-    if isinstance(chosen, RunTimeMethod):
-        wish = ("--target", str(request.target_length), "--method", chosen.value)
-        raise refuse_to_write(chosen, f"`{command('plan', paths[0], *wish)}`")
+    if isinstance(named, RunTimeMethod):
+        wish = ("--target", str(request.target_length), "--method", named.value)
+        raise refuse_to_write(named, f"`{command('plan', paths[0], *wish)}`")
 
     def do(path: Path | str) -> _Outcome:
         with copy_progress() as progress:
             done = rewrite_file(
                 path,
-                target_length=request.target_length,
-                method=chosen,
-                gamma=gamma,
-                recipe=request.recipe,
-                keep_short=keep_short,
-                train_length=train_length,
-                train_freq_base=train_freq_base,
-                allow_lower_base=allow_lower_base,
+                request,
                 output=output,
                 keep_history=not no_history,
                 strategy=Strategy(strategy) if strategy else None,
                 follow=follow,
                 dry_run=dry_run,
-                force=force,
                 progress=progress,
             )
         return done, _verified(path, done) if verify and not dry_run else ()
@@ -197,7 +188,7 @@ def _cells(outcome: _Outcome) -> tuple[str, ...]:
     plan, receipt = outcome[0].plan, outcome[0].receipt
     return (
         plan.method.value,
-        f"{tokens(plan.train_length.value)} → {tokens(plan.target_length)}",
+        f"{plan.train_length.value:,} → {plan.target_length:,}",
         plan.verdict.value,
         receipt.strategy.value if receipt.strategy else "nothing: it holds this",
         f"{receipt.bytes_written:,}",

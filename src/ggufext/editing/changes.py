@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from ggufext.opened.history import History
     from ggufext.opened.model import OpenModel
     from ggufext.opened.patch import Patch
-    from ggufext.planning.plan import Plan
+    from ggufext.planning.result import Plan
 
 
 @dataclass(frozen=True, slots=True)

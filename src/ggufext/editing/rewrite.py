@@ -28,9 +28,8 @@ from ggufext.opened.model import exclusively, in_use, open_model
 from ggufext.opened.patch import FIXED_SIZE, Patch
 from ggufext.opened.strategies import Strategy
 from ggufext.planning.gamma import Verdict
-from ggufext.planning.methods import Method
 from ggufext.planning.plan import plan
-from ggufext.planning.recipe import check_model
+from ggufext.planning.request import check_model
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping
@@ -39,8 +38,8 @@ if TYPE_CHECKING:
     from ggufext.header.header import Header
     from ggufext.opened.journal import Journal
     from ggufext.opened.model import OpenModel
-    from ggufext.planning.plan import Plan
-    from ggufext.planning.recipe import Recipe
+    from ggufext.planning.request import PlanRequest
+    from ggufext.planning.result import Plan
 
 
 @dataclass(frozen=True, slots=True)
@@ -106,21 +105,13 @@ class Undone:
 
 def rewrite(
     path: Path | str,
+    request: PlanRequest,
     *,
-    target_length: int,
-    method: Method = Method.GAMMA,
-    gamma: float | None = None,
-    recipe: Recipe | None = None,
-    keep_short: bool = False,
-    train_length: int | None = None,
-    train_freq_base: float | None = None,
-    allow_lower_base: bool = False,
     output: Path | str | None = None,
     keep_history: bool = True,
     strategy: Strategy | None = None,
     follow: bool = False,
     dry_run: bool = False,
-    force: bool = False,
     progress: Callable[[int, int], None] = lambda _done, _total: None,
     files: FileSystem | None = None,
 ) -> Rewritten:
@@ -132,16 +123,7 @@ def rewrite(
     ----------
     path : Path or str
         The file, or ``ollama:NAME`` with an `output`.
-    target_length : int
-        Context length wanted, tokens.
-    method, gamma, keep_short, allow_lower_base
-        See `ggufext.planning.plan.plan`.
-    recipe : Recipe, optional
-        Base or factors to write, and the model they were made for; its method and target are the
-        caller's to pass on.
-    train_length, train_freq_base
-        What the model was really trained with, where the file says something else; see
-        `ggufext.header.training.trained_facts`.
+    request : PlanRequest
     output : Path or str, optional
         Write a new file and leave `path` alone; the other parts of a split model go beside it.
     keep_history : bool
@@ -152,10 +134,6 @@ def rewrite(
         Edit the target of a symbolic link.
     dry_run : bool
         Write nothing; the receipt tells what would be written.
-    force : bool
-        Accept an unverified architecture, an absurd factor, a method that changes sliding-window
-        layers, a recipe of another model, and a file that is in use: that one is replaced by a
-        new file, and whoever has it open keeps the old one.
     progress : callable
         Called during a copy with bytes done and bytes in all.
     files : FileSystem, optional
@@ -170,25 +148,17 @@ def rewrite(
     name = path if isinstance(path, str) and is_name(path) else Path(path)
     path = local_path(path)
     started = time.perf_counter()
-    target = None if output is None else Path(output)
-    _refuse_config(path, target_length)
+    target, force = None if output is None else Path(output), request.force
+    _refuse_config(path, request.target_length)
     path = _source(path, target, follow=follow, force=force)
     writing = target is None
     with open_model(files, path, writing=writing, force=force, name=name) as model:
-        facts = model.original_facts(train_length=train_length, train_freq_base=train_freq_base)
-        if recipe is not None and not force:
-            check_model(recipe, facts_hash(model.unextended, facts))
-        made = plan(
-            facts,
-            target_length=target_length,
-            method=method,
-            gamma=gamma,
-            freq_base=recipe.freq_base if recipe else None,
-            factors=recipe.factors if recipe else None,
-            keep_short=keep_short,
-            allow_lower_base=allow_lower_base,
-            force=force,
+        facts = model.original_facts(
+            train_length=request.train_length, train_freq_base=request.train_freq_base
         )
+        if request.recipe is not None and not force:
+            check_model(request.recipe, facts_hash(model.unextended, facts))
+        made = plan(facts, request)
         _check_plan(made, model, facts.support, force=force)
         edit = build_edit(
             files, model, made, output=target, keep_history=keep_history, wanted=strategy
@@ -233,7 +203,9 @@ def undo(
         beside it.
     check : bool
         Build and check the original header in memory, and write nothing.
-    path, follow, force, progress, files
+    force : bool
+        Replace a file that is in use by a new one, and an existing output.
+    path, follow, progress, files
         See `rewrite`.
 
     Raises

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from ggufext.header.model import ModelFacts
     from ggufext.header.rope_keys import Yarn
     from ggufext.llama.rope_nodes import RopeNode
-    from ggufext.planning.plan import Plan
+    from ggufext.planning.result import Plan
 
 
 #: Context of the run that shows what llama.cpp does: a file's own would need its whole cache.

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from ggufext.header.header import Value
     from ggufext.header.layers import LayerFacts
     from ggufext.llama.settings import Override
-    from ggufext.planning.plan import Plan
+    from ggufext.planning.result import Plan
 
     #: Values of the planned keys, elements of the planned tensors, by name.
     _Values = tuple[Mapping[str, object], Mapping[str, list[float] | None]]

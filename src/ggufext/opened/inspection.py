@@ -26,7 +26,7 @@ from ggufext.opened.model import open_model
 from ggufext.opened.patch import PADDING_KEY
 from ggufext.planning.cautions import unusual_base
 from ggufext.planning.footprint import CacheType, KvCacheBytes, bytes_per_token
-from ggufext.planning.recipe import check_model
+from ggufext.planning.request import check_model
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -37,7 +37,7 @@ if TYPE_CHECKING:
     from ggufext.header.model import EarlierExtension, ModelFacts
     from ggufext.header.training import Published
     from ggufext.opened.history import History
-    from ggufext.planning.recipe import Recipe
+    from ggufext.planning.request import Recipe
 
 
 @dataclass(frozen=True, slots=True)

@@ -17,11 +17,12 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from ggufext.header.model import ModelFacts
-    from ggufext.planning.combining import Combination, Wish
+    from ggufext.planning.combining import Combination, Extension
     from ggufext.planning.native import NativeScaling
+    from ggufext.planning.request import PlanRequest
     from ggufext.planning.result import Gamma
 
-GAMMA_RULE_STATUS = (
+_GAMMA_RULE_STATUS = (
     "the γ rule is derived, not validated by its author: take its verdict as an expectation and "
     "measure this model"
 )
@@ -51,15 +52,15 @@ def support_warnings(facts: ModelFacts) -> tuple[ModelWarning, ...]:
     return tuple(found)
 
 
-def needs_finetuning(wish: Wish, made: Combination) -> bool:
+def needs_finetuning(request: PlanRequest, made: Combination) -> bool:
     """Whether a plan is expected to find nothing before the model was trained with it."""
-    return wish.method is Method.LINEAR and made.form is not Form.UNCHANGED
+    return request.method is Method.LINEAR and made.form is not Form.UNCHANGED
 
 
-def keeps_short(native: NativeScaling, wish: Wish, made: Combination) -> bool:
+def keeps_short(wanted: Extension, made: Combination) -> bool:
     """Whether contexts up to the plan's original length rotate as before."""
     is_long = made.form is Form.LONG and made.original_length > 0
-    return is_long and (wish.keep_short or native.kind is NativeKind.LONGROPE)
+    return is_long and (wanted.request.keep_short or wanted.native.kind is NativeKind.LONGROPE)
 
 
 def earlier_extension_warnings(facts: ModelFacts) -> tuple[ModelWarning, ...]:
@@ -111,13 +112,7 @@ def context_length_warnings(facts: ModelFacts, factor: float) -> tuple[ModelWarn
 
 
 def extension_warnings(
-    facts: ModelFacts,
-    native: NativeScaling,
-    wish: Wish,
-    made: Combination,
-    gammas: Gamma,
-    *,
-    changes: bool,
+    wanted: Extension, made: Combination, gammas: Gamma, *, changes: bool
 ) -> tuple[ModelWarning, ...]:
     """What holds for an extension.
 
@@ -126,7 +121,8 @@ def extension_warnings(
     changes : bool
         Whether the plan writes anything.
     """
-    found = [ModelWarning("gamma_rule_not_validated", GAMMA_RULE_STATUS)]
+    facts = wanted.facts
+    found = [ModelWarning("gamma_rule_not_validated", _GAMMA_RULE_STATUS)]
     if not changes:
         found.insert(
             0,
@@ -137,19 +133,18 @@ def extension_warnings(
     found += peculiarities(facts, made)
     if made.form is Form.UNCHANGED:
         return tuple(found)
-    found += _native(facts, native)
+    found += _native(facts, wanted.native)
     found += _domain_of_gamma(facts, gammas)
-    factor = wish.target_length / facts.train_length
-    if factor > FACTOR_NEEDS_FINETUNE:
+    if wanted.factor > FACTOR_NEEDS_FINETUNE:
         found.append(
             ModelWarning(
                 "factor_above_4",
-                f"factor {factor:g} is above 4: without fine-tuning expect losses; choose the "
-                "smallest target that serves",
+                f"factor {wanted.factor:g} is above 4: without fine-tuning expect losses; choose "
+                "the smallest target that serves",
             )
         )
-    found += _method(wish, made, keeps_short=keeps_short(native, wish, made))
-    found += _short_contexts(facts, native, wish, made)
+    found += _method(wanted, made)
+    found += _short_contexts(wanted, made)
     return tuple(found)
 
 
@@ -200,15 +195,15 @@ def _domain_of_gamma(facts: ModelFacts, gammas: Gamma) -> Iterator[ModelWarning]
         )
 
 
-def _method(wish: Wish, made: Combination, *, keeps_short: bool) -> Iterator[ModelWarning]:
-    method = wish.method
-    if method in {Method.LINEAR, Method.YARN} and not keeps_short:
+def _method(wanted: Extension, made: Combination) -> Iterator[ModelWarning]:
+    method = wanted.request.method
+    if method in {Method.LINEAR, Method.YARN} and not keeps_short(wanted, made):
         yield ModelWarning(
             "short_texts",
             f"static {method.value} scaling acts on short texts too and costs them quality; "
             "choose the smallest target that serves",
         )
-    if needs_finetuning(wish, made):
+    if needs_finetuning(wanted.request, made):
         yield ModelWarning(
             "linear_needs_finetuning",
             "linear interpolation usually needs fine-tuning at the new length, which its verdict "
@@ -216,17 +211,16 @@ def _method(wish: Wish, made: Combination, *, keeps_short: bool) -> Iterator[Mod
         )
 
 
-def _short_contexts(
-    facts: ModelFacts, native: NativeScaling, wish: Wish, made: Combination
-) -> Iterator[ModelWarning]:
+def _short_contexts(wanted: Extension, made: Combination) -> Iterator[ModelWarning]:
+    facts, native, request = wanted.facts, wanted.native, wanted.request
     original = made.original_length
     if made.attention_dropped:
         yield ModelWarning(
             "attention_factor_dropped",
-            f"the attention factor of {wish.method.value} is left out: it would act on contexts "
+            f"the attention factor of {request.method.value} is left out: it would act on contexts "
             f"up to {original:,} tokens too, which --keep-short leaves as they are",
         )
-    if wish.keep_short and original % CELL_PADDING:
+    if request.keep_short and original % CELL_PADDING:
         yield ModelWarning(
             "context_rounded",
             f"llama.cpp rounds contexts up to {CELL_PADDING} tokens, so those above "
@@ -242,7 +236,7 @@ def _short_contexts(
             "too; --keep-short leaves the old ones to contexts up to "
             f"{facts.train_length:,} tokens",
         )
-    elif not wish.keep_short and can_keep_short(facts, native):
+    elif not request.keep_short and can_keep_short(facts, native):
         yield ModelWarning(
             "keep_short_possible",
             f"--keep-short would rotate contexts up to {facts.train_length:,} tokens exactly as "

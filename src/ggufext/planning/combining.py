@@ -25,6 +25,7 @@ from ggufext.planning.native import (
 if TYPE_CHECKING:
     from ggufext.header.model import ModelFacts
     from ggufext.header.rope_keys import Yarn
+    from ggufext.planning.request import Factors, PlanRequest
 
 
 class Form(Enum):
@@ -41,50 +42,23 @@ class Form(Enum):
 
 
 @dataclass(frozen=True, slots=True)
-class Factors:
-    """Frequency factors from outside, as `--factors` reads them.
+class Extension:
+    """What every method works on: a model, its own scaling, and what is asked for.
 
     Attributes
     ----------
-    long : tuple of float
-        What each pair's angle is divided by in contexts above the original length; > 0.
-    short : tuple of float or None
-        The same up to the original length; None: as trained.
-    attention_factor : float or None
-        Acts at every length; None: √(1 + ln f / ln T).
+    facts : ModelFacts
+        Of the model before any extension.
+    native : NativeScaling
+    request : PlanRequest
+    factor : float
+        f = L/T: target over training length.
     """
 
-    long: tuple[float, ...]
-    short: tuple[float, ...] | None = None
-    attention_factor: float | None = None
-
-
-@dataclass(frozen=True, slots=True)
-class Wish:
-    """What was asked for.
-
-    Attributes
-    ----------
-    method : Method
-    target_length : int
-        Tokens.
-    gamma : float or None
-        Decay exponent wanted at the target.
-    freq_base : float or None
-        Base to write, for gamma and ntk.
-    factors : Factors or None
-    allow_lower_base : bool
-    keep_short : bool
-        Write long factors, so that contexts up to the training length stay as they are.
-    """
-
-    method: Method
-    target_length: int
-    gamma: float | None = None
-    freq_base: float | None = None
-    factors: Factors | None = None
-    allow_lower_base: bool = False
-    keep_short: bool = False
+    facts: ModelFacts
+    native: NativeScaling
+    request: PlanRequest
+    factor: float
 
 
 @dataclass(frozen=True, slots=True)
@@ -127,7 +101,7 @@ def unchanged(facts: ModelFacts, target_length: int) -> Combination:
     )
 
 
-def combine(facts: ModelFacts, native: NativeScaling, wish: Wish) -> Combination:
+def combine(wanted: Extension) -> Combination:
     """The rotation of a method on top of a model's own scaling.
 
     Raises
@@ -136,25 +110,26 @@ def combine(facts: ModelFacts, native: NativeScaling, wish: Wish) -> Combination
         ``cannot_combine``, ``tensors_not_supported``, ``factors_needed``,
         ``factors_do_not_fit``, ``lowers_base``, ``gamma_out_of_range``.
     """
+    facts, native, request = wanted.facts, wanted.native, wanted.request
     if native.kind is NativeKind.LONGROPE:
-        return _new_long_factors(facts, native, wish)
-    if wish.method is Method.LONGROPE:
+        return _new_long_factors(wanted)
+    if request.method is Method.LONGROPE:
         _check_kind(facts, native, "factors for long contexts replace its scaling at every length")
-        return _factors_from_outside(facts, native, wish)
-    if not wish.keep_short:
-        return _plain(facts, native, wish)
+        return _factors_from_outside(wanted)
+    if not request.keep_short:
+        return _plain(wanted)
     _check_keeps_short(facts, native)
-    return _packed(facts, _plain(facts, native, wish))
+    return _packed(facts, _plain(wanted))
 
 
-def takes_long_factors(facts: ModelFacts) -> bool:
+def _takes_long_factors(facts: ModelFacts) -> bool:
     """Whether llama.cpp rotates the architecture with rope_factors_long."""
     return facts.factor_support in {FactorSupport.BY_TYPE, FactorSupport.LONG_SHORT}
 
 
 def can_keep_short(facts: ModelFacts, native: NativeScaling) -> bool:
     """Whether long factors alone can hold an extension of this model."""
-    return takes_long_factors(facts) and native.kind is NativeKind.NONE
+    return _takes_long_factors(facts) and native.kind is NativeKind.NONE
 
 
 def factor_key(facts: ModelFacts, made: Combination) -> float:
@@ -179,7 +154,7 @@ def _check_keeps_short(facts: ModelFacts, native: NativeScaling) -> None:
             "--keep-short would put long factors beside it, and llama.cpp takes one kind; leave "
             f"out --keep-short; {_possible(native.kind)} extends this model",
         )
-    if not takes_long_factors(facts):
+    if not _takes_long_factors(facts):
         raise PlanError(
             code="tensors_not_supported",
             field=ROPE_FACTORS_LONG,
@@ -198,8 +173,9 @@ def _possible(kind: NativeKind) -> str:
     return f"--method {names.get(kind, kind.value)}"
 
 
-def _plain(facts: ModelFacts, native: NativeScaling, wish: Wish) -> Combination:
-    kind, method = native.kind, wish.method
+def _plain(wanted: Extension) -> Combination:
+    facts, native, request = wanted.facts, wanted.native, wanted.request
+    kind, method = native.kind, request.method
     if kind is NativeKind.LINEAR and method in {Method.YARN, Method.LLAMA3}:
         refuse(
             facts,
@@ -213,8 +189,8 @@ def _plain(facts: ModelFacts, native: NativeScaling, wish: Wish) -> Combination:
             f"base and original length; choose {_possible(kind)}, which raises the factor",
         )
     if method is Method.LLAMA3:
-        return _llama3(facts, native, wish)
-    form, factor, base = _written(facts, native, wish)
+        return _llama3(wanted)
+    form, factor, base = _written(wanted)
     keys, original = facts.scaling.yarn, original_length(facts, native)
     mix = keys.mix(form.value or "")
     if factor != 1.0 and bool(mix) != (form is Form.YARN):
@@ -230,28 +206,30 @@ def _plain(facts: ModelFacts, native: NativeScaling, wish: Wish) -> Combination:
     )
 
 
-def _written(facts: ModelFacts, native: NativeScaling, wish: Wish) -> tuple[Form, float, float]:
+def _written(wanted: Extension) -> tuple[Form, float, float]:
     """Form, factor and base of a method that needs no tensor."""
-    if wish.method is Method.LINEAR:
-        return Form.LINEAR, _stretched(facts, native, wish), facts.freq_base
-    if wish.method is Method.YARN:
-        return Form.YARN, _stretched(facts, native, wish), facts.freq_base
-    base = as_float32(facts.freq_base * base_ratio(facts, native, wish))
+    facts, native, request = wanted.facts, wanted.native, wanted.request
+    if request.method is Method.LINEAR:
+        return Form.LINEAR, _stretched(wanted), facts.freq_base
+    if request.method is Method.YARN:
+        return Form.YARN, _stretched(wanted), facts.freq_base
+    base = as_float32(facts.freq_base * _base_ratio(wanted))
     methods.check_base(base)
     if native.kind is NativeKind.LINEAR:
         return Form.LINEAR, facts.scaling.factor, base
     return Form.BASE, 1.0, base
 
 
-def _stretched(facts: ModelFacts, native: NativeScaling, wish: Wish) -> float:
+def _stretched(wanted: Extension) -> float:
     """The factor to write: the target over the original length where the model was scaled."""
-    factor = wish.target_length / facts.train_length
+    facts, native, request = wanted.facts, wanted.native, wanted.request
+    factor = wanted.factor
     if native.kind not in {NativeKind.LINEAR, NativeKind.YARN}:
         return as_float32(factor)
     trained = facts.scaling.factor
     if native.original_length is None:
         return as_float32(trained * factor)
-    return as_float32(max(trained, wish.target_length / native.original_length))
+    return as_float32(max(trained, request.target_length / native.original_length))
 
 
 def original_length(facts: ModelFacts, native: NativeScaling) -> int:
@@ -275,7 +253,7 @@ def _divided_by(rotation: Rotation, facts: ModelFacts, native: NativeScaling) ->
     return replace(rotation, inv_freq=divided(rotation.inv_freq, factors))
 
 
-def base_ratio(facts: ModelFacts, native: NativeScaling, wish: Wish) -> float:
+def _base_ratio(wanted: Extension) -> float:
     """By what gamma and ntk multiply the base.
 
     Raises
@@ -283,16 +261,17 @@ def base_ratio(facts: ModelFacts, native: NativeScaling, wish: Wish) -> float:
     PlanError
         ``lowers_base``, ``gamma_out_of_range``, ``cannot_combine``.
     """
-    factor, dim = wish.target_length / facts.train_length, facts.rotary_dim
-    if wish.freq_base is not None:
-        if not (math.isfinite(as_float32(wish.freq_base)) and wish.freq_base > 1.0):
+    facts, native, request = wanted.facts, wanted.native, wanted.request
+    factor, dim = wanted.factor, facts.rotary_dim
+    if request.freq_base is not None:
+        if not (math.isfinite(as_float32(request.freq_base)) and request.freq_base > 1.0):
             raise PlanError(
                 code="gamma_out_of_range",
-                message=f"base of {wish.freq_base:g}; it must be a finite number above 1",
+                message=f"base of {request.freq_base:g}; it must be a finite number above 1",
             )
-        _check_not_lower(facts, wish, facts.freq_base, wish.freq_base)
-        return wish.freq_base / facts.freq_base
-    if wish.method is Method.NTK:
+        _check_not_lower(wanted, facts.freq_base, request.freq_base)
+        return request.freq_base / facts.freq_base
+    if request.method is Method.NTK:
         if dim < 4:
             raise PlanError(
                 code="cannot_combine",
@@ -300,49 +279,52 @@ def base_ratio(facts: ModelFacts, native: NativeScaling, wish: Wish) -> float:
                 f"{dim}; choose gamma, linear or yarn",
             )
         return methods.ntk_freq_base(1.0, dim, factor)
-    if wish.gamma is None:
+    if request.gamma is None:
         return factor
     before = facts.freq_base * native.stretch(facts)
-    return _base_for_wanted_gamma(facts, wish, before, wish.gamma) / before
+    return _base_for_wanted_gamma(wanted, before, request.gamma) / before
 
 
-def _base_for_wanted_gamma(facts: ModelFacts, wish: Wish, before: float, gamma: float) -> float:
+def _base_for_wanted_gamma(wanted: Extension, before: float, gamma: float) -> float:
+    request = wanted.request
     if not -1.0 < gamma < 1.0:
         raise PlanError(
             code="gamma_out_of_range",
             message=f"γ of {gamma:g}; it must lie between -1 and 1, both excluded",
         )
-    after = freq_base_for_gamma(gamma, wish.target_length)
+    after = freq_base_for_gamma(gamma, request.target_length)
     if after <= 1.0 or not math.isfinite(as_float32(after)):
         raise PlanError(
             code="gamma_out_of_range",
-            message=f"γ of {gamma:g} at {wish.target_length:,} tokens means base {after:g}, which "
-            "no model can rotate with",
+            message=f"γ of {gamma:g} at {request.target_length:,} tokens means base {after:g}, "
+            "which no model can rotate with",
         )
-    _check_not_lower(facts, wish, before, after)
+    _check_not_lower(wanted, before, after)
     return after
 
 
-def _check_not_lower(facts: ModelFacts, wish: Wish, before: float, after: float) -> None:
-    if after >= before or wish.allow_lower_base:
+def _check_not_lower(wanted: Extension, before: float, after: float) -> None:
+    facts, request = wanted.facts, wanted.request
+    if after >= before or request.allow_lower_base:
         return
-    wanted = gamma_pade(after, wish.target_length)
+    found = gamma_pade(after, request.target_length)
     native = gamma_pade(before, facts.train_length)
-    smallest = gamma_pade(before, wish.target_length)
+    smallest = gamma_pade(before, request.target_length)
     raise PlanError(
         code="lowers_base",
         field=f"{facts.architecture}.{FREQ_BASE}",
-        message=f"γ of {wanted:g} at {wish.target_length:,} tokens lowers the base from "
+        message=f"γ of {found:g} at {request.target_length:,} tokens lowers the base from "
         f"{before:,.6g} to {after:,.6g}; the native γ is {native:.4f}, the smallest "
         f"that does not lower the base is {smallest:.4f}; --allow-lower-base accepts it",
     )
 
 
-def _llama3(facts: ModelFacts, native: NativeScaling, wish: Wish) -> Combination:
+def _llama3(wanted: Extension) -> Combination:
     """llama3 factors, made again from the model's own where it has some."""
-    if not wish.keep_short:
-        check_factor_support(facts, ROPE_FREQS)
-    factor, original = wish.target_length / facts.train_length, facts.train_length
+    facts, native, request = wanted.facts, wanted.native, wanted.request
+    if not request.keep_short:
+        _check_factor_support(facts, ROPE_FREQS)
+    factor, original = wanted.factor, facts.train_length
     if native.kind is NativeKind.ROPE_FREQS:
         found = methods.llama3_parameters(facts.inv_freq, dict(facts.factors)[ROPE_FREQS])
         if found is None:
@@ -375,43 +357,43 @@ def _packed(facts: ModelFacts, made: Combination) -> Combination:
     )
 
 
-def _factors_from_outside(facts: ModelFacts, native: NativeScaling, wish: Wish) -> Combination:
-    factors = _checked_factors(facts, wish)
-    check_factor_support(facts, ROPE_FACTORS_LONG)
+def _factors_from_outside(wanted: Extension) -> Combination:
+    facts, native, request = wanted.facts, wanted.native, wanted.request
+    factors = _checked_factors(wanted)
+    _check_factor_support(facts, ROPE_FACTORS_LONG)
     long = tuple(map(as_float32, factors.long))
     tensors = [(ROPE_FACTORS_LONG, long)]
     attention = factors.attention_factor
     if attention is None:
-        attention = methods.longrope_attention_factor(
-            wish.target_length / facts.train_length, facts.train_length
-        )
-    if factors.short is not None and not wish.keep_short:
+        attention = methods.longrope_attention_factor(wanted.factor, facts.train_length)
+    if factors.short is not None and not request.keep_short:
         tensors.append((ROPE_FACTORS_SHORT, tuple(map(as_float32, factors.short))))
-    written = 1.0 if wish.keep_short else as_float32(attention)
+    written = 1.0 if request.keep_short else as_float32(attention)
     return Combination(
         rotation=Rotation(facts.freq_base, 1.0, divided(facts.inv_freq, long), written),
         form=Form.LONG,
         original_length=original_length(facts, native),
         tensors=tuple(tensors),
         attention_factor_written=written,
-        attention_dropped=wish.keep_short and attention != 1.0,
+        attention_dropped=request.keep_short and attention != 1.0,
     )
 
 
-def _new_long_factors(facts: ModelFacts, native: NativeScaling, wish: Wish) -> Combination:
+def _new_long_factors(wanted: Extension) -> Combination:
     """The method on a longrope model's own frequencies, as new long factors; short ones stay."""
+    facts, native, request = wanted.facts, wanted.native, wanted.request
     attention, tensors = native.attention_factor, []
     original = original_length(facts, native)
-    if wish.method is Method.LONGROPE:
-        factors = _checked_factors(facts, wish)
+    if request.method is Method.LONGROPE:
+        factors = _checked_factors(wanted)
         long = tuple(map(as_float32, factors.long))
-        if factors.short is not None and not wish.keep_short:
+        if factors.short is not None and not request.keep_short:
             tensors.append((ROPE_FACTORS_SHORT, tuple(map(as_float32, factors.short))))
-        if factors.attention_factor is not None and not wish.keep_short:
+        if factors.attention_factor is not None and not request.keep_short:
             attention = as_float32(factors.attention_factor)
     else:
-        long = _factors_to(facts, _beyond(facts, native, wish))
-    if original == 0 and wish.keep_short:
+        long = _factors_to(facts, _beyond(wanted))
+    if original == 0 and request.keep_short:
         # The long factors act at every length today: they are what short contexts know.
         known = dict(facts.factors).get(ROPE_FACTORS_LONG, (1.0,) * len(long))
         tensors.append((ROPE_FACTORS_SHORT, known))
@@ -426,21 +408,22 @@ def _new_long_factors(facts: ModelFacts, native: NativeScaling, wish: Wish) -> C
     )
 
 
-def _beyond(facts: ModelFacts, native: NativeScaling, wish: Wish) -> tuple[float, ...]:
+def _beyond(wanted: Extension) -> tuple[float, ...]:
     """A method applied to frequencies that no base describes."""
-    factor, dim = wish.target_length / facts.train_length, facts.rotary_dim
-    if wish.method is Method.LINEAR:
+    facts, native, request = wanted.facts, wanted.native, wanted.request
+    factor, dim = wanted.factor, facts.rotary_dim
+    if request.method is Method.LINEAR:
         return tuple(w / factor for w in native.inv_freq)
-    if wish.method is Method.LLAMA3:
+    if request.method is Method.LLAMA3:
         factors = methods.llama3_factors(native.inv_freq, factor, facts.train_length)
         return divided(native.inv_freq, factors)
-    if wish.method is Method.YARN:
+    if request.method is Method.YARN:
         refuse(
             facts,
             "YaRN's ramp is defined by a base, which these frequencies do not have; choose "
             "--method gamma, ntk, linear, llama3 or longrope, which make new long factors",
         )
-    ratio = base_ratio(facts, native, wish)
+    ratio = _base_ratio(wanted)
     return tuple(w * ratio ** (-2.0 * i / dim) for i, w in enumerate(native.inv_freq))
 
 
@@ -448,13 +431,14 @@ def _factors_to(facts: ModelFacts, inv_freq: tuple[float, ...]) -> tuple[float, 
     return tuple(as_float32(w / v) for w, v in zip(facts.inv_freq, inv_freq, strict=True))
 
 
-def _checked_factors(facts: ModelFacts, wish: Wish) -> Factors:
-    factors, pairs = wish.factors, len(facts.inv_freq)
+def _checked_factors(wanted: Extension) -> Factors:
+    facts, request = wanted.facts, wanted.request
+    factors, pairs = request.factors, len(facts.inv_freq)
     if factors is None:
         raise PlanError(
             code="factors_needed",
             message="longrope has no formula: its factors are searched for each model; give them "
-            "with --factors FILE.json",
+            "with --recipe FILE.json",
         )
     for name, values in (("long", factors.long), ("short", factors.short)):
         if values is not None and len(values) != pairs:
@@ -466,7 +450,7 @@ def _checked_factors(facts: ModelFacts, wish: Wish) -> Factors:
     return factors
 
 
-def check_factor_support(facts: ModelFacts, tensor: str) -> None:
+def _check_factor_support(facts: ModelFacts, tensor: str) -> None:
     """Refuse a tensor that llama.cpp does not take for the architecture.
 
     Raises

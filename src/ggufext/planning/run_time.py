@@ -9,7 +9,7 @@ from ggufext.errors import PlanError
 from ggufext.planning import methods
 from ggufext.planning.methods import RunTimeMethod
 from ggufext.planning.native import NativeKind, at_reach, native_scaling, refuse
-from ggufext.planning.plan import check_target
+from ggufext.planning.plan import extension_factor
 
 if TYPE_CHECKING:
     from ggufext.header.model import ModelFacts
@@ -95,7 +95,7 @@ def dynamic(facts: ModelFacts, *, target_length: int, force: bool = False) -> Dy
     Source: the dynamic rope_scaling of transformers (modeling_rope_utils.py).
     """
     facts = at_reach(facts)
-    _check_longer(facts, target_length, force=force)
+    factor = _longer(facts, target_length, force=force)
     native = native_scaling(facts)
     if native.kind not in {NativeKind.NONE, NativeKind.ROPE_FREQS}:
         refuse(facts, "another base would bend the scaling it was trained with")
@@ -105,7 +105,6 @@ def dynamic(facts: ModelFacts, *, target_length: int, force: bool = False) -> Dy
             code="cannot_combine",
             message=f"dynamic NTK needs at least 4 rotated dimensions; this model has {dim}",
         )
-    factor = target_length / train
     lengths = [train]
     while lengths[-1] * 2 < target_length:
         lengths.append(lengths[-1] * 2)
@@ -135,7 +134,7 @@ def self_extend(facts: ModelFacts, *, target_length: int, force: bool = False) -
         ``target_not_longer``; ``target_absurd``, also where no group size reaches the target.
     """
     facts = at_reach(facts)
-    _check_longer(facts, target_length, force=force)
+    _longer(facts, target_length, force=force)
     train = facts.train_length
     for group in range(2, train):
         window = max(group, min(_WINDOW, train // 2) // group * group)
@@ -153,14 +152,15 @@ def self_extend(facts: ModelFacts, *, target_length: int, force: bool = False) -
     )
 
 
-def _check_longer(facts: ModelFacts, target_length: int, *, force: bool) -> None:
-    check_target(facts, target_length, force=force)
+def _longer(facts: ModelFacts, target_length: int, *, force: bool) -> float:
+    factor = extension_factor(facts, target_length, force=force)
     if target_length <= facts.train_length:
         raise PlanError(
             code="target_not_longer",
             message=f"target of {target_length:,} tokens is not above the training length of "
             f"{facts.train_length:,} ({facts.train_length_source}): nothing to extend",
         )
+    return factor
 
 
 def refuse_to_write(method: RunTimeMethod, planning: str) -> PlanError:

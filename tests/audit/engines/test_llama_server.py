@@ -13,6 +13,7 @@ from ggufext.audit.check import measured
 from ggufext.audit.engines.server import Server
 from ggufext.audit.request import CheckRequest, LocalSettings, Mode, ServerSettings, Template
 from ggufext.planning.methods import Method
+from ggufext.planning.request import PlanRequest
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -26,7 +27,7 @@ REQUEST = CheckRequest(lengths=(256, 768), depths=3, trials=2)
 @pytest.fixture(scope="module")
 def extended(tmp_path_factory: pytest.TempPathFactory) -> Path:
     path: Path = tmp_path_factory.mktemp("llama-server") / "extended.gguf"
-    rewrite(real_servers.MODEL, target_length=1024, method=Method.YARN, output=path)
+    rewrite(real_servers.MODEL, PlanRequest(target_length=1024, method=Method.YARN), output=path)
     return path
 
 

@@ -1,5 +1,6 @@
-"""A plan as JSON that other runs read: factors from a paper, results of compare and tune.
+"""What is asked of a plan, and the recipe that may be a part of it.
 
+A recipe is a plan as JSON that other runs read: factors from a paper, results of compare and tune.
 One schema for all of them: ``plan`` says what to write, ``model`` which model it was made for,
 ``evidence`` is for people and kept as it is.
 """
@@ -11,8 +12,27 @@ from dataclasses import dataclass
 from typing import NoReturn
 
 from ggufext.errors import PlanError
-from ggufext.planning.combining import Factors
 from ggufext.planning.methods import Method
+
+
+@dataclass(frozen=True, slots=True)
+class Factors:
+    """Frequency factors from outside.
+
+    Attributes
+    ----------
+    long : tuple of float
+        What each pair's angle is divided by in contexts above the original length; > 0.
+    short : tuple of float or None
+        The same up to the original length; None: as trained.
+    attention_factor : float or None
+        Acts at every length; None: √(1 + ln f / ln T).
+    """
+
+    long: tuple[float, ...]
+    short: tuple[float, ...] | None = None
+    attention_factor: float | None = None
+
 
 #: Longest recipe taken for real, characters.
 LONGEST_RECIPE = 16 * 1024 * 1024
@@ -60,6 +80,72 @@ class Recipe:
                 "evidence": evidence,
             }
         )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PlanRequest:
+    """What is asked for: the command line, Python and the audit hand it on as it is.
+
+    Attributes
+    ----------
+    target_length : int
+        Context length wanted, tokens, 1 … 2³¹ − 1.
+    method : Method
+    gamma : float or None
+        Decay exponent wanted at the target, in (−1, 1); only with `Method.GAMMA`. Without it the
+        model keeps its native γ, which gives the base θ·L/T.
+    recipe : Recipe or None
+        The base that `Method.GAMMA` or `Method.NTK` writes, or the factors of `Method.LONGROPE`.
+        Its method must be this one; its target is the caller's to take over.
+    keep_short : bool
+        Write the method as long factors, so that contexts up to the training length stay as they
+        are.
+    train_length, train_freq_base : int or None, float or None
+        What the model was really trained with, where its file says something else; see
+        `ggufext.header.training.trained_facts`.
+    allow_lower_base : bool
+        Accept a `gamma` or a recipe that lowers the base.
+    force : bool
+        Accept an architecture that llama.cpp does not know or that is not verified, a factor above
+        1024, a method that changes sliding-window layers, and a recipe of another model; of a
+        rewrite also a file that is in use, which a new one replaces, and an existing output.
+
+    Raises
+    ------
+    PlanError
+        ``bad_recipe``: the recipe is for another method.
+    """
+
+    target_length: int
+    method: Method = Method.GAMMA
+    gamma: float | None = None
+    recipe: Recipe | None = None
+    keep_short: bool = False
+    train_length: int | None = None
+    train_freq_base: float | None = None
+    allow_lower_base: bool = False
+    force: bool = False
+
+    def __post_init__(self) -> None:
+        """Refuse a contradiction."""
+        # What is no recipe is refused where the request is taken.
+        if isinstance(self.recipe, Recipe) and self.recipe.method is not self.method:
+            raise PlanError(
+                code="bad_recipe",
+                field="plan.method",
+                message=f"is {self.recipe.method.value}, and {self.method.value} is asked for: "
+                "leave the method out",
+            )
+
+    @property
+    def freq_base(self) -> float | None:
+        """Base that the recipe says."""
+        return self.recipe.freq_base if self.recipe else None
+
+    @property
+    def factors(self) -> Factors | None:
+        """Factors that the recipe says."""
+        return self.recipe.factors if self.recipe else None
 
 
 def decode_recipe(text: str) -> Recipe:
