@@ -15,7 +15,7 @@ from ggufext.audit import check as auditing
 from ggufext.audit.check import measured
 from ggufext.audit.conditions import conditions
 from ggufext.audit.engines import contexts
-from ggufext.audit.engines.llama_cpp import LlamaCpp, Opened
+from ggufext.audit.engines.llama_cpp import LlamaCpp
 from ggufext.audit.request import CheckRequest, LocalSettings, Mode, Template
 from ggufext.audit.run.duration import Speed
 from ggufext.audit.run.measure import Measured, Progress, RunNotes
@@ -29,6 +29,8 @@ from ggufext.planning.request import PlanRequest
 if TYPE_CHECKING:
     from collections.abc import Callable
     from pathlib import Path
+
+    from ggufext.llama.settings import ContextSettings, LoadRequest
 
 REQUEST = CheckRequest(lengths=(128, 256), depths=3, trials=2)
 LONG = replace(REQUEST, lengths=(256, 1024), depths=5, trials=3)
@@ -69,6 +71,7 @@ def trials_with_pid_of_child(
         if isinstance(event, Progress):
             heard.append(event)
             if len(heard) == after:
+                assert engines[-1].process_id is not None
                 act(engines[-1].process_id)
 
     return notify
@@ -302,25 +305,25 @@ def test_model_that_fits_nowhere_is_refused_before_it_is_loaded(
 
 def opened_with(
     path: Path, settings: LocalSettings, monkeypatch: pytest.MonkeyPatch
-) -> dict[str, Any]:
+) -> ContextSettings:
     """Context settings of a run."""
     used = []
 
     class Noted(LlamaCpp):
-        def open(self, **options: Any) -> Opened:
-            used.append(options["settings"])
-            return super().open(**options)
+        def open(self, load: LoadRequest) -> None:
+            used.append(load.context)
+            super().open(load)
 
     monkeypatch.setattr(auditing, "LlamaCpp", Noted)
     check(path, CheckRequest(lengths=(128,), depths=1, trials=1), settings)
     (found,) = used
-    return dict(found)
+    return found
 
 
 def test_a_small_model_runs_in_one_thread(
     passkey_model: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    assert opened_with(passkey_model, LocalSettings(), monkeypatch)["n_threads"] == 1
+    assert opened_with(passkey_model, LocalSettings(), monkeypatch).n_threads == 1
 
 
 def test_a_large_model_runs_on_every_processor(
@@ -328,7 +331,7 @@ def test_a_large_model_runs_on_every_processor(
 ) -> None:
     monkeypatch.setattr(contexts, "_SMALL_MODEL", 0)
     processors = len(os.sched_getaffinity(0))
-    assert opened_with(passkey_model, LocalSettings(), monkeypatch)["n_threads"] == processors
+    assert opened_with(passkey_model, LocalSettings(), monkeypatch).n_threads == processors
 
 
 MEASURED = CheckRequest(lengths=(1024, 2048), depths=2, trials=1)
@@ -402,7 +405,7 @@ def test_a_model_whose_speed_cannot_be_measured_is_audited_all_the_same(
 def test_flash_attention_is_off_in_a_short_run_on_processors_unless_asked_for_or_needed(
     passkey_model: Path, settings: LocalSettings, value: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    assert opened_with(passkey_model, settings, monkeypatch)["flash_attn_type"] == value
+    assert opened_with(passkey_model, settings, monkeypatch).flash_attn_type == value
 
 
 def test_chat_is_refused_where_the_file_brings_no_template(passkey_model: Path) -> None:
@@ -471,9 +474,9 @@ def test_longrope_lengths_below_the_original_are_measured_in_a_context_of_their_
     contexts = []
 
     class Noted(LlamaCpp):
-        def open(self, **options: Any) -> Opened:
-            contexts.append(options["settings"]["n_ctx"])
-            return super().open(**options)
+        def open(self, load: LoadRequest) -> None:
+            contexts.append(load.context.n_ctx)
+            super().open(load)
 
     monkeypatch.setattr(auditing, "LlamaCpp", Noted)
     run = check(path, CheckRequest(lengths=(768, 1024, 2048), depths=1, trials=1))

@@ -15,13 +15,13 @@ from ggufext.api import rewrite
 from ggufext.audit import check as auditing
 from ggufext.audit.conditions import CopyNeeded
 from ggufext.audit.engines import Answer
-from ggufext.audit.engines.llama_cpp import Hello, Vocabulary
 from ggufext.audit.request import CheckRequest, LocalSettings, Mode, ServerSettings
 from ggufext.audit.run.duration import Estimate
 from ggufext.audit.run.measure import RunNotes
 from ggufext.cli import check_progress
 from ggufext.cli.check import check
 from ggufext.errors import EngineError, GgufextError
+from ggufext.llama.process import Hello
 from ggufext.planning.footprint import CacheType
 from ggufext.planning.request import PlanRequest
 
@@ -52,8 +52,8 @@ class MadeUpEngine:
         self.allows_copy: bool | None = None
         self.local: LocalSettings | None = None
         self.server: ServerSettings | None = None
-        self.hello = Hello("0", "CPU", gpu=False, device_memory=0, available=1 << 40)
-        self.vocabulary = Vocabulary(260, "", "")
+        self.hello = Hello("0", "CPU", gpu=False, rpc=False, device_memory=0, available=1 << 40)
+        self.n_vocab, self.bos, self.eos = 260, "", ""
         self.address, self.model, self.around = "", "made up", 1
 
     def measured(self, model: Any, request: CheckRequest, *, allow_copy: Any, **rest: Any) -> Any:

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 from ggufext import __version__
 from ggufext.audit.conditions import conditions, refuse_copies, with_copies
 from ggufext.audit.engines.cluster import Cluster
-from ggufext.audit.engines.contexts import openings
+from ggufext.audit.engines.contexts import contexts
 from ggufext.audit.engines.llama_cpp import LlamaCpp
 from ggufext.audit.engines.server import Server
 from ggufext.audit.findings.summary import result_of
@@ -24,12 +24,10 @@ from ggufext.audit.task.passkey import Passkey
 from ggufext.audit.task.templates import Frame, frame_of
 from ggufext.errors import EngineError, ModelWarning, PlanError
 from ggufext.header.model import architecture_name
-from ggufext.header.rope_keys import ORIGINAL_LENGTH
 from ggufext.header.weights import model_widths
-from ggufext.llama.expectation import SMALL_CONTEXT, differences
+from ggufext.llama.expectation import differences, rotations
 from ggufext.llama.memory import ModelSize, gpu_layers, micro_batch, plan_memory
-from ggufext.llama.rope_nodes import observe
-from ggufext.llama.settings import ContextSettings
+from ggufext.llama.process import LlamaProcess
 from ggufext.opened.files import FileSystem
 from ggufext.opened.model import open_model
 from ggufext.planning.footprint import CacheType
@@ -209,7 +207,10 @@ def _file_ready(
         taken = replace(taken, conditions=chosen)
         audited: tuple[str, ...] = ()
         if settings.audit:
-            audited = tuple(_audit(model.path, each, facts.architecture) for each in chosen)
+            with LlamaProcess() as process:
+                audited = tuple(
+                    _audit(model.path, each, facts.architecture, process) for each in chosen
+                )
         engine: LlamaCpp | Cluster
         if settings.dask:
             engine = Cluster(model.path, settings.dask)
@@ -233,9 +234,7 @@ def _prepared(
     frame = _frame(header, engine, request.template)
     around = engine.frame(frame)
     task.check_tokenizer(engine.pieces, header.path)
-    size = replace(
-        taken.size, widths=replace(taken.size.widths, vocabulary=engine.vocabulary.n_vocab)
-    )
+    size = replace(taken.size, widths=replace(taken.size.widths, vocabulary=engine.n_vocab))
     room = engine.hello
     fit = partial(
         plan_memory,
@@ -266,15 +265,15 @@ def _prepared(
 
     def stages_with(budget: Budget) -> tuple[Stage, ...]:
         return tuple(
-            Stage(each.name, group, 0 if each.self_extend else budget.n_ubatch, opening)
+            Stage(each.name, group, 0 if each.self_extend else budget.n_ubatch, load)
             for each in chosen
-            for group, opening in openings(model, each, budget, settings, gpu_layers=layers)
+            for group, load in contexts(model, each, budget, settings, gpu_layers=layers)
         )
 
     stages = stages_with(budget)
     speeds: dict[bool, Speed] = {}
     if layers == 0 and not (settings.rpc or settings.dask):
-        (*_, (_, longest)) = openings(model, chosen[0], budget, settings, gpu_layers=layers)
+        (*_, (_, longest)) = contexts(model, chosen[0], budget, settings, gpu_layers=layers)
         undecided = wanted is None and not budget.flash_attention
         speeds = measure_speed(
             longest,
@@ -442,11 +441,12 @@ def _frame(header: Header, engine: LlamaCpp | Cluster, template: Template) -> Fr
         )
     if template is Template.NONE or not isinstance(source, str):
         return Frame()
-    words = engine.vocabulary
-    return frame_of(source, bos=words.bos, eos=words.eos, path=header.path)
+    return frame_of(source, bos=engine.bos, eos=engine.eos, path=header.path)
 
 
-def _audit(path: Path, condition: ResolvedCondition, architecture: str) -> str:
+def _audit(
+    path: Path, condition: ResolvedCondition, architecture: str, process: LlamaProcess
+) -> str:
     """Compare the ROPE nodes of a condition with what it means.
 
     Raises
@@ -454,20 +454,14 @@ def _audit(path: Path, condition: ResolvedCondition, architecture: str) -> str:
     EngineError
         ``rope_mismatch``.
     """
-    overrides = dict(condition.kv_overrides)
-    contexts = [(SMALL_CONTEXT, condition.expected, overrides)]
-    if condition.expected_long is not None:
-        # Above the original length, without the cache that the real one needs.
-        key = f"{architecture}.{ORIGINAL_LENGTH}"
-        shorter = {**overrides, key: SMALL_CONTEXT}
-        contexts.append((2 * SMALL_CONTEXT, condition.expected_long, shorter))
-    for n_ctx, expected, given in contexts:
-        seen = observe(
-            condition.path or path,
-            tokens=(0,),
-            settings=ContextSettings(n_ctx=n_ctx),
-            kv_overrides=given,
-        )
+    for seen, expected in rotations(
+        condition.path or path,
+        condition.expected,
+        condition.expected_long,
+        architecture=architecture,
+        kv_overrides=dict(condition.kv_overrides),
+        process=process,
+    ):
         for difference in differences(seen.rope_nodes, expected):
             raise EngineError(
                 code="rope_mismatch",

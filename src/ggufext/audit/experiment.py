@@ -33,7 +33,7 @@ if TYPE_CHECKING:
 
     from ggufext.header.layers import LayerFacts
     from ggufext.header.model import ModelFacts
-    from ggufext.llama.process import ProbeProcess
+    from ggufext.llama.process import LlamaProcess
     from ggufext.llama.rope_nodes import Observation, RopeNode
     from ggufext.llama.settings import Override
     from ggufext.planning.result import Plan
@@ -95,14 +95,14 @@ class Trial:
     disagreements: tuple[str, ...]
 
 
-def try_architecture(path: Path, *, process: ProbeProcess) -> Trial:
+def try_architecture(path: Path, *, process: LlamaProcess) -> Trial:
     """Try every method on a model and compare each layer with what was predicted.
 
     Parameters
     ----------
     path : Path
         A small model; rewritten and undone several times.
-    process : ProbeProcess
+    process : LlamaProcess
         Runs llama.cpp.
 
     Returns
@@ -127,7 +127,7 @@ def try_architecture(path: Path, *, process: ProbeProcess) -> Trial:
 
 
 class _Experiment:
-    def __init__(self, path: Path, facts: ModelFacts, process: ProbeProcess) -> None:
+    def __init__(self, path: Path, facts: ModelFacts, process: LlamaProcess) -> None:
         self._path = path
         self._facts = facts
         self._process = process

@@ -8,9 +8,9 @@ from typing import TYPE_CHECKING, Protocol
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
-    from ggufext.audit.engines.contexts import Opening
     from ggufext.audit.task import Question
     from ggufext.errors import ModelWarning
+    from ggufext.llama.settings import LoadRequest
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,13 +41,13 @@ class AuditEngine(Protocol):
         """Tokens of texts, each as it stands behind a full stop."""
 
     def answers(
-        self, opening: Opening | None, questions: Sequence[Question], *, tokens: int
+        self, load: LoadRequest | None, questions: Sequence[Question], *, tokens: int
     ) -> Iterator[tuple[Question, Answer]]:
         """Answer questions, best in their order, which shares most; any order of answers will do.
 
         Parameters
         ----------
-        opening : Opening or None
+        load : LoadRequest or None
             The model and context to ask; None for an engine that runs what it has loaded.
         questions : sequence of Question
             Those of a text follow each other.

@@ -10,7 +10,6 @@ import threading
 from collections import Counter, defaultdict
 from contextlib import suppress
 from dataclasses import replace
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ggufext.audit.engines.llama_cpp import LlamaCpp
@@ -19,12 +18,13 @@ from ggufext.errors import EngineError, GgufextError
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
+    from pathlib import Path
 
     from ggufext.audit.engines import Answer
-    from ggufext.audit.engines.contexts import Opening
-    from ggufext.audit.engines.llama_cpp import Hello
     from ggufext.audit.task import Question
     from ggufext.errors import ModelWarning
+    from ggufext.llama.process import Hello
+    from ggufext.llama.settings import LoadRequest
 
 #: Seconds to wait for the scheduler.
 _CONNECT_SECONDS = 10
@@ -45,7 +45,8 @@ class Cluster:
     hello : Hello
         Memory and devices are what the least of the workers has for one engine; those of a machine
         share it.
-    vocabulary : Vocabulary
+    n_vocab, bos, eos
+        See `LlamaCpp`.
 
     Raises
     ------
@@ -65,7 +66,7 @@ class Cluster:
         self._path = path.absolute()
         self._frame = Frame()
         self._local = LlamaCpp(path)
-        self.vocabulary = self._local.vocabulary
+        self.n_vocab, self.bos, self.eos = self._local.n_vocab, self._local.bos, self._local.eos
         self._client: Any = None
         try:
             self._client = distributed.Client(
@@ -92,9 +93,8 @@ class Cluster:
 
     def _smallest(self) -> Hello:
         """What this machine says of llama.cpp, with the least of the workers' room."""
-        path = str(self._path)
-        found: dict[str, Hello] = self._or_lost(lambda: self._client.run(_hello, path))
-        beside = Counter(_host(address) for address in found)
+        found: dict[str, Hello] = self._or_lost(lambda: self._client.run(_hello, self._path))
+        beside = Counter(map(_host, found))
         return replace(
             self._local.hello,
             available=min(x.available // beside[_host(a)] for a, x in found.items()),
@@ -116,7 +116,7 @@ class Cluster:
         return self._local.pieces(texts)
 
     def answers(
-        self, opening: Opening | None, questions: Sequence[Question], *, tokens: int
+        self, load: LoadRequest | None, questions: Sequence[Question], *, tokens: int
     ) -> Iterator[tuple[Question, Answer]]:
         """Ask text by text wherever there is room; answers as the texts are done."""
         from distributed import as_completed
@@ -124,7 +124,7 @@ class Cluster:
         by_text: dict[int, list[Question]] = defaultdict(list)
         for question in questions:
             by_text[question.text].append(question)
-        how = (str(self._path), self._frame, opening)
+        how = (self._path, self._frame, load)
         futures = {
             self._client.submit(_answers, *how, asked, tokens, pure=False): asked
             for asked in by_text.values()
@@ -189,24 +189,24 @@ def _release() -> None:
         _held.release()
 
 
-def _hello(path: str) -> Hello:
-    engine = LlamaCpp(Path(path))
+def _hello(path: Path) -> Hello:
+    engine = LlamaCpp(path)
     engine.close()
     return engine.hello
 
 
 def _answers(
-    path: str, frame: Frame, opening: Opening, questions: Sequence[Question], tokens: int
+    path: Path, frame: Frame, load: LoadRequest, questions: Sequence[Question], tokens: int
 ) -> list[tuple[Question, Answer]]:
     """Answer the questions of a text on a worker; its threads take turns."""
     with _held.lock:
         try:
             if _held.engine is None or _held.asks != (path, frame):
                 _held.release()
-                _held.engine = LlamaCpp(Path(path))
+                _held.engine = LlamaCpp(path)
                 _held.engine.frame(frame)
                 _held.asks = (path, frame)
-            return list(_held.engine.answers(opening, questions, tokens=tokens))
+            return list(_held.engine.answers(load, questions, tokens=tokens))
         except EngineError:
             _held.release()
             raise

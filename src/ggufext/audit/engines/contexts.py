@@ -1,21 +1,19 @@
-"""The contexts that a condition is asked in: what llama.cpp's process is told to open."""
+"""The contexts that a condition is asked in: what llama.cpp's process is told to load."""
 
 from __future__ import annotations
 
-import os
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
+from ggufext.llama.machine import usable_processors
+from ggufext.llama.settings import ContextSettings, LoadRequest
 from ggufext.planning.footprint import padded_cells
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
     from pathlib import Path
 
     from ggufext.audit.conditions import ResolvedCondition
     from ggufext.audit.request import LocalSettings
     from ggufext.llama.memory import Budget
-    from ggufext.llama.settings import Override, SelfExtend
 
 #: Bytes of weights from which on a micro-batch is worth more than one thread.
 _SMALL_MODEL = 64 << 20
@@ -24,38 +22,15 @@ _SMALL_MODEL = 64 << 20
 _WHERE_POSSIBLE = -1
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Opening:
-    """A model and a context of it.
-
-    Attributes
-    ----------
-    path : Path
-        The file, or a rewritten copy with the same tokens.
-    settings : mapping
-        Fields of `ggufext.llama.settings.ContextSettings` by name.
-    kv_overrides : mapping
-        Metadata values that stand in for the file's, by key.
-    gpu_layers : int
-    self_extend : SelfExtend or None
-    """
-
-    path: Path
-    settings: Mapping[str, Any]
-    kv_overrides: Mapping[str, Override]
-    gpu_layers: int
-    self_extend: SelfExtend | None = None
-
-
-def openings(
+def contexts(
     path: Path,
     condition: ResolvedCondition,
     budget: Budget,
     settings: LocalSettings,
     *,
     gpu_layers: int,
-) -> list[tuple[tuple[int, ...], Opening]]:
-    """Lengths that share a context, and how it is opened, the shortest first.
+) -> list[tuple[tuple[int, ...], LoadRequest]]:
+    """Lengths that share a context, and what to load for them, the shortest first.
 
     Parameters
     ----------
@@ -70,20 +45,20 @@ def openings(
     return [
         (
             lengths,
-            Opening(
+            LoadRequest(
                 path=condition.path or path,
-                settings={
-                    "n_ctx": padded_cells(lengths[-1]),
-                    "n_batch": budget.n_batch,
-                    "n_ubatch": budget.n_ubatch,
-                    "n_threads": threads,
-                    "n_threads_batch": threads,
-                    "type_k": cache,
-                    "type_v": cache,
-                    "flash_attn_type": flash_attention,
+                context=ContextSettings(
+                    n_ctx=padded_cells(lengths[-1]),
+                    n_batch=budget.n_batch,
+                    n_ubatch=budget.n_ubatch,
+                    n_threads=threads,
+                    n_threads_batch=threads,
+                    type_k=cache,
+                    type_v=cache,
+                    flash_attn_type=flash_attention,
                     # Windows would forget cells that the next prompt reuses.
-                    "swa_full": True,
-                },
+                    swa_full=True,
+                ),
                 kv_overrides=dict(condition.kv_overrides),
                 gpu_layers=gpu_layers,
                 self_extend=condition.self_extend,
@@ -106,10 +81,3 @@ def _sharing(condition: ResolvedCondition, lengths: tuple[int, ...]) -> list[tup
 def _usual_threads(model: int) -> int:
     """All processors, but one for a small model: its threads would wait more than they compute."""
     return 1 if model < _SMALL_MODEL else usable_processors()
-
-
-def usable_processors() -> int:
-    """Processors that this process may use."""
-    if hasattr(os, "sched_getaffinity"):
-        return len(os.sched_getaffinity(0))
-    return os.cpu_count() or 1

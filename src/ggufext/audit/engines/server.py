@@ -18,9 +18,9 @@ from ggufext.errors import EngineError, ModelWarning
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
 
-    from ggufext.audit.engines.contexts import Opening
     from ggufext.audit.request import ServerSettings
     from ggufext.audit.task import Question
+    from ggufext.llama.settings import LoadRequest
 
 #: Prompt tokens may differ by BOS, EOS and the like; estimated ones by a share.
 _TOLERANCE, _ESTIMATED_TOLERANCE = 4, 0.1
@@ -102,7 +102,7 @@ class Server:
 
     def answers(
         self,
-        opening: Opening | None,  # noqa: ARG002 (a server runs what it has loaded)
+        load: LoadRequest | None,  # noqa: ARG002 (a server runs what it has loaded)
         questions: Sequence[Question],
         *,
         tokens: int,

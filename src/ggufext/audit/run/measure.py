@@ -16,11 +16,11 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping, Sequence
 
     from ggufext.audit.engines import AuditEngine
-    from ggufext.audit.engines.contexts import Opening
     from ggufext.audit.request import CheckRequest
     from ggufext.audit.run.duration import Speed
     from ggufext.audit.task import PromptPlan, Question, Task
     from ggufext.llama.memory import MemoryPlan
+    from ggufext.llama.settings import LoadRequest
 
 #: An engine's reasons for not measuring a question.
 _NOT_MEASURED = frozenset(
@@ -100,14 +100,14 @@ class Stage:
         Those that share the context.
     reuse : int
         See `ggufext.audit.run.duration.spans`.
-    opening : Opening or None
-        The context; None for an engine that runs what it has loaded.
+    load : LoadRequest or None
+        Model and context; None for an engine that runs what it has loaded.
     """
 
     condition: str
     lengths: tuple[int, ...]
     reuse: int
-    opening: Opening | None = None
+    load: LoadRequest | None = None
 
     def of(self, questions: Sequence[Question]) -> list[Question]:
         """The questions of its lengths."""
@@ -308,7 +308,7 @@ class Work:
                 continue
             costs = self._costs(stage, waiting)
             answers = engine.answers(
-                stage.opening, waiting, tokens=self._prepared.prompts.answer_tokens
+                stage.load, waiting, tokens=self._prepared.prompts.answer_tokens
             )
             for question, answer in answers:
                 judgement = task.judge(question, answer.text)

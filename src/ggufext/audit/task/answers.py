@@ -5,16 +5,21 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass
 
-#: How models of today mark what they think before they answer.
+#: How models of today mark what they think before they answer: begin and end.
+_REASONING_MARKS = (
+    *((f"<{name}>", f"</{name}>") for name in ("think", "thinking", "reasoning", "thought")),
+    ("[THINK]", "[/THINK]"),
+    ("<|channel|>analysis<|message|>", "<|end|>"),
+)
+
+#: Reasoning that has begun; of the last it is seen early.
+_REASONING_STARTS = (*(begin for begin, _ in _REASONING_MARKS[:-1]), "<|channel|>analysis")
+
 _REASONING = re.compile(
-    r"<(think|thinking|reasoning|thought)>.*?</\1>"
-    r"|\[THINK\].*?\[/THINK\]"
-    r"|<\|channel\|>analysis<\|message\|>.*?<\|end\|>",
+    "|".join(f"{re.escape(begin)}.*?{re.escape(end)}" for begin, end in _REASONING_MARKS),
     re.DOTALL,
 )
-_REASONING_STARTS = re.compile(
-    r"<(?:think|thinking|reasoning|thought)>|\[THINK\]|<\|channel\|>analysis"
-)
+_OPEN_REASONING = re.compile("|".join(map(re.escape, _REASONING_STARTS)))
 _INTEGER = re.compile(r"\d+")
 
 
@@ -43,18 +48,33 @@ def judge(answer: str, key: str) -> Judgement:
     return Judgement(integer is not None and integer[0] == key, key in said)
 
 
-def is_decided(answer: str, key: str) -> bool:
-    """Whether no further token can change that an unfinished answer is a hit."""
-    said = _without_reasoning(answer)
-    integer = _INTEGER.search(said) if said is not None else None
-    return (
-        said is not None
-        and integer is not None
-        and (integer[0] == key and integer.end() < len(said))
+def stop_rule(key: str) -> str:
+    """What an unfinished answer matches in full when no further token can make it a miss.
+
+    Parameters
+    ----------
+    key : str
+        Digits.
+
+    Returns
+    -------
+    str
+        A regular expression: outside of complete reasoning the first integer is the key,
+        something follows it, and no reasoning is open.
+    """
+    block = "|".join(
+        f"{re.escape(begin)}(?:(?!{re.escape(end)}).)*{re.escape(end)}"
+        for begin, end in _REASONING_MARKS
     )
+    # Blocks are cut out before anything else is looked at: they may stand inside what they hide.
+    blocks = f"(?:{block})*"
+    begun = "|".join(blocks.join(map(re.escape, start)) for start in _REASONING_STARTS)
+    kept = f"(?!{block}|{begun})"
+    digits = blocks.join(map(re.escape, key))
+    return f"(?s:(?:{block}|{kept}\\D)*{digits}{blocks}{kept}\\D(?:{block}|{kept}.)*)"
 
 
 def _without_reasoning(answer: str) -> str | None:
     """The answer proper; None where a reasoning block is still open."""
     said = _REASONING.sub("", answer)
-    return None if _REASONING_STARTS.search(said) else said
+    return None if _OPEN_REASONING.search(said) else said
