@@ -99,7 +99,7 @@ def test_an_error_of_a_worker_ends_the_run_with_its_own_words(
 def test_a_worker_that_cannot_do_its_task_is_named_as_lost(
     scheduler: str, passkey_model: Path
 ) -> None:
-    question = Question(0, 256, 0.5, 100, "12345", (" 1",), 1, 0)
+    question = Question(0, 256, 0.5, 100, "12345", (" 1",), 1, 0, "")
     of_another_version: Any = {"path": passkey_model}
     with (
         closing(Cluster(passkey_model, scheduler)) as cluster,

@@ -35,6 +35,7 @@ def question(text: int, shared: int, own: int) -> Question:
         parts=begins + ends,
         tokens=10 * (shared + own),
         key_start=0,
+        stop="",
     )
 
 

@@ -51,8 +51,23 @@ class _Session:
                 message="Self-Extend moves positions, which this model's memory cannot",
             )
 
-    def ask(self, prompt: Tokens, *, tokens: int, stop: str, reuse: bool, logits: bool) -> Reply:
-        """Continue a prompt greedily by up to `tokens` tokens, or until `stop` matches the text."""
+    def ask(
+        self, prompt: Tokens, *, tokens: int, hidden: str, stop: str, reuse: bool, logits: bool
+    ) -> Reply:
+        """Continue a prompt greedily.
+
+        Parameters
+        ----------
+        tokens : int
+            At most so many.
+        hidden, stop : str
+            Regular expressions: the text is done when `stop` matches all that is left of it
+            without what `hidden` matches.
+        reuse : bool
+            Whether cells may be reused.
+        logits : bool
+            Whether the payload of the reply is the logits behind the prompt.
+        """
         known, self._known = self._known, _NOTHING  # should a decode fail
         first = 0
         if self._extend:
@@ -73,7 +88,9 @@ class _Session:
                 break
             said += 1
             text += self._vocabulary.piece(token)
-            if said == tokens or re.fullmatch(stop, text.decode(errors="replace")):
+            if said == tokens:
+                break
+            if re.fullmatch(stop, re.sub(hidden, "", text.decode(errors="replace"))):
                 break
             found = self._model.decode(np.array([token], np.int32), position)
             position += 1

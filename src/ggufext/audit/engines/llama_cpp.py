@@ -6,7 +6,7 @@ from array import array
 from typing import TYPE_CHECKING, Any
 
 from ggufext.audit.engines import Answer
-from ggufext.audit.task.answers import stop_rule
+from ggufext.audit.task.answers import REASONING
 from ggufext.audit.task.templates import Frame
 from ggufext.errors import ModelWarning
 from ggufext.llama.process import LlamaProcess
@@ -103,16 +103,23 @@ class LlamaCpp:
             self.open(load)
             self._loaded = load
         for question in questions:
-            yield question, self.ask(question.parts, key=question.key, tokens=tokens)
+            yield question, self.ask(question.parts, stop=question.stop, tokens=tokens)
 
-    def ask(self, parts: Sequence[str], *, key: str, tokens: int, reuse: bool = True) -> Answer:
-        """Continue a prompt greedily by up to `tokens` tokens, or until it is surely `key`."""
-        reply, _ = self._ask(parts, tokens=tokens, stop=stop_rule(key), reuse=reuse, logits=False)
+    def ask(self, parts: Sequence[str], *, stop: str, tokens: int, reuse: bool = True) -> Answer:
+        """Continue a prompt greedily by up to `tokens` tokens, or until `stop` matches the answer.
+
+        Parameters
+        ----------
+        stop : str
+            See `ggufext.audit.task.Question`.
+        """
+        rule = {"hidden": REASONING, "stop": stop}
+        reply, _ = self._ask(parts, tokens=tokens, **rule, reuse=reuse, logits=False)
         return Answer(reply["text"], reply["evaluated"], reply["naive"])
 
     def logits(self, parts: Sequence[str], *, reuse: bool) -> bytes:
         """Float32 logits of the token behind a prompt, for comparing runs bit by bit."""
-        _, logits = self._ask(parts, tokens=0, stop="", reuse=reuse, logits=True)
+        _, logits = self._ask(parts, tokens=0, hidden="", stop="", reuse=reuse, logits=True)
         return logits
 
     def _ask(self, parts: Sequence[str], **how: Any) -> tuple[dict[str, Any], bytes]:

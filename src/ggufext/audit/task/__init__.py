@@ -71,6 +71,9 @@ class Question:
         Of the prompt with what surrounds it, without the answer.
     key_start : int
         Tokens before the line that states the key.
+    stop : str
+        A regular expression: what an answer without its reasoning matches in full when no further
+        token can change what it is worth.
     """
 
     text: int
@@ -81,6 +84,7 @@ class Question:
     parts: tuple[str, ...]
     tokens: int
     key_start: int
+    stop: str
 
 
 class Task(Protocol):

@@ -5,21 +5,13 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass
 
-#: How models of today mark what they think before they answer: begin and end.
-_REASONING_MARKS = (
-    *((f"<{name}>", f"</{name}>") for name in ("think", "thinking", "reasoning", "thought")),
-    ("[THINK]", "[/THINK]"),
-    ("<|channel|>analysis<|message|>", "<|end|>"),
+#: How models of today mark what they think before they answer: a regular expression.
+REASONING = (
+    r"(?s:<(think|thinking|reasoning|thought)>.*?</\1>"
+    r"|\[THINK\].*?\[/THINK\]"
+    r"|<\|channel\|>analysis<\|message\|>.*?<\|end\|>)"
 )
-
-#: Reasoning that has begun; of the last it is seen early.
-_REASONING_STARTS = (*(begin for begin, _ in _REASONING_MARKS[:-1]), "<|channel|>analysis")
-
-_REASONING = re.compile(
-    "|".join(f"{re.escape(begin)}.*?{re.escape(end)}" for begin, end in _REASONING_MARKS),
-    re.DOTALL,
-)
-_OPEN_REASONING = re.compile("|".join(map(re.escape, _REASONING_STARTS)))
+_REASONING_STARTS = r"<(?:think|thinking|reasoning|thought)>|\[THINK\]|<\|channel\|>analysis"
 _INTEGER = re.compile(r"\d+")
 
 
@@ -49,7 +41,7 @@ def judge(answer: str, key: str) -> Judgement:
 
 
 def stop_rule(key: str) -> str:
-    """What an unfinished answer matches in full when no further token can make it a miss.
+    """What an unfinished answer without its `REASONING` matches when it is surely a hit.
 
     Parameters
     ----------
@@ -59,22 +51,13 @@ def stop_rule(key: str) -> str:
     Returns
     -------
     str
-        A regular expression: outside of complete reasoning the first integer is the key,
-        something follows it, and no reasoning is open.
+        A regular expression for all of the rest: its first integer is the key, something follows
+        it, and no reasoning is open; no further token can change that.
     """
-    block = "|".join(
-        f"{re.escape(begin)}(?:(?!{re.escape(end)}).)*{re.escape(end)}"
-        for begin, end in _REASONING_MARKS
-    )
-    # Blocks are cut out before anything else is looked at: they may stand inside what they hide.
-    blocks = f"(?:{block})*"
-    begun = "|".join(blocks.join(map(re.escape, start)) for start in _REASONING_STARTS)
-    kept = f"(?!{block}|{begun})"
-    digits = blocks.join(map(re.escape, key))
-    return f"(?s:(?:{block}|{kept}\\D)*{digits}{blocks}{kept}\\D(?:{block}|{kept}.)*)"
+    return rf"(?s:(?!.*(?:{_REASONING_STARTS}))\D*{key}\D.*)"
 
 
 def _without_reasoning(answer: str) -> str | None:
     """The answer proper; None where a reasoning block is still open."""
-    said = _REASONING.sub("", answer)
-    return None if _OPEN_REASONING.search(said) else said
+    said = re.sub(REASONING, "", answer)
+    return None if re.search(_REASONING_STARTS, said) else said

@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING
 
 from ggufext.audit.request import Mode
 from ggufext.audit.task import Question, wording
-from ggufext.audit.task.answers import judge
+from ggufext.audit.task.answers import judge, stop_rule
 from ggufext.errors import EngineError
 
 if TYPE_CHECKING:
@@ -147,6 +147,7 @@ def _standard(plan: PromptPlan, text: int, counts: Counts) -> list[Question]:
                 parts=(wording.ANNOUNCEMENT, *body[:place], line, *body[place:], *asking),
                 tokens=fixed - plan.answer_tokens + ends[-1] + size,
                 key_start=plan.lead + announced + ends[place],
+                stop=stop_rule(key),
             )
         )
     return sorted(questions, key=lambda question: -question.key_start)
@@ -245,6 +246,7 @@ def _sweep(plan: PromptPlan, text: int, counts: Counts) -> list[Question]:
                 parts=(*parts[:known], *askings[key_index]),
                 tokens=tokens + asked[key_index] + plan.trail,
                 key_start=key.start,
+                stop=stop_rule(key.key),
             )
         )
     return questions
