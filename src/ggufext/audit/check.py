@@ -15,7 +15,7 @@ from ggufext.audit.engines.contexts import contexts
 from ggufext.audit.engines.llama_cpp import LlamaCpp
 from ggufext.audit.engines.server import Server
 from ggufext.audit.findings.summary import result_of
-from ggufext.audit.request import LocalSettings, ServerSettings, Template, depth_bins
+from ggufext.audit.request import LocalSettings, Mode, ServerSettings, Template, depth_bins
 from ggufext.audit.run.duration import measure_speed
 from ggufext.audit.run.measure import Prepared, Run, Stage, measure, prompt_tokens, seconds
 from ggufext.audit.run.records import kept_setting
@@ -49,6 +49,8 @@ if TYPE_CHECKING:
     from ggufext.llama.memory import Budget
 
     Notify = Callable[[Progress | RunNotes], None]
+
+_TASKS: Mapping[Mode, Task] = {Mode.STANDARD: Passkey(), Mode.SWEEP: Passkey()}
 
 #: Lengths tried where none are asked for, and the shortest of them in tokens.
 _USUAL_LENGTHS, _SHORTEST_USUAL = 4, 256
@@ -129,7 +131,7 @@ def _server_ready(settings: ServerSettings, request: CheckRequest) -> Iterator[P
             code="nothing_to_measure",
             message="a server does not say at what lengths to ask it: at least one is needed",
         )
-    task = Passkey()
+    task = _TASKS[request.mode]
     chat = request.template is Template.CHAT
     request = _resolved(request, request.lengths)
     server = Server(settings, chat=chat)
@@ -230,7 +232,7 @@ def _prepared(
     header, chosen, lengths = taken.header, taken.conditions, request.lengths or ()
     assert header.path is not None
     model = header.path.absolute()
-    task = Passkey()
+    task = _TASKS[request.mode]
     frame = _frame(header, engine, request.template)
     around = engine.frame(frame)
     task.check_tokenizer(engine.pieces, header.path)
