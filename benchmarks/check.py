@@ -21,7 +21,7 @@ from pathlib import Path
 from random import Random
 from typing import TYPE_CHECKING, Any
 
-from ggufext.audit.check import measured
+from ggufext.audit.check import measure_model
 from ggufext.audit.engines.llama_cpp import LlamaCpp
 from ggufext.audit.request import CheckRequest, LocalSettings, Mode, depth_bins
 from ggufext.audit.task import PromptPlan
@@ -110,7 +110,7 @@ def compare(model: Path, mode: Mode, options: argparse.Namespace) -> None:
         engine=LocalSettings(threads=options.threads),
     )
     questions, building = build(model, lengths, request)
-    run = measured(model, request)
+    run = measure_model(model, request)
     ours = run.run
     cells = f"{len(lengths)} lengths × {options.depths} depths × {options.texts} texts"
     print(f"\n{mode.value}: {cells}, up to {lengths[-1]:,} tokens")

@@ -10,7 +10,7 @@ import pytest
 from ggufext.planning.request import PlanRequest
 
 pytest.importorskip("llama_cpp", reason="needs llama-cpp-python: pip install .[check]")
-from ggufext.audit.check import measured
+from ggufext.audit.check import measure_model
 from ggufext.audit.experiment import try_architecture
 from ggufext.audit.request import CheckRequest, LocalSettings
 from ggufext.editing.rewrite import rewrite
@@ -171,4 +171,4 @@ def test_the_audit_passes_on_an_unmodified_file(
         conditions=("file", "planned:yarn"),
         engine=LocalSettings(threads=1, audit=True),
     )
-    assert len(measured(path, request).run.audited) == 2
+    assert len(measure_model(path, request).run.audited) == 2

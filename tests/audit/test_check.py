@@ -12,7 +12,7 @@ import pytest
 
 from ggufext.api import rewrite
 from ggufext.audit import check as auditing
-from ggufext.audit.check import measured
+from ggufext.audit.check import measure_model
 from ggufext.audit.conditions import conditions
 from ggufext.audit.engines import contexts
 from ggufext.audit.engines.llama_cpp import LlamaCpp
@@ -44,7 +44,7 @@ def check(
 ) -> Measured:
     # Not measured: the faster one may be another the next time.
     settings = settings or LocalSettings(threads=1, flash_attention=False)
-    return measured(path, replace(request, engine=settings), notify=notify)
+    return measure_model(path, replace(request, engine=settings), notify=notify)
 
 
 def accuracy(run: Measured, length: int, condition: str = "file") -> float:
@@ -274,12 +274,12 @@ def test_lengths_that_do_not_fit_into_memory_are_left_out_and_said(passkey_model
 import resource, sys
 sys.path[:] = {sys.path!r}
 from pathlib import Path
-from ggufext.audit.check import measured
+from ggufext.audit.check import measure_model
 from ggufext.audit.request import CheckRequest, LocalSettings
 resource.setrlimit(resource.RLIMIT_AS, (2 << 30, 2 << 30))
 settings = LocalSettings(threads=1)
 request = CheckRequest(lengths=(256, 1 << 21), depths=1, trials=1, engine=settings)
-run = measured(Path({str(passkey_model)!r}), request)
+run = measure_model(Path({str(passkey_model)!r}), request)
 print(*run.run.memory_plan.steps, sep="\\n")
 print([trial.length for trial in run.trials])
 """

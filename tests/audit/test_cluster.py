@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 import real_servers
-from ggufext.audit.check import measured
+from ggufext.audit.check import measure_model
 from ggufext.audit.engines.cluster import Cluster
 from ggufext.audit.request import CheckRequest, LocalSettings, Mode
 from ggufext.audit.task import Question
@@ -44,7 +44,7 @@ def check(
     notify: Callable[[Progress | RunNotes], None] = lambda _: None,
 ) -> Measured:
     settings = LocalSettings(threads=1, dask=dask, flash_attention=False)
-    return measured(path, replace(request, engine=settings), notify=notify)
+    return measure_model(path, replace(request, engine=settings), notify=notify)
 
 
 @pytest.mark.parametrize("mode", list(Mode))
@@ -90,7 +90,7 @@ def test_an_error_of_a_worker_ends_the_run_with_its_own_words(
     impossible = LocalSettings(
         threads=1, dask=scheduler, cache_type=CacheType.Q8_0, flash_attention=False
     )
-    stop = measured(passkey_model, replace(REQUEST, engine=impossible)).run.stop
+    stop = measure_model(passkey_model, replace(REQUEST, engine=impossible)).run.stop
     assert stop is not None
     assert stop.code == "context_not_created"
     assert "flash_attn" in stop.message

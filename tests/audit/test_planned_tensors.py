@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from ggufext.api import rewrite
-from ggufext.audit.check import measured
+from ggufext.audit.check import measure_model
 from ggufext.audit.request import CheckRequest, LocalSettings
 from ggufext.errors import EngineError
 from ggufext.opened.inspection import facts_of
@@ -25,7 +25,7 @@ REQUEST = CheckRequest(lengths=(128, 512), depths=2, trials=1)
 
 def check(path: Path, request: CheckRequest, *, allowed: bool = True) -> Measured:
     settings = LocalSettings(threads=1, audit=True)
-    return measured(path, replace(request, engine=settings), allow_copy=lambda _: allowed)
+    return measure_model(path, replace(request, engine=settings), allow_copy=lambda _: allowed)
 
 
 @pytest.mark.parametrize("keep_short", [False, True])

@@ -56,12 +56,14 @@ class MadeUpEngine:
         self.n_vocab, self.bos, self.eos = 260, "", ""
         self.address, self.model, self.around = "", "made up", 1
 
-    def measured(self, model: Any, request: CheckRequest, *, allow_copy: Any, **rest: Any) -> Any:
+    def measure_model(
+        self, model: Any, request: CheckRequest, *, allow_copy: Any, **rest: Any
+    ) -> Any:
         self.path, self.request, self.local = str(model), request, request.engine
         self.allows_copy = allow_copy(CopyNeeded("planned:llama3", Path(), 1, 2))
         if isinstance(model, ServerSettings):
             self.server, self.address = model, model.url
-        return _measured(model, request, allow_copy=allow_copy, **rest)
+        return _measure_model(model, request, allow_copy=allow_copy, **rest)
 
     def frame(self, frame: Frame) -> tuple[int, int]:
         return 1, 0
@@ -90,13 +92,13 @@ class MadeUpEngine:
         pass
 
 
-_measured: Callable[..., Measured] = auditing.measured
+_measure_model: Callable[..., Measured] = auditing.measure_model
 
 
 @pytest.fixture
 def engine(monkeypatch: pytest.MonkeyPatch) -> MadeUpEngine:
     made_up = MadeUpEngine()
-    monkeypatch.setattr(auditing, "measured", made_up.measured)
+    monkeypatch.setattr(auditing, "measure_model", made_up.measure_model)
     for name in ("LlamaCpp", "Cluster", "Server"):
         monkeypatch.setattr(auditing, name, lambda *_, **__: made_up)
     monkeypatch.setattr(auditing, "measure_speed", lambda *_, **__: {})

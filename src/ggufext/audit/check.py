@@ -97,10 +97,10 @@ def check(
         ``length_too_short``, ``template_refused``, ``rope_mismatch``, ``out_of_memory``,
         ``engine_missing``, ``engine_died``, ``server_unreachable``, ``server_not_understood`` …
     """
-    return result_of(measured(model, request, allow_copy=allow_copy, notify=notify))
+    return result_of(measure_model(model, request, allow_copy=allow_copy, notify=notify))
 
 
-def measured(
+def measure_model(
     model: Path | ServerSettings,
     request: CheckRequest,
     *,

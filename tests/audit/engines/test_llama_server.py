@@ -9,7 +9,7 @@ import pytest
 
 import real_servers
 from ggufext.api import rewrite
-from ggufext.audit.check import measured
+from ggufext.audit.check import measure_model
 from ggufext.audit.engines.server import Server
 from ggufext.audit.request import CheckRequest, LocalSettings, Mode, ServerSettings, Template
 from ggufext.planning.methods import Method
@@ -38,12 +38,12 @@ def server(extended: Path) -> Iterator[str]:
 
 
 def check(url: str, request: CheckRequest = REQUEST) -> Measured:
-    return measured(ServerSettings(url=url, retries=0), request)
+    return measure_model(ServerSettings(url=url, retries=0), request)
 
 
 def test_it_answers_the_same_prompts_as_the_local_engine_alike(server: str, extended: Path) -> None:
     served = check(server)
-    local = measured(extended, replace(REQUEST, engine=LocalSettings(threads=1)))
+    local = measure_model(extended, replace(REQUEST, engine=LocalSettings(threads=1)))
     assert served.run.prompts_hash == local.run.prompts_hash
     assert served.trials == local.trials
 

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 import real_servers
-from ggufext.audit.check import measured
+from ggufext.audit.check import measure_model
 from ggufext.audit.engines.llama_cpp import LlamaCpp
 from ggufext.audit.request import CheckRequest, LocalSettings
 from ggufext.errors import EngineError
@@ -36,8 +36,8 @@ def worker() -> Iterator[Worker]:
 
 def test_a_worker_gives_the_trials_of_this_machine(worker: Worker, passkey_model: Path) -> None:
     remote = LocalSettings(threads=1, rpc=(worker[0],))
-    there = measured(passkey_model, replace(REQUEST, engine=remote))
-    here = measured(passkey_model, replace(REQUEST, engine=LocalSettings(threads=1)))
+    there = measure_model(passkey_model, replace(REQUEST, engine=remote))
+    here = measure_model(passkey_model, replace(REQUEST, engine=LocalSettings(threads=1)))
     assert there.trials == here.trials
     assert "rpc_not_authenticated" in [warning.code for warning in there.warnings]
 
@@ -72,7 +72,7 @@ def test_worker_that_dies_ends_the_run_with_what_was_measured(passkey_model: Pat
 
         settings = LocalSettings(threads=1, rpc=(address,))
         request = replace(REQUEST, trials=5, engine=settings)
-        run = measured(passkey_model, request, notify=notify)
+        run = measure_model(passkey_model, request, notify=notify)
     assert run.run.stop is not None
     assert "RPC" in run.run.stop.message
     assert len(run.trials) == 2

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 import real_servers
-from ggufext.audit.check import measured
+from ggufext.audit.check import measure_model
 from ggufext.audit.engines.server import Server
 from ggufext.audit.request import CheckRequest, LocalSettings, Mode, ServerSettings, Template
 from ggufext.errors import EngineError, PlanError
@@ -24,7 +24,7 @@ REQUEST = CheckRequest(lengths=(128, 256), depths=3, trials=1)
 
 
 def check(url: str, request: CheckRequest = REQUEST) -> Measured:
-    return measured(ServerSettings(url=url, retries=0), request)
+    return measure_model(ServerSettings(url=url, retries=0), request)
 
 
 CHARACTERS = CheckRequest(lengths=(1000, 2000), depths=2, trials=1)
@@ -48,7 +48,7 @@ def test_real_server_and_local_engine_answer_the_same_prompts_alike(
 ) -> None:
     request = replace(REQUEST, lengths=(256, 400), depths=5)
     served = check(llama_cpp_python, request)
-    local = measured(passkey_model, replace(request, engine=LocalSettings(threads=1)))
+    local = measure_model(passkey_model, replace(request, engine=LocalSettings(threads=1)))
     assert served.run.prompts_hash == local.run.prompts_hash
     assert served.trials == local.trials
 
@@ -118,7 +118,7 @@ def test_server_that_never_says_a_word_is_suspected() -> None:
 def test_chat_model_that_is_asked_in_plain_text_is_named() -> None:
     with serving(completion()) as url:
         settings = ServerSettings(url=url, model="Some-7B-Instruct", retries=0)
-        run = measured(settings, CHARACTERS)
+        run = measure_model(settings, CHARACTERS)
     assert "chat_model_in_plain_text" in [warning.code for warning in run.warnings]
 
 
@@ -270,7 +270,7 @@ def test_failure_of_the_server_is_tried_again() -> None:
 
     with serving(respond) as url:
         settings = ServerSettings(url=url, retries=1, retry_seconds=0.01)
-        run = measured(settings, CHARACTERS)
+        run = measure_model(settings, CHARACTERS)
     assert run.run.complete
 
 
