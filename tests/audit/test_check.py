@@ -239,6 +239,29 @@ def test_every_record_is_a_line_of_json(passkey_model: Path, tmp_path: Path) -> 
     assert [Trial(**line["trial"]) for line in lines] == list(run.trials)
 
 
+def test_kept_answers_name_their_run_as_earlier_versions_did(
+    passkey_model: Path, tmp_path: Path
+) -> None:
+    records = tmp_path / "trials.jsonl"
+    conditions = ("native", "planned:llama3")
+    request = replace(REQUEST, lengths=(128, 512), conditions=conditions, resume=records)
+    settings = LocalSettings(threads=1, flash_attention=False)
+    measure_model(passkey_model, replace(request, engine=settings), allow_copy=lambda _: True)
+    begins = json.loads(records.read_text().splitlines()[0])
+    assert (begins["format"], begins["size"]) == ("ggufext check 1", passkey_model.stat().st_size)
+    assert begins["conditions"] == [
+        ["native", [], "None"],
+        [
+            "planned:llama3",
+            [],
+            "RewrittenCopy(target_length=512, method=<Method.LLAMA3: 'llama3'>, train_length=None, "
+            "keep_short=False, recipe=None, train_freq_base=None)",
+        ],
+    ]
+    settings_of_run = {"answer_tokens": 6, "cache_type": "f16", "flash_attention": False}
+    assert settings_of_run.items() <= begins.items()
+
+
 def test_audit_compares_the_rope_nodes_of_every_condition(passkey_model: Path) -> None:
     request = replace(REQUEST, conditions=("file", "planned:yarn"), target_length=1024)
     run = check(passkey_model, request, LocalSettings(threads=1, audit=True))
