@@ -105,7 +105,7 @@ def test_the_same_weights_are_loaded_once(
         ("os.write(2, b'failed to allocate 1 TB\\n'); os.abort()", "out_of_memory", "1 TB"),
         ("os.kill(os.getpid(), 9)", "engine_died", "memory runs out"),
         ("os.write(2, b'one\\ntwo\\nthree\\nfour\\n'); os._exit(7)", "engine_died", "status 7"),
-        ("raise RuntimeError('no library')", "engine_missing", "no library"),
+        ("raise RuntimeError('no library')", "engine_died", "no library"),
     ],
 )
 def test_how_llama_cpp_ended_is_said(

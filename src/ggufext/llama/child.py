@@ -179,14 +179,16 @@ class _Child:
         return operation(payload, **request)
 
     def _hello(self, _: bytes, *, rpc: list[str]) -> Reply:
+        api, ggml = self._llama.api, self._llama.ggml
+        supports_rpc = bool(api.llama_supports_rpc())  # loads the backends
         for address in rpc:
-            self._llama.add_rpc_server(address)
+            ggml.add_rpc_server(address)
         hello = {
             "version": self._llama.version,
             "system": self._llama.system,
-            "gpu": bool(self._llama.api.llama_supports_gpu_offload()),
-            "rpc": bool(self._llama.api.llama_supports_rpc()),
-            "device_memory": self._llama.ggml.device_memory(),
+            "gpu": bool(api.llama_supports_gpu_offload()),
+            "rpc": supports_rpc,
+            "device_memory": ggml.device_memory(),
             "available": available_memory(),
         }
         return hello, b""

@@ -67,7 +67,7 @@ class Llama:
     def __init__(self) -> None:
         try:
             import llama_cpp
-        except (ImportError, OSError, RuntimeError) as error:  # the last two: its library
+        except ImportError as error:
             raise EngineError(
                 code="engine_missing",
                 message=f"llama-cpp-python cannot be imported ({error}): "
@@ -162,26 +162,6 @@ class Llama:
                 code="unknown_setting", message=f"llama.cpp knows no {setting} {value!r}"
             )
         return number
-
-    def add_rpc_server(self, address: str) -> None:
-        """Make a remote llama.cpp worker (``host:port``) one of the devices.
-
-        Raises
-        ------
-        EngineError
-            ``no_rpc``, ``rpc_unreachable``.
-        """
-        if not self.api.llama_supports_rpc():
-            raise EngineError(
-                code="no_rpc",
-                message="this llama.cpp was built without RPC; install it again with "
-                'CMAKE_ARGS="-DGGML_RPC=ON" pip install --force-reinstall --no-cache-dir '
-                "llama-cpp-python",
-            )
-        try:
-            self.ggml.add_rpc_server(address)
-        except ValueError as error:
-            raise EngineError(code="rpc_unreachable", message=str(error)) from error
 
     def forget_errors(self) -> None:
         """Begin what `errors` tells."""
@@ -284,26 +264,36 @@ class Ggml:
 
         Raises
         ------
-        ValueError
-            When nobody answers there.
+        EngineError
+            ``no_rpc``, ``rpc_unreachable``.
         """
+        text, pointer = ctypes.c_char_p, ctypes.c_void_p
+        registry = self.function("ggml_backend_reg_by_name", pointer, text)(b"RPC")
+        if not registry:
+            raise EngineError(
+                code="no_rpc",
+                message="this llama.cpp was built without RPC; install it again with "
+                'CMAKE_ARGS="-DGGML_RPC=ON" pip install --force-reinstall --no-cache-dir '
+                "llama-cpp-python",
+            )
         # llama.cpp ends the process when it cannot connect.
         host, _, port = address.rpartition(":")
         try:
             socket.create_connection((host.strip("[]"), int(port)), _CONNECT_SECONDS).close()
         except (OSError, ValueError, OverflowError) as error:
-            raise ValueError(
-                f"no llama.cpp RPC worker answers at {address} ({error}); an address looks like "
-                "192.168.1.7:50052"
-            ) from None
-        text, pointer = ctypes.c_char_p, ctypes.c_void_p
-        registry = self.function("ggml_backend_reg_by_name", pointer, text)
+            raise EngineError(
+                code="rpc_unreachable",
+                message=f"no llama.cpp RPC worker answers at {address} ({error}); an address looks "
+                "like 192.168.1.7:50052",
+            ) from error
         find = self.function("ggml_backend_reg_get_proc_address", pointer, pointer, text)
-        function = find(registry(b"RPC"), b"ggml_backend_rpc_add_server")
+        function = find(registry, b"ggml_backend_rpc_add_server")
         server = ctypes.CFUNCTYPE(pointer, text)(function)(address.encode())
         register = self.function("ggml_backend_register", None, pointer)
         if not server:
-            raise ValueError(f"no llama.cpp RPC worker answers at {address}")
+            raise EngineError(
+                code="rpc_unreachable", message=f"no llama.cpp RPC worker answers at {address}"
+            )
         register(server)
 
     def verify(self, tensor: Tensor) -> None:
