@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from ggufext.audit.conditions.conditions import conditions
+from ggufext.audit.conditions import conditions
 from ggufext.editing.rewrite import rewrite, undo
 from ggufext.errors import PlanError
 from ggufext.header.architectures import Layout, architecture
@@ -21,7 +21,7 @@ from ggufext.header.rope_keys import unread_suffixes
 from ggufext.llama.expectation import differences, of_facts, of_plan
 from ggufext.llama.rope_nodes import RopeMode, observe
 from ggufext.llama.settings import ContextSettings
-from ggufext.opened.model import facts_of
+from ggufext.opened.model import facts_of, open_model
 from ggufext.planning.footprint import CacheType, kv_cache_bytes
 from ggufext.planning.methods import Method
 from ggufext.planning.plan import plan
@@ -178,7 +178,8 @@ class _Experiment:
         rewrite(self._path, PlanRequest(target_length=target, method=method))
         changed = self._observe()
         found = list(self._effect(made, changed))
-        (native,) = conditions(self._path, ["native"], target_length=target)
+        with open_model(self._path) as model:
+            (native,) = conditions(model, ["native"], PlanRequest(target_length=target))
         if self._observe(dict(native.kv_overrides)).logits != self._native.logits:
             found.append("the condition `native` of the rewritten file is not the original")
         undo(self._path)

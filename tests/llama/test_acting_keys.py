@@ -11,8 +11,8 @@ from ggufext.planning.request import PlanRequest
 
 pytest.importorskip("llama_cpp", reason="needs llama-cpp-python: pip install .[check]")
 from experiment import try_architecture
-from ggufext.audit.passkey_file import LocalSettings, check_file
-from ggufext.audit.run.measure import PasskeyRequest
+from ggufext.audit.check import measure_model
+from ggufext.audit.request import CheckRequest, LocalSettings
 from ggufext.editing.rewrite import rewrite
 from ggufext.errors import PlanError
 from ggufext.llama.rope_nodes import observe
@@ -164,8 +164,11 @@ def test_the_audit_passes_on_an_unmodified_file(
     name: str, keys: dict[str, Any], tmp_path: Path
 ) -> None:
     path = written(tmp_path / "model.gguf", name, keys)
-    request = PasskeyRequest(
-        lengths=(512,), depths=1, trials=1, conditions=("file", "planned:yarn")
+    request = CheckRequest(
+        lengths=(512,),
+        depths=1,
+        trials=1,
+        conditions=("file", "planned:yarn"),
+        engine=LocalSettings(threads=1, audit=True),
     )
-    run = check_file(path, request, LocalSettings(threads=1, audit=True), lambda _: None)
-    assert len(run.audited) == 2
+    assert len(measure_model(path, request).run.audited) == 2

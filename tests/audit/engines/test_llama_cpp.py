@@ -13,6 +13,7 @@ import pytest
 
 from ggufext.audit.engines.llama_cpp import LlamaCpp
 from ggufext.audit.task import wording
+from ggufext.audit.task.answers import stop_rule
 from ggufext.audit.task.templates import Frame
 from ggufext.errors import EngineError
 from ggufext.llama.settings import ContextSettings, LoadRequest, SelfExtend
@@ -97,7 +98,7 @@ def test_recurrent_models_reuse_nothing_and_say_so(recurrent: LoadRequest) -> No
     engine = LlamaCpp(recurrent.path)
     engine.open(recurrent)
     for prompt in prompts()[:2]:
-        answer = engine.ask(prompt[-12:], key="48213", tokens=2)
+        answer = engine.ask(prompt[-12:], stop=stop_rule("48213"), tokens=2)
         assert answer.evaluated == answer.naive
     assert [warning.code for warning in engine.warnings()] == ["no_reuse"]
     engine.close()
@@ -117,14 +118,14 @@ def test_logits_of_different_prompts_differ(engine: LlamaCpp) -> None:
 
 def test_reuse_computes_only_what_follows_the_last_shared_micro_batch(engine: LlamaCpp) -> None:
     first, second = prompts()[:2]
-    engine.ask(first, key="48213", tokens=6)
-    answer = engine.ask(second, key="48213", tokens=6)
+    engine.ask(first, stop=stop_rule("48213"), tokens=6)
+    answer = engine.ask(second, stop=stop_rule("48213"), tokens=6)
     shared = 1 + sum(engine.counts(second[:22]))
     assert answer.naive - answer.evaluated == shared // UBATCH * UBATCH
 
 
 def test_same_question_twice_gives_the_same_answer(engine: LlamaCpp) -> None:
-    answers = {engine.ask(prompts()[0], key="48213", tokens=6).text for _ in range(3)}
+    answers = {engine.ask(prompts()[0], stop=stop_rule("48213"), tokens=6).text for _ in range(3)}
     assert answers == {" 48213"}
 
 
@@ -132,7 +133,7 @@ def test_frame_is_put_around_every_prompt(engine: LlamaCpp) -> None:
     assert engine.frame(Frame()) == (1, 0)  # BOS
     lead, trail = engine.frame(Frame(before="<s> the", behind=" is", chat=True))
     assert (lead, trail) == (2, 1)
-    answer = engine.ask([" key"], key="1", tokens=1)
+    answer = engine.ask([" key"], stop=stop_rule("1"), tokens=1)
     assert answer.naive == 4
 
 
@@ -146,7 +147,7 @@ def test_self_extend_finds_keys_beyond_the_training_length(
     ]
     for extend in (None, SelfExtend(group=2, window=128)):
         engine.open(replace(load, self_extend=extend))
-        answers = [engine.ask(parts, key="48213", tokens=6).text for parts in asked]
+        answers = [engine.ask(parts, stop=stop_rule("48213"), tokens=6).text for parts in asked]
         found[extend] = answers.count(" 48213")
     assert found[SelfExtend(group=2, window=128)] > found[None]
 
@@ -158,7 +159,7 @@ def test_death_of_the_child_is_an_engine_error_with_its_last_words(
     assert engine.process_id is not None
     os.kill(engine.process_id, number)
     with pytest.raises(EngineError, match=rf"{number.name}.*last line first: \w") as died:
-        engine.ask([" the"], key="1", tokens=1)
+        engine.ask([" the"], stop=stop_rule("1"), tokens=1)
     assert died.value.code == "engine_died"
 
 
@@ -188,6 +189,7 @@ import resource, sys
 sys.path[:] = {sys.path!r}
 from pathlib import Path
 from ggufext.audit.engines.llama_cpp import LlamaCpp
+from ggufext.audit.task.answers import stop_rule
 from ggufext.errors import EngineError
 from ggufext.llama.settings import ContextSettings, LoadRequest
 resource.setrlimit(resource.RLIMIT_AS, (3 << 30, 3 << 30))

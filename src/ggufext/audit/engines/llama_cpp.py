@@ -6,15 +6,17 @@ from array import array
 from typing import TYPE_CHECKING, Any
 
 from ggufext.audit.engines import Answer
-from ggufext.audit.task.answers import REASONING, stop_rule
+from ggufext.audit.task.answers import REASONING
 from ggufext.audit.task.templates import Frame
 from ggufext.errors import ModelWarning
 from ggufext.llama.process import LlamaProcess
 from ggufext.llama.settings import LoadRequest
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Iterator, Sequence
     from pathlib import Path
+
+    from ggufext.audit.task import Question
 
 
 class LlamaCpp:
@@ -49,6 +51,7 @@ class LlamaCpp:
         self._lead: array[int] = array("i")
         self._trail: array[int] = array("i")
         self._reuses = True
+        self._loaded: LoadRequest | None = None
         self._process = LlamaProcess()
         try:
             self.hello = self._process.hello(path, rpc=rpc)
@@ -90,9 +93,27 @@ class LlamaCpp:
         """Load the model, or a rewritten copy with the same tokens, and create its context."""
         self._reuses &= self._request("open", load=load)["can_reuse"]
 
-    def ask(self, parts: Sequence[str], *, key: str, tokens: int, reuse: bool = True) -> Answer:
-        """Continue the prompt greedily; see `ggufext.audit.engines.Engine`."""
-        rule = {"hidden": REASONING, "stop": stop_rule(key)}
+    def answers(
+        self, load: LoadRequest | None, questions: Sequence[Question], *, tokens: int
+    ) -> Iterator[tuple[Question, Answer]]:
+        """See `ggufext.audit.engines.AuditEngine`."""
+        assert load is not None
+        if load != self._loaded:
+            self._loaded = None
+            self.open(load)
+            self._loaded = load
+        for question in questions:
+            yield question, self.ask(question.parts, stop=question.stop, tokens=tokens)
+
+    def ask(self, parts: Sequence[str], *, stop: str, tokens: int, reuse: bool = True) -> Answer:
+        """Continue a prompt greedily by up to `tokens` tokens, or until `stop` matches the answer.
+
+        Parameters
+        ----------
+        stop : str
+            See `ggufext.audit.task.Question`.
+        """
+        rule = {"hidden": REASONING, "stop": stop}
         reply, _ = self._ask(parts, tokens=tokens, **rule, reuse=reuse, logits=False)
         return Answer(reply["text"], reply["evaluated"], reply["naive"])
 

@@ -12,7 +12,7 @@ from ggufext.llama.process import LlamaProcess
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
 
-    from ggufext.audit.task.prompts import Question
+    from ggufext.audit.task import Question
     from ggufext.llama.settings import LoadRequest
 
 
