@@ -7,10 +7,10 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from gguf_bytes import STRING, UINT64, Array, Tensor, gguf_bytes
 from ggufext import _core
 from ggufext.errors import HeaderError
 from ggufext.header import Header, parse_header, read_header
-from gguf_bytes import STRING, UINT64, Array, Tensor, gguf_bytes
 from threads import COUNT, at_once
 
 if TYPE_CHECKING:
