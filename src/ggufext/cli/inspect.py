@@ -12,7 +12,7 @@ import click
 from ggufext.cli.model_table import show_place
 from ggufext.cli.models import found_model
 from ggufext.cli.options import ModelName, json_option, model_files
-from ggufext.cli.output import binary_size, show_json, show_warnings, tokens
+from ggufext.cli.output import show_json, show_warnings
 from ggufext.cli.several import Work, handle_files
 from ggufext.errors import EditError, command, printable
 from ggufext.header.architectures import Support
@@ -22,6 +22,7 @@ from ggufext.locating.places import ModelPlace, known_places, place_of
 from ggufext.opened.guards import resolve
 from ggufext.opened.inspection import Inspection
 from ggufext.opened.inspection import inspect as inspect_model
+from ggufext.text import binary_size, percent
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -105,7 +106,7 @@ def _cells(found: Inspection | ModelPlace) -> tuple[str, ...]:
         return (f"{len(found.models):,} models", "", "", "", f"{size:,}", "")
     return (
         printable(found.architecture, 64),
-        tokens(found.train_length.value) if found.train_length else "",
+        f"{found.train_length.value:,}" if found.train_length else "",
         f"{found.rope.freq_base:,.10g}" if found.rope else "",
         found.quantization or "",
         f"{found.size:,}",
@@ -145,7 +146,7 @@ def _lines(path: Path | str, found: Inspection, *, layers: bool) -> Iterator[str
     if found.train_length is not None:
         yield _row(
             "context length",
-            f"{tokens(found.train_length.value)} ({printable(found.train_length.source, 80)})",
+            f"{found.train_length.value:,} ({printable(found.train_length.source, 80)})",
         )
     if found.rope is not None:
         scaling = found.rope.scaling
@@ -171,7 +172,7 @@ def _lines(path: Path | str, found: Inspection, *, layers: bool) -> Iterator[str
     if layers:
         weights = sum(each.size for each in found.tensor_types)
         for each in found.tensor_types:
-            share = f"{binary_size(each.size)}, {each.size / max(weights, 1):.1%}"
+            share = f"{binary_size(each.size)}, {percent(each.size / max(weights, 1))}"
             yield _row("weights", f"{each.tensors:,} tensors {each.type}, {share}")
     if layers and found.layers is not None:
         for name, what in _layers(found.layers):
@@ -185,24 +186,24 @@ def _training(path: Path | str, found: Inspection) -> Iterator[str]:
     """What is known of the training beside the file's own keys, and what was extended since."""
     if found.published is not None:
         said, reach = found.published, found.published.yarn_length
-        yarn = f", YaRN {said.yarn_factor:g} to {tokens(reach)}" if reach else ""
+        yarn = f", YaRN {said.yarn_factor:g} to {reach:,}" if reach else ""
         yield _row(
             "documented",
-            f"{said.family}: trained on {tokens(said.train_length)}{yarn} ({said.source})",
+            f"{said.family}: trained on {said.train_length:,}{yarn} ({said.source})",
         )
     if found.history is None and found.earlier_extension is not None:
         earlier = found.earlier_extension
         how = f" by {printable(earlier.method, 20)}" if earlier.method else ""
         yield _row(
             "extended",
-            f"from {tokens(earlier.train_length)} to {tokens(earlier.target_length)} tokens{how}; "
+            f"from {earlier.train_length:,} to {earlier.target_length:,} tokens{how}; "
             "plans start from before, `ggufext undo` cannot give that back",
         )
     if found.history is not None:
         yield _row(
             "extended",
             f"{printable(found.history.time, 40)} by {printable(found.history.tool, 40)}: "
-            f"{printable(found.history.method, 20)} to {tokens(found.history.target_length)} "
+            f"{printable(found.history.method, 20)} to {found.history.target_length:,} "
             f"tokens{_undoing(path)}",
         )
 
@@ -218,7 +219,7 @@ def _layers(layers: Sequence[LayerInFile]) -> Iterator[tuple[str, str]]:
 
 
 def _layer(layer: LayerInFile) -> str:
-    sees = "sees everything" if layer.window is None else f"sees {tokens(layer.window)} tokens"
+    sees = "sees everything" if layer.window is None else f"sees {layer.window:,} tokens"
     if layer.rotates:
         rotation = f"base {layer.freq_base:,.10g} in {layer.rotary_dim} dimensions"
     else:

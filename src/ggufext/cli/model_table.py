@@ -7,8 +7,9 @@ from typing import TYPE_CHECKING
 
 import click
 
-from ggufext.cli.output import binary_size, show_table, tokens
+from ggufext.cli.output import show_table
 from ggufext.errors import printable
+from ggufext.text import binary_size
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -63,7 +64,7 @@ def _cells(model: SurveyedModel) -> tuple[str, ...]:
     name = printable(model.name)
     if model.parts > 1:
         name += f" ({model.parts} parts)"
-    length = tokens(model.train_length.value) if model.train_length else ""
+    length = f"{model.train_length.value:,}" if model.train_length else ""
     problems = ", ".join(problem.code for problem in model.problems)
     return (
         name,

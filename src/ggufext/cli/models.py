@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING
 
 import click
 
-from ggufext.cli.output import binary_size
 from ggufext.locating.names import is_remote, local_path
+from ggufext.text import binary_size
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator

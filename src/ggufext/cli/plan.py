@@ -25,7 +25,7 @@ from ggufext.cli.options import (
     train_freq_base_option,
     train_length_option,
 )
-from ggufext.cli.output import binary_size, show_json, show_warnings, tokens
+from ggufext.cli.output import show_json, show_warnings
 from ggufext.cli.plan_text import (
     cache_sizes,
     factors_of_pairs,
@@ -46,6 +46,7 @@ from ggufext.planning.gamma import Verdict
 from ggufext.planning.methods import RunTimeMethod
 from ggufext.planning.plan import documented_plan, plan_all_methods
 from ggufext.planning.plan import plan as plan_facts
+from ggufext.text import binary_size
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -181,7 +182,7 @@ def _show_table(path: Path | str, plans: tuple[Plan, ...], documented: Plan | No
     first = plans[0]
     click.echo(head_line(path, first))
     click.echo(
-        f"  target {tokens(first.target_length)} tokens (factor {first.factor:g}), "
+        f"  target {first.target_length:,} tokens (factor {first.factor:g}), "
         f"γ {first.gamma.native:.3f} at training length, {first.gamma.unscaled:.3f} at the target "
         "without extension"
     )
@@ -195,7 +196,7 @@ def _show_table(path: Path | str, plans: tuple[Plan, ...], documented: Plan | No
     rows = [(made.method.value, made) for made in plans]
     if documented is not None:
         name, length = documented.method.value, documented.target_length
-        reach = f" to {tokens(length)}" if length != first.target_length else ""
+        reach = f" to {length:,}" if length != first.target_length else ""
         rows.append((f"{name}{reach}, documented", documented))
     for name, made in rows:
         angles = made.out_of_distribution
@@ -212,7 +213,7 @@ def _show_table(path: Path | str, plans: tuple[Plan, ...], documented: Plan | No
     if not console.is_terminal:
         console = Console(width=110)
     console.print(table)
-    click.echo(f"KV cache at {tokens(first.target_length)} tokens: {cache_sizes(first)}")
+    click.echo(f"KV cache at {first.target_length:,} tokens: {cache_sizes(first)}")
 
 
 def _fits(
@@ -231,7 +232,7 @@ def _fits(
 def _fit_line(fit: CacheFit, target_length: int) -> str:
     state = "fits" if fit.fits else "does not fit"
     return (
-        f"  {fit.cache_type} KV cache {binary_size(fit.bytes)} at {tokens(target_length)} tokens: "
+        f"  {fit.cache_type} KV cache {binary_size(fit.bytes)} at {target_length:,} tokens: "
         f"{state} with the weights and {binary_size(fit.compute_bytes)} to compute; longest "
-        f"context {tokens(fit.largest_context)} tokens"
+        f"context {fit.largest_context:,} tokens"
     )

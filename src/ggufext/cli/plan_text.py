@@ -6,13 +6,13 @@ from typing import TYPE_CHECKING
 
 import click
 
-from ggufext.cli.output import binary_size, tokens
 from ggufext.errors import printable
 from ggufext.header.model import DEFAULT_SOURCE
 from ggufext.json_text import jsonable
 from ggufext.planning.gamma import Verdict
 from ggufext.planning.methods import Method
 from ggufext.planning.native import turns
+from ggufext.text import binary_size
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -34,12 +34,12 @@ def plan_as_json(
 def plan_lines(path: Path | str, made: Plan) -> Iterator[str]:
     """A plan in a few lines of text."""
     yield head_line(path, made)
-    gamma, target = made.gamma, tokens(made.target_length)
+    gamma, target = made.gamma, f"{made.target_length:,}"
     if made.verdict is Verdict.NO_EXTENSION_NEEDED:
         what = ": the rotation stays, context_length is raised" if made.edits else ""
         yield f"  {target} tokens need no extension ({made.verdict.value}){what}"
         if made.long_factors != made.short_factors and made.edits:
-            above = tokens(made.original_length)
+            above = f"{made.original_length:,}"
             yield f"  the factors for long contexts act above {above} tokens only"
         yield from _edits(made)
         return
@@ -52,7 +52,7 @@ def plan_lines(path: Path | str, made: Plan) -> Iterator[str]:
         how = f"base stays {made.freq_base.before:,.10g}, frequencies by {by}"
     yield f"  {made.method.value} to {target} tokens (factor {made.factor:g}), {how}"
     if made.keep_short:
-        yield f"  contexts up to {tokens(made.original_length)} tokens stay as they are"
+        yield f"  contexts up to {made.original_length:,} tokens stay as they are"
     yield (
         f"  γ {gamma.native:.3f} at training length; at {target} {gamma.unscaled:.3f} without "
         f"extension, {gamma.effective:.3f} with this plan"
@@ -94,7 +94,7 @@ def factors_of_pairs(made: Plan) -> str | None:
 def head_line(path: Path | str, made: Plan) -> str:
     """What is planned for."""
     name = click.style(printable(str(path)), bold=True)
-    length, source = tokens(made.train_length.value), printable(made.train_length.source, 160)
+    length, source = f"{made.train_length.value:,}", printable(made.train_length.source, 160)
     base = made.freq_base
     default = ""
     if base.source == DEFAULT_SOURCE:

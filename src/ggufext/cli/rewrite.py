@@ -24,7 +24,7 @@ from ggufext.cli.options import (
     train_freq_base_option,
     train_length_option,
 )
-from ggufext.cli.output import IN_USE, show_note, show_warnings, tokens
+from ggufext.cli.output import IN_USE, show_note, show_warnings
 from ggufext.cli.plan_text import plan_as_json, plan_lines
 from ggufext.cli.several import Work, handle_files
 from ggufext.editing.rewrite import rewrite as rewrite_file
@@ -188,7 +188,7 @@ def _cells(outcome: _Outcome) -> tuple[str, ...]:
     plan, receipt = outcome[0].plan, outcome[0].receipt
     return (
         plan.method.value,
-        f"{tokens(plan.train_length.value)} → {tokens(plan.target_length)}",
+        f"{plan.train_length.value:,} → {plan.target_length:,}",
         plan.verdict.value,
         receipt.strategy.value if receipt.strategy else "nothing: it holds this",
         f"{receipt.bytes_written:,}",

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from ggufext.cli.output import show_json, tokens
+from ggufext.cli.output import show_json
 from ggufext.errors import command, printable
 from ggufext.json_text import jsonable
 from ggufext.planning.methods import RunTimeMethod
@@ -43,13 +43,13 @@ def show_run_time(
         show_json({"path": str(path), **shown})
         return
     name = click.style(printable(str(path)), bold=True)
-    click.echo(f"{name}: {method.value} to {tokens(target_length)} tokens; nothing to write")
+    click.echo(f"{name}: {method.value} to {target_length:,} tokens; nothing to write")
     for line in lines:
         click.echo(f"  {line}")
 
 
 def _dynamic(made: DynamicPlan) -> list[str]:
-    rows = [f"{tokens(row.length):>12}  {row.options}" for row in made.rows]
+    rows = [f"{row.length:>12,}  {row.options}" for row in made.rows]
     return [
         "the base depends on the length of the context: choose the row that serves,",
         "and give its options to llama-cli, llama-server or any program of llama.cpp",
@@ -61,9 +61,9 @@ def _self_extend(path: Path | str, made: SelfExtendPlan) -> list[str]:
     condition = f"self-extend:g={made.group},w={made.window}"
     measuring = ("--lengths", str(made.target_length), "--condition", condition)
     return [
-        f"groups of {made.group} tokens share a position beyond {tokens(made.window)} neighbours: "
-        f"{tokens(made.target_length)} tokens take",
-        f"{tokens(made.largest_position)} positions of {tokens(made.train_length)} trained ones",
+        f"groups of {made.group} tokens share a position beyond {made.window:,} neighbours: "
+        f"{made.target_length:,} tokens take",
+        f"{made.largest_position:,} positions of {made.train_length:,} trained ones",
         f"llama-completion {made.options}",
         f"llama-server has no such options; measure it with {command('check', path, *measuring)}",
     ]
