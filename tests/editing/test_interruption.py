@@ -274,7 +274,7 @@ def test_a_refused_operation_leaves_the_file_as_it_was_or_recoverable(
         case.reset()
         disk = FailingDisk(at, code)
         error = refusal(case, disk)
-        if error is not None and error.code in {"sync_failed", "interrupted"}:
+        if error is not None and error.code == "interrupted_edit":
             assert "recover" in error.message
         elif error is not None:
             assert error.code == {errno.EIO: "os_error", errno.ENOSPC: "no_space"}[code]
@@ -302,7 +302,7 @@ def test_a_sync_that_failed_is_not_asked_again(llama: Path, inserting: int) -> N
         disk = FailingDisk(at)
         error = refusal(case, disk)
         if disk.refused == "sync" and error is not None:
-            assert error.code == "sync_failed"
+            assert error.code == "interrupted_edit"
             assert disk.done[-1] != "sync"
             unchanged = llama.read_bytes() == case.before
             assert unchanged or journals.path_for(llama).exists()

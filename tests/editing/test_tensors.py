@@ -24,7 +24,7 @@ from ggufext.header.frequencies import (
 )
 from ggufext.header.header import read_header
 from ggufext.opened import history, strategies
-from ggufext.opened.inspection import facts_of
+from ggufext.opened.model import facts_of
 from ggufext.opened.patch import HISTORY_KEY, PADDING_KEY
 from ggufext.opened.restoration import restore
 from ggufext.opened.strategies import Strategy
@@ -186,7 +186,7 @@ def test_nothing_is_appended_behind_bytes_that_belong_to_no_tensor(tmp_path: Pat
     content = path.read_bytes()
     with pytest.raises(EditError) as caught:
         rewrite(path, PlanRequest(target_length=8192, method=Method.LLAMA3))
-    assert caught.value.code == "trailing_bytes"
+    assert caught.value.code == "tensors_not_supported"
     assert "100 bytes" in caught.value.message
     assert path.read_bytes() == content
 
@@ -196,7 +196,7 @@ def test_a_vocabulary_without_tensors_gets_none(tmp_path: Path) -> None:
     path.write_bytes(gguf_bytes(SMALLEST_LLAMA))
     with pytest.raises(EditError) as caught:
         rewrite(path, PlanRequest(target_length=8192, method=Method.LLAMA3))
-    assert caught.value.code == "no_tensors"
+    assert caught.value.code == "tensors_not_supported"
 
 
 def test_a_split_model_counts_the_new_tensor(tmp_path: Path) -> None:

@@ -15,13 +15,13 @@ import re
 import sys
 from pathlib import Path
 
-sys.path += [str(Path(__file__).parents[1]), str(Path(__file__).parents[2] / "models")]
+sys.path += [str(Path(__file__).parents[1]), str(Path(__file__).parents[1] / "helpers")]
 from header import list_loading
 from header.llama_cpp_sources import Source, read
 from random_architectures import ARCHITECTURES
 from tiny_architectures import TINY
 
-#: Architectures whose every claim is tried on a model: tests/audit/test_experiment.py.
+#: Architectures whose every claim is tried on a model: tests/llama/test_experiment.py.
 VERIFIED = ARCHITECTURES.keys() | TINY.keys()
 
 KINDS = {

@@ -13,7 +13,7 @@ import pytest
 import random_architectures
 from ggufext.header import architectures
 from ggufext.header.architectures import Architecture, architecture, llama_cpp_version, table
-from ggufext.header.rope_keys import ACTING, NEUTRAL, READ_BY_SOME
+from ggufext.header.rope_keys import READ_BY_SOME
 from header import list_architectures
 from header.llama_cpp_sources import Source, read
 from tiny_architectures import TINY
@@ -99,11 +99,6 @@ def test_keys_of_rotation_are_those_of_the_sources(source: Source) -> None:
 
 def test_keys_of_rotation_were_read_from_the_same_version() -> None:
     assert KEYS[0] == f"# {llama_cpp_version()}"
-
-
-def test_every_key_of_rotation_and_attention_acts_or_is_neutral_for_a_reason() -> None:
-    assert sorted([*ACTING, *NEUTRAL]) == KEYS[1:]
-    assert all(NEUTRAL.values())
 
 
 def test_keys_that_some_architectures_read_are_read_by_some() -> None:

@@ -125,4 +125,4 @@ def test_a_line_says_what_the_header_says(tmp_path: Path) -> None:
 def test_a_folder_that_cannot_be_read_is_an_error(tmp_path: Path) -> None:
     with pytest.raises(LocationError) as caught:
         place_of(tmp_path / "absent")
-    assert caught.value.code == "folder_unreadable"
+    assert caught.value.code == "unreadable"

@@ -110,7 +110,7 @@ def test_a_damaged_manifest_is_named_and_left_out_of_lists(folder: Path, content
     (folder / "manifests/registry.ollama.ai/library/tiny/latest").write_bytes(content)
     with pytest.raises(LocationError) as caught:
         local_path("ollama:tiny")
-    assert caught.value.code == "ollama_manifest"
+    assert caught.value.code == "ollama_missing"
     assert list(ollama.models(folder)) == []
 
 

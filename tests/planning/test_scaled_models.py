@@ -22,7 +22,7 @@ from ggufext.planning.gamma import Verdict, gamma_pade
 from ggufext.planning.methods import Method
 from ggufext.planning.plan import plan, plan_all_methods
 from ggufext.planning.request import PlanRequest
-from planning.facts import LLAMA_2, facts
+from planning.facts import LLAMA_2, edits, facts, tensors
 
 if TYPE_CHECKING:
     from ggufext.planning.result import Plan
@@ -54,14 +54,6 @@ def phi3(*, context: int, original: int | None) -> ModelFacts:
 def trained_on(model: ModelFacts, length: int) -> ModelFacts:
     """The facts under --train-length."""
     return replace(model, train_length=length, train_length_source="--train-length")
-
-
-def edits(made: Plan) -> dict[str, object]:
-    return {edit.key.partition(".")[2]: edit.after for edit in made.edits}
-
-
-def tensors(made: Plan) -> dict[str, tuple[float, ...]]:
-    return {edit.name: edit.after for edit in made.tensor_edits}
 
 
 def messages(made: Plan) -> dict[str, str]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import os
 import stat
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from enum import IntEnum
 from pathlib import Path
 from types import MappingProxyType
@@ -161,6 +161,25 @@ class Header:
     _source: _FileSource | _MemorySource
     _key_numbers: Mapping[str, int]
     _tensors: tuple[TensorInfo, ...] | None
+
+    def in_memory(self, data: bytes, fd: int) -> Header:
+        """The same header, whose values come from its bytes: no file is opened for them.
+
+        Parameters
+        ----------
+        data : bytes
+            The file's first data_offset bytes, read after the header.
+        fd : int
+            Through which both were read.
+
+        Raises
+        ------
+        HeaderError
+            ``changed_meanwhile``.
+        """
+        if _FileSource.of(fd, self.path) != self._source:
+            raise _changed(self.path)
+        return replace(self, _source=_MemorySource(data))
 
     @property
     def key_count(self) -> int:
@@ -332,11 +351,7 @@ class _FileSource(NamedTuple):
         fd = open_file(self.path)
         try:
             if _FileSource.of(fd, self.path) != self:
-                raise HeaderError(
-                    code="changed_meanwhile",
-                    message="the file is not the one whose header was read: read it again when "
-                    "nothing writes to it",
-                )
+                raise _changed(self.path)
             return _core.read_value(
                 fd,
                 start=entry.value_start,
@@ -347,6 +362,15 @@ class _FileSource(NamedTuple):
             )
         finally:
             os.close(fd)
+
+
+def _changed(path: Path | None) -> HeaderError:
+    return HeaderError(
+        code="changed_meanwhile",
+        path=path,
+        message="the file is not the one whose header was read: read it again when nothing writes "
+        "to it",
+    )
 
 
 def open_file(path: Path) -> int:

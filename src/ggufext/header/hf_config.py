@@ -287,7 +287,7 @@ def _scaling(
         return unscaled, ()
     return unscaled, (
         ModelWarning(
-            "dynamic_replaced",
+            "scaling_replaced",
             f"{rope.place} is dynamic: it scales nothing up to the training length, and the plan "
             "takes its place",
         ),

@@ -70,14 +70,14 @@ def _scaling(header: Header, facts: ModelFacts) -> list[ModelWarning]:
     if scaling.factor != 1.0 and scaling.type == "none":
         found.append(
             ModelWarning(
-                "factor_without_effect",
+                "key_not_read",
                 f"rope.scaling.factor is {scaling.factor:g}, but type none switches it off",
             )
         )
     if scaling.factor != 1.0 and not has_type:
         found.append(
             ModelWarning(
-                "type_missing",
+                "default_assumed",
                 f"rope.scaling.factor is {scaling.factor:g} without a type: llama.cpp takes it for "
                 "linear",
             )
@@ -106,7 +106,7 @@ def _context_of_scaling(facts: ModelFacts) -> list[ModelWarning]:
         if scaling.type == "yarn":
             return [
                 ModelWarning(
-                    "original_missing",
+                    "default_assumed",
                     "yarn without rope.scaling.original_context_length: llama.cpp takes "
                     f"context_length ({facts.train_length:,}) for the original length",
                 )

@@ -1,8 +1,6 @@
 """The keys of rotation and attention that llama.cpp knows, and values checked as they are read.
 
-`NEUTRAL` and `ACTING` together are every key of llama.cpp that begins with ``rope.`` or
-``attention.``, and say what each has to do with a plan. Which architectures read those of
-`READ_BY_SOME` stands in architectures.json.
+Which architectures read those of `READ_BY_SOME` stands in architectures.json.
 """
 
 from __future__ import annotations
@@ -15,8 +13,6 @@ from ggufext.header.frequencies import Yarn
 from ggufext.header.header import ValueType
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
-
     from ggufext.header.architectures import Architecture
     from ggufext.header.header import Header
 
@@ -76,79 +72,6 @@ READ_BY_SOME = (
     TEMPERATURE_SCALE,
     TEMPERATURE_LENGTH,
 )
-
-#: Keys that decide what rotates and how, or what queries are multiplied by at a position: the
-#: facts of a model or of its layers hold them.
-ACTING = (
-    FREQ_BASE,
-    FREQ_BASE_SWA,
-    DIMENSION_COUNT,
-    DIMENSION_COUNT_SWA,
-    DIMENSION_SECTIONS,
-    SCALING_TYPE,
-    SCALING_FACTOR,
-    SCALE_LINEAR,
-    ORIGINAL_LENGTH,
-    ATTN_FACTOR,
-    SCALING_FINETUNED,
-    *(key for key in READ_BY_SOME if key != TEMPERATURE_LENGTH),
-    HEAD_COUNT,
-    HEAD_COUNT_KV,
-    KEY_LENGTH,
-    VALUE_LENGTH,
-    KEY_LENGTH_MLA,
-    KEY_LENGTH_SWA,
-    VALUE_LENGTH_SWA,
-    SLIDING_WINDOW,
-    SLIDING_WINDOW_PATTERN,
-    ROPE_PATTERN,
-    SHARED_KV_LAYERS,
-    RECURRENT_LAYERS,
-)
-
-_NORM = "a norm's constant"
-_WIDTH = "a width of matrices"
-_SPARSE = "which keys a sparse layer looks at, by their contents"
-_OTHER_MODELS = "read for architectures without RoPE only"
-_UNVERIFIED = "read for an architecture that is not verified: writing needs --force"
-
-#: Keys that leave a rotation alone, and why.
-NEUTRAL: Mapping[str, str] = {
-    "attention.max_alibi_bias": _OTHER_MODELS,
-    "attention.relative_buckets_count": _OTHER_MODELS,
-    "attention.decay_lora_rank": _OTHER_MODELS,
-    "attention.iclr_lora_rank": _OTHER_MODELS,
-    "attention.value_residual_mix_lora_rank": _OTHER_MODELS,
-    "attention.gate_lora_rank": _OTHER_MODELS,
-    "attention.layer_norm_epsilon": _NORM,
-    "attention.layer_norm_rms_epsilon": _NORM,
-    "attention.group_norm_epsilon": _NORM,
-    "attention.group_norm_groups": _NORM,
-    "attention.q_lora_rank": _WIDTH,
-    "attention.kv_lora_rank": _WIDTH,
-    "attention.kv_lora_rank_swa": _WIDTH,
-    "attention.output_lora_rank": _WIDTH,
-    "attention.output_group_count": _WIDTH,
-    "attention.value_length_mla": _WIDTH,
-    "attention.key_length_mla_swa": _UNVERIFIED,
-    "attention.value_length_mla_swa": _UNVERIFIED,
-    "attention.compress_ratios": _UNVERIFIED,
-    "attention.compress_rope_freq_base": _UNVERIFIED,
-    TEMPERATURE_LENGTH: "where queries begin to grow with their position; no plan changes it",
-    "attention.causal": "which keys a query may see",
-    "attention.clamp_kqv": "acts before the rotation, at every position alike",
-    "attention.scale": "multiplies every score alike; no plan changes it",
-    "attention.output_scale": "acts behind the attention",
-    "attention.value_scale": "values are not rotated",
-    "attention.indexer.head_count": _SPARSE,
-    "attention.indexer.key_length": _SPARSE,
-    "attention.indexer.top_k": _SPARSE,
-    "attention.indexer.block_size": _SPARSE,
-    "attention.indexer.local_blocks": _SPARSE,
-    "attention.indexer.types": _SPARSE,
-    "attention.indexer.kpool": _SPARSE,
-    "attention.indexer.kpool_select_tail": _SPARSE,
-}
 
 
 def unread_suffixes(entry: Architecture) -> tuple[str, ...]:

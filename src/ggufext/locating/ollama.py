@@ -140,8 +140,8 @@ def find(text: str) -> OllamaModel:
     Raises
     ------
     LocationError
-        ``ollama_name``, ``ollama_missing`` (no folder, no such name, or no file behind it),
-        ``ollama_manifest`` (it cannot be understood or names no GGUF file).
+        ``ollama_name``, ``ollama_missing`` (no folder, no such name, no GGUF file behind it, or a
+        manifest that cannot be understood).
     """
     name = OllamaName.parse(text)
     here = folders()
@@ -209,7 +209,7 @@ def modelfile(file: Path, *, context_length: int, model: OllamaModel | None = No
 
 def _model(folder: Path, manifest: Path, name: OllamaName) -> OllamaModel:
     def refuse(why: str) -> LocationError:
-        return LocationError(code="ollama_manifest", path=manifest, message=why)
+        return LocationError(code="ollama_missing", path=manifest, message=why)
 
     text = _small_text(manifest)
     if text is None:

@@ -96,7 +96,7 @@ def place_of(folder: Path) -> ModelPlace:
     Raises
     ------
     LocationError
-        ``folder_unreadable`` for the folder itself; unreadable folders in it are left out.
+        ``unreadable`` for the folder itself; unreadable folders in it are left out.
     """
     if ollama.is_folder(folder):
         return ModelPlace("ollama", folder, _survey(_of_ollama(folder)))
@@ -112,7 +112,7 @@ def _looked_into(
     except LocationError as error:
         return ModelPlace(where, path, (), ModelWarning(error.code, error.message))
     except OSError as error:
-        problem = ModelWarning("folder_unreadable", error.strerror or str(error))
+        problem = ModelWarning("unreadable", error.strerror or str(error))
         return ModelPlace(where, path, (), problem)
 
 
@@ -182,7 +182,7 @@ def _of_folder(folder: Path) -> tuple[_ModelFiles, ...]:
         os.scandir(folder).close()
     except OSError as error:
         raise LocationError(
-            code="folder_unreadable", path=folder, message=error.strerror or str(error)
+            code="unreadable", path=folder, message=error.strerror or str(error)
         ) from error
     return _grouped((str(path.relative_to(folder)), path) for path in _files(folder))
 

@@ -114,7 +114,7 @@ def combine(wanted: Extension) -> Combination:
     ------
     PlanError
         ``cannot_combine``, ``tensors_not_supported``, ``factors_needed``,
-        ``factors_do_not_fit``, ``lowers_base``, ``gamma_out_of_range``.
+        ``bad_recipe``, ``lowers_base``, ``gamma_out_of_range``, ``base_out_of_range``.
     """
     facts, native, request = wanted.facts, wanted.native, wanted.request
     if native.kind is NativeKind.LONGROPE:
@@ -265,14 +265,14 @@ def _base_ratio(wanted: Extension) -> float:
     Raises
     ------
     PlanError
-        ``lowers_base``, ``gamma_out_of_range``, ``cannot_combine``.
+        ``lowers_base``, ``gamma_out_of_range``, ``base_out_of_range``, ``cannot_combine``.
     """
     facts, native, request = wanted.facts, wanted.native, wanted.request
     factor, dim = wanted.factor, facts.rotary_dim
     if request.freq_base is not None:
         if not (math.isfinite(as_float32(request.freq_base)) and request.freq_base > 1.0):
             raise PlanError(
-                code="gamma_out_of_range",
+                code="base_out_of_range",
                 message=f"base of {request.freq_base:g}; it must be a finite number above 1",
             )
         _check_not_lower(wanted, facts.freq_base, request.freq_base)
@@ -449,7 +449,7 @@ def _checked_factors(wanted: Extension) -> Factors:
     for name, values in (("long", factors.long), ("short", factors.short)):
         if values is not None and len(values) != pairs:
             raise PlanError(
-                code="factors_do_not_fit",
+                code="bad_recipe",
                 field=f"plan.{name}",
                 message=f"has {len(values)} factors; this model rotates {pairs} pairs a head",
             )
