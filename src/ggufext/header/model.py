@@ -277,8 +277,8 @@ def model_facts(
     later_shards : tuple of Header
         Of a split model's other parts (`ggufext.header.shards.later_shards`), which hold tensors.
     factors : tuple of (str, tuple of float)
-        Values of the frequency-factor tensors (`header.factors.read_factors`); a plan for a file
-        that has such tensors needs them.
+        Values of the frequency-factor tensors (`header.frequencies.read_factors`); a plan for a
+        file that has such tensors needs them.
 
     Raises
     ------
