@@ -23,7 +23,7 @@ import tempfile
 import time
 from pathlib import Path
 
-from ggufext.header import read_header
+from ggufext.header.header import read_header
 
 ROOT = Path(__file__).parents[1]
 SHARED = Path(os.environ.get("GGUFEXT_SHARED", ROOT.parent / "shared"))

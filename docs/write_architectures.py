@@ -23,8 +23,8 @@ from ggufext.header.architectures import (
     architecture_names,
     llama_cpp_version,
 )
-from ggufext.header.rope_keys import USUAL_YARN
-from ggufext.llama.process import ProbeProcess
+from ggufext.header.frequencies import USUAL_YARN
+from ggufext.llama.process import LlamaProcess
 from random_architectures import ARCHITECTURES
 from random_model import write_random_model
 from tiny_architectures import TINY
@@ -41,7 +41,7 @@ PAGE = Path(__file__).with_name("architectures.md")
 _INTRODUCTION = """\
 # Architectures
 
-Written by `docs/write_architectures.py` from `src/ggufext/header/architectures.toml` (read from
+Written by `docs/write_architectures.py` from `src/ggufext/header/architectures.json` (read from
 the sources of {version}) and from an experiment with the same version; a test
 compares.
 
@@ -244,7 +244,7 @@ def _row(reason: str, entries: Sequence[Architecture]) -> str:
 
 def main() -> int:
     trials: dict[str, Trial] = {}
-    with tempfile.TemporaryDirectory() as folder, ProbeProcess() as process:
+    with tempfile.TemporaryDirectory() as folder, LlamaProcess() as process:
         for name in (*ARCHITECTURES, *TINY):
             path = write_random_model(Path(folder) / f"{name}.gguf", name)
             trials[name] = try_architecture(path, process=process)

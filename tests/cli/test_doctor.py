@@ -15,7 +15,7 @@ from click.testing import CliRunner
 from ggufext import doctor
 from ggufext.cli.doctor import doctor as command
 from ggufext.opened.files import FileSystem
-from ggufext.opened.strategies import Place
+from ggufext.opened.strategies import Blocks
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -45,19 +45,19 @@ def test_a_processor_with_amx_gets_the_hint(
 @pytest.mark.parametrize(
     ("place", "words"),
     [
-        (Place(), "copy"),
-        (Place(insert=4096), "in place, growing by 4,096 bytes"),
+        (Blocks(), "copy"),
+        (Blocks(insert=4096), "in place, growing by 4,096 bytes"),
         (
-            Place(insert=4096, share=4096),
+            Blocks(insert=4096, share=4096),
             "growing by 4,096 bytes, new files share blocks",
         ),
-        (Place(share=4096), "reflink"),
+        (Blocks(share=4096), "reflink"),
     ],
 )
 def test_a_folder_says_what_is_possible_there(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, place: Place, words: str
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, place: Blocks, words: str
 ) -> None:
-    monkeypatch.setattr(doctor, "place_of", lambda *_arguments: place)
+    monkeypatch.setattr(doctor, "blocks_for", lambda *_arguments: place)
     assert words in doctor.examine(tmp_path)["folder"].value
 
 
@@ -125,3 +125,15 @@ def test_the_build_of_llama_cpp_is_told(tmp_path: Path) -> None:
     value = doctor.examine(tmp_path)["llama_cpp"].value
     assert "GPU offload" in value
     assert "CPU:" in value
+
+
+def test_a_llama_cpp_that_crashes_is_not_well(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pytest.importorskip("llama_cpp")
+    (tmp_path / "llama_cpp.py").write_text("import os\nos.abort()\n")
+    monkeypatch.syspath_prepend(tmp_path)
+    found = doctor.examine(tmp_path)
+    assert not found["llama_cpp"].ok
+    assert "SIGABRT" in found["llama_cpp"].value
+    assert "not known" in found["rpc"].value

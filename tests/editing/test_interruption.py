@@ -20,13 +20,14 @@ from gguf_bytes import SMALLEST_LLAMA, SMALLEST_TENSORS, U32, gguf_bytes
 from ggufext.editing.recovery import State
 from ggufext.editing.rewrite import recover, rewrite, undo
 from ggufext.errors import EditError, HeaderError
+from ggufext.header.frequencies import inverse_frequencies, llama3_factors
 from ggufext.header.header import POISONED_MAGIC, read_header
 from ggufext.opened import history, strategies
 from ggufext.opened import journal as journals
 from ggufext.opened.files import FileSystem
 from ggufext.opened.patch import HISTORY_KEY
 from ggufext.opened.strategies import Strategy
-from ggufext.planning.methods import Method, inverse_frequencies, llama3_factors
+from ggufext.planning.methods import Method
 from ggufext.planning.request import PlanRequest
 from random_model import write_random_model
 from rewriting import rewrite_with

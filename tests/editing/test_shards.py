@@ -12,7 +12,8 @@ from editing.disk import FailingDisk, RecordingDisk
 from ggufext.editing.rewrite import recover, rewrite, undo
 from ggufext.errors import EditError, HeaderError
 from ggufext.header.header import read_header
-from ggufext.opened.inspection import facts_of, inspect
+from ggufext.opened.inspection import inspect
+from ggufext.opened.model import facts_of
 from ggufext.planning.methods import Method
 from ggufext.planning.request import PlanRequest
 from random_model import write_random_model

@@ -16,14 +16,19 @@ import pytest
 from gguf_bytes import I32, SMALLEST_LLAMA, SMALLEST_TENSORS, U16, Tensor, gguf_bytes
 from ggufext.editing.rewrite import rewrite, undo
 from ggufext.errors import EditError, GgufextError, JournalError
-from ggufext.header.factors import ROPE_FACTORS_LONG, ROPE_FREQS
+from ggufext.header.frequencies import (
+    ROPE_FACTORS_LONG,
+    ROPE_FREQS,
+    inverse_frequencies,
+    llama3_factors,
+)
 from ggufext.header.header import read_header
 from ggufext.opened import history, strategies
-from ggufext.opened.inspection import facts_of
+from ggufext.opened.model import facts_of
 from ggufext.opened.patch import HISTORY_KEY, PADDING_KEY
 from ggufext.opened.restoration import restore
 from ggufext.opened.strategies import Strategy
-from ggufext.planning.methods import Method, inverse_frequencies, llama3_factors
+from ggufext.planning.methods import Method
 from ggufext.planning.request import PlanRequest, decode_recipe
 from random_model import write_random_model
 

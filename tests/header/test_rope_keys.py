@@ -11,7 +11,8 @@ import pytest
 from gguf_bytes import F32, U32, Array
 from ggufext.errors import HeaderError, PlanError
 from ggufext.header.architectures import architecture
-from ggufext.header.rope_keys import USUAL_YARN, Yarn, unread_suffixes
+from ggufext.header.frequencies import USUAL_YARN, Yarn
+from ggufext.header.rope_keys import unread_suffixes
 from header.test_layers import BOOL, facts
 
 if TYPE_CHECKING:

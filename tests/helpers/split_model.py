@@ -14,12 +14,12 @@ from typing import TYPE_CHECKING
 
 from gguf import GGUF_DEFAULT_ALIGNMENT, GGMLQuantizationType, GGUFValueType
 
-from ggufext.header import read_header
+from ggufext.header.header import read_header
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from ggufext.header import Header, TensorInfo
+    from ggufext.header.header import Header, TensorInfo
 
 #: Bytes of magic, version and the two counts.
 _FIXED_SIZE = 24

@@ -16,7 +16,9 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from ggufext.llama.library import Llama, RefusalError
+from ggufext.errors import EngineError
+from ggufext.llama.library import Llama
+from ggufext.llama.settings import LoadRequest
 from random_architectures import (
     GEOMETRY_KEYS,
     SMALL,
@@ -361,8 +363,8 @@ def _complaint(llama: Llama, name: str, shapes: Shapes, folder: Path) -> str | N
 
     path = write_random_model(folder / "model.gguf", architecture(name, shapes), type="F32")
     try:
-        llama.api.llama_model_free(llama.load(str(path), {}))
-    except RefusalError as refusal:
+        llama.api.llama_model_free(llama.load(LoadRequest(path=path)))
+    except EngineError as refusal:
         return refusal.message
     return None
 

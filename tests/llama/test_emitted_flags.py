@@ -15,7 +15,7 @@ pytest.importorskip("llama_cpp", reason="needs llama-cpp-python: pip install .[c
 from ggufext.editing.rewrite import rewrite
 from ggufext.llama.rope_nodes import observe
 from ggufext.llama.settings import ContextSettings
-from ggufext.opened.inspection import facts_of
+from ggufext.opened.model import facts_of
 from ggufext.planning.emit import Engine, emit
 from ggufext.planning.methods import Method
 from ggufext.planning.plan import plan
@@ -121,13 +121,14 @@ def test_flags_for_scaled_models_leave_in_force_what_the_file_says(
     write_random_model(
         path, architecture, metadata={f"{architecture}.{key}": v for key, v in keys.items()}
     )
-    facts = facts_of(path, train_length=train_length)
-    made = plan(facts, PlanRequest(target_length=8192, method=method))
+    request = PlanRequest(target_length=8192, method=method, train_length=train_length)
+    facts = facts_of(path, request)
+    made = plan(facts, request)
     emitted = emit(made, facts, Engine.LLAMA_CPP, model=str(path))
     assert emitted.not_expressible is None
     settings, overrides = as_llama_server(emitted.blocks[0].text)
     flagged = observe(path, tokens=TOKENS, settings=settings, kv_overrides=overrides)
-    rewrite(path, PlanRequest(target_length=8192, method=method, train_length=train_length))
+    rewrite(path, request)
     written = observe(path, tokens=TOKENS, settings=ContextSettings(n_ctx=512))
     assert flagged.n_ctx_train == written.n_ctx_train == 8192
     assert flagged.rope_nodes == written.rope_nodes

@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 
 from ggufext.errors import EngineError
-from ggufext.llama.library import Ggml, LayoutError, Tensor
+from ggufext.llama.library import Ggml, Tensor
 from ggufext.llama.rope_nodes import Observation, observe
 from ggufext.llama.settings import ContextSettings
 from random_model import write_random_model
@@ -114,11 +114,8 @@ def test_a_script_without_main_guard_can_ask(tmp_path: Path) -> None:
     assert answer.stdout == "4\n"
 
 
-def test_missing_engine_is_named_with_the_command_that_installs_it(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    (tmp_path / "llama_cpp.py").write_text("raise ImportError('not installed')\n")
-    monkeypatch.syspath_prepend(tmp_path)
+@pytest.mark.usefixtures("without_llama_cpp")
+def test_missing_engine_is_named_with_the_command_that_installs_it(tmp_path: Path) -> None:
     with pytest.raises(EngineError, match=r"pip install 'ggufext\[check\]'") as error:
         observe(tmp_path / "model.gguf", tokens=(0,))
     assert error.value.code == "extra_missing"
@@ -141,5 +138,6 @@ def library(tensor: Tensor, *, overhead: int) -> Any:
 def test_another_size_of_tensors_is_noticed() -> None:
     tensor = Tensor()
     Ggml(library(tensor, overhead=368)).verify(tensor)
-    with pytest.raises(LayoutError, match=r"'size': \(336, 344\)"):
+    with pytest.raises(EngineError, match=r"'size': \(336, 344\)") as unknown:
         Ggml(library(tensor, overhead=376)).verify(tensor)
+    assert unknown.value.code == "engine_unknown"

@@ -1,4 +1,4 @@
-"""Which architectures take factor tensors, as [factor_tensors] of architectures.toml says."""
+"""Which architectures take factor tensors, as architectures.json says."""
 
 from __future__ import annotations
 
@@ -13,11 +13,11 @@ pytest.importorskip("llama_cpp", reason="needs llama-cpp-python: pip install .[c
 from ggufext.editing.rewrite import rewrite, undo
 from ggufext.errors import EngineError
 from ggufext.header.architectures import FactorSupport, architecture, architecture_names
-from ggufext.header.factors import ROPE_FACTORS_LONG, ROPE_FREQS
+from ggufext.header.frequencies import ROPE_FACTORS_LONG, ROPE_FREQS
 from ggufext.llama.rope_nodes import observe
 from ggufext.llama.settings import ContextSettings
 from ggufext.llama.verify import verify_file
-from ggufext.opened.inspection import facts_of
+from ggufext.opened.model import facts_of
 from ggufext.planning.methods import Method
 from random_architectures import ARCHITECTURES
 from random_model import write_random_model

@@ -14,18 +14,18 @@ pytest.importorskip("llama_cpp", reason="needs llama-cpp-python: pip install .[c
 from ggufext.editing.rewrite import rewrite, undo
 from ggufext.errors import EditError
 from ggufext.header.architectures import FactorSupport
-from ggufext.header.factors import ROPE_FACTORS_LONG, ROPE_FACTORS_SHORT, ROPE_FREQS
+from ggufext.header.frequencies import (
+    ROPE_FACTORS_LONG,
+    ROPE_FACTORS_SHORT,
+    ROPE_FREQS,
+    inverse_frequencies,
+    llama3_factors,
+)
 from ggufext.llama.rope_nodes import observe
 from ggufext.llama.settings import ContextSettings
 from ggufext.llama.verify import verify_file
-from ggufext.opened.inspection import facts_of
-from ggufext.planning.methods import (
-    Method,
-    as_float32,
-    inverse_frequencies,
-    llama3_factors,
-    llama3_parameters,
-)
+from ggufext.opened.model import facts_of
+from ggufext.planning.methods import Method, as_float32, llama3_parameters
 from ggufext.planning.plan import plan
 from ggufext.planning.request import Factors, Recipe
 from observed import logits_array

@@ -13,7 +13,7 @@ import pytest
 from ggufext.header.header import read_header
 from ggufext.header.weights import model_widths
 from ggufext.llama.memory import ModelSize, plan_memory
-from ggufext.opened.inspection import facts_of
+from ggufext.opened.model import facts_of
 from ggufext.planning.footprint import CacheType
 from random_model import write_random_model
 

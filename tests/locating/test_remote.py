@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import socket
+import struct
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
@@ -15,7 +16,11 @@ from ggufext.errors import GgufextError, LocationError, PlanError
 from ggufext.header.header import parse_header, read_header
 from ggufext.locating.names import local_path, shown
 from ggufext.locating.remote import RemoteModel, read_remote
-from ggufext.opened.inspection import facts_of, inspect
+from ggufext.opened import history
+from ggufext.opened.inspection import inspect
+from ggufext.opened.model import facts_of
+from ggufext.opened.patch import HISTORY_KEY
+from ggufext.planning.methods import Method
 from ggufext.planning.plan import plan
 from ggufext.planning.request import PlanRequest
 from random_model import write_random_model
@@ -127,7 +132,7 @@ def test_a_server_without_ranges_gives_no_frequency_factors(
     factors = {"rope_freqs.weight": np.linspace(1.0, 8.0, 16, dtype=np.float32)}
     path = write_random_model(tmp_path / "m.gguf", "llama", tensors=factors)
     remote = read(server, whole(path.read_bytes()))
-    assert remote.factors == ()
+    assert remote.tensors is None
     with pytest.raises(PlanError, match="values of the tensors were not read"):
         plan(facts_of(remote), PlanRequest(target_length=8192))
 
@@ -144,6 +149,26 @@ def test_a_remote_model_that_was_extended_is_planned_from_its_original(
     assert found.earlier_extension is not None
     assert replace(found, earlier_extension=None) == original
     assert inspect(remote).history is not None
+
+
+def test_a_record_with_other_tensor_sizes_changes_no_remote_tensor(tmp_path: Path) -> None:
+    path = write_random_model(tmp_path / "m.gguf", "llama")
+    extended = PlanRequest(target_length=8192, method=Method.LLAMA3)
+    rewrite(path, extended, keep_history=False)
+    rewrite(path, replace(extended, target_length=16_384))
+    content, header = path.read_bytes(), read_header(path)
+    record = history.in_file(header)
+    assert record is not None
+    ((name, before),) = record.tensors
+    assert before is not None
+    entry = header.keys[HISTORY_KEY]
+    forged = replace(record, tensors=((name, before[:-3]),)).entry()
+    front = content[: entry.start] + forged + content[entry.end : header.infos_end]
+    front += bytes(-len(front) % header.alignment)
+    as_it_is = parse_header(front, file_size=len(content) + len(front) - header.data_offset)
+    tensors = {name: struct.pack("<16f", *[2] * 16)}
+    remote = RemoteModel("http://x/m.gguf", as_it_is, front, 1, tensors)
+    assert facts_of(remote).factors == ((name, (2.0,) * 16),)
 
 
 def test_a_remote_copy_of_an_extended_model_is_planned_as_the_local_one(

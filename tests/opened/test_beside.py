@@ -17,7 +17,7 @@ from ggufext.editing.recovery import State
 from ggufext.editing.rewrite import recover, rewrite, undo
 from ggufext.errors import EditError, GgufextError, JournalError
 from ggufext.header.header import JOURNAL_SUFFIX, read_header
-from ggufext.opened import beside, history, strategies
+from ggufext.opened import history, strategies
 from ggufext.opened import journal as journals
 from ggufext.opened.files import FileSystem
 from ggufext.opened.inspection import inspect
@@ -258,7 +258,7 @@ def test_a_record_of_another_owner_is_not_trusted_in_a_shared_folder(
     record.write_text(str(read_header(shared).value("ggufext.history")))
     os.chown(record, SOMEBODY, -1)
     with pytest.raises(JournalError, match="user 12345") as caught:
-        beside.read(FileSystem(), record, shared, history.LARGEST_RECORD)
+        FileSystem().read_beside(record, shared, history.LARGEST_RECORD)
     assert caught.value.code == "foreign_owner"
     # The one in the file counts.
     undo(shared)

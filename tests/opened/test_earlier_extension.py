@@ -24,9 +24,10 @@ from ggufext.header.header import parse_header, read_header
 from ggufext.header.model import EarlierExtension
 from ggufext.llama.verify import verify_file
 from ggufext.opened import history
-from ggufext.opened.history import copied_extension
-from ggufext.opened.inspection import facts_of, inspect
+from ggufext.opened.inspection import inspect
+from ggufext.opened.model import facts_of
 from ggufext.opened.patch import HISTORY_KEY
+from ggufext.opened.restoration import copied_extension
 from ggufext.planning.methods import Method
 from ggufext.planning.plan import plan
 from ggufext.planning.request import Factors, PlanRequest, Recipe

@@ -48,7 +48,6 @@ def facts(
         freq_base=freq_base,
         rotary_dim=rotary_dim,
         head_dim=rotary_dim,
-        inv_freq=tuple(freq_base ** (-2 * i / rotary_dim) for i in range(rotary_dim // 2)),
         scaling=scaling,
         has_scaling_factor=has_scaling_factor,
         layers=(layer,) * layers,

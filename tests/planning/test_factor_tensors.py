@@ -10,7 +10,7 @@ import pytest
 
 from ggufext.errors import PlanError
 from ggufext.header.architectures import FactorSupport
-from ggufext.header.factors import ROPE_FACTORS_LONG, ROPE_FACTORS_SHORT, ROPE_FREQS
+from ggufext.header.frequencies import ROPE_FACTORS_LONG, ROPE_FACTORS_SHORT, ROPE_FREQS
 from ggufext.planning.methods import Method, as_float32
 from ggufext.planning.plan import plan, plan_all_methods
 from ggufext.planning.request import Factors, PlanRequest, Recipe

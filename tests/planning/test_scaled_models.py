@@ -10,12 +10,16 @@ import pytest
 
 from ggufext.errors import PlanError
 from ggufext.header.architectures import FactorSupport
-from ggufext.header.factors import ROPE_FACTORS_LONG, ROPE_FACTORS_SHORT
+from ggufext.header.frequencies import (
+    ROPE_FACTORS_LONG,
+    ROPE_FACTORS_SHORT,
+    Yarn,
+    inverse_frequencies,
+)
 from ggufext.header.model import ModelFacts, Scaling
-from ggufext.header.rope_keys import Yarn
 from ggufext.planning.emit import Engine, emit
 from ggufext.planning.gamma import Verdict, gamma_pade
-from ggufext.planning.methods import Method, inverse_frequencies
+from ggufext.planning.methods import Method
 from ggufext.planning.plan import plan, plan_all_methods
 from ggufext.planning.request import PlanRequest
 from planning.facts import LLAMA_2, edits, facts, tensors

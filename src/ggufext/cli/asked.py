@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from ggufext.opened.recipe import read_recipe
+from ggufext.opened.model import read_recipe
 from ggufext.planning.methods import Method, RunTimeMethod
 from ggufext.planning.request import PlanRequest
 

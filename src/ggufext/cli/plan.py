@@ -39,7 +39,7 @@ from ggufext.header.header import read_header
 from ggufext.header.shards import later_shards
 from ggufext.header.weights import model_widths
 from ggufext.json_text import jsonable
-from ggufext.opened.inspection import facts_of
+from ggufext.opened.model import facts_of
 from ggufext.planning.emit import Engine
 from ggufext.planning.footprint import cache_fits
 from ggufext.planning.gamma import Verdict
@@ -119,16 +119,9 @@ def plan(
     model = found_model(path)
     path = model if isinstance(model, Path) else model.name
     config = config_of(model, train_length=train_length) if isinstance(model, Path) else None
-    made_for = None if force else request.recipe
     if config is not None and train_freq_base is not None:
         raise click.UsageError("--train-freq-base is for a GGUF file: edit rope_theta instead")
-    facts = (
-        config.facts
-        if config
-        else facts_of(
-            model, train_length=train_length, train_freq_base=train_freq_base, recipe=made_for
-        )
-    )
+    facts = config.facts if config else facts_of(model, request)
     with naming(path):
         if isinstance(named, RunTimeMethod):
             show_run_time(path, facts, named, request, as_json=as_json)

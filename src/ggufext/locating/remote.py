@@ -5,11 +5,10 @@ from __future__ import annotations
 import re
 from contextlib import contextmanager
 from dataclasses import dataclass
-from functools import partial
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 from ggufext.errors import GgufextError, HeaderError, LocationError
-from ggufext.header.factors import read_factors
+from ggufext.header.frequencies import MOST_PAIRS, factor_tensors
 from ggufext.header.header import parse_header
 from ggufext.locating.names import shown
 
@@ -28,6 +27,9 @@ _MOST_REQUESTS = 32
 
 #: Bytes of one read, and bytes after which the header is tried first.
 _PIECE, _FIRST_TRY = 1 << 16, 1 << 18
+
+#: Largest factor tensor that is asked for, bytes: 32-bit numbers.
+_LARGEST_TENSOR = 4 * MOST_PAIRS
 
 #: Seconds without an answer or without a byte.
 _PATIENCE = 30.0
@@ -49,19 +51,18 @@ class RemoteModel:
         The file's first `header.data_offset` bytes.
     requests : int
         Requests for the file that it took.
-    factors : tuple of (str, tuple of float)
-        Values of the frequency-factor tensors by name; empty where the server knows no ranges.
+    tensors : mapping of str to bytes, or None
+        The frequency-factor tensors by name; None where the server knows no ranges.
     """
 
     name: str
     header: Header
     front: bytes
     requests: int
-    factors: tuple[tuple[str, tuple[float, ...]], ...] = ()
+    tensors: Mapping[str, bytes] | None
 
 
-@dataclass(frozen=True, slots=True)
-class _Answer:
+class _Answer(NamedTuple):
     """What the head of an answer promises.
 
     `end` is where its bytes stop in the file; `validators` change with the file.
@@ -153,10 +154,8 @@ class _RemoteFront:
             header, answer = self._request(end, first)
             if header is not None:
                 front = bytes(self.front[: header.data_offset])
-                factors: tuple[tuple[str, tuple[float, ...]], ...] = ()
-                if answer.ranged:
-                    factors = read_factors(header, partial(self._tensor, header, answer))
-                return RemoteModel(shown(self.name), header, front, self.requests, factors)
+                tensors = self._factor_tensors(header, answer) if answer.ranged else None
+                return RemoteModel(shown(self.name), header, front, self.requests, tensors)
             first = first or answer
         raise _error(
             self.name,
@@ -206,6 +205,13 @@ class _RemoteFront:
                 "Accept-Encoding": "identity",
             },
         )
+
+    def _factor_tensors(self, header: Header, first: _Answer) -> dict[str, bytes]:
+        return {
+            tensor.name: self._tensor(header, first, tensor)
+            for tensor in factor_tensors(header)
+            if tensor.size <= _LARGEST_TENSOR  # a larger one is refused where it is understood
+        }
 
     def _tensor(self, header: Header, first: _Answer, tensor: TensorInfo) -> bytes:
         """The bytes of a small tensor, by a request of its own."""

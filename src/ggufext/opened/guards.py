@@ -6,13 +6,9 @@ import os
 import stat
 import sys
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from ggufext.errors import EditError, shell_word
-from ggufext.header.shards import NUMBER_KEY, first_shard
-
-if TYPE_CHECKING:
-    from ggufext.header.header import Header
+from ggufext.header.shards import first_shard
 
 _NEW_FILE = "write a new file with --output"
 
@@ -171,25 +167,4 @@ def check_space(folder: Path, needed: int, path: Path) -> None:
             path=path,
             message=f"needs {needed:,} bytes in {folder}, which has {free:,} free; make room, or "
             "write to another disk with --output",
-        )
-
-
-def check_first_shard(header: Header, path: Path) -> None:
-    """Refuse a later part of a split model whose name does not lead to the first.
-
-    Raises
-    ------
-    EditError
-        ``not_first_shard``.
-    """
-    if NUMBER_KEY not in header.keys:
-        return
-    number = header.value(NUMBER_KEY)
-    if isinstance(number, int) and number > 0:
-        raise EditError(
-            code="not_first_shard",
-            path=path,
-            field=NUMBER_KEY,
-            message=f"is part {number + 1} of a split model; its metadata lies in the first part, "
-            "NAME-00001-of-0000N.gguf: name that file, and give this one its name back",
         )

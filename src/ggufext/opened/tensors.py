@@ -11,7 +11,7 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from ggufext.errors import EditError
-from ggufext.header.factors import FACTOR_TENSORS
+from ggufext.header.frequencies import FACTOR_TENSORS
 from ggufext.opened.patch import Span, TensorInfos, tensor_infos
 
 if TYPE_CHECKING:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 from ggufext.errors import PlanError
 from ggufext.header.architectures import Support, unknown_to_llama_cpp
-from ggufext.header.factors import factors_in_effect
+from ggufext.header.frequencies import factors_in_effect
 from ggufext.header.model import TrainLength
 from ggufext.planning.cautions import (
     context_length_warnings,

@@ -43,10 +43,9 @@ InstructionSet choose_instruction_set() {
   return {"baseline", baseline_kernels};
 }
 
-const InstructionSet& chosen() {
-  static const InstructionSet set = choose_instruction_set();
-  return set;
-}
+/// Chosen while the module is loaded: nothing may change the environment meanwhile, as another
+/// thread could later.
+const InstructionSet chosen = choose_instruction_set();
 
 /// Below this many bytes, waking a helper costs more than it saves.
 constexpr int64_t kParallelBytes = 512 * 1024;
@@ -67,7 +66,7 @@ int64_t padded(int64_t pairs) { return (pairs + kStepPadding - 1) / kStepPadding
 
 }  // namespace
 
-const char* instruction_set() { return chosen().name; }
+const char* instruction_set() { return chosen.name; }
 
 void rotate_on_cpu(const Job& job, const uint32_t* positions, int threads) {
   const int64_t items = job.batch * job.tokens;
@@ -96,7 +95,7 @@ void rotate_on_cpu(const Job& job, const uint32_t* positions, int threads) {
   rows.factor_rest = job.factor_rest;
   rows.operands = job.operands.data();
   rows.operand_count = static_cast<int>(job.operands.size());
-  call.rotate = chosen().kernels().rotate[static_cast<int>(job.type)][static_cast<int>(job.layout)];
+  call.rotate = chosen.kernels().rotate[static_cast<int>(job.type)][static_cast<int>(job.layout)];
 
   const int64_t token_bytes = std::max<int64_t>(1, job.bytes_per_token());
   if (threads == 0) threads = items * token_bytes < kParallelBytes ? 1 : available_processors();

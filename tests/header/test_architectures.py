@@ -5,28 +5,20 @@ from __future__ import annotations
 import dataclasses
 import importlib.util
 import os
-import sys
 import typing
 from pathlib import Path
-from typing import Any
 
 import pytest
 
-if sys.version_info >= (3, 11):
-    import tomllib
-else:
-    import tomli as tomllib
-
-import ggufext.header
 import random_architectures
-from ggufext.header.architectures import Architecture, architecture
+from ggufext.header import architectures
+from ggufext.header.architectures import Architecture, architecture, llama_cpp_version, table
 from ggufext.header.rope_keys import READ_BY_SOME
+from header import list_architectures
+from header.llama_cpp_sources import Source, read
 from tiny_architectures import TINY
 
-LIST = tomllib.loads(
-    Path(ggufext.header.__file__).with_name("architectures.toml").read_text(encoding="utf-8")
-)
-ARCHITECTURES = LIST["architectures"]
+ARCHITECTURES = table()["architectures"]
 
 FIELDS = {field.name: field for field in dataclasses.fields(Architecture)}
 
@@ -34,8 +26,9 @@ FIELDS = {field.name: field for field in dataclasses.fields(Architecture)}
 @pytest.mark.parametrize("name", ARCHITECTURES)
 def test_entry_has_known_fields_and_repeats_no_default(name: str) -> None:
     entry = ARCHITECTURES[name]
-    assert {"support", "layout", "positions"} <= entry.keys() <= FIELDS.keys()
-    assert [key for key, value in entry.items() if FIELDS[key].default == value] == []
+    assert {"support", "layout", "positions"} <= entry.keys() <= FIELDS.keys() | {"loading"}
+    defaults = {name: field.default for name, field in FIELDS.items()}
+    assert [key for key, value in entry.items() if defaults.get(key, ...) == value] == []
 
 
 @pytest.mark.parametrize("name", ARCHITECTURES)
@@ -59,6 +52,11 @@ def test_what_rotates_has_a_layout(name: str) -> None:
     assert ARCHITECTURES[name]["layout"] != "none"
 
 
+def test_what_a_file_must_hold_is_listed_of_every_verified_architecture() -> None:
+    for entry in ARCHITECTURES.values():
+        assert ("loading" in entry) == (entry["support"] == "verified")
+
+
 def test_verified_are_those_that_the_tests_run() -> None:
     verified = {name for name, entry in ARCHITECTURES.items() if entry["support"] == "verified"}
     assert verified == random_architectures.ARCHITECTURES.keys() | TINY.keys()
@@ -77,38 +75,30 @@ def test_every_name_is_known_to_the_installed_llama_cpp() -> None:
 
 
 @pytest.fixture(scope="module")
-def lister() -> tuple[Any, Any]:
-    """The program that lists, and the sources of llama.cpp as it read them."""
+def source() -> Source:
+    """The sources of llama.cpp that the installed one was built from."""
     sources = os.environ.get("GGUFEXT_LLAMA_CPP")
     if sources is None:
         pytest.skip("needs GGUFEXT_LLAMA_CPP, the folder of llama.cpp's sources")
-    program = Path(__file__).with_name("list_architectures.py")
-    described = importlib.util.spec_from_file_location("list_architectures", program)
-    assert described is not None
-    assert described.loader is not None
-    module = importlib.util.module_from_spec(described)
-    sys.modules[described.name] = module
-    described.loader.exec_module(module)
-    return module, module.read(Path(sources))
+    return read(Path(sources))
 
 
-def test_list_is_what_the_sources_of_llama_cpp_give(lister: tuple[Any, Any]) -> None:
-    program, source = lister
-    shipped = Path(ggufext.header.__file__).with_name("architectures.toml").read_text("utf-8")
-    assert program.toml(source, LIST["llama_cpp"]) == shipped
+def test_list_is_what_the_sources_of_llama_cpp_give(source: Source) -> None:
+    shipped = Path(architectures.__file__).with_name("architectures.json").read_text("utf-8")
+    written = list_architectures.text(list_architectures.table(source, llama_cpp_version()))
+    assert f"{written}\n" == shipped
 
 
 #: Written by list_architectures.rotation_keys.
 KEYS = Path(__file__).with_name("rotation_keys.txt").read_text(encoding="utf-8").splitlines()
 
 
-def test_keys_of_rotation_are_those_of_the_sources(lister: tuple[Any, Any]) -> None:
-    program, source = lister
-    assert program.rotation_keys(source) == KEYS[1:]
+def test_keys_of_rotation_are_those_of_the_sources(source: Source) -> None:
+    assert list_architectures.rotation_keys(source) == KEYS[1:]
 
 
 def test_keys_of_rotation_were_read_from_the_same_version() -> None:
-    assert KEYS[0] == f"# {LIST['llama_cpp']}"
+    assert KEYS[0] == f"# {llama_cpp_version()}"
 
 
 def test_keys_that_some_architectures_read_are_read_by_some() -> None:
