@@ -5,7 +5,7 @@ from __future__ import annotations
 import ast
 import re
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeGuard
 
 import pytest
 
@@ -34,10 +34,11 @@ def in_python() -> Iterator[tuple[str, bool]]:
         if isinstance(node, ast.ClassDef) and (place := _place_of_code(node)) is not None
     }
     for module in modules:
-        constants = {
-            ast.unparse(node.targets[0]): node.value
-            for node in module.body
-            if isinstance(node, ast.Assign)
+        named = {
+            ast.unparse(target): node.value
+            for node in ast.walk(module)
+            if isinstance(node, ast.Assign | ast.AnnAssign) and node.value is not None
+            for target in (node.targets if isinstance(node, ast.Assign) else [node.target])
         }
         takes = classes | {
             node.name: place
@@ -45,9 +46,10 @@ def in_python() -> Iterator[tuple[str, bool]]:
             if isinstance(node, ast.FunctionDef) and (place := _place_of_code(node)) is not None
         }
         for node in ast.walk(module):
-            for value, warns in _values(node, takes):
-                named = constants.get(value.id, value) if isinstance(value, ast.Name) else value
-                yield from ((code, warns) for code in _texts(named))
+            for value, warns in _values(node, takes, named):
+                is_constant = isinstance(value, ast.Name) and value.id.isupper()
+                meant = named[ast.unparse(value)] if is_constant else value
+                yield from ((code, warns) for code in _texts(meant))
 
 
 def _place_of_code(node: ast.ClassDef | ast.FunctionDef) -> int | None:
@@ -64,7 +66,9 @@ def _place_of_code(node: ast.ClassDef | ast.FunctionDef) -> int | None:
     return names.index("code") if "code" in names else None
 
 
-def _values(node: ast.AST, takes: dict[str, int]) -> Iterator[tuple[ast.expr, bool]]:
+def _values(
+    node: ast.AST, takes: dict[str, int], named: dict[str, ast.expr]
+) -> Iterator[tuple[ast.expr, bool]]:
     """What a piece of code uses as a code."""
     if isinstance(node, ast.Call):
         name = ast.unparse(node.func).rpartition(".")[2]
@@ -76,13 +80,20 @@ def _values(node: ast.AST, takes: dict[str, int]) -> Iterator[tuple[ast.expr, bo
         yield from (
             (v, False) for k, v in pairs if isinstance(k, ast.Constant) and k.value == "code"
         )
-    elif isinstance(node, ast.Assign):
-        target = node.targets[0]
-        if isinstance(target, ast.Tuple) and ast.unparse(target.elts[0]) == "code":
-            tuples = [each for each in ast.walk(node.value) if isinstance(each, ast.Tuple)]
-            yield from ((each.elts[0], False) for each in tuples)
+    elif isinstance(node, ast.Assign | ast.For):
+        target = node.targets[0] if isinstance(node, ast.Assign) else node.target
+        source = node.value if isinstance(node, ast.Assign) else node.iter
+        names = [ast.unparse(each) for each in getattr(target, "elts", ())]
+        if "code" in names:
+            tables = [named.get(ast.unparse(each), each) for each in ast.walk(source)]
+            tuples = [each for table in tables for each in ast.walk(table) if _is_row(each, names)]
+            yield from ((each.elts[names.index("code")], False) for each in tuples)
         elif ast.unparse(target).rpartition(".")[2] == "code":
-            yield node.value, False
+            yield source, False
+
+
+def _is_row(node: ast.AST, names: list[str]) -> TypeGuard[ast.Tuple]:
+    return isinstance(node, ast.Tuple) and len(node.elts) == len(names)
 
 
 def _texts(value: ast.expr) -> Iterator[str]:
