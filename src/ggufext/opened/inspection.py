@@ -199,9 +199,10 @@ def _inspected(model: OpenModel) -> Inspection:
         warnings = (ModelWarning(error.code, error.message),)
     cache, before = None, None
     if facts is not None:
-        # Factor tensors that plan would refuse are no reason to say nothing of the header.
-        with suppress(GgufextError):
-            before = model.trained_facts()
+        if all(warning.code != "would_not_load" for warning in warnings):
+            # Factor tensors that plan would refuse are no reason to say nothing of the header.
+            with suppress(GgufextError):
+                before = model.trained_facts()
         cache = KvCacheBytes(*(bytes_per_token(facts.layers, kind) for kind in CacheType))
     has_room = PADDING_KEY in header.keys
     return Inspection(

@@ -126,20 +126,17 @@ class OpenModel:
 
     @cached_property
     def _loadable(self) -> Callable[[int | None, float | None], ModelFacts]:
-        """`trained_facts` of what llama.cpp would load, by its parameters."""
+        return cache(self._judged)
 
-        @cache
-        def judged(train_length: int | None, train_freq_base: float | None) -> ModelFacts:
-            facts = self.trained_facts(train_length, train_freq_base)
-            refuse_unloadable(self.unextended, facts, later_shards=self.later_shards)
-            return facts
-
-        return judged
+    def _judged(self, train_length: int | None, train_freq_base: float | None) -> ModelFacts:
+        facts = self.trained_facts(train_length, train_freq_base)
+        refuse_unloadable(self.unextended, facts, later_shards=self.later_shards)
+        return facts
 
     def trained_facts(
         self, train_length: int | None = None, train_freq_base: float | None = None
     ) -> ModelFacts:
-        """Facts of the training, whether llama.cpp would load the file or not.
+        """As `original_facts`, and nobody judges whether llama.cpp would load the model.
 
         Parameters are those of `ggufext.header.training.trained_facts`.
         """
@@ -178,8 +175,9 @@ class OpenModel:
         def data(tensor: TensorInfo) -> bytes:
             content = before.get(tensor.name)
             # Of a remote file the record was not compared with the tensors.
-            fits = content is not None and len(content) == tensor.size
-            return content if content is not None and fits else read(tensor)
+            if content is None or len(content) != tensor.size:
+                return read(tensor)
+            return content
 
         factors = read_factors(header, data)
         for shard in self.later_shards:
