@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -62,9 +63,32 @@ def llama(random_models: Callable[[str], Path], tmp_path: Path) -> Path:
 
 
 @pytest.fixture
+def without_llama_cpp(
+    monkeypatch: pytest.MonkeyPatch, tmp_path_factory: pytest.TempPathFactory
+) -> None:
+    """llama-cpp-python as if it were not installed."""
+    folder = tmp_path_factory.mktemp("without")
+    (folder / "llama_cpp.py").write_text("raise ImportError('not installed')\n")
+    monkeypatch.syspath_prepend(folder)
+
+
+@pytest.fixture
 def inserting(tmp_path: Path) -> int:
     """Bytes of a block in a folder whose file system can insert ranges."""
     block = insert_block(FileSystem(), tmp_path)
     if block is None:
         pytest.skip("the file system of the temporary folder cannot insert ranges (ext4, xfs can)")
     return block
+
+
+@pytest.fixture(scope="session")
+def passkey_model() -> Path:
+    """The shipped model; not to be changed."""
+    pytest.importorskip("llama_cpp")
+    return REPOSITORY / "models" / "passkey-Q8_0.gguf"
+
+
+@pytest.fixture
+def passkey_copy(passkey_model: Path, tmp_path: Path) -> Path:
+    """A copy of the shipped model to edit."""
+    return Path(shutil.copy(passkey_model, tmp_path / "passkey.gguf"))

@@ -16,14 +16,17 @@ if TYPE_CHECKING:
     from ggufext import errors as errors
     from ggufext import rope as rope
     from ggufext.api import (
+        CacheType,
+        CheckRequest,
         Engine,
         Factors,
         LocalSettings,
         Method,
-        PasskeyRequest,
+        Mode,
         PlanRequest,
         Recipe,
         ServerSettings,
+        Template,
         check,
         decode_recipe,
         diff,
@@ -41,14 +44,17 @@ if TYPE_CHECKING:
     )
 
 __all__ = [
+    "CacheType",
+    "CheckRequest",
     "Engine",
     "Factors",
     "LocalSettings",
     "Method",
-    "PasskeyRequest",
+    "Mode",
     "PlanRequest",
     "Recipe",
     "ServerSettings",
+    "Template",
     "__version__",
     "check",
     "decode_recipe",

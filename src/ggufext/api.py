@@ -9,12 +9,12 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from ggufext import arguments
-from ggufext.audit.engines.connection import ServerSettings
+from ggufext.audit import check as auditing
+from ggufext.audit.conditions import CopyNeeded
+from ggufext.audit.findings import summary
 from ggufext.audit.findings.results import CheckResult
-from ggufext.audit.findings.summary import result_of
-from ggufext.audit.passkey_file import LocalSettings, check_file
-from ggufext.audit.passkey_server import check_server
-from ggufext.audit.run.measure import PasskeyRequest
+from ggufext.audit.request import CheckRequest, LocalSettings, Mode, ServerSettings, Template
+from ggufext.audit.run.measure import Progress, RunNotes
 from ggufext.editing import rewrite as rewriting
 from ggufext.editing.rewrite import Receipt, Rewritten, Undone
 from ggufext.header import header
@@ -33,6 +33,7 @@ from ggufext.planning import request as requests
 from ggufext.planning import run_time
 from ggufext.planning.emit import Emission, Engine
 from ggufext.planning.emit import emit as emit_plan
+from ggufext.planning.footprint import CacheType
 from ggufext.planning.methods import Method
 from ggufext.planning.request import Factors, PlanRequest, Recipe
 from ggufext.planning.result import Plan
@@ -41,11 +42,12 @@ if TYPE_CHECKING:
     from collections.abc import Callable
     from pathlib import Path
 
-    from ggufext.audit.run.asking import Progress
-    from ggufext.audit.run.measure import RunNotes
 
 __all__ = [
+    "CacheType",
+    "CheckRequest",
     "CheckResult",
+    "CopyNeeded",
     "Emission",
     "Engine",
     "Factors",
@@ -54,15 +56,20 @@ __all__ = [
     "Inspection",
     "LocalSettings",
     "Method",
+    "Mode",
     "ModelFacts",
-    "PasskeyRequest",
     "Plan",
     "PlanRequest",
+    "Progress",
     "Receipt",
     "Recipe",
     "Rewritten",
+    "RunNotes",
     "ServerSettings",
+    "Template",
     "Undone",
+    "bound_missed",
+    "bound_out_of_reach",
     "check",
     "decode_recipe",
     "diff",
@@ -79,6 +86,8 @@ __all__ = [
     "undo",
 ]
 
+bound_missed = arguments.public(summary.bound_missed)
+bound_out_of_reach = arguments.public(summary.bound_out_of_reach)
 decode_recipe = arguments.public(requests.decode_recipe)
 dynamic = arguments.public(run_time.dynamic)
 inspect = arguments.public(inspection.inspect)
@@ -171,12 +180,10 @@ def _header(model: Path | str | Header) -> Header:
 @arguments.public
 def check(
     model: Path | str | ServerSettings,
-    request: PasskeyRequest,
+    request: CheckRequest,
     *,
-    settings: LocalSettings | None = None,
-    threshold: float = 0.8,
-    allow_copy: bool = False,
-    notify: Callable[[Progress | RunNotes], None] | None = None,
+    allow_copy: bool | Callable[[CopyNeeded], bool] = False,
+    notify: Callable[[Progress | RunNotes], None] = lambda _: None,
 ) -> CheckResult:
     """Ask a model for hidden keys at every length and depth; nothing is written to its file.
 
@@ -184,36 +191,30 @@ def check(
     ----------
     model : Path, str or ServerSettings
         A file, or the address of an OpenAI-compatible server.
-    request : PasskeyRequest
-        What to ask: lengths, depths, trials, conditions.
-    settings : LocalSettings, optional
-        How to run llama.cpp on a file.
-    threshold : float
-        Accuracy that the effective length asks for, in (0, 1].
-    allow_copy : bool
-        Make a temporary copy of the file for a condition that needs factor tensors.
-    notify : callable, optional
-        Hears what is known before the first question, and every answer.
+    request : CheckRequest
+        What to ask: lengths, depths, trials, conditions; how to run llama.cpp on a file.
+    allow_copy : bool or callable
+        Make a temporary copy of the file for a condition that needs factor tensors; or asked with
+        a `CopyNeeded` before each.
+    notify : callable
+        Hears `RunNotes` before the first question, and `Progress` with every answer.
 
     Returns
     -------
     CheckResult
-        ``complete`` is False after Ctrl-C or the engine's death; `warnings` says why.
+        ``run.complete`` is False after Ctrl-C or the engine's death; ``run.stop`` says why.
 
     Raises
     ------
     HeaderError, PlanError, EngineError
-        Before the first question; see `ggufext.audit.passkey_file.check_file` and
-        `ggufext.audit.passkey_server.check_server`.
+        Before the first question; see `ggufext.audit.check.check`.
     ValueError
-        `settings` with a server: it runs the model in its own way.
+        `request.engine` with a server: it runs the model in its own way.
     """
-    notify = notify or (lambda _event: None)
     if isinstance(model, ServerSettings):
-        if settings is not None:
-            raise ValueError("settings are for a file: a server runs the model in its own way")
-        run = check_server(model, request, notify)
-        return result_of(run, request, model, threshold=threshold)
-    settings = settings or LocalSettings()
-    run = check_file(local_path(model), request, settings, notify, allow_copy=lambda _: allow_copy)
-    return result_of(run, request, settings, threshold=threshold)
+        if request.engine is not None:
+            raise ValueError("request.engine: a server runs the model in its own way")
+    else:
+        model = local_path(model)
+    asked = allow_copy if callable(allow_copy) else lambda _: allow_copy
+    return auditing.check(model, request, allow_copy=asked, notify=notify)

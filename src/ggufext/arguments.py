@@ -12,10 +12,8 @@ from functools import wraps
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ParamSpec, TypeVar
 
-from ggufext.audit.engines.connection import ServerSettings
-from ggufext.audit.passkey_file import LocalSettings
-from ggufext.audit.request import Mode
-from ggufext.audit.run.measure import PasskeyRequest, Template
+from ggufext.audit.findings.results import CheckResult
+from ggufext.audit.request import CheckRequest, LocalSettings, Mode, ServerSettings, Template
 from ggufext.errors import LocationError, of_system
 from ggufext.header.header import Header
 from ggufext.header.model import ModelFacts
@@ -58,6 +56,7 @@ _TEXT = _Expected((str,))
 _ARGUMENTS: Mapping[str, _Expected] = {
     "after": _Expected((Path, str, Header)),
     "before": _Expected((Path, str, Header)),
+    "bound": _Expected((int, float), 1e-6, 1 - 1e-6),
     "engine": _Expected((Engine,)),
     "facts": _Expected((ModelFacts,)),
     "header": _Expected((Header,)),
@@ -68,12 +67,11 @@ _ARGUMENTS: Mapping[str, _Expected] = {
     "model": _Expected((Path, str, ModelFacts, RemoteModel, ServerSettings)),
     "output": _NAME,
     "path": _NAME,
-    "request": _Expected((PasskeyRequest, PlanRequest)),
-    "settings": _Expected((LocalSettings,)),
+    "request": _Expected((CheckRequest, PlanRequest)),
+    "result": _Expected((CheckResult,)),
     "strategy": _Expected((Strategy,)),
     "target_length": _Expected((int,)),
     "text": _TEXT,
-    "threshold": _Expected((int, float), 1e-6, 1),
     "train_freq_base": _NUMBER,
     "train_length": _TOKENS,
 }
@@ -85,11 +83,12 @@ _FIELDS: Mapping[str, _Expected] = {
     "cache_type": _Expected((CacheType,)),
     "conditions": _Expected((tuple,)),
     "dask": _TEXT,
+    "engine": _Expected((LocalSettings,)),
     "gpu_layers": _Expected((int,), 0),
     "lengths": _Expected((tuple,)),
     "mode": _Expected((Mode,)),
     "model": _TEXT,
-    "records": _Expected((Path,)),
+    "resume": _Expected((Path,)),
     "retries": _Expected((int,), 0),
     "retry_seconds": _Expected((int, float), 0),
     "rpc": _Expected((tuple,)),
@@ -97,6 +96,7 @@ _FIELDS: Mapping[str, _Expected] = {
     "target_length": _TOKENS,
     "template": _Expected((Template,)),
     "threads": _Expected((int,), 1),
+    "threshold": _Expected((int, float), 1e-6, 1),
     "timeout": _Expected((int, float), 0.001, 1_000_000),
     "train_freq_base": _NUMBER,
     "train_length": _TOKENS,
@@ -154,7 +154,7 @@ def _check(name: str, value: Any, expected: _Expected | None) -> None:
         raise ValueError(f"{name}: is {value}, expected {expected.range()}")
     if isinstance(value, (Path, str)) and Path in expected.types:
         _check_name(name, value)
-    if isinstance(value, (PasskeyRequest, PlanRequest, LocalSettings, ServerSettings)):
+    if isinstance(value, (CheckRequest, PlanRequest, LocalSettings, ServerSettings)):
         for field in fields(value):
             found = getattr(value, field.name)
             # A plan refuses a target itself, in the words of the command line.

@@ -155,7 +155,7 @@ def test_recover_as_a_failing_disk_has_it_printed(
     monkeypatch: pytest.MonkeyPatch,
     shell: Callable[[str], subprocess.CompletedProcess[str]],
 ) -> None:
-    original, codes = path.read_bytes(), set()
+    original, refused = path.read_bytes(), set()
     disk = RecordingDisk()
     rewrite(path, PlanRequest(target_length=8192), files=disk)
     for at, operation in enumerate(disk.done):
@@ -170,14 +170,14 @@ def test_recover_as_a_failing_disk_has_it_printed(
             try:
                 rewrite(path, PlanRequest(target_length=8192), files=FailingDisk(at))
             except EditError as error:
-                codes.add(error.code)
+                refused.add((operation, error.code))
                 refusal = str(error)
             else:
                 continue  # the probe of the folder failed, and another way was found
         done = shell(in_text(refusal))
         assert done.returncode == 0, done.stderr
         assert not Path(f"{path}{JOURNAL_SUFFIX}").exists()
-    assert codes == {"sync_failed", "interrupted"}
+    assert refused == {(at, "interrupted_edit") for at in ("sync", "insert_range")}
 
 
 def _fail(*_arguments: object) -> None:
@@ -311,6 +311,7 @@ def test_a_failing_verification_says_what_stands_and_how_to_be_rid_of_it(
         assert path.read_bytes() == original
 
 
+@pytest.mark.usefixtures("without_llama_cpp")
 def test_a_file_that_gguf_py_cannot_read_is_no_traceback(
     llama: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -318,7 +319,6 @@ def test_a_file_that_gguf_py_cannot_read_is_no_traceback(
         raise KeyError("magic")
 
     monkeypatch.setattr("gguf.GGUFReader", refuses)
-    monkeypatch.setattr("ggufext.llama.verify.find_spec", lambda _: None)  # else llama.cpp reads
     monkeypatch.setattr(
         sys, "argv", ["ggufext", "rewrite", str(llama), "--target", "8k", "--verify"]
     )

@@ -24,12 +24,13 @@ from gguf_bytes import (
 )
 from ggufext.editing.rewrite import rewrite, undo
 from ggufext.errors import GgufextError
+from ggufext.header.frequencies import inverse_frequencies, llama3_factors
 from ggufext.header.header import read_header
 from ggufext.opened import history, restoration, strategies
 from ggufext.opened.inspection import inspect
 from ggufext.opened.patch import HISTORY_KEY, PADDING_KEY
 from ggufext.opened.strategies import Strategy
-from ggufext.planning.methods import Method, inverse_frequencies, llama3_factors
+from ggufext.planning.methods import Method
 from ggufext.planning.request import PlanRequest
 from rewriting import rewrite_with
 
@@ -316,7 +317,7 @@ class Walk:
             self.promised = promised if receipt.undo is not None else None
 
     def refused(self, error: GgufextError, before: str) -> None:
-        assert error.code not in {"history_mismatch", "interrupted", "not_verified"}
+        assert error.code not in {"history_mismatch", "interrupted_edit", "not_verified"}
         assert sha256(self.path) == before
 
     def fits(self) -> bool:

@@ -149,7 +149,7 @@ def test_a_first_part_without_tensors_gets_none(llama: Path) -> None:
     original = first.read_bytes()
     with pytest.raises(EditError, match="gguf-split --merge") as caught:
         rewrite(first, PlanRequest(target_length=8192, method=Method.LLAMA3))
-    assert caught.value.code == "no_tensors"
+    assert caught.value.code == "tensors_not_supported"
     assert first.read_bytes() == original
 
 

@@ -68,7 +68,7 @@ class ConditionName(click.ParamType["str"]):
     def convert(
         self, value: object, param: click.Parameter | None, ctx: click.Context | None
     ) -> str:
-        """The name as `ggufext.audit.conditions.conditions.conditions` takes it."""
+        """The name as `ggufext.audit.conditions.conditions` takes it."""
         text = str(value)
         return text if ".json" in text else text.lower()
 

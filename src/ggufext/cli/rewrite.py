@@ -29,7 +29,7 @@ from ggufext.cli.plan_text import plan_as_json, plan_lines
 from ggufext.cli.several import Work, handle_files
 from ggufext.editing.rewrite import rewrite as rewrite_file
 from ggufext.errors import GgufextError, command, of_system, printable, shell_word
-from ggufext.locating.names import OLLAMA_PREFIX
+from ggufext.locating.names import ollama_model
 from ggufext.opened.strategies import Strategy
 from ggufext.planning.methods import RunTimeMethod
 from ggufext.planning.run_time import refuse_to_write
@@ -219,17 +219,14 @@ def _modelfile(path: Path | str, done: Rewritten) -> str | None:
     """What makes a model of a new file that was made from one of Ollama's."""
     if done.receipt.output == path:
         return None
-    from ggufext.locating import ollama
-    from ggufext.locating.ollama import modelfile
+    from ggufext.locating.ollama import is_blob, modelfile
 
-    named = isinstance(path, str) and path.startswith(OLLAMA_PREFIX)
-    if not done.receipt.output.exists() or not (named or ollama.is_blob(Path(path))):
+    if not done.receipt.output.exists():
         return None
-    return modelfile(
-        done.receipt.output,
-        context_length=done.plan.target_length,
-        model=ollama.find(str(path)) if named else None,
-    )
+    model = ollama_model(path)
+    if model is None and not is_blob(Path(path)):
+        return None
+    return modelfile(done.receipt.output, context_length=done.plan.target_length, model=model)
 
 
 def _show(path: Path | str, outcome: _Outcome, *, dry_run: bool) -> None:

@@ -60,7 +60,7 @@ def apply(
     Raises
     ------
     EditError
-        ``no_space``, ``read_only`` or ``os_error``: nothing was changed. ``sync_failed``,
+        ``no_space``, ``read_only`` or ``os_error``: nothing was changed. ``interrupted_edit``,
         ``interrupted``: the message says how to recover. ``not_verified``: what was read back
         differs; the file is as before, or the edit was completed by writing it again, as the
         message says. ``changed_meanwhile``, ``output_exists``.
@@ -96,7 +96,7 @@ def _apply(
         if journals.path_for(model.path).exists():
             kept = "the journal is kept: check the disk, then run"
         raise EditError(
-            code="sync_failed",
+            code="interrupted_edit",
             path=model.path,
             message=f"the disk did not confirm a write ({error.strerror}); {kept} "
             f"`{command('recover', model.name)}`",
@@ -199,7 +199,7 @@ def _settle(model: OpenFile, journal: Journal, error: BaseException) -> bool:
         state = recovery.recover_open_file(model.files, model.descriptor, model.path, journal)
     except (OSError, EditError):
         raise EditError(
-            code="interrupted",
+            code="interrupted_edit",
             path=model.path,
             message=f"the edit failed ({error}) and could not be taken back; the journal is kept: "
             f"run `{command('recover', model.name)}`",

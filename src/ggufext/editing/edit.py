@@ -7,7 +7,7 @@ from datetime import datetime, timezone
 from typing import TYPE_CHECKING
 
 from ggufext.errors import EditError, JournalError
-from ggufext.header.factors import encode_factors
+from ggufext.header.frequencies import encode_factors
 from ggufext.header.header import parse_header
 from ggufext.header.shards import TENSOR_COUNT_KEY
 from ggufext.opened import history, restoration, strategies
@@ -441,7 +441,7 @@ def _check_parts(model: OpenFile, plan: Plan) -> None:
             )
     if later and not model.original_header.tensor_count:
         raise EditError(
-            code="no_tensors",
+            code="tensors_not_supported",
             path=model.path,
             message=f"is the first part of a split model and holds no tensors, so none can be "
             f"appended; {merge}",

@@ -259,7 +259,7 @@ def recover(
     EditError
         ``in_use``.
     JournalError
-        ``damaged_journal``, ``foreign_journal``, ``foreign_owner``, ``unclear_state``; nothing was
+        ``damaged_journal``, ``foreign_owner``, ``unclear_state``; nothing was
         changed.
     """
     files = files or FileSystem()
@@ -296,7 +296,7 @@ def _check_unused(
 def _check_belongs(files: FileSystem, descriptor: int, path: Path, journal: Journal) -> None:
     if not journals.belongs(files, descriptor, journal):
         raise JournalError(
-            code="foreign_journal",
+            code="damaged_journal",
             path=journals.path_for(path),
             message="belongs to another file than the one beside it; nothing was changed; if the "
             "model loads, the journal may be removed",

@@ -5,10 +5,10 @@ from __future__ import annotations
 import re
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 from ggufext.errors import GgufextError, HeaderError, LocationError
-from ggufext.header.factors import MOST_PAIRS, factor_tensors
+from ggufext.header.frequencies import MOST_PAIRS, factor_tensors
 from ggufext.header.header import parse_header
 from ggufext.locating.names import shown
 
@@ -62,8 +62,7 @@ class RemoteModel:
     tensors: Mapping[str, bytes] | None
 
 
-@dataclass(frozen=True, slots=True)
-class _Answer:
+class _Answer(NamedTuple):
     """What the head of an answer promises.
 
     `end` is where its bytes stop in the file; `validators` change with the file.
@@ -100,9 +99,8 @@ def read_remote(
     Raises
     ------
     LocationError
-        ``remote_missing``, ``remote_refused``, ``remote_failed``, ``remote_unreachable``,
-        ``remote_timeout``, ``remote_truncated``, ``remote_inconsistent``, ``remote_size_unknown``,
-        ``remote_header_too_large``, ``remote_extra_missing`` and what `hub_address` raises.
+        ``remote_missing``, ``remote_refused``, ``remote_unreachable``, ``remote_failed``,
+        ``remote_unusable``, ``extra_missing`` and what `hub_address` raises.
     HeaderError
         The file is not a GGUF file that llama.cpp would read.
     """
@@ -111,9 +109,7 @@ def read_remote(
     from ggufext.locating.hub import direct_address, hub_address
 
     if find_spec("fsspec") is None or find_spec("aiohttp") is None:
-        raise _error(
-            name, "remote_extra_missing", "needs fsspec with http: pip install 'ggufext[remote]'"
-        )
+        raise _error(name, "extra_missing", "needs fsspec with http: pip install 'ggufext[remote]'")
     with _named_errors(name):
         if name.lower().startswith("hf://"):
             url, headers = hub_address(name)
@@ -163,7 +159,7 @@ class _RemoteFront:
             first = first or answer
         raise _error(
             self.name,
-            "remote_header_too_large",
+            "remote_unusable",
             f"its header takes more than {len(self.front):,} bytes in {self.requests} requests, "
             "more than any model needs; download the file if it is right",
         )
@@ -181,7 +177,7 @@ class _RemoteFront:
                 if not piece:
                     raise _error(
                         self.name,
-                        "remote_truncated",
+                        "remote_failed",
                         f"the connection ended after {len(self.front):,} of {answer.end:,} bytes "
                         "that the server promised; try again",
                     )
@@ -231,7 +227,7 @@ class _RemoteFront:
                 if not piece:
                     raise _error(
                         self.name,
-                        "remote_truncated",
+                        "remote_failed",
                         f"the connection ended within {tensor.name}; try again",
                     )
                 content += piece
@@ -266,7 +262,7 @@ class _RemoteFront:
         if length is None:
             raise _error(
                 self.name,
-                "remote_size_unknown",
+                "remote_unusable",
                 "the server knows neither ranges nor the length of the file; download it first",
             )
         return _Answer(False, min(int(length), _ENDS[-1]), int(length), validators)
@@ -275,7 +271,7 @@ class _RemoteFront:
         if first.validators != now.validators or first.file_size != now.file_size:
             raise _error(
                 self.name,
-                "remote_inconsistent",
+                "remote_unusable",
                 "the file changed between two requests; try again when nothing writes to it",
             )
         if first.ranged != now.ranged:
@@ -294,7 +290,7 @@ class _RemoteFront:
 
     def _inconsistent(self, what: str) -> LocationError:
         return _error(
-            self.name, "remote_inconsistent", f"{what}; download the file, or ask another server"
+            self.name, "remote_unusable", f"{what}; download the file, or ask another server"
         )
 
 
@@ -329,12 +325,12 @@ def _as_error(name: str, error: Exception) -> LocationError | None:
         ),
         (
             (asyncio.TimeoutError, TimeoutError),
-            "remote_timeout",
+            "remote_failed",
             "the server does not answer; try again, or download the file",
         ),
         (
             (aiohttp.ClientPayloadError,),
-            "remote_truncated",
+            "remote_failed",
             f"the connection ended before the promised bytes ({what}); try again",
         ),
         (

@@ -28,7 +28,7 @@ def resolve(path: Path, *, follow: bool) -> Path:
     Raises
     ------
     EditError
-        ``symlink``, ``huggingface_cache``, ``ollama_blob``.
+        ``symlink``, ``shared_file``, ``ollama_blob``.
     HeaderError
         A later part of a split model cannot be read.
     """
@@ -60,7 +60,7 @@ def _refuse_managed(place: Path, path: Path) -> None:
     in_cache = any(part.startswith(("models--", "datasets--")) for part in parts)
     if in_cache and ("snapshots" in parts or "blobs" in parts):
         raise EditError(
-            code="huggingface_cache",
+            code="shared_file",
             path=path,
             message="lies in the Hugging Face cache, where every revision shares it under the "
             f"hash of its content; {_NEW_FILE}",
@@ -73,13 +73,13 @@ def check_writable(path: Path) -> None:
     Raises
     ------
     EditError
-        ``hard_links``, ``read_only``, ``folder_not_writable``.
+        ``shared_file``, ``read_only``.
     """
     status = path.stat()
     # Folders have several links too; what is no file is named when it is opened.
     if stat.S_ISREG(status.st_mode) and status.st_nlink > 1:
         raise EditError(
-            code="hard_links",
+            code="shared_file",
             path=path,
             message=f"has {status.st_nlink} hard links, and all of them would change; {_NEW_FILE}",
         )
@@ -130,14 +130,14 @@ def check_folder(folder: Path, path: Path) -> None:
     Raises
     ------
     EditError
-        ``folder_not_writable``.
+        ``read_only``.
     """
     obstacle = _obstacle(folder) if folder.is_dir() else "does not exist; make it first"
     if obstacle is None and not os.access(folder, os.W_OK | os.X_OK):
         obstacle = "takes no new files from you"
     if obstacle is not None:
         raise EditError(
-            code="folder_not_writable",
+            code="read_only",
             path=path,
             message=f"folder {folder} {obstacle}; the journal or the copy goes there; {_NEW_FILE} "
             "in another folder",

@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from ggufext.header.architectures import Layout, Support
     from ggufext.header.header import Header
     from ggufext.header.model import EarlierExtension, ModelFacts
-    from ggufext.header.training import Published
+    from ggufext.header.published import Published
     from ggufext.locating.remote import RemoteModel
     from ggufext.opened.files import FileSystem
     from ggufext.opened.history import History

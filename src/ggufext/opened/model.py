@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from ggufext.errors import EditError, GgufextError, HeaderError, PlanError, command, of_system
-from ggufext.header.factors import read_factors
+from ggufext.header.frequencies import read_factors
 from ggufext.header.header import read_header_from
 from ggufext.header.loading import refuse_unloadable
 from ggufext.header.model import facts_hash, model_facts

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from ggufext import __version__
 from ggufext.errors import GgufextError, JournalError
-from ggufext.header.factors import factor_tensors
+from ggufext.header.frequencies import factor_tensors
 from ggufext.header.header import parse_header
 from ggufext.header.model import model_facts
 from ggufext.opened.history import LARGEST_RECORD, History

@@ -11,7 +11,8 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 import real_servers
-from ggufext.audit.engines.connection import Connection, ServerSettings
+from ggufext.audit.engines.connection import Connection
+from ggufext.audit.request import ServerSettings
 from ggufext.errors import EngineError
 from made_up_servers import Asked, Reply, serving
 
@@ -273,5 +274,5 @@ def test_password_of_a_proxy_is_not_repeated(proxy: str, monkeypatch: pytest.Mon
     monkeypatch.setenv("http_proxy", proxy.format(real_servers.free_port()))
     with pytest.raises(EngineError) as refused:
         ask("http://nowhere.invalid/v1")
-    assert refused.value.code == "server_unreachable"
+    assert refused.value.code == "engine_unreachable"
     assert PASSWORD not in repr(refused.value)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import os
-from dataclasses import fields, replace
+from dataclasses import fields
 from typing import TYPE_CHECKING
 
 import pytest
@@ -13,7 +13,7 @@ from ggufext.audit import report
 from ggufext.audit.findings.results import CheckResult
 from ggufext.audit.report import check_report_path, write_report
 from ggufext.errors import GgufextError
-from made_up_audits import SHARES, audit
+from made_up_audits import SHARES, audit, with_run
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -23,14 +23,14 @@ if TYPE_CHECKING:
 def test_an_ending_without_a_format_is_refused(tmp_path: Path, name: str) -> None:
     with pytest.raises(GgufextError) as caught:
         check_report_path(tmp_path / name)
-    assert caught.value.code == "report_format"
+    assert caught.value.code == "report_path"
     assert ".html, .png, .json" in str(caught.value)
 
 
 def test_a_folder_that_does_not_exist_is_refused_before_the_run(tmp_path: Path) -> None:
     with pytest.raises(GgufextError) as caught:
         check_report_path(tmp_path / "missing" / "report.html")
-    assert caught.value.code == "report_folder"
+    assert caught.value.code == "report_path"
 
 
 @pytest.mark.parametrize("missing", ["resvg_py", "font_source_sans_pro"])
@@ -41,7 +41,7 @@ def test_a_png_without_its_packages_names_the_extra(
     monkeypatch.setattr(report, "find_spec", lambda name: name if name in installed else None)
     with pytest.raises(GgufextError) as caught:
         check_report_path(tmp_path / "report.png")
-    assert caught.value.code == "report_extra_missing"
+    assert caught.value.code == "extra_missing"
     assert "ggufext[report]" in str(caught.value)
 
 
@@ -51,14 +51,14 @@ def test_a_report_never_replaces_what_the_run_reads_or_keeps(tmp_path: Path) -> 
     for path in (kept, tmp_path / "sub" / ".." / "run.json"):
         with pytest.raises(GgufextError) as caught:  # also before the file is there
             check_report_path(path, inputs=[tmp_path / "model.gguf", kept])
-        assert caught.value.code == "report_replaces_input"
+        assert caught.value.code == "report_path"
     kept.touch()
     linked.symlink_to(kept)
     os.link(kept, twin)
     for path in (linked, twin):
         with pytest.raises(GgufextError) as caught:
             check_report_path(path, inputs=[kept])
-        assert caught.value.code == "report_replaces_input"
+        assert caught.value.code == "report_path"
     check_report_path(tmp_path / "other.json", inputs=[kept])
 
 
@@ -66,7 +66,7 @@ def test_a_folder_in_place_of_the_report_is_refused_before_the_run(tmp_path: Pat
     (tmp_path / "report.html").mkdir()
     with pytest.raises(GgufextError) as caught:
         check_report_path(tmp_path / "report.html")
-    assert caught.value.code == "report_folder"
+    assert caught.value.code == "report_path"
 
 
 @pytest.mark.parametrize("suffix", [".html", ".png", ".json"])
@@ -98,12 +98,12 @@ def test_a_report_replaces_the_file_that_a_link_leads_to(tmp_path: Path) -> None
 def test_any_file_name_ends_in_a_report(tmp_path: Path, suffix: str) -> None:
     name = os.fsdecode(b"model \xff\xfe \xc3.gguf")
     condition = f"planned:{name}.json"
-    result = replace(audit({condition: SHARES["file"]}), path=name, settings={"dask": name})
+    result = with_run(audit({condition: SHARES["file"]}), path=name, versions={"dask": name})
     path = tmp_path / (os.fsdecode(b"report \xff") + suffix)
     write_report(result, path)
     assert path.stat().st_size > 1000
     if suffix == ".json":
-        assert json.loads(path.read_bytes())["path"] == name
+        assert json.loads(path.read_bytes())["run"]["path"] == name
 
 
 def test_json_has_the_fields_of_the_dataclasses(tmp_path: Path) -> None:
@@ -111,7 +111,7 @@ def test_json_has_the_fields_of_the_dataclasses(tmp_path: Path) -> None:
     write_report(result, tmp_path / "report.json")
     read = json.loads((tmp_path / "report.json").read_text())
     assert list(read) == [field.name for field in fields(CheckResult)]
-    assert read["mode"] == "standard"
+    assert read["request"]["mode"] == "standard"
     assert read["conditions"][0]["cells"][0]["length"] == 256
 
 
