@@ -112,8 +112,8 @@ def build_edit(
     Raises
     ------
     EditError
-        ``strategy_unusable``, ``lease_unavailable``, ``in_use``, ``trailing_bytes``,
-        ``no_tensors``, ``not_first_shard``.
+        ``strategy_unusable``, ``lease_unavailable``, ``in_use``, ``tensors_not_supported``,
+        ``not_first_shard``.
     JournalError
         ``history_mismatch``: an undo would not lead back.
     """
