@@ -151,6 +151,30 @@ def test_a_remote_model_that_was_extended_is_planned_from_its_original(
     assert inspect(remote).history is not None
 
 
+@pytest.mark.parametrize(
+    ("tensor", "code"),
+    [
+        (Tensor("rope_freqs.weight", (16,), "F16"), "tensor_type"),
+        (Tensor("rope_freqs.weight", (4, 4), "F32"), "tensor_shape"),
+        (Tensor("rope_freqs.weight", (16,), "F32"), "nonsense_value"),
+        (Tensor("rope_freqs.weight", (40_000,), "F32"), "tensor_shape"),
+    ],
+)
+def test_a_faulty_factor_tensor_keeps_from_planning_and_not_from_inspecting(
+    server: RangeServer, tmp_path: Path, tensor: Tensor, code: str
+) -> None:
+    path = tmp_path / "m.gguf"
+    content = gguf_bytes(SMALLEST_LLAMA, (*SMALLEST_TENSORS, tensor))
+    path.write_bytes(content[: -tensor.size] + bytes(tensor.size))
+    remote = read(server, ranged(path.read_bytes()))
+    found = [inspect(model) for model in (path, remote)]
+    assert found[0].warnings == found[1].warnings
+    for model in (path, remote):
+        with pytest.raises(GgufextError) as caught:
+            facts_of(model)
+        assert caught.value.code == code
+
+
 def test_a_record_with_other_tensor_sizes_changes_no_remote_tensor(tmp_path: Path) -> None:
     path = write_random_model(tmp_path / "m.gguf", "llama")
     extended = PlanRequest(target_length=8192, method=Method.LLAMA3)

@@ -105,7 +105,7 @@ def test_a_file_that_would_not_load_is_inspected_and_not_planned(tmp_path: Path)
     path.write_bytes(gguf_bytes(keys, SMALLEST_TENSORS))
     found = inspect(path)
     assert "would_not_load" in [warning.code for warning in found.warnings]
-    assert found.earlier_extension is not None
+    assert found.earlier_extension is None
     with pytest.raises(GgufextError) as caught:
         facts_of(path)
     assert caught.value.code == "would_not_load"

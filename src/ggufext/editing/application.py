@@ -60,10 +60,10 @@ def apply(
     Raises
     ------
     EditError
-        ``no_space``, ``read_only`` or ``os_error``: nothing was changed. ``interrupted_edit``,
-        ``interrupted``: the message says how to recover. ``not_verified``: what was read back
-        differs; the file is as before, or the edit was completed by writing it again, as the
-        message says. ``changed_meanwhile``, ``output_exists``.
+        ``no_space``, ``read_only`` or ``os_error``: nothing was changed. ``interrupted_edit``: the
+        message says how to recover. ``not_verified``: what was read back differs; the file is as
+        before, or the edit was completed by writing it again, as the message says.
+        ``changed_meanwhile``, ``output_exists``.
     KeyboardInterrupt
         The file is as before, or the edit complete.
     """

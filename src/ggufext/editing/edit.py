@@ -112,8 +112,8 @@ def build_edit(
     Raises
     ------
     EditError
-        ``strategy_unusable``, ``lease_unavailable``, ``in_use``, ``trailing_bytes``,
-        ``no_tensors``, ``not_first_shard``.
+        ``strategy_unusable``, ``lease_unavailable``, ``in_use``, ``tensors_not_supported``,
+        ``not_first_shard``.
     JournalError
         ``history_mismatch``: an undo would not lead back.
     """
@@ -125,7 +125,9 @@ def build_edit(
         share = strategies.share_block(model.files, model.descriptor, output.parent)
         block = max(share or 0, DEFAULT_BLOCK)
         patch = changes.compact() if record is None else changes.growing(record, block)
-        return _checked(model, _new_file(model, patch, output, share, wanted), record)
+        expected = patch.applied(model.header_bytes)
+        edit = _new_file(model, patch, expected, output, share, wanted)
+        return _checked(model, edit, record)
     patch, blocks = changes.growing(record, DEFAULT_BLOCK), Blocks()
     if patch.growth or wanted is Strategy.REFLINK or not model.exclusive:
         blocks = strategies.blocks_for(model.files, model.descriptor, model.path.parent)
@@ -143,7 +145,9 @@ def build_edit(
     beside = None
     if chosen is Strategy.OVERWRITE and in_place is not None and patch.growth:
         patch, beside = in_place, record.encode() if record else None
-    return _checked(model, _in_place(model, patch, chosen, blocks, beside), record)
+    expected = patch.applied(model.header_bytes)
+    edit = _in_place(model, patch, expected, chosen, blocks, beside)
+    return _checked(model, edit, record)
 
 
 def build_undo(model: OpenFile, *, output: Path | None) -> Edit:
@@ -168,14 +172,16 @@ def build_undo(model: OpenFile, *, output: Path | None) -> Edit:
             path=model.path,
             message="carries no undo record: it was not rewritten by ggufext, or with --no-history",
         )
+    # The record's own check was that the patch leads to these bytes.
+    expected = model.original.header_bytes
     if output is not None:
         share = strategies.share_block(model.files, model.descriptor, output.parent)
-        return _new_file(model, patch, output, share, None)
+        return _new_file(model, patch, expected, output, share, None)
     blocks = Blocks()
     if patch.growth or not model.exclusive:
         blocks = strategies.blocks_for(model.files, model.descriptor, model.path.parent)
     chosen = _best(model, patch, _possible(model, patch, blocks))
-    return _in_place(model, patch, chosen, blocks)
+    return _in_place(model, patch, expected, chosen, blocks)
 
 
 def _possible(model: OpenFile, patch: Patch, blocks: Blocks) -> set[Strategy]:
@@ -212,15 +218,24 @@ def _best(model: OpenFile, patch: Patch, possible: set[Strategy]) -> Strategy:
 
 
 def _in_place(
-    model: OpenFile, patch: Patch, strategy: Strategy, blocks: Blocks, beside: str | None = None
+    model: OpenFile,
+    patch: Patch,
+    expected: bytes,
+    strategy: Strategy,
+    blocks: Blocks,
+    beside: str | None = None,
 ) -> Edit:
     block = {Strategy.INSERT: blocks.insert, Strategy.REFLINK: blocks.share}.get(strategy)
-    expected = patch.applied(model.header_bytes)
     return Edit(patch, strategy, model.path, block or DEFAULT_BLOCK, expected, beside)
 
 
 def _new_file(
-    model: OpenFile, patch: Patch, output: Path, share: int | None, wanted: Strategy | None
+    model: OpenFile,
+    patch: Patch,
+    expected: bytes,
+    output: Path,
+    share: int | None,
+    wanted: Strategy | None,
 ) -> Edit:
     """The edit that writes a patched model into a file of its own.
 
@@ -232,7 +247,6 @@ def _new_file(
         raise _unusable(chosen, model.path, "a new file is written by reflink or copy")
     if chosen is Strategy.REFLINK and not shares:
         raise _unusable(chosen, model.path, _CANNOT_SHARE if share is None else _NO_FILLER)
-    expected = patch.applied(model.header_bytes)
     return Edit(patch, chosen, output, share or DEFAULT_BLOCK, expected)
 
 

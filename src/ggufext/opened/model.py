@@ -8,6 +8,7 @@ import os
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from functools import cache, cached_property, partial
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from ggufext.errors import EditError, GgufextError, HeaderError, PlanError, command, of_system
@@ -18,7 +19,6 @@ from ggufext.header.model import facts_hash, model_facts
 from ggufext.header.shards import NUMBER_KEY, first_shard, later_shards
 from ggufext.header.training import trained_facts
 from ggufext.locating.names import is_remote, local_path
-from ggufext.locating.remote import RemoteModel, read_remote
 from ggufext.opened import guards, history
 from ggufext.opened import journal as journals
 from ggufext.opened.files import FileSystem
@@ -27,11 +27,11 @@ from ggufext.planning.request import LONGEST_RECIPE, check_model, decode_recipe
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator
-    from pathlib import Path
 
     from ggufext.errors import JournalError
     from ggufext.header.header import Header, TensorInfo
     from ggufext.header.model import ModelFacts
+    from ggufext.locating.remote import RemoteModel
     from ggufext.opened.history import History, Originals
     from ggufext.opened.restoration import Copied, Restored
     from ggufext.planning.request import PlanRequest, Recipe
@@ -126,20 +126,17 @@ class OpenModel:
 
     @cached_property
     def _loadable(self) -> Callable[[int | None, float | None], ModelFacts]:
-        """`trained_facts` of what llama.cpp would load, by its parameters."""
+        return cache(self._judged)
 
-        @cache
-        def judged(train_length: int | None, train_freq_base: float | None) -> ModelFacts:
-            facts = self.trained_facts(train_length, train_freq_base)
-            refuse_unloadable(self.unextended, facts, later_shards=self.later_shards)
-            return facts
-
-        return judged
+    def _judged(self, train_length: int | None, train_freq_base: float | None) -> ModelFacts:
+        facts = self.trained_facts(train_length, train_freq_base)
+        refuse_unloadable(self.unextended, facts, later_shards=self.later_shards)
+        return facts
 
     def trained_facts(
         self, train_length: int | None = None, train_freq_base: float | None = None
     ) -> ModelFacts:
-        """Facts of the training, whether llama.cpp would load the file or not.
+        """As `original_facts`, and nobody judges whether llama.cpp would load the model.
 
         Parameters are those of `ggufext.header.training.trained_facts`.
         """
@@ -178,8 +175,9 @@ class OpenModel:
         def data(tensor: TensorInfo) -> bytes:
             content = before.get(tensor.name)
             # Of a remote file the record was not compared with the tensors.
-            fits = content is not None and len(content) == tensor.size
-            return content if content is not None and fits else read(tensor)
+            if content is None or len(content) != tensor.size:
+                return read(tensor)
+            return content
 
         factors = read_factors(header, data)
         for shard in self.later_shards:
@@ -254,8 +252,10 @@ def open_model(
     LocationError
     """
     if isinstance(model, str) and is_remote(model):
+        from ggufext.locating.remote import read_remote  # few models are
+
         model = read_remote(model)
-    if isinstance(model, RemoteModel):
+    if not isinstance(model, (Path, str)):
         records = (partial(history.in_file, model.header),)
         restored, complaint, copied = _before(model.header, model.front, records, None)
         tensors = model.tensors

@@ -259,15 +259,13 @@ def changed_entries(header: Header, header_bytes: bytes, changes: EntryChanges) 
             break
         end = entry.end
     for key, entry in header.keys.items():
-        new = changes.get(key)
+        resized = key in changes and len(changes[key] or b"") != entry.end - entry.start
         # One of ours counts always: where new keys go must not depend on how long a record is.
-        if key in OWN_KEYS or (
-            key in changes and (new is None or len(new) != entry.end - entry.start)
-        ):
+        if resized or key in OWN_KEYS:
             end = max(end, entry.end)
     entries, view = Entries({}, {}, end), memoryview(header_bytes)
     for key, entry in header.keys.items():
-        now = changes.get(key) if key in changes else view[entry.start : entry.end]
+        now = changes.get(key, view[entry.start : entry.end])
         if now is not None and key != PADDING_KEY:
             (entries.front if entry.start < end else entries.behind)[key] = now
     for key, new in changes.items():
