@@ -13,6 +13,7 @@ from ggufext.header.frequencies import (
     ROPE_FACTORS_LONG,
     ROPE_FACTORS_SHORT,
     ROPE_FREQS,
+    inverse_frequencies,
     llama3_factors,
     longrope_attention_factor,
 )
@@ -26,6 +27,7 @@ from ggufext.planning.native import (
     divided,
     refuse,
     rotation_in_effect,
+    tensors_taken,
 )
 
 if TYPE_CHECKING:
@@ -130,7 +132,7 @@ def combine(wanted: Extension) -> Combination:
 
 def _takes_long_factors(facts: ModelFacts) -> bool:
     """Whether llama.cpp rotates the architecture with rope_factors_long."""
-    return facts.factor_support in {FactorSupport.BY_TYPE, FactorSupport.LONG_SHORT}
+    return ROPE_FACTORS_LONG in tensors_taken(facts.factor_support)
 
 
 def can_keep_short(facts: ModelFacts, native: NativeScaling) -> bool:
@@ -417,7 +419,7 @@ def _new_long_factors(wanted: Extension) -> Combination:
 def _beyond(wanted: Extension) -> tuple[float, ...]:
     """A method applied to frequencies that no base describes."""
     facts, native, request = wanted.facts, wanted.native, wanted.request
-    factor, dim = wanted.factor, facts.rotary_dim
+    factor = wanted.factor
     if request.method is Method.LINEAR:
         return tuple(w / factor for w in native.inv_freq)
     if request.method is Method.LLAMA3:
@@ -430,7 +432,8 @@ def _beyond(wanted: Extension) -> tuple[float, ...]:
             "--method gamma, ntk, linear, llama3 or longrope, which make new long factors",
         )
     ratio = _base_ratio(wanted)
-    return tuple(w * ratio ** (-2.0 * i / dim) for i, w in enumerate(native.inv_freq))
+    slower = inverse_frequencies(ratio, facts.rotary_dim)
+    return tuple(w * s for w, s in zip(native.inv_freq, slower, strict=True))
 
 
 def _factors_to(facts: ModelFacts, inv_freq: tuple[float, ...]) -> tuple[float, ...]:
@@ -464,13 +467,7 @@ def _check_factor_support(facts: ModelFacts, tensor: str) -> None:
     PlanError
         ``tensors_not_supported``.
     """
-    takes = {
-        FactorSupport.NONE: (),
-        FactorSupport.ROPE_FREQS: (ROPE_FREQS,),
-        FactorSupport.LONG_SHORT: (ROPE_FACTORS_LONG,),
-        FactorSupport.BY_TYPE: (ROPE_FREQS, ROPE_FACTORS_LONG),
-    }[facts.factor_support]
-    if tensor in takes:
+    if tensor in tensors_taken(facts.factor_support):
         return
     others = {
         FactorSupport.ROPE_FREQS: "; --method llama3 works, through rope_freqs.weight",

@@ -172,17 +172,20 @@ def _check_tensors(facts: ModelFacts) -> None:
         refuse(facts, "the values of the tensors were not read; plan from the file itself")
     if any(len(factors) != len(facts.inv_freq) for factors in values.values()):
         refuse(facts, f"the tensors do not have one value for each of {len(facts.inv_freq)} pairs")
-    longrope = scaling.type == "longrope"
-    taken = {
-        FactorSupport.NONE: set(),
-        FactorSupport.ROPE_FREQS: {ROPE_FREQS},
-        FactorSupport.LONG_SHORT: {ROPE_FACTORS_LONG, ROPE_FACTORS_SHORT},
-        FactorSupport.BY_TYPE: {ROPE_FACTORS_LONG, ROPE_FACTORS_SHORT}
-        if longrope
-        else {ROPE_FREQS},
-    }[facts.factor_support]
-    if not set(values) <= taken:
+    if not set(values) <= tensors_taken(facts.factor_support, scaling.type):
         refuse(facts, f"llama.cpp does not rotate {facts.architecture} with these tensors")
+
+
+def tensors_taken(support: FactorSupport, scaling_type: str | None = None) -> frozenset[str]:
+    """Factor tensors that llama.cpp rotates with under a scaling type; None: under any."""
+    freqs, long_short = frozenset({ROPE_FREQS}), frozenset({ROPE_FACTORS_LONG, ROPE_FACTORS_SHORT})
+    by_type = {None: freqs | long_short, "longrope": long_short}
+    return {
+        FactorSupport.NONE: frozenset[str](),
+        FactorSupport.ROPE_FREQS: freqs,
+        FactorSupport.LONG_SHORT: long_short,
+        FactorSupport.BY_TYPE: by_type.get(scaling_type, freqs),
+    }[support]
 
 
 def turns(frequency: float) -> bool:
