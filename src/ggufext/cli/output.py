@@ -46,10 +46,12 @@ def show_error(error: GgufextError, *, as_json: bool) -> None:
 
 
 def show_warnings(warnings: Iterable[ModelWarning], path: Path | str) -> None:
-    """Say each warning about a file in one line on standard error."""
+    """Say each warning about a file in one line on standard error, the first with its path."""
+    label = click.style("warning", fg="yellow", bold=True)
+    place = f"{printable(str(path))}: "
     for warning in warnings:
-        label = click.style("warning", fg="yellow", bold=True)
-        click.echo(f"{label}: {printable(str(path))}: {printable(warning.message)}", err=True)
+        click.echo(f"{label}: {place}{printable(warning.message)}", err=True)
+        place = ""
 
 
 def show_table(columns: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
