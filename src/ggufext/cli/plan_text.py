@@ -108,3 +108,85 @@ def cache_sizes(made: Plan) -> str:
     cache = made.kv_cache_bytes
     sizes = {"f16": cache.f16, "q8_0": cache.q8_0, "q4_0": cache.q4_0}
     return ", ".join(f"{name} {binary_size(n)}" for name, n in sizes.items() if n is not None)
+
+
+def show_run_time(
+    path: Path | str,
+    facts: ModelFacts,
+    method: RunTimeMethod,
+    request: PlanRequest,
+    *,
+    as_json: bool,
+) -> None:
+    """Print the plan of a run-time method."""
+    made: DynamicPlan | SelfExtendPlan
+    target_length, force = request.target_length, request.force
+    if method is RunTimeMethod.DYNAMIC:
+        made = dynamic(facts, target_length=target_length, force=force)
+        lines = _dynamic(made)
+    else:
+        made = self_extend(facts, target_length=target_length, force=force)
+        lines = _self_extend(path, made)
+    if as_json:
+        shown = jsonable(made)
+        assert isinstance(shown, dict)
+        show_json({"path": str(path), **shown})
+        return
+    name = click.style(printable(str(path)), bold=True)
+    click.echo(f"{name}: {method.value} to {tokens(target_length)} tokens; nothing to write")
+    for line in lines:
+        click.echo(f"  {line}")
+
+
+def _dynamic(made: DynamicPlan) -> list[str]:
+    rows = [f"{tokens(row.length):>12}  {row.options}" for row in made.rows]
+    return [
+        "the base depends on the length of the context: choose the row that serves,",
+        "and give its options to llama-cli, llama-server or any program of llama.cpp",
+        *rows,
+    ]
+
+
+def _self_extend(path: Path | str, made: SelfExtendPlan) -> list[str]:
+    condition = f"self-extend:g={made.group},w={made.window}"
+    measuring = ("--lengths", str(made.target_length), "--condition", condition)
+    return [
+        f"groups of {made.group} tokens share a position beyond {tokens(made.window)} neighbours: "
+        f"{tokens(made.target_length)} tokens take",
+        f"{tokens(made.largest_position)} positions of {tokens(made.train_length)} trained ones",
+        f"llama-completion {made.options}",
+        f"llama-server has no such options; measure it with {command('check', path, *measuring)}",
+    ]
+
+
+def emissions(
+    path: Path | str,
+    plans: Sequence[Plan],
+    facts: ModelFacts,
+    engines: Sequence[Engine],
+    *,
+    config: HfConfig | None,
+) -> Mapping[Method, tuple[Emission, ...]]:
+    """Every plan in the words of every engine."""
+    model = str(path.parent if isinstance(path, Path) and config and path.is_file() else path)
+    return {
+        made.method: tuple(
+            emit(made, facts, engine, model=model, config=config) for engine in engines
+        )
+        for made in plans
+    }
+
+
+def show_emissions(emitted: Mapping[Method, tuple[Emission, ...]]) -> None:
+    """Print blocks as they are to be pasted, and what cannot be said."""
+    for method, found in emitted.items():
+        for emission in found:
+            head = f"\n# {emission.engine.value}, {method.value}"
+            for block in emission.blocks:
+                click.echo(f"{head}: {block.title}")
+                click.echo(block.text)
+            if emission.not_expressible is not None:
+                reason = printable(emission.not_expressible)
+                click.echo(f"{head}: not expressible there: {reason}")
+            for note in emission.notes:
+                click.echo(f"# note: {printable(note)}")
