@@ -8,7 +8,7 @@ import sys
 import pytest
 
 HEAVY = {
-    "numpy", "rich", "gguf", "llama_cpp", "matplotlib", "jinja2", "ctypes.util", "asyncio",
+    "numpy", "rich", "gguf", "llama_cpp", "resvg_py", "jinja2", "ctypes.util", "asyncio",
     "fsspec", "aiohttp", "huggingface_hub", "concurrent.futures", "urllib3", "urllib.request",
 }  # fmt: skip
 

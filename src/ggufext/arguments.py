@@ -115,11 +115,11 @@ def _check(name: str, value: Any, expected: Any, owner: str = "") -> None:
     if isinstance(value, (Path, str)) and Path in kinds:
         _check_name(name, value)
     # What users fill in; what functions return comes back as it was.
-    owner = type(value).__name__
-    if owner.endswith(("Request", "Settings")):
-        types = _types(type(value))
+    kind: type = type(value)
+    if kind.__name__.endswith(("Request", "Settings")):
+        types = _types(kind)
         for field in (each.name for each in fields(value)):
-            _check(f"{name}.{field}", getattr(value, field), types[field], owner)
+            _check(f"{name}.{field}", getattr(value, field), types[field], kind.__name__)
 
 
 def _check_number(name: str, value: float, owner: str) -> None:

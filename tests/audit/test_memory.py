@@ -78,7 +78,7 @@ def test_flash_attention_comes_on_for_memory_only() -> None:
 
 
 def test_too_little_for_the_shortest_length_is_refused_with_the_sum() -> None:
-    with pytest.raises(EngineError, match="4,000 MiB for the model") as refused:
+    with pytest.raises(EngineError, match=r"3\.91 GiB for the model") as refused:
         budget(3000 * MIB)
     assert refused.value.code == "out_of_memory"
 

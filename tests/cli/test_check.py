@@ -18,7 +18,6 @@ from ggufext.audit.run.asking import Progress
 from ggufext.audit.run.duration import Estimate
 from ggufext.audit.run.measure import PasskeyRequest, PasskeyRun, RunNotes, Stop
 from ggufext.audit.run.records import Trial
-from ggufext.cli import check_progress
 from ggufext.cli.check import check
 from ggufext.errors import EngineError, GgufextError
 from ggufext.planning.footprint import CacheType
@@ -447,11 +446,3 @@ def test_progress_is_lines_now_and_then_without_a_terminal(
     _, *lines = ran(MODEL).stderr.splitlines()
     assert len(lines) == 50 // 3  # every 12 s
     assert lines[0] == "file: 3 of 50 questions, 300 of 5,000 tokens, about 3 min left"
-
-
-@pytest.mark.parametrize(
-    ("seconds", "words"),
-    [(0.2, "1 s"), (119, "119 s"), (600, "10 min"), (9000, "2 h"), (1e6, "12 days")],
-)
-def test_durations_have_a_unit_that_suits(seconds: float, words: str) -> None:
-    assert check_progress.duration(seconds) == words

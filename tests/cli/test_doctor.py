@@ -106,7 +106,8 @@ def test_a_gpu_says_capability_memory_and_driver(
 ) -> None:
     monkeypatch.setitem(sys.modules, "pynvml", made_up_nvml(answers=True))
     assert doctor.examine(tmp_path)["gpu"].value == (
-        "Made-up GPU, compute capability 9.0, 70.0 of 80.0 GiB free; driver 999.1, CUDA up to 12.8"
+        "Made-up GPU, compute capability 9.0, 70.00 GiB of 80.00 GiB free; driver 999.1, "
+        "CUDA up to 12.8"
     )
 
 

@@ -1,175 +1,42 @@
-"""The public functions: read, plan, rewrite, undo, recover, diff, check.
-
-Each raises `GgufextError` for what files, models, servers and the system are like, `TypeError` for
-an argument of another type than documented, and `ValueError` for a number outside its range.
-"""
+"""Audits: what a model still finds at every length and depth, and reports on that."""
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from ggufext import arguments
+from ggufext.api.names import local_path
+from ggufext.arguments import public
 from ggufext.audit.engines.connection import ServerSettings
 from ggufext.audit.findings.results import CheckResult
 from ggufext.audit.findings.summary import result_of
 from ggufext.audit.passkey_file import LocalSettings, check_file
 from ggufext.audit.passkey_server import check_server
-from ggufext.audit.run.measure import PasskeyRequest
-from ggufext.editing import rewrite as rewriting
-from ggufext.editing.rewrite import Receipt, Rewritten, Undone
-from ggufext.header import header
-from ggufext.header import model as models
-from ggufext.header.difference import HeaderDifference, difference
-from ggufext.header.header import Header
-from ggufext.header.hf_config import config_file, read_config
-from ggufext.header.model import ModelFacts
-from ggufext.locating.names import is_remote, local_path
-from ggufext.locating.remote import read_remote
-from ggufext.opened import inspection
-from ggufext.opened.inspection import Inspection, facts_of
-from ggufext.planning import plan as planning
-from ggufext.planning import request as requests
-from ggufext.planning import run_time
-from ggufext.planning.emit import Emission, Engine
-from ggufext.planning.emit import emit as emit_plan
-from ggufext.planning.methods import Method
-from ggufext.planning.request import Factors, PlanRequest, Recipe
-from ggufext.planning.result import Plan
+from ggufext.audit.report import write_report as write
+from ggufext.audit.request import Mode
+from ggufext.audit.run.asking import Progress
+from ggufext.audit.run.measure import PasskeyRequest, RunNotes, Template
 
 if TYPE_CHECKING:
     from collections.abc import Callable
     from pathlib import Path
 
-    from ggufext.audit.run.asking import Progress
-    from ggufext.audit.run.measure import RunNotes
-
 __all__ = [
     "CheckResult",
-    "Emission",
-    "Engine",
-    "Factors",
-    "Header",
-    "HeaderDifference",
-    "Inspection",
     "LocalSettings",
-    "Method",
-    "ModelFacts",
+    "Mode",
     "PasskeyRequest",
-    "Plan",
-    "PlanRequest",
-    "Receipt",
-    "Recipe",
-    "Rewritten",
+    "Progress",
+    "RunNotes",
     "ServerSettings",
-    "Undone",
+    "Template",
     "check",
-    "decode_recipe",
-    "diff",
-    "dynamic",
-    "emit",
-    "inspect",
-    "model_facts",
-    "plan",
-    "plan_all_methods",
-    "read_header",
-    "recover",
-    "rewrite",
-    "self_extend",
-    "undo",
+    "write_report",
 ]
 
-decode_recipe = arguments.public(requests.decode_recipe)
-dynamic = arguments.public(run_time.dynamic)
-inspect = arguments.public(inspection.inspect)
-model_facts = arguments.public(models.model_facts, unchecked=frozenset({"factors"}))
-plan_all_methods = arguments.public(planning.plan_all_methods)
-read_header = arguments.public(header.read_header)
-recover = arguments.public(rewriting.recover)
-rewrite = arguments.public(rewriting.rewrite)
-self_extend = arguments.public(run_time.self_extend)
-undo = arguments.public(rewriting.undo)
+write_report = public(write)
 
 
-@arguments.public
-def plan(model: Path | str | ModelFacts, request: PlanRequest) -> Plan:
-    """Plan one method for a model file or for facts already read; nothing is written.
-
-    Parameters
-    ----------
-    model : Path, str or ModelFacts
-        A GGUF file, a Hugging Face config.json or its folder; a file that was extended before is
-        planned from its original facts.
-    request : PlanRequest
-        Facts already read were read with its `train_length` and `train_freq_base`.
-
-    Raises
-    ------
-    HeaderError, PlanError
-    """
-    return planning.plan(
-        model if isinstance(model, ModelFacts) else _facts(model, request), request
-    )
-
-
-def _facts(model: Path | str, request: PlanRequest) -> ModelFacts:
-    config = _config_file(model)
-    if config is not None:
-        return read_config(config, train_length=request.train_length).facts
-    return facts_of(
-        model, train_length=request.train_length, train_freq_base=request.train_freq_base
-    )
-
-
-def _config_file(model: Path | str) -> Path | None:
-    return None if is_remote(model) else config_file(local_path(model))
-
-
-@arguments.public
-def emit(model: Path | str, made: Plan, engine: Engine) -> Emission:
-    """Say a plan in the words of another engine; nothing is written.
-
-    Parameters
-    ----------
-    model : Path or str
-        The GGUF file or config.json that the plan was made for.
-    made : Plan
-    engine : Engine
-
-    Raises
-    ------
-    HeaderError, PlanError
-    """
-    found = _config_file(model)
-    config = None if found is None else read_config(found)
-    facts = facts_of(model) if config is None else config.facts
-    return emit_plan(made, facts, engine, model=str(model), config=config)
-
-
-@arguments.public
-def diff(before: Path | str | Header, after: Path | str | Header) -> HeaderDifference:
-    """Compare two headers: keys with their values, tensors with types and shapes.
-
-    Parameters
-    ----------
-    before, after : Path, str or Header
-        A path, a name that `ggufext.locating.names` understands, or a header already read.
-
-    Raises
-    ------
-    HeaderError, LocationError
-    """
-    return difference(_header(before), _header(after))
-
-
-def _header(model: Path | str | Header) -> Header:
-    if isinstance(model, Header):
-        return model
-    if isinstance(model, str) and is_remote(model):
-        return read_remote(model).header
-    return header.read_header(local_path(model))
-
-
-@arguments.public
+@public
 def check(
     model: Path | str | ServerSettings,
     request: PasskeyRequest,

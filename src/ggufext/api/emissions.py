@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-from ggufext.api.names import find_model
+from ggufext.api.names import is_remote, local_path
 from ggufext.api.plans import facts_of
 from ggufext.arguments import public
 from ggufext.header.hf_config import HfConfig, config_file
@@ -12,18 +13,23 @@ from ggufext.header.hf_config import read_config as read
 from ggufext.header.model import ModelFacts
 from ggufext.planning import emit as emissions
 from ggufext.planning.emit import Emission, Engine
-from ggufext.planning.result import Plan
+
+if TYPE_CHECKING:
+    from ggufext.locating.remote import RemoteModel
+    from ggufext.planning.result import Plan
 
 __all__ = ["Emission", "Engine", "HfConfig", "emit", "read_config"]
 
 
 @public
-def read_config(model: Path | str, *, train_length: int | None = None) -> HfConfig | None:
+def read_config(
+    model: Path | str | RemoteModel, *, train_length: int | None = None
+) -> HfConfig | None:
     """The Hugging Face configuration that a path names, itself or as its folder; else None.
 
     Parameters
     ----------
-    model : Path or str
+    model : Path, str or RemoteModel
     train_length : int, optional
         The real training length in tokens, where max_position_embeddings says something else.
 
@@ -32,8 +38,9 @@ def read_config(model: Path | str, *, train_length: int | None = None) -> HfConf
     HeaderError, PlanError
         See `ggufext.header.hf_config.read_config`.
     """
-    place = find_model(model)
-    found = config_file(place) if isinstance(place, Path) else None
+    found = None
+    if isinstance(model, (Path, str)) and not is_remote(model):
+        found = config_file(local_path(model))
     return None if found is None else read(found, train_length=train_length)
 
 

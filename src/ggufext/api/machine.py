@@ -1,4 +1,4 @@
-"""What this machine, its libraries and a folder allow, for ``ggufext doctor``."""
+"""What this machine, its libraries and a folder allow."""
 
 from __future__ import annotations
 
@@ -11,12 +11,16 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from ggufext.arguments import public
 from ggufext.audit.run.opening import usable_processors
 from ggufext.opened.files import FileSystem
 from ggufext.opened.strategies import Place, file_system_type, place_of
+from ggufext.text import binary_size
 
 if TYPE_CHECKING:
     from types import ModuleType
+
+__all__ = ["Finding", "doctor"]
 
 #: Instruction sets that matter to llama.cpp or to the rotation kernels, as Linux names them.
 _CPU_FLAGS = ("avx2", "fma", "f16c", "avx512f", "avx512bw", "amx_tile", "asimd")
@@ -31,12 +35,13 @@ class Finding:
     hint: str = ""
 
 
-def examine(folder: Path) -> dict[str, Finding]:
+@public
+def doctor(folder: Path | str) -> dict[str, Finding]:
     """Look at versions, processor, GPU, llama.cpp and what a folder's file system can do.
 
     Parameters
     ----------
-    folder : Path
+    folder : Path or str
         Where models lie; tried with a nameless temporary file.
 
     Returns
@@ -44,6 +49,7 @@ def examine(folder: Path) -> dict[str, Finding]:
     dict of str to Finding
         By name, in the order in which they are worth reading.
     """
+    folder = Path(folder)
     flags = _cpu_flags()
     return {
         "ggufext": Finding(version("ggufext"), ok=True),
@@ -56,7 +62,7 @@ def examine(folder: Path) -> dict[str, Finding]:
         "amx": _amx(flags),
         "rpc": _rpc(),
         "gpu": _gpu(),
-        "report": _package("matplotlib", "needed for PNG reports: pip install 'ggufext[report]'"),
+        "report": _package("resvg-py", "needed for PNG reports: pip install 'ggufext[report]'"),
         "remote": _remote(),
         "folder": _folder(folder),
         "free_space": _free_space(folder),
@@ -82,11 +88,7 @@ def _memory() -> Finding:
     if not all(size.isdecimal() for size in sizes):
         return Finding("not known here", ok=True)
     available, total = (int(size) * 1024 for size in sizes)
-    return Finding(f"{_gib(available)} of {_gib(total)} GiB available", ok=True)
-
-
-def _gib(size: int) -> str:
-    return f"{size / 2**30:.1f}"
+    return Finding(f"{binary_size(available)} of {binary_size(total)} available", ok=True)
 
 
 def _first_value(path: str, names: tuple[str, ...]) -> str:
@@ -200,8 +202,8 @@ def _gpu_in_words(nvml: ModuleType, index: int) -> str:
     major, minor = nvml.nvmlDeviceGetCudaComputeCapability(handle)
     name = nvml.nvmlDeviceGetName(handle)
     return (
-        f"{name}, compute capability {major}.{minor}, {_gib(memory.free)} of "
-        f"{_gib(memory.total)} GiB free"
+        f"{name}, compute capability {major}.{minor}, {binary_size(memory.free)} of "
+        f"{binary_size(memory.total)} free"
     )
 
 
@@ -249,4 +251,4 @@ def _possible(folder: Path) -> Place:
 def _free_space(folder: Path) -> Finding:
     status = os.statvfs(folder)
     free = status.f_bavail * status.f_frsize
-    return Finding(f"{_gib(free)} GiB free in {folder}", ok=True)
+    return Finding(f"{binary_size(free)} free in {folder}", ok=True)

@@ -4,14 +4,12 @@ from __future__ import annotations
 
 from ggufext.arguments import public
 from ggufext.header.architectures import Support
-from ggufext.header.model import DEFAULT_SOURCE
 from ggufext.locating import places
 from ggufext.locating.places import ModelPlace, SurveyedModel
 from ggufext.opened import inspection
 from ggufext.opened.inspection import Inspection, LayerInFile
 
 __all__ = [
-    "DEFAULT_SOURCE",
     "Inspection",
     "LayerInFile",
     "ModelPlace",

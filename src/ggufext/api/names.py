@@ -8,14 +8,14 @@ from typing import TYPE_CHECKING
 from ggufext.arguments import public
 from ggufext.header import shards
 from ggufext.locating import names
-from ggufext.locating.names import is_name, is_remote, shown
+from ggufext.locating.names import is_name, is_remote
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
     from ggufext.locating.remote import RemoteModel
 
-__all__ = ["find_model", "first_shard", "is_name", "is_remote", "local_path", "shown"]
+__all__ = ["find_model", "first_shard", "is_name", "is_remote", "local_path"]
 
 first_shard = public(shards.first_shard)
 local_path = public(names.local_path)

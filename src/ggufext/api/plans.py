@@ -8,14 +8,14 @@ from typing import TYPE_CHECKING
 from ggufext.api.names import find_model
 from ggufext.arguments import public
 from ggufext.header import model as models
-from ggufext.header.model import ModelFacts
 from ggufext.header.header import read_header
+from ggufext.header.model import ModelFacts
 from ggufext.header.shards import later_shards
 from ggufext.header.weights import model_widths
 from ggufext.opened import recipe
 from ggufext.planning import footprint, run_time
-from ggufext.planning import request as requests
 from ggufext.planning import plan as planning
+from ggufext.planning import request as requests
 from ggufext.planning.footprint import CacheFit, CacheType
 from ggufext.planning.gamma import Verdict
 from ggufext.planning.methods import Method, RunTimeMethod
@@ -61,9 +61,7 @@ self_extend = public(run_time.self_extend)
 
 
 @public
-def facts_of(
-    model: Path | str | RemoteModel, request: PlanRequest | None = None
-) -> ModelFacts:
+def facts_of(model: Path | str | RemoteModel, request: PlanRequest | None = None) -> ModelFacts:
     """Facts that a plan for a model starts from: those of its training, before any extension.
 
     Parameters

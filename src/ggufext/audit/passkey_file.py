@@ -44,6 +44,7 @@ from ggufext.llama.rope_nodes import observe
 from ggufext.llama.settings import ContextSettings
 from ggufext.opened.inspection import facts_of
 from ggufext.planning.footprint import CacheType
+from ggufext.text import percent
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -282,7 +283,7 @@ def _chosen(
         more = takes[not flash_attention] / takes[flash_attention] - 1
         why = (
             f"which is faster here ({'off' if flash_attention else 'on'} it would take "
-            f"{100 * more:.0f} % longer, measured on {2 * speed.tokens:,} tokens of this model)"
+            f"{percent(more)} longer, measured on {2 * speed.tokens:,} tokens of this model)"
         )
     else:
         return ()

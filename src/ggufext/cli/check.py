@@ -18,9 +18,10 @@ from ggufext.cli.options import (
     train_freq_base_option,
     train_length_option,
 )
-from ggufext.cli.output import binary_size, show_error, show_json, tokens
+from ggufext.cli.output import show_error, show_json
 from ggufext.errors import GgufextError, printable
 from ggufext.locating.names import local_path
+from ggufext.text import binary_size
 
 if TYPE_CHECKING:
     from ggufext.audit.conditions.copies import CopyNeeded
@@ -363,7 +364,7 @@ def _exit(run: PasskeyRun, result: CheckResult, require: float | None) -> None:
     if low is None or low < require:
         found = "it was not measured" if low is None else f"the lower bound is {low:.3f}"
         click.echo(
-            f"required bound missed: {printable(judged.name)} at {tokens(longest.length)} tokens: "
+            f"required bound missed: {printable(judged.name)} at {longest.length:,} tokens: "
             f"{found}, {require:g} is required",
             err=True,
         )

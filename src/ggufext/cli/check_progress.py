@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING
 
 import click
 
-from ggufext.cli.output import tokens
 from ggufext.errors import printable
+from ggufext.text import duration
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -60,7 +60,7 @@ def show_progress() -> Iterator[Callable[[Progress | RunNotes], None]]:
                 bar.console.print(beginning(event))
         else:
             name = printable(event.trial.condition, 60)
-            done = f"{tokens(event.tokens)} of {tokens(total)} tokens"
+            done = f"{event.tokens:,} of {total:,} tokens"
             bar.update(task, completed=event.tokens, description=name, done=done)
 
     with bar:
@@ -87,8 +87,8 @@ class _Lines:
             left = (now - self._started) / event.tokens * (self._tokens - event.tokens)
             click.echo(
                 f"{printable(event.trial.condition, 60)}: {event.questions:,} of "
-                f"{self._questions:,} questions, {tokens(event.tokens)} of "
-                f"{tokens(self._tokens)} tokens, about {duration(left)} left",
+                f"{self._questions:,} questions, {event.tokens:,} of "
+                f"{self._tokens:,} tokens, about {duration(left)} left",
                 err=True,
             )
 
@@ -98,7 +98,7 @@ def beginning(notes: RunNotes) -> str:
     asked = f"asking {notes.questions - notes.finished:,} questions"
     if notes.finished:
         asked += f" ({notes.finished:,} are answered)"
-    said = f"{asked}, {tokens(notes.tokens)} tokens"
+    said = f"{asked}, {notes.tokens:,} tokens"
     found = notes.estimate
     if found is None:
         return said
@@ -108,12 +108,3 @@ def beginning(notes: RunNotes) -> str:
     if found.seconds > _LONG and found.shorter_seconds is not None:
         said += f", without the longest of --lengths about {duration(found.shorter_seconds)}"
     return said
-
-
-def duration(seconds: float) -> str:
-    """80 as ``80 s``, 4,000 as ``67 min``, 90,000 as ``25 h``."""
-    if seconds < 120:
-        return f"{max(round(seconds), 1)} s"
-    if seconds < 7200:
-        return f"{seconds / 60:.0f} min"
-    return f"{seconds / 3600:.0f} h" if seconds < 72 * 3600 else f"{seconds / 86400:.0f} days"

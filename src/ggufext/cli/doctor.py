@@ -1,14 +1,15 @@
-"""``ggufext doctor``: what this machine and a folder allow."""
+"""``ggufext doctor`` and ``completion``: the machine, and the shell."""
 
 from __future__ import annotations
 
 from pathlib import Path
 
 import click
+from click.shell_completion import get_completion_class
 
+from ggufext.api import machine
 from ggufext.cli.options import json_option
 from ggufext.cli.output import show_json
-from ggufext.doctor import examine
 from ggufext.errors import printable
 
 
@@ -25,7 +26,7 @@ def doctor(folder: Path, as_json: bool) -> None:
 
     The folder is tried with a nameless temporary file.
     """
-    findings = examine(folder)
+    findings = machine.doctor(folder)
     if as_json:
         show_json(findings)
         return

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from functools import partial
 from itertools import groupby
 from pathlib import Path
@@ -9,24 +10,19 @@ from typing import TYPE_CHECKING
 
 import click
 
-from ggufext.cli.model_table import show_place
-from ggufext.cli.models import found_model
-from ggufext.cli.options import ModelName, json_option, model_files
-from ggufext.cli.output import binary_size, show_json, show_warnings, tokens
-from ggufext.cli.several import Work, handle_files
-from ggufext.errors import EditError, command, printable
-from ggufext.header.architectures import Support
-from ggufext.header.model import DEFAULT_SOURCE
-from ggufext.locating.names import is_remote, local_path, shown
-from ggufext.locating.places import ModelPlace, known_places, place_of
-from ggufext.opened.guards import resolve
-from ggufext.opened.inspection import Inspection
-from ggufext.opened.inspection import inspect as inspect_model
+from ggufext.api import models
+from ggufext.api.models import Inspection, ModelPlace, Support
+from ggufext.api.names import is_remote
+from ggufext.cli.options import ModelName, found_model, json_option, model_files
+from ggufext.cli.output import Work, handle_files, show_json, show_table, show_warnings
+from ggufext.errors import printable, shown
+from ggufext.text import binary_size, percent
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
+    from typing import Literal
 
-    from ggufext.opened.inspection import LayerInFile
+    from ggufext.api.models import LayerInFile, SurveyedModel
 
 _SUPPORT = {
     Support.VERIFIED: "verified with llama.cpp",
@@ -68,17 +64,17 @@ def inspect(paths: tuple[Path | str, ...], layers: bool, as_json: bool) -> None:
 def _found(path: Path | str) -> Inspection | ModelPlace:
     model = found_model(path)
     if isinstance(model, Path) and model.is_dir():
-        return place_of(model)
-    return inspect_model(model)
+        return models.place_of(model)
+    return models.inspect(model)
 
 
 def _show_known_places(*, as_json: bool) -> None:
-    places = known_places()
+    places = models.known_places()
     if as_json:
         show_json({"places": places})
         return
     for place in places:
-        show_place(place)
+        _show_place(place)
     if not places:
         click.echo(
             "no models of Ollama, the Hugging Face cache, LM Studio or llama.cpp here; name a "
@@ -88,7 +84,7 @@ def _show_known_places(*, as_json: bool) -> None:
 
 def _show(path: Path | str, found: Inspection | ModelPlace, *, layers: bool) -> None:
     if isinstance(found, ModelPlace):
-        show_place(found)
+        _show_place(found)
         return
     name = shown(str(path))
     if name != str(found.path):
@@ -105,23 +101,12 @@ def _cells(found: Inspection | ModelPlace) -> tuple[str, ...]:
         return (f"{len(found.models):,} models", "", "", "", f"{size:,}", "")
     return (
         printable(found.architecture, 64),
-        tokens(found.train_length.value) if found.train_length else "",
+        f"{found.train_length.value:,}" if found.train_length else "",
         f"{found.rope.freq_base:,.10g}" if found.rope else "",
         found.quantization or "",
         f"{found.size:,}",
         found.likely_strategy.value if found.likely_strategy else "",
     )
-
-
-def _undoing(path: Path | str) -> str:
-    """What undoes an edit: in a new file, where the old one must not change."""
-    if is_remote(path):
-        return ""  # its tensors were not compared with the record
-    try:
-        resolve(local_path(path), follow=True)
-    except EditError:
-        return f"; `{command('undo', path, '--output', 'original.gguf')}` gives the original back"
-    return f"; `{command('undo', path)}` gives the original back"
 
 
 def _row(name: str, value: str) -> str:
@@ -145,7 +130,7 @@ def _lines(path: Path | str, found: Inspection, *, layers: bool) -> Iterator[str
     if found.train_length is not None:
         yield _row(
             "context length",
-            f"{tokens(found.train_length.value)} ({printable(found.train_length.source, 80)})",
+            f"{found.train_length.value:,} ({printable(found.train_length.source, 80)})",
         )
     if found.rope is not None:
         scaling = found.rope.scaling
@@ -156,8 +141,7 @@ def _lines(path: Path | str, found: Inspection, *, layers: bool) -> Iterator[str
         )
         if scaling.factor_tensors:
             how = f"by {', '.join(scaling.factor_tensors)}"
-        source = found.rope.freq_base_source
-        default = f" ({source})" if source == DEFAULT_SOURCE else ""
+        default = f" ({found.rope.freq_base_source})" if found.rope.base_is_default else ""
         yield _row(
             "rope",
             f"base {found.rope.freq_base:,.10g}{default}, {found.rope.rotary_dim} of "
@@ -171,7 +155,7 @@ def _lines(path: Path | str, found: Inspection, *, layers: bool) -> Iterator[str
     if layers:
         weights = sum(each.size for each in found.tensor_types)
         for each in found.tensor_types:
-            share = f"{binary_size(each.size)}, {each.size / max(weights, 1):.1%}"
+            share = f"{binary_size(each.size)}, {percent(each.size / max(weights, 1))}"
             yield _row("weights", f"{each.tensors:,} tensors {each.type}, {share}")
     if layers and found.layers is not None:
         for name, what in _layers(found.layers):
@@ -185,25 +169,29 @@ def _training(path: Path | str, found: Inspection) -> Iterator[str]:
     """What is known of the training beside the file's own keys, and what was extended since."""
     if found.published is not None:
         said, reach = found.published, found.published.yarn_length
-        yarn = f", YaRN {said.yarn_factor:g} to {tokens(reach)}" if reach else ""
+        yarn = f", YaRN {said.yarn_factor:g} to {reach:,}" if reach else ""
         yield _row(
             "documented",
-            f"{said.family}: trained on {tokens(said.train_length)}{yarn} ({said.source})",
+            f"{said.family}: trained on {said.train_length:,}{yarn} ({said.source})",
         )
     if found.history is None and found.earlier_extension is not None:
         earlier = found.earlier_extension
         how = f" by {printable(earlier.method, 20)}" if earlier.method else ""
         yield _row(
             "extended",
-            f"from {tokens(earlier.train_length)} to {tokens(earlier.target_length)} tokens{how}; "
+            f"from {earlier.train_length:,} to {earlier.target_length:,} tokens{how}; "
             "plans start from before, `ggufext undo` cannot give that back",
         )
     if found.history is not None:
+        # That an address names was not compared with its record.
+        undoing = ""
+        if not is_remote(path):
+            undoing = f"; `{models.undo_command(path)}` gives the original back"
         yield _row(
             "extended",
             f"{printable(found.history.time, 40)} by {printable(found.history.tool, 40)}: "
-            f"{printable(found.history.method, 20)} to {tokens(found.history.target_length)} "
-            f"tokens{_undoing(path)}",
+            f"{printable(found.history.method, 20)} to {found.history.target_length:,} "
+            f"tokens{undoing}",
         )
 
 
@@ -218,7 +206,7 @@ def _layers(layers: Sequence[LayerInFile]) -> Iterator[tuple[str, str]]:
 
 
 def _layer(layer: LayerInFile) -> str:
-    sees = "sees everything" if layer.window is None else f"sees {tokens(layer.window)} tokens"
+    sees = "sees everything" if layer.window is None else f"sees {layer.window:,} tokens"
     if layer.rotates:
         rotation = f"base {layer.freq_base:,.10g} in {layer.rotary_dim} dimensions"
     else:
@@ -246,12 +234,12 @@ _RIGHT = frozenset({"size", "context"})
 _FOLDED = frozenset({"name", "problem"})
 
 
-def show_place(place: ModelPlace) -> None:
+def _show_place(place: ModelPlace) -> None:
     """Print the models of a place, a line each."""
     found = printable(place.problem.message) if place.problem else _sum(place.models)
     heading = f"{_PLACES[place.where]}{printable(str(place.path))}: {found}"
     click.echo(click.style(heading, bold=True))
-    rows = [_cells(model) for model in place.models]
+    rows = [_survey_cells(model) for model in place.models]
     if rows and sys.stdout.isatty():
         _draw(rows)
     elif rows:
@@ -274,11 +262,11 @@ def _draw(rows: Sequence[tuple[str, ...]]) -> None:
     Console(markup=False, emoji=False, highlight=False).print(table)
 
 
-def _cells(model: SurveyedModel) -> tuple[str, ...]:
+def _survey_cells(model: SurveyedModel) -> tuple[str, ...]:
     name = printable(model.name)
     if model.parts > 1:
         name += f" ({model.parts} parts)"
-    length = tokens(model.train_length.value) if model.train_length else ""
+    length = f"{model.train_length.value:,}" if model.train_length else ""
     problems = ", ".join(problem.code for problem in model.problems)
     return (
         name,

@@ -13,8 +13,9 @@ from click.shell_completion import CompletionItem
 
 from ggufext.api import names
 from ggufext.api.names import is_name
-from ggufext.cli.output import binary_size, show_note
+from ggufext.cli.output import show_note
 from ggufext.errors import GgufextError
+from ggufext.text import binary_size
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator

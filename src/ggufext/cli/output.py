@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Generic, TypeVar
 
 import click
 
-from ggufext.errors import GgufextError, of_system, printable
+from ggufext.errors import GgufextError, of_system, printable, shown
 from ggufext.json_text import json_text
 
 if TYPE_CHECKING:
@@ -74,21 +74,6 @@ def show_table(columns: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
 def show_note(message: str, path: Path | str) -> None:
     """Say what was made of a path, in one line on standard error."""
     click.echo(f"note: {printable(str(path))}: {printable(message)}", err=True)
-
-
-def tokens(count: int) -> str:
-    """32768 as ``32,768``."""
-    return f"{count:,}"
-
-
-def binary_size(size: int) -> str:
-    """Bytes with a binary unit: ``4.00 GiB``."""
-    value = float(size)
-    for unit in ("bytes", "KiB", "MiB", "GiB"):
-        if value < 1024 or unit == "GiB":
-            break
-        value /= 1024
-    return f"{size:,} bytes" if unit == "bytes" else f"{value:,.2f} {unit}"
 
 
 Done = TypeVar("Done")

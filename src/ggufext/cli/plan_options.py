@@ -26,7 +26,9 @@ def plan_options(*, method_help: str) -> Callable[[_Command], _Command]:
             type=TOKENS,
             help="Context length wanted: 32k, 1m. Without it that of --recipe.",
         ),
-        click.option("--method", type=click.Choice(methods, case_sensitive=False), help=method_help),
+        click.option(
+            "--method", type=click.Choice(methods, case_sensitive=False), help=method_help
+        ),
         click.option(
             "--gamma",
             type=click.FloatRange(-1, 1, min_open=True, max_open=True),

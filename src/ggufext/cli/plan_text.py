@@ -1,4 +1,4 @@
-"""A plan as text and as JSON, for the commands that show one."""
+"""Plans as text and as JSON, in our words and in those of other engines."""
 
 from __future__ import annotations
 
@@ -6,20 +6,18 @@ from typing import TYPE_CHECKING
 
 import click
 
-from ggufext.cli.output import binary_size, tokens
-from ggufext.errors import printable
-from ggufext.header.model import DEFAULT_SOURCE
+from ggufext.api.plans import Method, RunTimeMethod, Verdict, dynamic, self_extend
+from ggufext.cli.output import show_json
+from ggufext.errors import command, printable
 from ggufext.json_text import jsonable
-from ggufext.planning.gamma import Verdict
-from ggufext.planning.methods import Method
-from ggufext.planning.native import turns
+from ggufext.text import binary_size
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterator, Mapping
     from pathlib import Path
 
-    from ggufext.planning.emit import Emission
-    from ggufext.planning.result import Plan
+    from ggufext.api.emissions import Emission
+    from ggufext.api.plans import DynamicPlan, ModelFacts, Plan, PlanRequest, SelfExtendPlan
 
 
 def plan_as_json(
@@ -34,12 +32,12 @@ def plan_as_json(
 def plan_lines(path: Path | str, made: Plan) -> Iterator[str]:
     """A plan in a few lines of text."""
     yield head_line(path, made)
-    gamma, target = made.gamma, tokens(made.target_length)
+    gamma, target = made.gamma, f"{made.target_length:,}"
     if made.verdict is Verdict.NO_EXTENSION_NEEDED:
         what = ": the rotation stays, context_length is raised" if made.edits else ""
         yield f"  {target} tokens need no extension ({made.verdict.value}){what}"
         if made.long_factors != made.short_factors and made.edits:
-            above = tokens(made.original_length)
+            above = f"{made.original_length:,}"
             yield f"  the factors for long contexts act above {above} tokens only"
         yield from _edits(made)
         return
@@ -52,7 +50,7 @@ def plan_lines(path: Path | str, made: Plan) -> Iterator[str]:
         how = f"base stays {made.freq_base.before:,.10g}, frequencies by {by}"
     yield f"  {made.method.value} to {target} tokens (factor {made.factor:g}), {how}"
     if made.keep_short:
-        yield f"  contexts up to {tokens(made.original_length)} tokens stay as they are"
+        yield f"  contexts up to {made.original_length:,} tokens stay as they are"
     yield (
         f"  γ {gamma.native:.3f} at training length; at {target} {gamma.unscaled:.3f} without "
         f"extension, {gamma.effective:.3f} with this plan"
@@ -62,9 +60,9 @@ def plan_lines(path: Path | str, made: Plan) -> Iterator[str]:
             f"  d_horizon {made.d_horizon:,.0f} tokens (base {made.freq_base.before:,.10g}, "
             f"γ {gamma.effective:.3f})"
         )
-    angles, turning = made.out_of_distribution, sum(map(turns, made.inv_freq))
+    angles = made.out_of_distribution
     yield (
-        f"  angles beyond training: {angles.pairs} of {turning} pairs, at most "
+        f"  angles beyond training: {angles.pairs} of {made.turning_pairs} pairs, at most "
         f"{angles.max_excess:.3g} times"
     )
     yield f"  KV cache at {target}: {cache_sizes(made)}"
@@ -94,10 +92,10 @@ def factors_of_pairs(made: Plan) -> str | None:
 def head_line(path: Path | str, made: Plan) -> str:
     """What is planned for."""
     name = click.style(printable(str(path)), bold=True)
-    length, source = tokens(made.train_length.value), printable(made.train_length.source, 160)
+    length, source = f"{made.train_length.value:,}", printable(made.train_length.source, 160)
     base = made.freq_base
     default = ""
-    if base.source == DEFAULT_SOURCE:
+    if base.is_default:
         default = f", base {base.before:,.10g} ({base.source})"
     architecture = printable(made.architecture, 64)
     return f"{name}: {architecture}, trained on {length} tokens ({source}){default}"
@@ -133,13 +131,13 @@ def show_run_time(
         show_json({"path": str(path), **shown})
         return
     name = click.style(printable(str(path)), bold=True)
-    click.echo(f"{name}: {method.value} to {tokens(target_length)} tokens; nothing to write")
+    click.echo(f"{name}: {method.value} to {target_length:,} tokens; nothing to write")
     for line in lines:
         click.echo(f"  {line}")
 
 
 def _dynamic(made: DynamicPlan) -> list[str]:
-    rows = [f"{tokens(row.length):>12}  {row.options}" for row in made.rows]
+    rows = [f"{row.length:>12,}  {row.options}" for row in made.rows]
     return [
         "the base depends on the length of the context: choose the row that serves,",
         "and give its options to llama-cli, llama-server or any program of llama.cpp",
@@ -151,30 +149,12 @@ def _self_extend(path: Path | str, made: SelfExtendPlan) -> list[str]:
     condition = f"self-extend:g={made.group},w={made.window}"
     measuring = ("--lengths", str(made.target_length), "--condition", condition)
     return [
-        f"groups of {made.group} tokens share a position beyond {tokens(made.window)} neighbours: "
-        f"{tokens(made.target_length)} tokens take",
-        f"{tokens(made.largest_position)} positions of {tokens(made.train_length)} trained ones",
+        f"groups of {made.group} tokens share a position beyond {made.window:,} neighbours: "
+        f"{made.target_length:,} tokens take",
+        f"{made.largest_position:,} positions of {made.train_length:,} trained ones",
         f"llama-completion {made.options}",
         f"llama-server has no such options; measure it with {command('check', path, *measuring)}",
     ]
-
-
-def emissions(
-    path: Path | str,
-    plans: Sequence[Plan],
-    facts: ModelFacts,
-    engines: Sequence[Engine],
-    *,
-    config: HfConfig | None,
-) -> Mapping[Method, tuple[Emission, ...]]:
-    """Every plan in the words of every engine."""
-    model = str(path.parent if isinstance(path, Path) and config and path.is_file() else path)
-    return {
-        made.method: tuple(
-            emit(made, facts, engine, model=model, config=config) for engine in engines
-        )
-        for made in plans
-    }
 
 
 def show_emissions(emitted: Mapping[Method, tuple[Emission, ...]]) -> None:

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 from ggufext.errors import EngineError
 from ggufext.planning.footprint import CELL_PADDING, CacheType, compute_bytes, kv_cache_bytes
+from ggufext.text import binary_size
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -148,10 +149,10 @@ def plan_memory(
             return replace(budget, plan=plan)
     raise EngineError(
         code="out_of_memory",
-        message=f"even length {lengths[0]:,} needs {_mib(plan.model)} for the model, "
-        f"{_mib(plan.kv_cache)} for the KV cache, {_mib(plan.compute)} to compute and "
-        f"{_mib(plan.process)} for the process; "
-        f"{_mib(available)} are free; close programs, take a smaller quantization, or point "
+        message=f"even length {lengths[0]:,} needs {binary_size(plan.model)} for the model, "
+        f"{binary_size(plan.kv_cache)} for the KV cache, {binary_size(plan.compute)} to compute "
+        f"and {binary_size(plan.process)} for the process; "
+        f"{binary_size(available)} are free; close programs, take a smaller quantization, or point "
         "`check --server` at a machine that holds the model",
     )
 
@@ -269,7 +270,3 @@ def _fields(path: Path) -> dict[str, int]:
         for line in lines
         if len(line) == 3 and line[2] == "kB" and line[1].isdigit()
     }
-
-
-def _mib(size: int) -> str:
-    return f"{size / (1 << 20):,.0f} MiB"

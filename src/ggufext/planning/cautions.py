@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from ggufext.planning.request import PlanRequest
     from ggufext.planning.result import Gamma
 
-GAMMA_RULE_STATUS = (
+_GAMMA_RULE_STATUS = (
     "the γ rule is derived, not validated by its author: take its verdict as an expectation and "
     "measure this model"
 )
@@ -122,7 +122,7 @@ def extension_warnings(
         Whether the plan writes anything.
     """
     facts = wanted.facts
-    found = [ModelWarning("gamma_rule_not_validated", GAMMA_RULE_STATUS)]
+    found = [ModelWarning("gamma_rule_not_validated", _GAMMA_RULE_STATUS)]
     if not changes:
         found.insert(
             0,

@@ -122,14 +122,14 @@ def combine(wanted: Extension) -> Combination:
     return _packed(facts, _plain(wanted))
 
 
-def takes_long_factors(facts: ModelFacts) -> bool:
+def _takes_long_factors(facts: ModelFacts) -> bool:
     """Whether llama.cpp rotates the architecture with rope_factors_long."""
     return facts.factor_support in {FactorSupport.BY_TYPE, FactorSupport.LONG_SHORT}
 
 
 def can_keep_short(facts: ModelFacts, native: NativeScaling) -> bool:
     """Whether long factors alone can hold an extension of this model."""
-    return takes_long_factors(facts) and native.kind is NativeKind.NONE
+    return _takes_long_factors(facts) and native.kind is NativeKind.NONE
 
 
 def factor_key(facts: ModelFacts, made: Combination) -> float:
@@ -154,7 +154,7 @@ def _check_keeps_short(facts: ModelFacts, native: NativeScaling) -> None:
             "--keep-short would put long factors beside it, and llama.cpp takes one kind; leave "
             f"out --keep-short; {_possible(native.kind)} extends this model",
         )
-    if not takes_long_factors(facts):
+    if not _takes_long_factors(facts):
         raise PlanError(
             code="tensors_not_supported",
             field=ROPE_FACTORS_LONG,
@@ -213,7 +213,7 @@ def _written(wanted: Extension) -> tuple[Form, float, float]:
         return Form.LINEAR, _stretched(wanted), facts.freq_base
     if request.method is Method.YARN:
         return Form.YARN, _stretched(wanted), facts.freq_base
-    base = as_float32(facts.freq_base * base_ratio(wanted))
+    base = as_float32(facts.freq_base * _base_ratio(wanted))
     methods.check_base(base)
     if native.kind is NativeKind.LINEAR:
         return Form.LINEAR, facts.scaling.factor, base
@@ -253,7 +253,7 @@ def _divided_by(rotation: Rotation, facts: ModelFacts, native: NativeScaling) ->
     return replace(rotation, inv_freq=divided(rotation.inv_freq, factors))
 
 
-def base_ratio(wanted: Extension) -> float:
+def _base_ratio(wanted: Extension) -> float:
     """By what gamma and ntk multiply the base.
 
     Raises
@@ -323,7 +323,7 @@ def _llama3(wanted: Extension) -> Combination:
     """llama3 factors, made again from the model's own where it has some."""
     facts, native, request = wanted.facts, wanted.native, wanted.request
     if not request.keep_short:
-        check_factor_support(facts, ROPE_FREQS)
+        _check_factor_support(facts, ROPE_FREQS)
     factor, original = wanted.factor, facts.train_length
     if native.kind is NativeKind.ROPE_FREQS:
         found = methods.llama3_parameters(facts.inv_freq, dict(facts.factors)[ROPE_FREQS])
@@ -360,7 +360,7 @@ def _packed(facts: ModelFacts, made: Combination) -> Combination:
 def _factors_from_outside(wanted: Extension) -> Combination:
     facts, native, request = wanted.facts, wanted.native, wanted.request
     factors = _checked_factors(wanted)
-    check_factor_support(facts, ROPE_FACTORS_LONG)
+    _check_factor_support(facts, ROPE_FACTORS_LONG)
     long = tuple(map(as_float32, factors.long))
     tensors = [(ROPE_FACTORS_LONG, long)]
     attention = factors.attention_factor
@@ -423,7 +423,7 @@ def _beyond(wanted: Extension) -> tuple[float, ...]:
             "YaRN's ramp is defined by a base, which these frequencies do not have; choose "
             "--method gamma, ntk, linear, llama3 or longrope, which make new long factors",
         )
-    ratio = base_ratio(wanted)
+    ratio = _base_ratio(wanted)
     return tuple(w * ratio ** (-2.0 * i / dim) for i, w in enumerate(native.inv_freq))
 
 
@@ -450,7 +450,7 @@ def _checked_factors(wanted: Extension) -> Factors:
     return factors
 
 
-def check_factor_support(facts: ModelFacts, tensor: str) -> None:
+def _check_factor_support(facts: ModelFacts, tensor: str) -> None:
     """Refuse a tensor that llama.cpp does not take for the architecture.
 
     Raises

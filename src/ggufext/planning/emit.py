@@ -18,7 +18,7 @@ from ggufext.header.header import ValueType
 from ggufext.planning import rope_parameters
 from ggufext.planning.gamma import Verdict
 from ggufext.planning.methods import Method, as_float32
-from ggufext.planning.rope_parameters import Form
+from ggufext.planning.rope_parameters import RopeType
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -164,7 +164,7 @@ def _vllm(made: Plan, facts: ModelFacts, model: str, config: HfConfig | None) ->
     found = rope_parameters.of_plan(made, facts, config)
     if isinstance(found, str):
         return Emission(Engine.VLLM, (), found)
-    if found.form is Form.FACTORS:
+    if found.rope_type is RopeType.FACTORS:
         return Emission(
             Engine.VLLM,
             (),
@@ -180,7 +180,7 @@ def _vllm(made: Plan, facts: ModelFacts, model: str, config: HfConfig | None) ->
         )
     # A raised base says nothing about the length; a factor does, and vLLM multiplies with it.
     rebased = made.freq_base.after != made.freq_base.before
-    multiplied = found.form in {Form.LINEAR, Form.YARN} and not rebased
+    multiplied = found.rope_type in {RopeType.LINEAR, RopeType.YARN} and not rebased
     entries = found.rope if multiplied else found.length | found.rope
     overrides = json.dumps(found.in_section(entries))
     command = (

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 CELL_PADDING = 256
 
 #: Tokens of a micro-batch that llama.cpp uses when nobody says otherwise.
-DEFAULT_UBATCH = 512
+_DEFAULT_UBATCH = 512
 
 
 class CacheType(Enum):
@@ -70,7 +70,7 @@ def kv_cache_bytes(
     for layer in layers:
         held = cells
         if layer.window is not None:
-            held = min(cells, padded_cells(layer.window + DEFAULT_UBATCH))
+            held = min(cells, padded_cells(layer.window + _DEFAULT_UBATCH))
         for elements in (layer.key_length, layer.value_length):
             row = layer.head_count_kv * elements
             if elements % cache_type.block_elements:
@@ -102,7 +102,7 @@ def compute_bytes(
     layers: tuple[LayerFacts, ...],
     length: int,
     *,
-    n_ubatch: int = DEFAULT_UBATCH,
+    n_ubatch: int = _DEFAULT_UBATCH,
     flash_attention: bool = True,
 ) -> int:
     """Bytes of compute and output buffers for one sequence at a context length.

@@ -10,12 +10,12 @@ from __future__ import annotations
 import math
 from enum import Enum
 
-SQRT2 = math.sqrt(2.0)
+_SQRT2 = math.sqrt(2.0)
 
 #: At or below this γ a model no longer tells near from far.
 GAMMA_DEGRADED = 0.2
 #: From this γ on attention decays about as in the models that work.
-GAMMA_HEALTHY = 0.6
+_GAMMA_HEALTHY = 0.6
 #: Above this factor an extension without fine-tuning is not expected to hold.
 FACTOR_NEEDS_FINETUNE = 4.0
 
@@ -45,7 +45,7 @@ def gamma_pade(freq_base: float, length: float) -> float:
     float
         γ in (−1, 1]; 1 at length 0, falling as the length grows.
     """
-    x = length * SQRT2
+    x = length * _SQRT2
     return (2.0 * freq_base - x) / (2.0 * freq_base + x)
 
 
@@ -70,7 +70,7 @@ def freq_base_for_gamma(gamma: float, length: float) -> float:
         raise ValueError(f"gamma must lie between -1 and 1, both excluded; got {gamma!r}")
     if not length > 0:
         raise ValueError(f"length must be positive; got {length!r}")
-    return length * SQRT2 * (1.0 + gamma) / (2.0 * (1.0 - gamma))
+    return length * _SQRT2 * (1.0 + gamma) / (2.0 * (1.0 - gamma))
 
 
 def d_horizon(freq_base: float, gamma: float) -> float | None:
@@ -93,7 +93,7 @@ def d_horizon(freq_base: float, gamma: float) -> float | None:
     """
     if not 0.0 < gamma < 1.0:
         return None
-    return freq_base * (1.0 - gamma) * SQRT2 / (1.0 + gamma)
+    return freq_base * (1.0 - gamma) * _SQRT2 / (1.0 + gamma)
 
 
 def verdict(gamma_effective: float, factor: float, *, finetuned: bool = False) -> Verdict:
@@ -114,6 +114,6 @@ def verdict(gamma_effective: float, factor: float, *, finetuned: bool = False) -
         return Verdict.DEGRADES
     if factor > FACTOR_NEEDS_FINETUNE or finetuned:
         return Verdict.NEEDS_FINETUNE
-    if gamma_effective >= GAMMA_HEALTHY:
+    if gamma_effective >= _GAMMA_HEALTHY:
         return Verdict.HEALTHY
     return Verdict.USABLE_WITH_CARE

@@ -51,13 +51,13 @@ if TYPE_CHECKING:
     from ggufext.header.model import ModelFacts
 
 #: Above this factor a target is taken for a slip of the keyboard.
-ABSURD_FACTOR = 1024.0
+_ABSURD_FACTOR = 1024.0
 
 #: Methods that need something from outside, or extend nothing.
 _NOT_COMPARED = frozenset({Method.LONGROPE, Method.CONTEXT_LENGTH})
 
 #: ω'·L over ω·T above 1 by more than this is an angle that training never showed.
-ANGLE_TOLERANCE = 1e-6
+_ANGLE_TOLERANCE = 1e-6
 
 
 def plan(facts: ModelFacts, request: PlanRequest) -> Plan:
@@ -201,7 +201,7 @@ def extension_factor(facts: ModelFacts, target_length: int, *, force: bool) -> f
             f"{LARGEST_TARGET:,}",
         )
     factor = target_length / facts.train_length
-    if factor > ABSURD_FACTOR and not force:
+    if factor > _ABSURD_FACTOR and not force:
         raise PlanError(
             code="target_absurd",
             message=f"target of {target_length:,} tokens is {factor:,.0f} times the training "
@@ -288,6 +288,6 @@ def _out_of_distribution(
         if turns(old) and old * facts.train_length < 2.0 * math.pi
     ]
     return OutOfDistribution(
-        pairs=sum(excess > 1.0 + ANGLE_TOLERANCE for excess in excesses),
+        pairs=sum(excess > 1.0 + _ANGLE_TOLERANCE for excess in excesses),
         max_excess=max(excesses, default=0.0),
     )

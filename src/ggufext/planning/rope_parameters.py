@@ -39,8 +39,8 @@ _PARAMETERS_PER_LAYER_TYPE = frozenset({"gemma3", "gemma3n"})
 _LONGROPE_ONLY = frozenset({"phi3", "phimoe"})
 
 
-class Form(Enum):
-    """What a plan's frequencies are made of, by the name of Transformers' rope_type."""
+class RopeType(Enum):
+    """What a plan's frequencies are made of, by Transformers' names."""
 
     DEFAULT = "default"
     LINEAR = "linear"
@@ -56,7 +56,7 @@ class ConfigEntries:
 
     Attributes
     ----------
-    form : Form
+    rope_type : RopeType
     rope : dict
         What Transformers 5 rotates by.
     older_rope : dict or None
@@ -67,7 +67,7 @@ class ConfigEntries:
         Part of config.json that holds the language model.
     """
 
-    form: Form
+    rope_type: RopeType
     rope: Entries
     older_rope: Entries | None
     length: Entries
@@ -78,26 +78,26 @@ class ConfigEntries:
         return entries if self.section is None else {self.section: entries}
 
 
-def form_of(made: Plan, facts: ModelFacts) -> Form:
+def _rope_type(made: Plan, facts: ModelFacts) -> RopeType:
     """What a plan's frequencies and attention factor are made of.
 
     The numbers decide, not the method's name: an engine computes them anew from few parameters.
     """
     base, dim, factor = made.freq_base.after, facts.rotary_dim, made.freq_scale_factor
     candidates = {
-        Form.DEFAULT: methods.rebased(base, dim),
-        Form.LINEAR: methods.linear(base, dim, factor),
-        Form.YARN: methods.yarn(base, dim, factor, made.original_length, made.yarn),
+        RopeType.DEFAULT: methods.rebased(base, dim),
+        RopeType.LINEAR: methods.linear(base, dim, factor),
+        RopeType.YARN: methods.yarn(base, dim, factor, made.original_length, made.yarn),
     }
-    for form, rotation in candidates.items():
+    for rope_type, rotation in candidates.items():
         same_attention = math.isclose(
             rotation.attention_factor, made.attention_factor, rel_tol=_TOLERANCE
         )
         if same_attention and _same(rotation.inv_freq, made.inv_freq):
-            return form
+            return rope_type
     if made.attention_factor == 1.0 and _llama3(made, facts) is not None:
-        return Form.LLAMA3
-    return Form.FACTORS
+        return RopeType.LLAMA3
+    return RopeType.FACTORS
 
 
 def _pair_factors(made: Plan, facts: ModelFacts) -> tuple[float, ...]:
@@ -108,7 +108,7 @@ def _pair_factors(made: Plan, facts: ModelFacts) -> tuple[float, ...]:
 
 def _llama3(made: Plan, facts: ModelFacts) -> tuple[float, int] | None:
     """Factor and original length, where that is what the plan does at every length."""
-    if made.scaling_type == Form.FACTORS.value:
+    if made.scaling_type == RopeType.FACTORS.value:
         return None
     native = methods.inverse_frequencies(made.freq_base.after, facts.rotary_dim)
     return methods.llama3_parameters(native, _pair_factors(made, facts))
@@ -125,10 +125,10 @@ def of_plan(made: Plan, facts: ModelFacts, config: HfConfig | None) -> ConfigEnt
         The configuration the facts come from; None for a GGUF file, whose configuration can only
         be inferred.
     """
-    form = form_of(made, facts)
-    own_attention = facts.architecture in _LONGROPE_ONLY and form is not Form.DEFAULT
+    rope_type = _rope_type(made, facts)
+    own_attention = facts.architecture in _LONGROPE_ONLY and rope_type is not RopeType.DEFAULT
     if own_attention:
-        form = Form.FACTORS
+        rope_type = RopeType.FACTORS
     if config is None and facts.layout is Layout.SECTIONS:
         return (
             "its positions come in sections, whose sizes only config.json spells as Transformers "
@@ -140,10 +140,10 @@ def of_plan(made: Plan, facts: ModelFacts, config: HfConfig | None) -> ConfigEnt
     if obstacle := _attention_differs(made, facts):
         return obstacle
     kept = _partial_rotary_factor(facts) if config is None else dict(config.kept)
-    parameters = _parameters(made, facts, form) | kept
+    parameters = _parameters(made, facts, rope_type) | kept
     per_type = {"full_attention": parameters, "sliding_attention": local}
     return ConfigEntries(
-        form=form,
+        rope_type=rope_type,
         rope={"rope_parameters": parameters if local is None else per_type},
         # There these classes take no attention factor but compute it from the lengths.
         older_rope=None if own_attention else _older(parameters, local),
@@ -152,21 +152,21 @@ def of_plan(made: Plan, facts: ModelFacts, config: HfConfig | None) -> ConfigEnt
     )
 
 
-def _parameters(made: Plan, facts: ModelFacts, form: Form) -> Entries:
-    found: Entries = {"rope_type": form.value, "rope_theta": made.freq_base.after}
+def _parameters(made: Plan, facts: ModelFacts, rope_type: RopeType) -> Entries:
+    found: Entries = {"rope_type": rope_type.value, "rope_theta": made.freq_base.after}
     original = made.original_length
     if facts.temperature_scale:
         # Ministral 3: queries grow with the logarithm of their position over the original length.
         found["llama_4_scaling_beta"] = _decimal(facts.temperature_scale)
         found["original_max_position_embeddings"] = original
-    if form is Form.DEFAULT:
+    if rope_type is RopeType.DEFAULT:
         return found
-    if form is Form.LINEAR:
-        return found | {"factor": config_factor(made, original)}
+    if rope_type is RopeType.LINEAR:
+        return found | {"factor": _config_factor(made, original)}
     found["original_max_position_embeddings"] = original
-    if form is Form.YARN:
-        return found | {"factor": config_factor(made, original)} | _yarn_entries(made.yarn)
-    if form is Form.LLAMA3 and (llama3 := _llama3(made, facts)) is not None:
+    if rope_type is RopeType.YARN:
+        return found | {"factor": _config_factor(made, original)} | _yarn_entries(made.yarn)
+    if rope_type is RopeType.LLAMA3 and (llama3 := _llama3(made, facts)) is not None:
         return found | {
             "factor": llama3[0],
             "original_max_position_embeddings": llama3[1],
@@ -176,7 +176,7 @@ def _parameters(made: Plan, facts: ModelFacts, form: Form) -> Entries:
     long = _pair_factors(made, facts)
     # Without short factors contexts up to the original length rotate as trained.
     short = made.short_factors or (1.0,) * len(long)
-    if made.scaling_type != Form.FACTORS.value:
+    if made.scaling_type != RopeType.FACTORS.value:
         short = long
     return found | {
         "factor": made.target_length / original,
@@ -223,7 +223,7 @@ def _decimal(value: float) -> float:
     return float(f"{value:.7g}")
 
 
-def config_factor(made: Plan, original: int) -> float:
+def _config_factor(made: Plan, original: int) -> float:
     """The plan's factor in few digits, never so small that the target is missed.
 
     vLLM multiplies it with the original length and refuses a longer ``--max-model-len``.
@@ -245,11 +245,11 @@ def _older(parameters: Mapping[str, object], local: Mapping[str, object] | None)
     found: Entries = {"rope_theta": parameters["rope_theta"]}
     if local is not None:
         found["rope_local_base_freq"] = local["rope_theta"]
-    if parameters["rope_type"] == Form.FACTORS.value:
+    if parameters["rope_type"] == RopeType.FACTORS.value:
         # Here it tells from which length on the long factors act.
         found[original] = parameters[original]
     scaling = {name: value for name, value in parameters.items() if name not in outside}
-    plain = scaling == {"rope_type": Form.DEFAULT.value}
+    plain = scaling == {"rope_type": RopeType.DEFAULT.value}
     return found | {"rope_scaling": None if plain else scaling}
 
 
@@ -266,7 +266,7 @@ def _local_parameters(facts: ModelFacts, config: HfConfig | None) -> Entries | s
             f"Transformers rotates every layer of {name} with the same parameters, and this plan "
             "leaves some layers as they are"
         )
-    return {"rope_type": Form.DEFAULT.value, "rope_theta": unmoved.pop()}
+    return {"rope_type": RopeType.DEFAULT.value, "rope_theta": unmoved.pop()}
 
 
 def _partial_rotary_factor(facts: ModelFacts) -> Entries:

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 import pytest
-from matplotlib.image import imread
+from PIL import Image
 
 from ggufext.audit.report import write_report
 from ggufext.audit.report.colours import accuracy_colour
@@ -186,8 +186,7 @@ class Browser:
         """Screenshot as whole numbers 0 to 255, shape (height, width, 3)."""
         shot = self._folder / "shot.png"
         self.run(html, f"--screenshot={shot}", "--window-size=1200,2200", *options)
-        colours: npt.NDArray[np.int64] = np.rint(imread(shot)[:, :, :3] * 255).astype(np.int64)
-        return colours
+        return np.asarray(Image.open(shot).convert("RGB")).astype(np.int64)
 
 
 @pytest.fixture

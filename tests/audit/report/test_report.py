@@ -7,16 +7,13 @@ import os
 from dataclasses import fields, replace
 from typing import TYPE_CHECKING
 
-import numpy as np
 import pytest
-from matplotlib.image import imread
 
 from ggufext.audit import report
 from ggufext.audit.findings.results import CheckResult
 from ggufext.audit.report import check_report_path, write_report
-from ggufext.audit.report.colours import accuracy_colour
 from ggufext.errors import GgufextError
-from made_up_audits import HOSTILE, SHARES, audit
+from made_up_audits import SHARES, audit
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -36,10 +33,12 @@ def test_a_folder_that_does_not_exist_is_refused_before_the_run(tmp_path: Path) 
     assert caught.value.code == "report_folder"
 
 
-def test_a_png_without_matplotlib_names_the_extra(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+@pytest.mark.parametrize("missing", ["resvg_py", "font_source_sans_pro"])
+def test_a_png_without_its_packages_names_the_extra(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, missing: str
 ) -> None:
-    monkeypatch.setattr(report, "find_spec", lambda name: None)
+    installed = {"resvg_py", "font_source_sans_pro"} - {missing}
+    monkeypatch.setattr(report, "find_spec", lambda name: name if name in installed else None)
     with pytest.raises(GgufextError) as caught:
         check_report_path(tmp_path / "report.png")
     assert caught.value.code == "report_extra_missing"
@@ -70,7 +69,7 @@ def test_a_folder_in_place_of_the_report_is_refused_before_the_run(tmp_path: Pat
     assert caught.value.code == "report_folder"
 
 
-@pytest.mark.parametrize("suffix", report.SUFFIXES)
+@pytest.mark.parametrize("suffix", [".html", ".png", ".json"])
 def test_a_report_that_cannot_be_written_leaves_what_stood_there(
     tmp_path: Path, suffix: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -95,7 +94,7 @@ def test_a_report_replaces_the_file_that_a_link_leads_to(tmp_path: Path) -> None
     assert json.loads((tmp_path / "report.json").read_text())
 
 
-@pytest.mark.parametrize("suffix", report.SUFFIXES)
+@pytest.mark.parametrize("suffix", [".html", ".png", ".json"])
 def test_any_file_name_ends_in_a_report(tmp_path: Path, suffix: str) -> None:
     name = os.fsdecode(b"model \xff\xfe \xc3.gguf")
     condition = f"planned:{name}.json"
@@ -125,31 +124,3 @@ def test_json_of_a_cell_that_was_not_measured_has_null_hits(tmp_path: Path) -> N
 def test_the_ending_counts_in_capitals_too(tmp_path: Path) -> None:
     write_report(audit(), tmp_path / "REPORT.HTML")
     assert (tmp_path / "REPORT.HTML").read_text().startswith("<!DOCTYPE html>")
-
-
-def _share_of(path: Path, accuracy: float) -> float:
-    pixels = np.rint(imread(path)[:, :, :3] * 255).astype(int)
-    return float((pixels == accuracy_colour(accuracy)).all(axis=2).mean())
-
-
-def test_a_png_shows_the_colours_of_its_cells(tmp_path: Path) -> None:
-    write_report(audit({"file": (1.0, 1.0, 0.0)}), tmp_path / "report.png")
-    assert _share_of(tmp_path / "report.png", 1.0) > 0.05
-    assert _share_of(tmp_path / "report.png", 0.0) > 0.025
-
-
-def test_a_png_paints_no_accuracy_where_nothing_was_measured(tmp_path: Path) -> None:
-    write_report(audit({"file": (1.0, None, None)}), tmp_path / "report.png")
-    assert _share_of(tmp_path / "report.png", 0.0) == 0
-
-
-@pytest.mark.parametrize("name", [HOSTILE, "模型 🔑", "$x^{", "_private", "a" * 500])
-def test_a_png_takes_every_name_as_plain_text(tmp_path: Path, name: str) -> None:
-    result = replace(audit({name: SHARES["file"]}), path=name, engine=name)
-    write_report(result, tmp_path / "report.png")
-    assert imread(tmp_path / "report.png").shape[2] == 4
-
-
-def test_a_png_of_an_audit_without_any_answer_is_written(tmp_path: Path) -> None:
-    write_report(audit({"file": (None, None, None)}), tmp_path / "report.png")
-    assert imread(tmp_path / "report.png").size

@@ -22,20 +22,11 @@ from ggufext.audit.report.sentences import (
     memory_lines,
     model_name,
     notes,
-    percent,
     tokens_text,
     verdict_text,
 )
 from ggufext.llama.memory import MemoryPlan
 from made_up_audits import HOSTILE, audit, named
-
-
-@pytest.mark.parametrize(
-    ("share", "text"),
-    [(0, "0 %"), (0.001, "<1 %"), (0.345, "34 %"), (0.999, ">99 %"), (1, "100 %")],
-)
-def test_only_nothing_is_0_percent_and_only_everything_100(share: float, text: str) -> None:
-    assert percent(share) == text
 
 
 def test_a_cell_without_hits_is_not_measured() -> None:
@@ -108,8 +99,9 @@ def test_saved_tokens_are_claimed_only_where_some_were_saved() -> None:
 def test_memory_is_a_sum_and_then_every_reduction() -> None:
     plan = MemoryPlan(2**30, 2**29, 2**28, 2**26, 2**31, ("KV cache in q8_0",))
     assert list(memory_lines(replace(audit(), memory_plan=plan))) == [
-        "memory 1.81 GiB of 2.00 GiB free: model 1.00 GiB, KV cache 512.0 MiB, compute 256.0 MiB, "
-        "process 64.0 MiB",
+        "memory 1.81 GiB of 2.00 GiB free: model 1.00 GiB, KV cache 512.00 MiB, compute "
+        "256.00 MiB, "
+        "process 64.00 MiB",
         "KV cache in q8_0",
     ]
     assert list(memory_lines(replace(audit(), memory_plan=None))) == []

@@ -31,6 +31,7 @@ from ggufext.audit.findings.statistics import (
 )
 from ggufext.audit.request import Mode, depth_bins
 from ggufext.errors import ModelWarning
+from ggufext.text import percent
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Sequence
@@ -460,6 +461,6 @@ def _talkative(condition: Condition) -> Iterator[ModelWarning]:
     if anywhere - first > _TALKATIVE:
         yield ModelWarning(
             "answers_talk",
-            f"{condition.name}: the key stands somewhere in {100 * anywhere:.0f} % of the answers, "
-            f"but is the first number in {100 * first:.0f} %: the model says more than the key",
+            f"{condition.name}: the key stands somewhere in {percent(anywhere)} of the answers, "
+            f"but is the first number in {percent(first)}: the model says more than the key",
         )

@@ -17,7 +17,10 @@ if TYPE_CHECKING:
     from ggufext.audit.findings.results import CheckResult
 
 #: What the ending of a report's name may be.
-SUFFIXES = (".html", ".png", ".json")
+_SUFFIXES = (".html", ".png", ".json")
+
+#: Of the extra ``[report]``: resvg draws a PNG, and no text in it without a font.
+_PNG_PACKAGES = ("resvg_py", "font_source_sans_pro")
 
 
 def check_report_path(path: Path, *, inputs: Iterable[Path] = ()) -> None:
@@ -34,13 +37,14 @@ def check_report_path(path: Path, *, inputs: Iterable[Path] = ()) -> None:
     GgufextError
         ``report_format`` for another ending than .html, .png or .json, ``report_folder`` for a
         folder that does not exist or takes no files, ``report_replaces_input``,
-        ``report_extra_missing`` for a PNG without matplotlib.
+        ``report_extra_missing`` for a PNG without its packages.
     """
-    if path.suffix.lower() not in SUFFIXES:
+    if path.suffix.lower() not in _SUFFIXES:
         raise GgufextError(
             code="report_format",
             path=path,
-            message=f"a report ends in {', '.join(SUFFIXES)}; found {path.suffix or 'no ending'!r}",
+            message=f"a report ends in {', '.join(_SUFFIXES)}; found "
+            f"{path.suffix or 'no ending'!r}",
         )
     target = _target(path)
     folder = target.parent
@@ -61,11 +65,11 @@ def check_report_path(path: Path, *, inputs: Iterable[Path] = ()) -> None:
                 message="is a file that this run reads or keeps its answers in, and the report "
                 "would replace it; name another file",
             )
-    if path.suffix.lower() == ".png" and find_spec("matplotlib") is None:
+    if path.suffix.lower() == ".png" and None in map(find_spec, _PNG_PACKAGES):
         raise GgufextError(
             code="report_extra_missing",
             path=path,
-            message="a PNG needs matplotlib, which is not installed: pip install "
+            message="a PNG needs resvg-py and a font, which are not installed: pip install "
             "'ggufext[report]', or ask for .html",
         )
 
@@ -112,7 +116,7 @@ def _report(result: CheckResult, suffix: str) -> bytes:
 
         return page(result).encode()
     if suffix == ".png":
-        from ggufext.audit.report.png import png
+        from ggufext.audit.report.picture import png
 
         return png(result)
     return json_text(result).encode() + b"\n"

@@ -4,30 +4,33 @@ from __future__ import annotations
 
 from importlib.resources import files
 from typing import TYPE_CHECKING
+from xml.etree.ElementTree import tostring
 
-from ggufext.audit.report.colours import STOPS, hexadecimal
-from ggufext.audit.report.elements import document, element
-from ggufext.audit.report.measured import left_out, measured
+from ggufext.audit.report.picture import element, heatmap, key, length_chart, scale, style
 from ggufext.audit.report.sentences import (
+    LENGTHS_TITLE,
     NOT_MEASURED,
+    SCALE_TEXT,
     accuracy_text,
     cell_text,
-    depths_text,
     distances_text,
     effective_text,
+    interval_text,
+    left_out,
     lost_text,
+    measured,
     memory_lines,
-    model_name,
     notes,
     p_text,
-    percent,
     run_line,
     tests_text,
+    threshold_text,
+    title,
     tokens_text,
     verdict_text,
 )
-from ggufext.audit.report.svg import heatmap, key, length_chart
 from ggufext.json_text import json_text
+from ggufext.text import percent
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -49,19 +52,18 @@ _LIMITS = (
 def page(result: CheckResult) -> str:
     """The whole HTML document, UTF-8, with the numbers of every picture in a table."""
     shown = measured(result)
-    title = f"Passkey audit of {model_name(result)}"
     head = element(
         "head",
         element("meta", attributes={"charset": "utf-8"}),
         _meta("http-equiv", "Content-Security-Policy", _POLICY),
         _meta("name", "viewport", "width=device-width, initial-scale=1"),
         _meta("name", "color-scheme", "light dark"),
-        element("title", title),
-        element("style", _style()),
+        element("title", title(result)),
+        element("style", style() + (files("ggufext.audit.report") / "page.css").read_text("utf-8")),
     )
     main = element(
         "main",
-        element("h1", title),
+        element("h1", title(result)),
         element("p", run_line(result), attributes={"class": "soft"}),
         *_summary(shown, left_out(result)),
         *_lengths(shown),
@@ -73,15 +75,12 @@ def page(result: CheckResult) -> str:
         attributes={"id": "report"},
     )
     skip = element("a", "Skip to the report", attributes={"href": "#report", "class": "skip"})
-    return document(element("html", head, element("body", skip, main), attributes={"lang": "en"}))
+    html = element("html", head, element("body", skip, main), attributes={"lang": "en"})
+    return "<!DOCTYPE html>\n" + tostring(html, encoding="unicode", method="html") + "\n"
 
 
 def _meta(kind: str, name: str, content: str) -> Element:
     return element("meta", attributes={kind: name, "content": content})
-
-
-def _style() -> str:
-    return (files("ggufext.audit.report") / "page.css").read_text(encoding="utf-8")
 
 
 def _summary(result: CheckResult, missing: str | None) -> list[Element]:
@@ -116,13 +115,12 @@ def _lengths(result: CheckResult) -> list[Element]:
         for number, condition in enumerate(result.conditions)
     ]
     return [
-        element("h2", "Keys found by length"),
+        element("h2", LENGTHS_TITLE),
         element("ul", *legend, attributes={"class": "legend"}),
         length_chart(result),
         element(
             "p",
-            f"Dashed line: {percent(result.threshold)} of the keys, which the effective length "
-            "asks for.",
+            threshold_text(result),
             attributes={"class": "soft"},
         ),
         _table(
@@ -159,31 +157,23 @@ def _condition(result: CheckResult, condition: Condition, number: int) -> list[E
     return [
         element("h2", f"Condition {condition.name}"),
         element("div", picture, table, attributes={"class": "beside"}),
-        _scale(),
+        _scale(number),
         *([element("p", "Lost in the middle: " + lost_text(lost))] if lost else []),
         profiles,
     ]
 
 
-def _scale() -> Element:
-    stops = ", ".join(f"{hexadecimal(colour)} {100 * at:.0f}%" for at, colour in STOPS)
-    bar = element(
-        "span",
-        attributes={"class": "bar", "style": f"background: linear-gradient(90deg, {stops})"},
-    )
+def _scale(number: int) -> Element:
+    low, high, marks = SCALE_TEXT
     return element(
-        "div",
-        "0 %",
-        bar,
-        "100 % of the keys; hatched, n/m: not measured; dashed line: training length",
-        attributes={"class": "scale soft"},
+        "div", low, scale(number), f"{high}; {marks}", attributes={"class": "scale soft"}
     )
 
 
 def _profile_table(caption: str, bins: Sequence[Profile], *, depths: bool) -> Element:
     rows = [
         (
-            depths_text(bin_) if depths else distances_text(bin_),
+            interval_text((bin_.start, bin_.end)) if depths else distances_text(bin_),
             [accuracy_text(bin_.accuracy, bin_.interval), f"{bin_.trials:,}"],
         )
         for bin_ in bins

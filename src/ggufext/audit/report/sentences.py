@@ -1,7 +1,8 @@
-"""What the reports say in words: the same sentences in the terminal and on the page."""
+"""What the reports show and say: the same sentences in the terminal, on the page and in the PNG."""
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import PurePath
 from typing import TYPE_CHECKING
 
@@ -9,6 +10,7 @@ from ggufext.audit.findings.results import ComparisonTest
 from ggufext.audit.findings.statistics import SIGNIFICANT
 from ggufext.audit.request import Mode
 from ggufext.errors import printable
+from ggufext.text import binary_size, percent
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -25,16 +27,72 @@ if TYPE_CHECKING:
 
 NOT_MEASURED = "not measured"
 
+LENGTHS_TITLE = "Keys found by length"
+
+#: What stands before, behind and below the scale of colours.
+SCALE_TEXT = (
+    "0 %",
+    "100 % of the keys",
+    "hatched, n/m: not measured; upright dashed line: training length",
+)
+
 _MODES = {
     Mode.STANDARD: "standard mode: one key in a text of its own",
     Mode.SWEEP: "sweep mode: many labelled keys in one text, which is harder",
 }
 
 
+def measured(result: CheckResult) -> CheckResult:
+    """The result without conditions, lengths and depths of which nothing was measured."""
+    conditions = (_measured(condition) for condition in result.conditions)
+    return replace(result, conditions=tuple(c for c in conditions if c.cells))
+
+
+def _measured(condition: Condition) -> Condition:
+    known = [cell for cell in condition.cells if cell.hits is not None]
+    lengths, depths = {cell.length for cell in known}, {cell.depth for cell in known}
+    return replace(
+        condition,
+        cells=tuple(c for c in condition.cells if c.length in lengths and c.depth in depths),
+        lengths=tuple(x for x in condition.lengths if x.length in lengths),
+    )
+
+
+def left_out(result: CheckResult) -> str | None:
+    """A sentence that names what `measured` leaves out; None where that is nothing."""
+    shown = {condition.name: condition for condition in measured(result).conditions}
+    missing = []
+    for condition in result.conditions:
+        name = short_name(condition.name)
+        if condition.name not in shown:
+            missing.append(name)
+            continue
+        rest = shown[condition.name]
+        lengths = {x.length for x in condition.lengths} - {x.length for x in rest.lengths}
+        depths = {c.depth for c in condition.cells} - {c.depth for c in rest.cells}
+        if lengths:
+            found = ", ".join(f"{length:,}" for length in sorted(lengths))
+            missing.append(f"{name} at {found} tokens")
+        if depths:
+            found = ", ".join(percent(depth) for depth in sorted(depths))
+            missing.append(f"{name} at depths of {found}")
+    return f"not measured: {'; '.join(missing)}" if missing else None
+
+
+def title(result: CheckResult) -> str:
+    """What was audited."""
+    return f"Passkey audit of {model_name(result)}"
+
+
 def model_name(result: CheckResult) -> str:
     """The last part of the file's path, or the server's address; safe to print."""
     path = result.path
     return printable(path if "://" in path else PurePath(path).name, 120)
+
+
+def short_name(condition: str) -> str:
+    """Name of a condition, safe to print and short enough for a heading."""
+    return printable(condition, 60)
 
 
 def run_line(result: CheckResult) -> str:
@@ -44,16 +102,7 @@ def run_line(result: CheckResult) -> str:
     )
 
 
-def percent(share: float) -> str:
-    """0.95 as ``95 %``; a value that is not whole is never shown as 0 or 100."""
-    if 0 < share < 0.005:
-        return "<1 %"
-    if 0.995 <= share < 1:
-        return ">99 %"
-    return f"{100 * share:.0f} %"
-
-
-def interval_text(interval: Interval | None) -> str:
+def interval_text(interval: tuple[float, float] | None) -> str:
     """(0.76, 0.99) as ``76–99 %``."""
     if interval is None:
         return NOT_MEASURED
@@ -72,11 +121,6 @@ def cell_text(cell: Cell) -> str:
     if cell.hits is None:
         return NOT_MEASURED
     return f"{cell.hits} of {cell.trials} ({interval_text(cell.interval)})"
-
-
-def depths_text(bin_: Profile) -> str:
-    """Bin of depths in percent."""
-    return f"{100 * bin_.start:.0f}–{100 * bin_.end:.0f} %"
 
 
 def distances_text(bin_: Profile) -> str:
@@ -105,6 +149,12 @@ def effective_text(condition: Condition, threshold: float) -> str:
     return f"{found} (95 % interval {' to '.join(ends)})"
 
 
+def threshold_text(result: CheckResult) -> str:
+    """What the dashed line of accuracy by length is."""
+    bound = percent(result.threshold)
+    return f"Dashed line: {bound} of the keys, which the effective length asks for."
+
+
 def lost_text(lost: LostInTheMiddle) -> str:
     """Lost-in-the-middle index in a sentence, in percentage points."""
     low, high = lost.interval
@@ -115,12 +165,12 @@ def lost_text(lost: LostInTheMiddle) -> str:
     else:
         verdict = "no difference shown"
     return (
-        f"middle third against outer thirds {points(lost.difference)} points "
-        f"({points(low)} to {points(high)}): {verdict}"
+        f"middle third against outer thirds {_points(lost.difference)} points "
+        f"({_points(low)} to {_points(high)}): {verdict}"
     )
 
 
-def points(difference: float) -> str:
+def _points(difference: float) -> str:
     """−0.07 as ``−7``, in percentage points."""
     rounded = round(100 * difference)
     return f"{rounded:+d}".replace("-", "−") if rounded else "0"
@@ -128,7 +178,7 @@ def points(difference: float) -> str:
 
 def comparison_text(found: Comparison) -> str:
     """A comparison in a sentence."""
-    a, b = printable(found.a, 60), printable(found.b, 60)
+    a, b = short_name(found.a), short_name(found.b)
     counts = f"found by {a} only {found.only_a}, by {b} only {found.only_b}"
     over = ", over texts" if found.test is ComparisonTest.PERMUTATION_OVER_TEXTS else ""
     return f"{a} against {b}: {verdict_text(found)} ({counts}, {p_text(found.p)}{over})"
@@ -138,7 +188,7 @@ def verdict_text(found: Comparison) -> str:
     """What a comparison allows to say."""
     if found.p >= SIGNIFICANT:
         return "no difference shown"
-    return f"{printable(found.a if found.only_a > found.only_b else found.b, 60)} finds more"
+    return f"{short_name(found.a if found.only_a > found.only_b else found.b)} finds more"
 
 
 _TESTS = {
@@ -178,13 +228,12 @@ def memory_lines(result: CheckResult) -> Iterator[str]:
     plan = result.memory_plan
     if plan is None:
         return
-    parts = (
-        f"model {_mib(plan.model)}, KV cache {_mib(plan.kv_cache)}, compute {_mib(plan.compute)}, "
-        f"process {_mib(plan.process)}"
-    )
-    yield f"memory {_mib(plan.needed)} of {_mib(plan.available)} free: {parts}"
+    sizes = {
+        "model": plan.model,
+        "KV cache": plan.kv_cache,
+        "compute": plan.compute,
+        "process": plan.process,
+    }
+    parts = ", ".join(f"{name} {binary_size(size)}" for name, size in sizes.items())
+    yield f"memory {binary_size(plan.needed)} of {binary_size(plan.available)} free: {parts}"
     yield from (printable(step) for step in plan.steps)
-
-
-def _mib(size: int) -> str:
-    return f"{size / 2**30:,.2f} GiB" if size >= 2**30 else f"{size / 2**20:,.1f} MiB"

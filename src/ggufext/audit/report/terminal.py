@@ -11,20 +11,21 @@ from rich.table import Table
 from rich.text import Text
 
 from ggufext.audit.report.colours import accuracy_colour, hexadecimal, text_colour
-from ggufext.audit.report.measured import left_out, measured
 from ggufext.audit.report.sentences import (
     comparison_text,
     effective_text,
     interval_text,
+    left_out,
     lost_text,
+    measured,
     memory_lines,
     model_name,
     notes,
-    percent,
     run_line,
+    short_name,
     tokens_text,
 )
-from ggufext.errors import printable
+from ggufext.text import percent
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -81,7 +82,7 @@ def print_report(result: CheckResult, *, file: TextIO | None = None) -> None:
 def _heatmap(condition: Condition) -> Table:
     lengths = sorted({cell.length for cell in condition.cells})
     table = Table(
-        title=Text(printable(condition.name, 60), style="bold"), title_justify="left", box=None
+        title=Text(short_name(condition.name), style="bold"), title_justify="left", box=None
     )
     table.add_column(Text("depth"), justify="right")
     for length in lengths:
@@ -90,7 +91,7 @@ def _heatmap(condition: Condition) -> Table:
     for depth in sorted({cell.depth for cell in condition.cells}):
         found = [cells.get((length, depth)) for length in lengths]
         shares = [None if c is None or c.hits is None else c.hits / c.trials for c in found]
-        table.add_row(Text(f"{100 * depth:.0f} %"), *(_square(share) for share in shares))
+        table.add_row(Text(percent(depth)), *(_square(share) for share in shares))
     table.add_row(Text("all"), *(_square(x.accuracy) for x in condition.lengths))
     table.add_row(
         Text("95 %", style="dim"),
@@ -123,7 +124,7 @@ def _legend(result: CheckResult) -> str:
 
 def _conclusions(result: CheckResult) -> Iterator[Text]:
     for condition in result.conditions:
-        name = f"  {printable(condition.name, 60)}: "
+        name = f"  {short_name(condition.name)}: "
         yield Text.assemble((name, "bold"), effective_text(condition, result.threshold))
         if condition.lost_in_the_middle is not None:
             yield Text(f"    {lost_text(condition.lost_in_the_middle)}")
