@@ -70,11 +70,10 @@ def public(function: Callable[_Arguments, _Result]) -> Callable[_Arguments, _Res
     GgufextError
         Of the result: what `function` raises, and `of_system` of an `OSError`.
     """
-    signature = inspect.signature(function)
 
     @wraps(function)
     def call(*args: _Arguments.args, **kwargs: _Arguments.kwargs) -> _Result:
-        given = signature.bind(*args, **kwargs).arguments
+        given = _signature(function).bind(*args, **kwargs).arguments
         types = _types(function)
         for name, value in given.items():
             _check(name, value, types[name])
@@ -86,6 +85,10 @@ def public(function: Callable[_Arguments, _Result]) -> Callable[_Arguments, _Res
     # Where it can be found: processes find a function by its module and its name.
     call.__module__ = "ggufext"
     return call
+
+
+#: Read when a function is called: reading those of all takes a millisecond of every start.
+_signature = cache(inspect.signature)
 
 
 class _PublicNames(dict[str, object]):

@@ -8,16 +8,17 @@ from typing import TYPE_CHECKING
 from ggufext.arguments import public
 from ggufext.header import shards
 from ggufext.locating import names
-from ggufext.locating.names import is_name, is_remote
+from ggufext.locating.names import is_remote
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
     from ggufext.locating.remote import RemoteModel
 
-__all__ = ["find_model", "first_shard", "is_name", "is_remote", "local_path"]
+__all__ = ["find_model", "first_shard", "is_name", "local_path"]
 
 first_shard = public(shards.first_shard)
+is_name = public(names.is_name)
 local_path = public(names.local_path)
 
 

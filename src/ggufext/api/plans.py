@@ -11,7 +11,6 @@ from ggufext.header import model as models
 from ggufext.header.header import read_header
 from ggufext.header.model import ModelFacts
 from ggufext.header.shards import later_shards
-from ggufext.header.weights import model_widths
 from ggufext.opened import recipe
 from ggufext.planning import footprint, run_time
 from ggufext.planning import plan as planning
@@ -133,6 +132,8 @@ def cache_fits(
     ------
     HeaderError, LocationError
     """
+    from ggufext.header.weights import model_widths  # few plans need it
+
     if isinstance(model, (Path, str)):
         model = find_model(model)
     first = read_header(model) if isinstance(model, Path) else model.header

@@ -12,7 +12,6 @@ import click
 
 from ggufext.api import models
 from ggufext.api.models import Inspection, ModelPlace, Support
-from ggufext.api.names import is_remote
 from ggufext.cli.options import ModelName, found_model, json_option, model_files
 from ggufext.cli.output import Work, handle_files, show_json, show_table, show_warnings
 from ggufext.errors import printable, shown
@@ -183,10 +182,8 @@ def _training(path: Path | str, found: Inspection) -> Iterator[str]:
             "plans start from before, `ggufext undo` cannot give that back",
         )
     if found.history is not None:
-        # That an address names was not compared with its record.
-        undoing = ""
-        if not is_remote(path):
-            undoing = f"; `{models.undo_command(path)}` gives the original back"
+        undo = models.undo_command(path)
+        undoing = f"; `{undo}` gives the original back" if undo else ""
         yield _row(
             "extended",
             f"{printable(found.history.time, 40)} by {printable(found.history.tool, 40)}: "

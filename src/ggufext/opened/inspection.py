@@ -271,8 +271,13 @@ def facts_of(
     return facts
 
 
-def undo_command(path: Path | str) -> str:
-    """The command that takes an edit back: into a new file, where the old one must not change."""
+def undo_command(path: Path | str) -> str | None:
+    """The command that takes an edit back: into a new file, where the old one must not change.
+
+    None for a name on another machine, whose tensors cannot be compared with the record.
+    """
+    if is_remote(path):
+        return None
     try:
         guards.resolve(local_path(path), follow=True)
     except EditError:
