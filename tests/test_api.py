@@ -6,6 +6,7 @@ import inspect
 import math
 import os
 import pickle
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -14,16 +15,16 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 import ggufext
-from ggufext import api
-from ggufext.api import Engine, LocalSettings, PasskeyRequest, Plan, ServerSettings
+from ggufext import Engine, LocalSettings, PasskeyRequest, Plan, PlanRequest, ServerSettings
 from ggufext.errors import GgufextError
-from ggufext.planning.request import PlanRequest
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
 MODEL = Path(__file__).parents[1] / "models" / "passkey-Q8_0.gguf"
 REQUEST = PasskeyRequest(lengths=(128,), depths=1, trials=1)
+FACTS = ggufext.facts_of(MODEL)
+DONE = ggufext.rewrite(MODEL, PlanRequest(target_length=1024), dry_run=True)
 
 
 def made() -> Plan:
@@ -41,25 +42,40 @@ WITH_A_FILE: dict[str, Callable[[Any], object]] = {
     "rewrite": lambda path: ggufext.rewrite(path, PlanRequest(target_length=1024), dry_run=True),
     "undo": ggufext.undo,
     "recover": ggufext.recover,
+    "facts_of": ggufext.facts_of,
+    "cache_fits": lambda path: ggufext.cache_fits(path, FACTS, 1024, memory=2**30),
     "check": lambda path: ggufext.check(path, REQUEST),
 }
 
 #: The others, called with what they take.
 WITH_SOMETHING_ELSE: dict[str, Callable[[Any], object]] = {
     "decode_recipe": ggufext.decode_recipe,
+    "doctor": ggufext.doctor,
+    "documented_plan": ggufext.documented_plan,
     "dynamic": lambda facts: ggufext.dynamic(facts, target_length=1024),
+    "find_model": ggufext.find_model,
+    "first_shard": ggufext.first_shard,
+    "is_name": ggufext.is_name,
+    "local_path": ggufext.local_path,
     "model_facts": ggufext.model_facts,
+    "modelfile": lambda path: ggufext.modelfile(path, DONE),
+    "place_of": ggufext.place_of,
     "plan_all_methods": lambda facts: ggufext.plan_all_methods(
         facts, PlanRequest(target_length=1024)
     ),
+    "read_config": ggufext.read_config,
+    "read_recipe": ggufext.read_recipe,
     "self_extend": lambda facts: ggufext.self_extend(facts, target_length=1024),
+    "undo_command": ggufext.undo_command,
+    "verify": ggufext.verify,
+    "write_report": lambda result: ggufext.write_report(result, Path("report.json")),
 }
 
 
 def test_every_public_function_is_tried() -> None:
-    functions = {name for name in api.__all__ if inspect.isfunction(getattr(api, name))}
+    functions = {name for name in dir(ggufext) if inspect.isfunction(getattr(ggufext, name))}
     tried = {name.partition(",")[0] for name in (*WITH_A_FILE, *WITH_SOMETHING_ELSE)}
-    assert tried == functions
+    assert tried == functions - {"known_places"}  # takes nothing
 
 
 def empty(folder: Path) -> Path:
@@ -244,6 +260,28 @@ def test_public_functions_keep_their_signature_and_words() -> None:
 @pytest.mark.parametrize("function", [ggufext.inspect, ggufext.plan, ggufext.rewrite])
 def test_public_functions_go_to_other_processes(function: object) -> None:
     assert pickle.loads(pickle.dumps(function)) is function
+
+
+def test_every_name_is_listed_once_and_there() -> None:
+    names = dir(ggufext)
+    assert len(names) == len(set(names))
+    assert all(hasattr(ggufext, name) for name in names)
+    assert names == sorted(ggufext.__all__)
+
+
+def test_a_name_that_is_not_there_is_no_attribute() -> None:
+    with pytest.raises(AttributeError, match="has no attribute 'nonsense'"):
+        _ = ggufext.nonsense
+
+
+@pytest.mark.parametrize("name", [name for name in dir(ggufext) if name != "__version__"])
+def test_what_public_functions_take_and_return_is_public(name: str) -> None:
+    function = getattr(ggufext, name)
+    if not inspect.isfunction(function):
+        return
+    annotations = " ".join(map(str, inspect.unwrap(function).__annotations__.values()))
+    types = set(re.findall(r"[A-Z]\w+", annotations)) - {"Callable", "Path", "None", "FileSystem"}
+    assert types <= set(dir(ggufext))
 
 
 @pytest.mark.parametrize(

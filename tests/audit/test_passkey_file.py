@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from ggufext.api import rewrite
+from ggufext import rewrite
 from ggufext.audit import passkey_file
 from ggufext.audit.conditions.conditions import conditions
 from ggufext.audit.engines.llama_cpp import LlamaCpp, Opened

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from ggufext.api import rewrite
+from ggufext import rewrite
 from ggufext.audit.passkey_file import LocalSettings, check_file
 from ggufext.audit.run.measure import PasskeyRequest, PasskeyRun
 from ggufext.errors import EngineError

@@ -10,7 +10,7 @@ import pytest
 from click.testing import CliRunner, Result
 
 from gguf_bytes import gguf_bytes
-from ggufext.api import rewrite
+from ggufext import rewrite
 from ggufext.audit import passkey_file, passkey_server
 from ggufext.audit.conditions.copies import CopyNeeded
 from ggufext.audit.request import Mode, depth_bins

@@ -12,10 +12,18 @@ from ggufext import __version__
 from ggufext.cli.output import show_error
 from ggufext.errors import GgufextError, of_system
 
-#: Commands by name; each lies in the module of its name and is loaded when it is called.
-_COMMANDS = (
-    "inspect", "plan", "rewrite", "undo", "recover", "diff", "check", "doctor", "completion",
-)  # fmt: skip
+#: Modules of the commands by name, loaded when one is called.
+_COMMANDS = {
+    "inspect": "inspect",
+    "plan": "plan",
+    "rewrite": "edits",
+    "undo": "edits",
+    "recover": "edits",
+    "diff": "diff",
+    "check": "check",
+    "doctor": "doctor",
+    "completion": "doctor",
+}
 
 
 class _Commands(click.Group):
@@ -27,7 +35,7 @@ class _Commands(click.Group):
     def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
         if cmd_name not in _COMMANDS:
             return None
-        command = getattr(import_module(f"ggufext.cli.{cmd_name}"), cmd_name)
+        command = getattr(import_module(f"ggufext.cli.{_COMMANDS[cmd_name]}"), cmd_name)
         assert isinstance(command, click.Command)
         return command
 

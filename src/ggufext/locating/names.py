@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from ggufext.errors import LocationError
+from ggufext.errors import LocationError, shown
 
 #: What the name of one of Ollama's models begins with.
 OLLAMA_PREFIX = "ollama:"
@@ -49,12 +49,3 @@ def local_path(name: Path | str) -> Path:
     from ggufext.locating import ollama  # few names need it
 
     return ollama.find(name).blob
-
-
-def shown(name: str) -> str:
-    """A name without the password that an address may carry."""
-    scheme, separator, rest = name.partition("://")
-    host, slash, path = rest.partition("/")
-    if "@" not in host or not separator or scheme.lower() == "hf":
-        return name
-    return f"{scheme}://…@{host.rpartition('@')[2]}{slash}{path}"

@@ -8,10 +8,9 @@ from dataclasses import dataclass
 from functools import partial
 from typing import TYPE_CHECKING
 
-from ggufext.errors import GgufextError, HeaderError, LocationError
+from ggufext.errors import GgufextError, HeaderError, LocationError, shown
 from ggufext.header.factors import read_factors
 from ggufext.header.header import parse_header
-from ggufext.locating.names import shown
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping

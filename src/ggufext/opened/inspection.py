@@ -7,19 +7,25 @@ from dataclasses import dataclass
 from functools import partial
 from typing import TYPE_CHECKING
 
-from ggufext.errors import GgufextError, JournalError, ModelWarning, PlanError
+from ggufext.errors import EditError, GgufextError, JournalError, ModelWarning, PlanError, command
 from ggufext.header.architectures import architecture
 from ggufext.header.factors import decode_factors
 from ggufext.header.header import ValueType
 from ggufext.header.lint import lint
 from ggufext.header.loading import refuse_unloadable
-from ggufext.header.model import TrainLength, architecture_name, facts_hash, model_facts
+from ggufext.header.model import (
+    DEFAULT_SOURCE,
+    TrainLength,
+    architecture_name,
+    facts_hash,
+    model_facts,
+)
 from ggufext.header.shards import COUNT_KEY
 from ggufext.header.training import trained_facts
 from ggufext.header.weights import TensorType, quantization, tensor_types
 from ggufext.locating.names import is_remote, local_path
 from ggufext.locating.remote import RemoteModel, read_remote
-from ggufext.opened import history, restoration, strategies
+from ggufext.opened import guards, history, restoration, strategies
 from ggufext.opened.files import FileSystem
 from ggufext.opened.history import Copied, copied_extension
 from ggufext.opened.model import open_model
@@ -59,6 +65,11 @@ class RopeInFile:
     freq_base: float
     freq_base_source: str
     scaling: ScalingInFile
+
+    @property
+    def base_is_default(self) -> bool:
+        """Whether the file says no base, so that llama.cpp takes its own."""
+        return self.freq_base_source == DEFAULT_SOURCE
 
 
 @dataclass(frozen=True, slots=True)
@@ -258,6 +269,20 @@ def facts_of(
     if recipe is not None:
         check_model(recipe, facts_hash(original, facts))
     return facts
+
+
+def undo_command(path: Path | str) -> str | None:
+    """The command that takes an edit back: into a new file, where the old one must not change.
+
+    None for a name on another machine, whose tensors cannot be compared with the record.
+    """
+    if is_remote(path):
+        return None
+    try:
+        guards.resolve(local_path(path), follow=True)
+    except EditError:
+        return command("undo", path, "--output", "original.gguf")
+    return command("undo", path)
 
 
 def _inspected(

@@ -2,18 +2,17 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from ggufext.errors import PlanError, of_system
 from ggufext.planning.request import LONGEST_RECIPE, decode_recipe
 
 if TYPE_CHECKING:
-    from pathlib import Path
-
     from ggufext.planning.request import Recipe
 
 
-def read_recipe(path: Path) -> Recipe:
+def read_recipe(path: Path | str) -> Recipe:
     """Read a recipe from a file.
 
     Raises
@@ -21,6 +20,7 @@ def read_recipe(path: Path) -> Recipe:
     PlanError
         ``bad_recipe``, and what the system says of the file.
     """
+    path = Path(path)
     try:
         with path.open(encoding="utf-8", errors="replace") as file:
             return decode_recipe(file.read(LONGEST_RECIPE + 1))
