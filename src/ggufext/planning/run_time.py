@@ -92,6 +92,8 @@ def dynamic(facts: ModelFacts, *, target_length: int, force: bool = False) -> Dy
         ``target_not_longer``, ``target_absurd``, ``base_out_of_range``; ``cannot_combine`` for a
         model with scaling of its own beside rope_freqs, or with 2 rotated dimensions.
 
+    Notes
+    -----
     Source: the dynamic rope_scaling of transformers (modeling_rope_utils.py).
     """
     facts = at_reach(facts)
