@@ -2,23 +2,23 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from ggufext.api.names import local_path
 from ggufext.arguments import public
+from ggufext.audit import report
 from ggufext.audit.engines.connection import ServerSettings
 from ggufext.audit.findings.results import CheckResult
 from ggufext.audit.findings.summary import result_of
 from ggufext.audit.passkey_file import LocalSettings, check_file
 from ggufext.audit.passkey_server import check_server
-from ggufext.audit.report import write_report as write
 from ggufext.audit.request import Mode
 from ggufext.audit.run.asking import Progress
 from ggufext.audit.run.measure import PasskeyRequest, RunNotes, Template
 
 if TYPE_CHECKING:
     from collections.abc import Callable
-    from pathlib import Path
 
 __all__ = [
     "CheckResult",
@@ -33,7 +33,19 @@ __all__ = [
     "write_report",
 ]
 
-write_report = public(write)
+
+@public
+def write_report(result: CheckResult, path: Path | str) -> None:
+    """Write a report in the format of its ending: .html, .png or .json.
+
+    What stood there before stays until the new report is on the disk.
+
+    Raises
+    ------
+    GgufextError
+        ``report_format``, ``report_folder``, ``report_extra_missing``, ``report_not_written``.
+    """
+    report.write_report(result, Path(path))
 
 
 @public

@@ -57,7 +57,7 @@ def known_places() -> tuple[ModelPlace, ...]:
     return tuple(place for place in places if place.models or place.problem)
 
 
-def place_of(folder: Path) -> ModelPlace:
+def place_of(folder: Path | str) -> ModelPlace:
     """The models of a folder; of Ollama's own folder by the names that Ollama gives them.
 
     Raises
@@ -65,6 +65,7 @@ def place_of(folder: Path) -> ModelPlace:
     LocationError
         ``folder_unreadable``.
     """
+    folder = Path(folder)
     if ollama.is_folder(folder):
         return ModelPlace("ollama", folder, survey(_of_ollama(folder)))
     return ModelPlace("folder", folder, survey(models_in(folder)))
