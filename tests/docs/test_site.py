@@ -10,6 +10,8 @@ import pytest
 import ggufext
 
 ROOT = Path(__file__).parents[2]
+#: What results hold that the reference need not describe.
+NOT_OURS = {"Any", "Mapping", "None", "Path"}
 
 
 @pytest.fixture(scope="module")
@@ -52,6 +54,9 @@ def test_every_public_name_is_in_the_reference(site: Path) -> None:
     described = set(re.findall(r'id="ggufext\.api\.\w+\.(\w+)"', page))
     assert described >= set(dir(ggufext)) - {"__version__"}
     assert 'id="ggufext.rope.rotate"' in page
+    for result in (ggufext.Plan, ggufext.Inspection, ggufext.CheckResult):
+        for part in re.findall(r"[A-Z]\w+", " ".join(result.__annotations__.values())):
+            assert re.search(rf'id="ggufext\.[\w.]+\.{part}"', page) or part in NOT_OURS, part
     # With the signature and the docstring of where it is defined.
     assert "Context length in tokens." in page
     assert "public(" not in page
