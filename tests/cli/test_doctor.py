@@ -125,3 +125,15 @@ def test_the_build_of_llama_cpp_is_told(tmp_path: Path) -> None:
     value = machine.doctor(tmp_path)["llama_cpp"].value
     assert "GPU offload" in value
     assert "CPU:" in value
+
+
+def test_a_llama_cpp_that_crashes_is_not_well(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pytest.importorskip("llama_cpp")
+    (tmp_path / "llama_cpp.py").write_text("import os\nos.abort()\n")
+    monkeypatch.syspath_prepend(tmp_path)
+    found = machine.doctor(tmp_path)
+    assert not found["llama_cpp"].ok
+    assert "SIGABRT" in found["llama_cpp"].value
+    assert "not known" in found["rpc"].value
