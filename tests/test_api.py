@@ -77,6 +77,8 @@ WITH_SOMETHING_ELSE: dict[str, Callable[[Any], object]] = {
     "plan_all_methods": lambda facts: ggufext.plan_all_methods(
         facts, PlanRequest(target_length=1024)
     ),
+    "check_report_path": ggufext.check_report_path,
+    "print_report": ggufext.print_report,
     "read_config": ggufext.read_config,
     "read_recipe": ggufext.read_recipe,
     "self_extend": lambda facts: ggufext.self_extend(facts, target_length=1024),
