@@ -21,19 +21,19 @@ from pathlib import Path
 from random import Random
 from typing import TYPE_CHECKING, Any
 
+from ggufext.audit.check import measure_model
 from ggufext.audit.engines.llama_cpp import LlamaCpp
-from ggufext.audit.passkey_file import LocalSettings, check_file
-from ggufext.audit.request import Mode, depth_bins
-from ggufext.audit.run.measure import PasskeyRequest, answer_tokens
-from ggufext.audit.task.prompts import PromptPlan, prompt_set
+from ggufext.audit.request import CheckRequest, LocalSettings, Mode, depth_bins
+from ggufext.audit.task import PromptPlan
+from ggufext.audit.task.passkey import Passkey
 from ggufext.header.header import read_header
 from ggufext.llama.memory import micro_batch
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from ggufext.audit.run.measure import PasskeyRun
-    from ggufext.audit.task.prompts import Question
+    from ggufext.audit.run.measure import Measured
+    from ggufext.audit.task import Question
 
 MODELS = Path(__file__).parents[1] / "models"
 
@@ -101,15 +101,21 @@ def large_model(folder: Path) -> Path:
 
 def compare(model: Path, mode: Mode, options: argparse.Namespace) -> None:
     lengths = tuple(int(length) for length in options.lengths.split(","))
-    request = PasskeyRequest(
-        lengths=lengths, depths=options.depths, trials=options.texts, mode=mode, seed=options.seed
+    request = CheckRequest(
+        lengths=lengths,
+        depths=options.depths,
+        trials=options.texts,
+        mode=mode,
+        seed=options.seed,
+        engine=LocalSettings(threads=options.threads),
     )
-    questions, building = build(model, request)
-    ours = check_file(model, request, LocalSettings(threads=options.threads), lambda _: None)
+    questions, building = build(model, lengths, request)
+    run = measure_model(model, request)
+    ours = run.run
     cells = f"{len(lengths)} lengths × {options.depths} depths × {options.texts} texts"
     print(f"\n{mode.value}: {cells}, up to {lengths[-1]:,} tokens")
     print(f"  ours                {ours.seconds:8.1f} s  {ours.tokens_evaluated:>10,} tokens")
-    report_tokens(ours, mode, request)
+    report_tokens(run, mode)
     print(f"  prompt building     {building:8.2f} s  {building / ours.seconds:.2%} of our time")
     loop = Loop(model, lengths[-1], options.threads)
     rng = Random(options.seed)
@@ -125,32 +131,36 @@ def compare(model: Path, mode: Mode, options: argparse.Namespace) -> None:
         print(f"{ratio:.1f} times ours [{low:.1f}, {high:.1f}]")
 
 
-def report_tokens(ours: PasskeyRun, mode: Mode, request: PasskeyRequest) -> None:
+def report_tokens(run: Measured, mode: Mode) -> None:
+    ours, request = run.run, run.request
     saved = ours.tokens_naive / ours.tokens_evaluated
     print(f"  one prompt a trial  {ours.tokens_naive:>22,} tokens, {saved:.2f} times ours")
     if mode is Mode.SWEEP:
-        bound = request.trials * request.lengths[-1] + 40 * len(ours.trials)
+        longest = max(request.lengths or ())
+        bound = request.trials * longest + 40 * len(run.trials)
         share = ours.tokens_evaluated / bound
         print(f"  texts × longest + 40 × questions {bound:>9,} tokens, ours is {share:.2f} of it")
 
 
-def build(model: Path, request: PasskeyRequest) -> tuple[tuple[Question, ...], float]:
-    """Prompts as `check_file` makes them, and the seconds that it takes."""
-    engine = LlamaCpp(model)
+def build(
+    model: Path, lengths: tuple[int, ...], request: CheckRequest
+) -> tuple[tuple[Question, ...], float]:
+    """Prompts as `ggufext check` makes them, and the seconds that it takes."""
+    engine, task = LlamaCpp(model), Passkey()
     plan = PromptPlan(
         mode=request.mode,
-        lengths=request.lengths,
+        lengths=lengths,
         depths=depth_bins(request.depths),
         texts=request.trials,
         seed=request.seed,
-        answer_tokens=answer_tokens(request, engine, chat=False),
+        answer_tokens=task.answer_tokens(engine.counts),
         lead=1,
         trail=0,
         chat=False,
-        split=micro_batch(request.lengths[0]),
+        split=micro_batch(lengths[0]),
     )
     started = time.perf_counter()
-    questions = prompt_set(plan, engine.counts)
+    questions = task.questions(plan, engine.counts)
     seconds = time.perf_counter() - started
     engine.close()
     return questions, seconds

@@ -23,7 +23,7 @@ from ggufext.header.architectures import (
     llama_cpp_version,
 )
 from ggufext.header.rope_keys import USUAL_YARN
-from ggufext.llama.process import ProbeProcess
+from ggufext.llama.process import LlamaProcess
 from random_architectures import ARCHITECTURES
 from random_model import write_random_model
 from tiny_architectures import TINY
@@ -243,7 +243,7 @@ def _row(reason: str, entries: Sequence[Architecture]) -> str:
 
 def main() -> int:
     trials: dict[str, Trial] = {}
-    with tempfile.TemporaryDirectory() as folder, ProbeProcess() as process:
+    with tempfile.TemporaryDirectory() as folder, LlamaProcess() as process:
         for name in (*ARCHITECTURES, *TINY):
             path = write_random_model(Path(folder) / f"{name}.gguf", name)
             trials[name] = try_architecture(path, process=process)

@@ -13,7 +13,9 @@ import tempfile
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from ggufext.llama.library import Llama, RefusalError
+from ggufext.errors import EngineError
+from ggufext.llama.library import Llama
+from ggufext.llama.settings import LoadRequest
 from random_model import write_random_model
 from tiny_architectures import DECIDED, SHAPES, architecture
 
@@ -76,8 +78,8 @@ def _layer_like_the_one_before(shapes: Shapes, missing: str) -> Shapes:
 def _complaint(llama: Llama, name: str, shapes: Shapes, folder: Path) -> str | None:
     path = write_random_model(folder / "model.gguf", architecture(name, shapes), type="F32")
     try:
-        llama.api.llama_model_free(llama.load(str(path), {}))
-    except RefusalError as refusal:
+        llama.api.llama_model_free(llama.load(LoadRequest(path=path)))
+    except EngineError as refusal:
         return refusal.message
     return None
 

@@ -62,6 +62,16 @@ def llama(random_models: Callable[[str], Path], tmp_path: Path) -> Path:
 
 
 @pytest.fixture
+def without_llama_cpp(
+    monkeypatch: pytest.MonkeyPatch, tmp_path_factory: pytest.TempPathFactory
+) -> None:
+    """llama-cpp-python as if it were not installed."""
+    folder = tmp_path_factory.mktemp("without")
+    (folder / "llama_cpp.py").write_text("raise ImportError('not installed')\n")
+    monkeypatch.syspath_prepend(folder)
+
+
+@pytest.fixture
 def inserting(tmp_path: Path) -> int:
     """Bytes of a block in a folder whose file system can insert ranges."""
     block = insert_block(FileSystem(), tmp_path)

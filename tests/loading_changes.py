@@ -20,7 +20,9 @@ from ggufext.errors import EngineError, HeaderError, PlanError
 from ggufext.header.header import read_header
 from ggufext.header.loading import refuse_unloadable
 from ggufext.header.model import model_facts
-from ggufext.llama.process import ProbeProcess
+from ggufext.llama.process import LlamaProcess
+from ggufext.llama.rope_nodes import observe
+from ggufext.llama.settings import ContextSettings
 from random_architectures import ARCHITECTURES
 from random_model import Typed, write_random_model
 from tiny_architectures import TINY
@@ -101,7 +103,7 @@ class Verdicts:
     llama_cpp: str | None
 
 
-def verdicts(name: str, change: Change, folder: Path, process: ProbeProcess) -> Verdicts:
+def verdicts(name: str, change: Change, folder: Path, process: LlamaProcess) -> Verdicts:
     """Write a changed model and ask both."""
     model = MODELS[name]
     path = folder / "model.gguf"
@@ -124,12 +126,10 @@ def _ours(path: Path) -> str | None:
     return None
 
 
-def llama_cpp_verdict(path: Path, process: ProbeProcess) -> str | None:
+def llama_cpp_verdict(path: Path, process: LlamaProcess) -> str | None:
     """Why llama.cpp does not load a file, or makes no context of it."""
-    request = {"path": str(path), "kv_overrides": {}, "settings": {"n_ctx": 512}, "tokens": [],
-               "starts": []}  # fmt: skip
     try:
-        process.ask(path, request)
+        observe(path, tokens=(), settings=ContextSettings(n_ctx=512), starts=(), process=process)
     except EngineError as error:
         return f"{error.code}: {error.message}"
     return None
@@ -155,7 +155,7 @@ def difference(name: str, tried: Verdicts) -> str | None:
 def main() -> None:
     found = []
     known = known_differences() if sys.argv[1:] else set()
-    with ProbeProcess() as process, tempfile.TemporaryDirectory() as folder:
+    with LlamaProcess() as process, tempfile.TemporaryDirectory() as folder:
         for name in sys.argv[1:] or MODELS:
             tried = [verdicts(name, change, Path(folder), process) for change in changes(name)]
             lines = [line for each in tried if (line := difference(name, each))]

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import random
 from dataclasses import replace
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from ggufext.audit.findings.results import CheckResult
 from ggufext.audit.findings.summary import cautions, compare_all, summarize
-from ggufext.audit.request import Mode
+from ggufext.audit.request import CheckRequest, Mode
+from ggufext.audit.run.measure import Run, Stop
 from ggufext.audit.run.records import Trial
 from ggufext.errors import ModelWarning
 from ggufext.llama.memory import MemoryPlan
@@ -52,6 +53,7 @@ def audit(
         for text in range(texts)
         for hit in [None if share is None or (length, depth) in missing else dice.random() < share]
     ]
+    stop = None if complete else Stop("interrupted", "the run was interrupted")
     conditions = tuple(
         summarize(
             name,
@@ -65,24 +67,28 @@ def audit(
         for name in shares
     )
     return CheckResult(
-        path="models/passkey-Q8_0.gguf",
-        engine="llama-cpp-python",
-        mode=Mode.STANDARD,
-        seed=1,
-        prompts_hash="3f" * 32,
-        versions={"ggufext": "0.1.0", "llama-cpp-python": "0.3.36"},
-        settings={"trials": str(texts)},
-        memory_plan=MemoryPlan(842_000, 393_216, 3_000_000, 64_000_000, 8 * 2**30, ()),
-        threshold=0.8,
-        train_length=256,
+        request=CheckRequest(lengths=lengths, trials=texts, seed=1, conditions=tuple(shares)),
+        run=Run(
+            path="models/passkey-Q8_0.gguf",
+            engine="llama-cpp-python",
+            versions={"ggufext": "0.1.0", "llama-cpp-python": "0.3.36"},
+            train_length=256,
+            memory_plan=MemoryPlan(842_000, 393_216, 3_000_000, 64_000_000, 8 * 2**30, ()),
+            prompts_hash="3f" * 32,
+            tokens_evaluated=41_000,
+            tokens_naive=89_600,
+            seconds=12.4,
+            stop=stop,
+        ),
         conditions=conditions,
         comparisons=compare_all(trials, tuple(shares), mode=Mode.STANDARD),
-        tokens_evaluated=41_000,
-        tokens_naive=89_600,
-        seconds=12.4,
-        complete=complete,
-        warnings=cautions(conditions, train_length=256, complete=complete),
+        warnings=cautions(conditions, train_length=256, stop=stop),
     )
+
+
+def with_run(result: CheckResult, **changes: Any) -> CheckResult:
+    """An audit of which something else is said of the run."""
+    return replace(result, run=replace(result.run, **changes))
 
 
 #: Places of a result where text from outside stands.
@@ -93,10 +99,10 @@ def named(place: str, name: str) -> CheckResult:
     """An audit with a name from outside in one place."""
     plain = audit()
     return {
-        "path": replace(plain, path=name),
-        "engine": replace(plain, engine=name),
-        "prompts_hash": replace(plain, prompts_hash=name),
-        "versions": replace(plain, versions={name: name}),
+        "path": with_run(plain, path=name),
+        "engine": with_run(plain, engine=name),
+        "prompts_hash": with_run(plain, prompts_hash=name),
+        "versions": with_run(plain, versions={name: name}),
         "warning": replace(plain, warnings=(ModelWarning(code="named", message=name),)),
         "condition": audit({name: SHARES["file"]}),
     }[place]

@@ -16,7 +16,8 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from ggufext.audit.engines.connection import Connection, ServerSettings
+from ggufext.audit.engines.connection import Connection
+from ggufext.audit.request import ServerSettings
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

@@ -16,9 +16,9 @@ import pytest
 
 import ggufext
 from ggufext import (
+    CheckRequest,
     Engine,
     LocalSettings,
-    PasskeyRequest,
     Plan,
     PlanRequest,
     Receipt,
@@ -31,7 +31,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
 MODEL = Path(__file__).parents[1] / "models" / "passkey-Q8_0.gguf"
-REQUEST = PasskeyRequest(lengths=(128,), depths=1, trials=1)
+REQUEST = CheckRequest(lengths=(128,), depths=1, trials=1)
 FACTS = ggufext.facts_of(MODEL)
 
 
@@ -61,6 +61,8 @@ WITH_A_FILE: dict[str, Callable[[Any], object]] = {
 
 #: The others, called with what they take.
 WITH_SOMETHING_ELSE: dict[str, Callable[[Any], object]] = {
+    "bound_missed": lambda result: ggufext.bound_missed(result, 0.9),
+    "bound_out_of_reach": lambda request: ggufext.bound_out_of_reach(request, 0.9),
     "decode_recipe": ggufext.decode_recipe,
     "doctor": ggufext.doctor,
     "documented_plan": ggufext.documented_plan,
@@ -75,6 +77,8 @@ WITH_SOMETHING_ELSE: dict[str, Callable[[Any], object]] = {
     "plan_all_methods": lambda facts: ggufext.plan_all_methods(
         facts, PlanRequest(target_length=1024)
     ),
+    "check_report_path": ggufext.check_report_path,
+    "print_report": ggufext.print_report,
     "read_config": ggufext.read_config,
     "read_recipe": ggufext.read_recipe,
     "self_extend": lambda facts: ggufext.self_extend(facts, target_length=1024),
@@ -198,8 +202,8 @@ def test_absurd_target_is_refused_like_on_the_command_line(target_length: int) -
     assert refused.value.code == "target_absurd"
 
 
-def request(**changed: Any) -> PasskeyRequest:
-    return PasskeyRequest(**{"lengths": (128,), "depths": 1, "trials": 1, **changed})
+def request(**changed: Any) -> CheckRequest:
+    return CheckRequest(**{"lengths": (128,), "depths": 1, "trials": 1, **changed})
 
 
 def server(**changed: Any) -> ServerSettings:
@@ -214,11 +218,11 @@ def server(**changed: Any) -> ServerSettings:
         lambda: ggufext.check(MODEL, request(conditions="file")),
         lambda: ggufext.check(MODEL, request(seed=None)),
         lambda: ggufext.check(MODEL, request(trials=1.5)),
-        lambda: ggufext.check(MODEL, request(records="trials.jsonl")),
-        lambda: ggufext.check(MODEL, REQUEST, threshold="0.8"),  # type: ignore[arg-type]
-        lambda: ggufext.check(MODEL, REQUEST, settings=LocalSettings(threads="2")),  # type: ignore[arg-type]
-        lambda: ggufext.check(MODEL, REQUEST, settings=LocalSettings(rpc="host:1")),  # type: ignore[arg-type]
-        lambda: ggufext.check(MODEL, REQUEST, settings=server()),  # type: ignore[arg-type]
+        lambda: ggufext.check(MODEL, request(resume="trials.jsonl")),
+        lambda: ggufext.check(MODEL, request(threshold="0.8")),
+        lambda: ggufext.check(MODEL, request(engine=LocalSettings(threads="2"))),  # type: ignore[arg-type]
+        lambda: ggufext.check(MODEL, request(engine=LocalSettings(rpc="host:1"))),  # type: ignore[arg-type]
+        lambda: ggufext.check(MODEL, request(engine=server())),
         lambda: ggufext.check(server(url=None), REQUEST),
         lambda: ggufext.check(server(api_key=b"key"), REQUEST),
         lambda: ggufext.check(server(retries="3"), REQUEST),
@@ -226,7 +230,7 @@ def server(**changed: Any) -> ServerSettings:
     ],
 )
 def test_settings_of_another_type_are_named(ask: Callable[[], object]) -> None:
-    with pytest.raises(TypeError, match=r"^\w+(\.\w+)?: is \w+, expected "):
+    with pytest.raises(TypeError, match=r"^\w+(\.\w+)*: is \w+, expected "):
         ask()
 
 
@@ -237,20 +241,20 @@ def test_settings_of_another_type_are_named(ask: Callable[[], object]) -> None:
         lambda: ggufext.check(MODEL, request(target_length=0)),
         lambda: ggufext.check(MODEL, request(answer_tokens=0)),
         lambda: ggufext.check(MODEL, request(seed=-1)),
-        lambda: ggufext.check(MODEL, REQUEST, threshold=0.0),
-        lambda: ggufext.check(MODEL, REQUEST, threshold=1.5),
-        lambda: ggufext.check(MODEL, REQUEST, threshold=math.nan),
-        lambda: ggufext.check(MODEL, REQUEST, settings=LocalSettings(threads=0)),
-        lambda: ggufext.check(MODEL, REQUEST, settings=LocalSettings(gpu_layers=-1)),
+        lambda: ggufext.check(MODEL, request(threshold=0.0)),
+        lambda: ggufext.check(MODEL, request(threshold=1.5)),
+        lambda: ggufext.check(MODEL, request(threshold=math.nan)),
+        lambda: ggufext.check(MODEL, request(engine=LocalSettings(threads=0))),
+        lambda: ggufext.check(MODEL, request(engine=LocalSettings(gpu_layers=-1))),
         lambda: ggufext.check(server(timeout=0.0), REQUEST),
         lambda: ggufext.check(server(timeout=math.inf), REQUEST),
         lambda: ggufext.check(server(retries=-1), REQUEST),
         lambda: ggufext.check(server(retry_seconds=-1.0), REQUEST),
-        lambda: ggufext.check(server(), REQUEST, settings=LocalSettings()),
+        lambda: ggufext.check(server(), request(engine=LocalSettings())),
     ],
 )
 def test_settings_outside_their_range_are_named(ask: Callable[[], object]) -> None:
-    with pytest.raises(ValueError, match=r"^\w+(\.\w+)?: is .*, expected |^settings are for"):
+    with pytest.raises(ValueError, match=r"^\w+(\.\w+)*: (is .*, expected |a server runs)"):
         ask()
 
 
@@ -258,7 +262,7 @@ def test_records_that_cannot_be_written_are_an_error_of_ours(tmp_path: Path) -> 
     pytest.importorskip("llama_cpp")
     records = tmp_path / "no folder" / "trials.jsonl"
     with pytest.raises(GgufextError) as refused:
-        ggufext.check(MODEL, request(records=records))
+        ggufext.check(MODEL, request(resume=records))
     assert refused.value.path == str(records)
 
 

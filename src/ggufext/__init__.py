@@ -17,16 +17,16 @@ if TYPE_CHECKING:
     from ggufext import errors as errors
     from ggufext import rope as rope
     from ggufext.api.audits import *
+    from ggufext.api.doctor import *
     from ggufext.api.edits import *
     from ggufext.api.emissions import *
     from ggufext.api.headers import *
-    from ggufext.api.machine import *
     from ggufext.api.models import *
     from ggufext.api.names import *
     from ggufext.api.plans import *
 
 #: Modules of `ggufext.api`; a name is looked for in those that are loaded, then in this order.
-_GROUPS = ("names", "headers", "plans", "edits", "models", "emissions", "machine", "audits")
+_GROUPS = ("names", "headers", "plans", "edits", "models", "emissions", "doctor", "audits")
 
 
 def __getattr__(name: str) -> object:

@@ -41,8 +41,9 @@ def _ranges() -> Mapping[str, tuple[float, float]]:
     tokens = (1, LARGEST_TARGET)
     finite = (-sys.float_info.max, sys.float_info.max)
     return {
-        "PasskeyRequest.target_length": tokens,
+        "CheckRequest.target_length": tokens,
         "answer_tokens": tokens,
+        "bound": (1e-6, 1 - 1e-6),
         "gamma": finite,
         "gpu_layers": (0, math.inf),
         "retries": (0, math.inf),

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from ggufext.audit.experiment import try_architecture
-from ggufext.llama.process import ProbeProcess
+from ggufext.llama.process import LlamaProcess
 from ggufext.llama.rope_nodes import Observation, observe
 from ggufext.llama.settings import ContextSettings
 from random_model import MetadataValue, write_random_model
@@ -70,14 +70,14 @@ def run_model(tmp_path_factory: pytest.TempPathFactory) -> Callable[..., Observa
 
 
 @pytest.fixture(scope="session")
-def probe() -> Iterator[ProbeProcess]:
+def probe() -> Iterator[LlamaProcess]:
     """One process that runs many small models."""
-    with ProbeProcess() as process:
+    with LlamaProcess() as process:
         yield process
 
 
 @pytest.fixture(scope="session")
-def trial(probe: ProbeProcess, tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], Trial]:
+def trial(probe: LlamaProcess, tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], Trial]:
     """Every method tried on the smallest model of an architecture, once."""
     folder = tmp_path_factory.mktemp("tiny models")
 

@@ -10,9 +10,9 @@ import pytest
 from ggufext.planning.request import PlanRequest
 
 pytest.importorskip("llama_cpp", reason="needs llama-cpp-python: pip install .[check]")
+from ggufext.audit.check import measure_model
 from ggufext.audit.experiment import try_architecture
-from ggufext.audit.passkey_file import LocalSettings, check_file
-from ggufext.audit.run.measure import PasskeyRequest
+from ggufext.audit.request import CheckRequest, LocalSettings
 from ggufext.editing.rewrite import rewrite
 from ggufext.errors import PlanError
 from ggufext.llama.rope_nodes import observe
@@ -26,7 +26,7 @@ from random_model import write_random_model
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from ggufext.llama.process import ProbeProcess
+    from ggufext.llama.process import LlamaProcess
     from ggufext.llama.rope_nodes import RopeNode
 
 #: Context of the models here, four times the length that their scaling starts from.
@@ -83,7 +83,7 @@ def written(path: Path, name: str, keys: dict[str, Any]) -> Path:
     return write_random_model(path, name, context=CONTEXT, metadata=metadata)
 
 
-def seen(path: Path, probe: ProbeProcess) -> RopeNode:
+def seen(path: Path, probe: LlamaProcess) -> RopeNode:
     settings = ContextSettings(n_ctx=256)
     observed = observe(path, tokens=(0,), settings=settings, process=probe)
     return observed.rope_nodes[-1]
@@ -118,7 +118,7 @@ def attention(node: RopeNode) -> float:
 
 @every_file
 def test_every_method_does_what_is_planned(
-    name: str, keys: dict[str, Any], probe: ProbeProcess, tmp_path: Path
+    name: str, keys: dict[str, Any], probe: LlamaProcess, tmp_path: Path
 ) -> None:
     path = written(tmp_path / "model.gguf", name, keys)
     assert try_architecture(path, process=probe).disagreements == ()
@@ -126,7 +126,7 @@ def test_every_method_does_what_is_planned(
 
 @every_file
 def test_the_file_as_it_is_rotates_as_the_facts_say(
-    name: str, keys: dict[str, Any], probe: ProbeProcess, tmp_path: Path
+    name: str, keys: dict[str, Any], probe: LlamaProcess, tmp_path: Path
 ) -> None:
     path = written(tmp_path / "model.gguf", name, keys)
     rotation, node = rotation_in_effect(facts_of(path), CONTEXT), seen(path, probe)
@@ -137,7 +137,7 @@ def test_the_file_as_it_is_rotates_as_the_facts_say(
 @pytest.mark.parametrize("method", [Method.GAMMA, Method.NTK, Method.YARN, Method.LINEAR])
 @every_file
 def test_a_plan_states_what_the_node_computes(
-    name: str, keys: dict[str, Any], method: Method, probe: ProbeProcess, tmp_path: Path
+    name: str, keys: dict[str, Any], method: Method, probe: LlamaProcess, tmp_path: Path
 ) -> None:
     path = written(tmp_path / "model.gguf", name, keys)
     try:
@@ -164,8 +164,11 @@ def test_the_audit_passes_on_an_unmodified_file(
     name: str, keys: dict[str, Any], tmp_path: Path
 ) -> None:
     path = written(tmp_path / "model.gguf", name, keys)
-    request = PasskeyRequest(
-        lengths=(512,), depths=1, trials=1, conditions=("file", "planned:yarn")
+    request = CheckRequest(
+        lengths=(512,),
+        depths=1,
+        trials=1,
+        conditions=("file", "planned:yarn"),
+        engine=LocalSettings(threads=1, audit=True),
     )
-    run = check_file(path, request, LocalSettings(threads=1, audit=True), lambda _: None)
-    assert len(run.audited) == 2
+    assert len(measure_model(path, request).run.audited) == 2

@@ -1,8 +1,12 @@
 from __future__ import annotations
 
-import pytest
+import re
 
-from ggufext.audit.task.answers import is_decided, judge
+import pytest
+from hypothesis import example, given, settings
+from hypothesis import strategies as st
+
+from ggufext.audit.task.answers import REASONING, judge, stop_rule
 
 
 @pytest.mark.parametrize(
@@ -44,4 +48,37 @@ def test_answer_inside_unfinished_reasoning_is_not_measured() -> None:
     ("answer", "decided"), [(" 48213", False), (" 48213.", True), (" 4821.", False)]
 )
 def test_answer_is_decided_when_the_key_has_ended(answer: str, decided: bool) -> None:
-    assert is_decided(answer, "48213") is decided
+    assert stops(answer, "48213") is decided
+
+
+def stops(answer: str, key: str) -> bool:
+    """As the child applies the rule."""
+    return re.fullmatch(stop_rule(key), re.sub(REASONING, "", answer)) is not None
+
+
+def is_decided(answer: str, key: str) -> bool:
+    """Whether no further token can change that an unfinished answer is a hit."""
+    return judge(answer, key).hit is True and judge(answer + "0", key).hit is True
+
+
+#: What answers are made of here: all that the rule looks at, whole and in pieces.
+PARTS = (
+    *("<think>", "</think>", "<thinking>", "</thinking>", "<thought>", "</thought>"),
+    *("<reasoning>", "</reasoning>", "[THINK]", "[/THINK]"),
+    *("<|channel|>analysis", "<|channel|>analysis<|message|>", "<|message|>", "<|end|>"),
+    *("<th", "ink>", "<", ">", "</", "[", "]", "[TH", "INK]", "<|channel|>", "ana", "lysis"),
+    *("7", "07", "70", "1", "٧", "²", "x", " ", ".", "\n", "\r"),
+)
+
+
+@given(st.lists(st.sampled_from(PARTS), max_size=14).map("".join), st.sampled_from(["7", "70"]))
+@example("<think>7</think>7", "7")
+@example("<think>7</think>7.", "7")
+@example("7<think>x</think>0.", "70")
+@example("<th<think>x</think>ink>7.", "7")
+@example("7.<th<think>x</think>ink>", "7")
+@example("7.<think>", "7")
+@example("7.<think></thinking></think>", "7")
+@settings(max_examples=2000, deadline=None)
+def test_the_stop_rule_matches_exactly_the_answers_that_are_decided(answer: str, key: str) -> None:
+    assert stops(answer, key) is is_decided(answer, key)

@@ -52,7 +52,7 @@ def test_a_run_without_a_length_within_training_has_no_control() -> None:
 
 def test_a_model_of_unknown_training_length_is_not_said_to_lack_a_control() -> None:
     conditions = audit(lengths=(512, 1024, 2048)).conditions
-    assert cautions(conditions, train_length=None, complete=True) == ()
+    assert cautions(conditions, train_length=None, stop=None) == ()
 
 
 def test_few_answers_a_length_are_no_claim() -> None:
@@ -63,7 +63,7 @@ def test_few_answers_a_length_are_no_claim() -> None:
 def test_a_model_that_says_more_than_the_key_is_named() -> None:
     (condition,) = audit({"file": (1.0, 0.0, 0.0)}).conditions
     talking = tuple(replace(x, substring=1.0) for x in condition.lengths)
-    found = cautions([replace(condition, lengths=talking)], train_length=256, complete=True)
+    found = cautions([replace(condition, lengths=talking)], train_length=256, stop=None)
     assert [warning.code for warning in found] == ["answers_talk"]
     assert "in 100 % of the answers" in found[0].message
 

@@ -3,30 +3,27 @@
 from __future__ import annotations
 
 import os
+from contextlib import closing
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import pytest
 
 import real_servers
+from ggufext.audit.check import measure_model
 from ggufext.audit.engines.cluster import Cluster
-from ggufext.audit.passkey_file import LocalSettings, check_file
-from ggufext.audit.request import Mode
-from ggufext.audit.run.measure import PasskeyRequest, PasskeyRun, RunNotes, Stop
-from ggufext.audit.task.prompts import Question
-from ggufext.audit.task.templates import Frame
+from ggufext.audit.request import CheckRequest, LocalSettings, Mode
+from ggufext.audit.task import Question
 from ggufext.errors import EngineError
 from ggufext.planning.footprint import CacheType
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
-    from ggufext.audit.run.asking import Progress
+    from ggufext.audit.run.measure import Measured, Progress, RunNotes
 
-REQUEST = PasskeyRequest(
-    lengths=(128, 512), depths=3, trials=4, conditions=("file", "planned:yarn")
-)
+REQUEST = CheckRequest(lengths=(128, 512), depths=3, trials=4, conditions=("file", "planned:yarn"))
 
 
 @pytest.fixture(scope="module")
@@ -41,14 +38,13 @@ def scheduler() -> Iterator[str]:
 
 def check(
     path: Path,
-    request: PasskeyRequest = REQUEST,
+    request: CheckRequest = REQUEST,
     *,
     dask: str | None = None,
     notify: Callable[[Progress | RunNotes], None] = lambda _: None,
-) -> PasskeyRun:
-    return check_file(
-        path, request, LocalSettings(threads=1, dask=dask, flash_attention=False), notify
-    )
+) -> Measured:
+    settings = LocalSettings(threads=1, dask=dask, flash_attention=False)
+    return measure_model(path, replace(request, engine=settings), notify=notify)
 
 
 @pytest.mark.parametrize("mode", list(Mode))
@@ -57,8 +53,8 @@ def test_workers_give_the_trials_of_this_machine(
 ) -> None:
     request = replace(REQUEST, mode=mode, lengths=(400, 700))
     spread, here = check(passkey_model, request, dask=scheduler), check(passkey_model, request)
-    assert spread.complete
-    assert spread.prompts_hash == here.prompts_hash
+    assert spread.run.complete
+    assert spread.run.prompts_hash == here.run.prompts_hash
     assert spread.trials == here.trials
 
 
@@ -72,16 +68,17 @@ def test_a_run_goes_on_where_it_was_cut_off_on_the_cluster(
         if len(heard) == 8:
             raise KeyboardInterrupt
 
-    kept = replace(REQUEST, records=tmp_path / "run.jsonl")
+    kept = replace(REQUEST, resume=tmp_path / "run.jsonl")
     begun = check(passkey_model, kept, dask=scheduler, notify=interrupt)
-    assert begun.stop is Stop.INTERRUPTED
-    resumed = check(passkey_model, replace(kept, resume=True), dask=scheduler)
+    assert begun.run.stop is not None
+    assert begun.run.stop.code == "interrupted"
+    resumed = check(passkey_model, kept, dask=scheduler)
     assert resumed.trials == check(passkey_model).trials
 
 
 def test_memory_of_a_machine_is_shared_by_its_workers(scheduler: str, passkey_model: Path) -> None:
-    plan = check(passkey_model, dask=scheduler).memory_plan
-    here = check(passkey_model).memory_plan
+    plan = check(passkey_model, dask=scheduler).run.memory_plan
+    here = check(passkey_model).run.memory_plan
     assert plan is not None
     assert here is not None
     assert plan.available < 0.75 * here.available
@@ -93,22 +90,22 @@ def test_an_error_of_a_worker_ends_the_run_with_its_own_words(
     impossible = LocalSettings(
         threads=1, dask=scheduler, cache_type=CacheType.Q8_0, flash_attention=False
     )
-    run = check_file(passkey_model, REQUEST, impossible, lambda _: None)
-    assert run.stop is Stop.FAILED
-    assert run.failure is not None
-    assert run.failure.code == "context_not_created"
-    assert "flash_attn" in run.failure.message
+    stop = measure_model(passkey_model, replace(REQUEST, engine=impossible)).run.stop
+    assert stop is not None
+    assert stop.code == "context_not_created"
+    assert "flash_attn" in stop.message
 
 
 def test_a_worker_that_cannot_do_its_task_is_named_as_lost(
     scheduler: str, passkey_model: Path
 ) -> None:
-    question = Question(0, 256, 0.5, 100, "12345", (" 1",), 1, 0)
+    question = Question(0, 256, 0.5, 100, "12345", (" 1",), 1, 0, "")
+    of_another_version: Any = {"path": passkey_model}
     with (
-        Cluster(scheduler) as cluster,
+        closing(Cluster(passkey_model, scheduler)) as cluster,
         pytest.raises(EngineError, match=r"ggufext\[check,cluster\]") as lost,
     ):
-        list(cluster.ask(passkey_model, Frame(), {"of another version": 1}, 1, [question]))
+        list(cluster.answers(of_another_version, [question], tokens=1))
     assert lost.value.code == "worker_lost"
 
 
@@ -126,7 +123,7 @@ def test_missing_dask_is_named_with_the_command_that_installs_it(
     monkeypatch.syspath_prepend(tmp_path)
     monkeypatch.delitem(__import__("sys").modules, "distributed", raising=False)
     with pytest.raises(EngineError, match=r"ggufext\[cluster\]") as refused:
-        Cluster("tcp://127.0.0.1:8786")
+        Cluster(tmp_path, "tcp://127.0.0.1:8786")
     assert refused.value.code == "dask_missing"
 
 

@@ -7,17 +7,19 @@ from typing import TYPE_CHECKING
 import pytest
 
 from ggufext import rewrite
-from ggufext.audit.conditions.conditions import OriginalCopy, conditions
+from ggufext.audit.conditions import OriginalCopy, conditions
 from ggufext.errors import PlanError
 from ggufext.llama.rope_nodes import observe
 from ggufext.llama.settings import ContextSettings
+from ggufext.opened.files import FileSystem
+from ggufext.opened.model import open_model
 from ggufext.planning.methods import Method
 from ggufext.planning.request import PlanRequest, Recipe
 
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from ggufext.audit.conditions.conditions import Condition
+    from ggufext.audit.conditions import ResolvedCondition
 
 TARGET = 1024
 
@@ -25,8 +27,9 @@ TARGET = 1024
 WITHOUT_TENSORS = (Method.GAMMA, Method.NTK, Method.YARN, Method.LINEAR)
 
 
-def condition(path: Path, name: str) -> Condition:
-    (found,) = conditions(path, [name], target_length=TARGET)
+def condition(path: Path, name: str) -> ResolvedCondition:
+    with open_model(FileSystem(), path, writing=False) as model:
+        (found,) = conditions(model, [name], target_length=TARGET)
     return found
 
 
@@ -163,5 +166,6 @@ def test_a_planned_condition_takes_the_base_of_the_training(
     with pytest.raises(PlanError, match="--train-freq-base"):
         condition(passkey_copy, "planned:yarn")
     names = ["planned:yarn"]
-    (found,) = conditions(passkey_copy, names, target_length=TARGET, train_freq_base=500.0)
+    with open_model(FileSystem(), passkey_copy, writing=False) as model:
+        (found,) = conditions(model, names, target_length=TARGET, train_freq_base=500.0)
     assert found.expected == condition(passkey_model, "planned:yarn").expected

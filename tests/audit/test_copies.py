@@ -8,9 +8,13 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from ggufext.audit.conditions import copies
-from ggufext.audit.conditions.conditions import Condition, RewrittenCopy
-from ggufext.audit.conditions.copies import CopyNeeded, refuse_copies, with_copies
+from ggufext.audit import conditions
+from ggufext.audit.conditions import (
+    CopyNeeded,
+    ResolvedCondition,
+    refuse_copies,
+    with_copies,
+)
 from ggufext.editing.rewrite import Rewritten, rewrite
 from ggufext.errors import EngineError
 from ggufext.header.header import read_header
@@ -22,11 +26,11 @@ from split_model import split_model
 if TYPE_CHECKING:
     from pathlib import Path
 
-PLAIN = Condition("file", (), None, (), None, None)
+PLAIN = ResolvedCondition("file", (), None, (), None, None)
 COPIED = replace(
     PLAIN,
     name="planned:yarn",
-    copy=RewrittenCopy(PlanRequest(target_length=8192, method=Method.YARN)),
+    copy=PlanRequest(target_length=8192, method=Method.YARN),
 )
 
 
@@ -83,7 +87,7 @@ def test_blocks_that_are_shared_need_no_leave(llama: Path, monkeypatch: pytest.M
         done = rewrite(*arguments, dry_run=dry_run, **options)
         return replace(done, receipt=replace(done.receipt, strategy=Strategy.REFLINK))
 
-    monkeypatch.setattr(copies, "rewrite", sharing)
+    monkeypatch.setattr(conditions, "rewrite", sharing)
     with with_copies(llama, (COPIED,), refuse_copies) as (copied,):
         assert copied.path is not None
         assert read_header(copied.path).value("llama.context_length") == 8192

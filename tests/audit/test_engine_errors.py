@@ -12,8 +12,8 @@ import numpy as np
 import pytest
 
 from ggufext.errors import EngineError
-from ggufext.llama.library import Ggml, LayoutError, Tensor
-from ggufext.llama.rope_nodes import Observation, rope_nodes
+from ggufext.llama.library import Ggml, Tensor
+from ggufext.llama.rope_nodes import Observation, observe
 from ggufext.llama.settings import ContextSettings
 from random_model import write_random_model
 
@@ -107,20 +107,17 @@ def test_a_script_without_main_guard_can_ask(tmp_path: Path) -> None:
     script = tmp_path / "script.py"
     script.write_text(
         "from pathlib import Path\n"
-        "from ggufext.llama.rope_nodes import rope_nodes\n"
-        f"print(len(rope_nodes(Path({str(model)!r}))))\n"
+        "from ggufext.llama.rope_nodes import observe\n"
+        f"print(len(observe(Path({str(model)!r}), tokens=(0,)).rope_nodes))\n"
     )
     answer = subprocess.run([sys.executable, script], capture_output=True, text=True, check=True)
     assert answer.stdout == "4\n"
 
 
-def test_missing_engine_is_named_with_the_command_that_installs_it(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    (tmp_path / "llama_cpp.py").write_text("raise ImportError('not installed')\n")
-    monkeypatch.syspath_prepend(tmp_path)
+@pytest.mark.usefixtures("without_llama_cpp")
+def test_missing_engine_is_named_with_the_command_that_installs_it(tmp_path: Path) -> None:
     with pytest.raises(EngineError, match=r"pip install 'ggufext\[check\]'") as error:
-        rope_nodes(tmp_path / "model.gguf")
+        observe(tmp_path / "model.gguf", tokens=(0,))
     assert error.value.code == "engine_missing"
 
 
@@ -141,5 +138,6 @@ def library(tensor: Tensor, *, overhead: int) -> Any:
 def test_another_size_of_tensors_is_noticed() -> None:
     tensor = Tensor()
     Ggml(library(tensor, overhead=368)).verify(tensor)
-    with pytest.raises(LayoutError, match=r"'size': \(336, 344\)"):
+    with pytest.raises(EngineError, match=r"'size': \(336, 344\)") as unknown:
         Ggml(library(tensor, overhead=376)).verify(tensor)
+    assert unknown.value.code == "engine_unknown"

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from ggufext.audit.experiment import Trial
-    from ggufext.llama.process import ProbeProcess
+    from ggufext.llama.process import LlamaProcess
 
     Keys = dict[str, Any]
 
@@ -32,7 +32,7 @@ PATTERN, SWITCH = "attention.sliding_window_pattern", "rope.scaling.finetuned"
 
 
 @pytest.fixture
-def try_file(probe: ProbeProcess, tmp_path: Path) -> Callable[[str, Keys, int | None], Trial]:
+def try_file(probe: LlamaProcess, tmp_path: Path) -> Callable[[str, Keys, int | None], Trial]:
     def run(name: str, keys: Keys, layers: int | None = None) -> Trial:
         path = tmp_path / "model.gguf"
         metadata = {f"{name}.{key}": value for key, value in keys.items()}

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from ggufext.audit.engines.llama_cpp import LlamaCpp
-from ggufext.audit.task.keys import check_keys
+from ggufext.audit.task.passkey import check_keys
 from ggufext.errors import EngineError
 
 if TYPE_CHECKING:

@@ -30,7 +30,7 @@ from random_model import Typed, write_random_model
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from ggufext.llama.process import ProbeProcess
+    from ggufext.llama.process import LlamaProcess
 
 #: Of each architecture; loading_changes.py makes all of them.
 SAMPLE = 3
@@ -38,7 +38,7 @@ SAMPLE = 3
 
 @pytest.mark.parametrize("name", MODELS)
 def test_both_say_the_same_of_a_changed_model(
-    name: str, tmp_path: Path, probe: ProbeProcess
+    name: str, tmp_path: Path, probe: LlamaProcess
 ) -> None:
     unchanged = verdicts(name, Change("none", {}), tmp_path, probe)
     assert (unchanged.ours, unchanged.llama_cpp) == (None, None)
@@ -53,7 +53,7 @@ def test_nothing_that_loads_is_refused_but_for_nonsense_in_dimensions() -> None:
     assert all("rope.dimension_count" in line for line in strict)
 
 
-def test_the_smallest_model_of_the_tests_loads(tmp_path: Path, probe: ProbeProcess) -> None:
+def test_the_smallest_model_of_the_tests_loads(tmp_path: Path, probe: LlamaProcess) -> None:
     path = tmp_path / "model.gguf"
     path.write_bytes(gguf_bytes(SMALLEST_LLAMA, SMALLEST_TENSORS))
     assert llama_cpp_verdict(path, probe) is None
@@ -78,7 +78,7 @@ def test_the_smallest_model_of_the_tests_loads(tmp_path: Path, probe: ProbeProce
     ],
 )
 def test_what_does_not_load_is_shown_but_neither_planned_nor_rewritten(
-    tmp_path: Path, probe: ProbeProcess, name: str, keys: dict[str, Any], field: str
+    tmp_path: Path, probe: LlamaProcess, name: str, keys: dict[str, Any], field: str
 ) -> None:
     path = tmp_path / "model.gguf"
     write_random_model(path, name, metadata={f"{name}.{key}": v for key, v in keys.items()})
@@ -106,7 +106,7 @@ def test_what_does_not_load_is_shown_but_neither_planned_nor_rewritten(
     ],
 )
 def test_what_looks_odd_and_loads_is_not_refused(
-    tmp_path: Path, probe: ProbeProcess, name: str, keys: dict[str, Any]
+    tmp_path: Path, probe: LlamaProcess, name: str, keys: dict[str, Any]
 ) -> None:
     change = Change("odd", {f"{name}.{key}": value for key, value in keys.items()})
     tried = verdicts(name, change, tmp_path, probe)

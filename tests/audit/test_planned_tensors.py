@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING
 import pytest
 
 from ggufext import rewrite
-from ggufext.audit.passkey_file import LocalSettings, check_file
-from ggufext.audit.run.measure import PasskeyRequest, PasskeyRun
+from ggufext.audit.check import measure_model
+from ggufext.audit.request import CheckRequest, LocalSettings
 from ggufext.errors import EngineError
 from ggufext.opened.inspection import facts_of
 from ggufext.planning.methods import Method
@@ -18,12 +18,14 @@ from ggufext.planning.request import Factors, PlanRequest, Recipe
 if TYPE_CHECKING:
     from pathlib import Path
 
-REQUEST = PasskeyRequest(lengths=(128, 512), depths=2, trials=1)
+    from ggufext.audit.run.measure import Measured
+
+REQUEST = CheckRequest(lengths=(128, 512), depths=2, trials=1)
 
 
-def check(path: Path, request: PasskeyRequest, *, allowed: bool = True) -> PasskeyRun:
+def check(path: Path, request: CheckRequest, *, allowed: bool = True) -> Measured:
     settings = LocalSettings(threads=1, audit=True)
-    return check_file(path, request, settings, lambda _: None, allow_copy=lambda _: allowed)
+    return measure_model(path, replace(request, engine=settings), allow_copy=lambda _: allowed)
 
 
 @pytest.mark.parametrize("keep_short", [False, True])
@@ -50,7 +52,7 @@ def test_planned_tensors_give_the_trials_of_the_rewritten_file(
     written = check(passkey_copy, REQUEST)
     there = [replace(t, condition="file") for t in planned.trials if t.condition == name]
     assert there == list(written.trials)
-    assert len(planned.audited) == 2
+    assert len(planned.run.audited) == 2
 
 
 @pytest.mark.parametrize("method", [Method.LLAMA3, Method.YARN])

@@ -10,12 +10,14 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from ggufext.audit.request import Mode, depth_bins
-from ggufext.audit.task import wording
-from ggufext.audit.task.prompts import PromptPlan, prompt_set, prompts_hash
+from ggufext.audit.task import PromptPlan, prompts_hash, wording
+from ggufext.audit.task.passkey import Passkey
 from ggufext.errors import EngineError
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
+
+prompt_set = Passkey.questions
 
 PLAN = PromptPlan(
     mode=Mode.STANDARD,

@@ -4,26 +4,27 @@ from __future__ import annotations
 
 import subprocess
 import sys
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import pytest
 
 from ggufext.audit.run.duration import measure_speed
+from ggufext.llama.settings import ContextSettings, LoadRequest
 from random_model import write_random_model
 
 if TYPE_CHECKING:
     from pathlib import Path
 
 
-def how(n_ctx: int, n_ubatch: int = 64) -> dict[str, Any]:
-    settings = {"n_ctx": n_ctx, "n_batch": 2048, "n_ubatch": n_ubatch, "swa_full": True}
-    return {"path": None, "kv_overrides": {}, "gpu_layers": 0, "settings": settings}
+def load(path: Path, n_ctx: int) -> LoadRequest:
+    context = ContextSettings(n_ctx=n_ctx, n_batch=2048, n_ubatch=64, swa_full=True)
+    return LoadRequest(path=path, context=context)
 
 
 def test_both_settings_are_measured_near_the_end_of_the_context_on_few_tokens(
     passkey_model: Path,
 ) -> None:
-    found = measure_speed(passkey_model, how(4096), (False, True), tokens=10**6)
+    found = measure_speed(load(passkey_model, 4096), (False, True), tokens=10**6)
     assert set(found) == {False, True}
     for speed in found.values():
         assert 4096 - 4 * 64 < speed.context <= 4096
@@ -35,7 +36,7 @@ def test_both_settings_are_measured_near_the_end_of_the_context_on_few_tokens(
 def test_other_memories_are_measured_too(tmp_path: Path, architecture: str) -> None:
     pytest.importorskip("llama_cpp")
     path = write_random_model(tmp_path / "model.gguf", architecture)
-    found = measure_speed(path, how(1024), (False, True), tokens=10**6)
+    found = measure_speed(load(path, 1024), (False, True), tokens=10**6)
     assert {speed.context > 700 for speed in found.values()} == {True}
 
 
@@ -45,13 +46,16 @@ def test_caches_of_local_layers_are_filled_too(tmp_path: Path) -> None:
     program = f"""
 import sys
 sys.path[:] = {sys.path!r}
-from ggufext.llama.stopwatch import Stopwatch
+from pathlib import Path
 from ggufext.llama.library import Llama
+from ggufext.llama.model import Model
+from ggufext.llama.settings import ContextSettings, LoadRequest
+from ggufext.llama.stopwatch import Stopwatch
 llama = Llama()
-settings = {how(4096)["settings"]!r}
-watch = Stopwatch(llama, llama.load({str(path)!r}, {{}}), settings)
+model = Model(llama, LoadRequest(path=Path({str(path)!r})))
+watch = Stopwatch(llama, model, ContextSettings(n_ctx=4096, n_ubatch=64, swa_full=True))
 watch.measure()
-print(watch.cells, watch._api.llama_memory_seq_pos_min(watch._memory, 0))
+print(watch.cells, llama.api.llama_memory_seq_pos_min(model.memory, 0))
 """
     child = subprocess.run(
         [sys.executable, "-c", program], capture_output=True, text=True, check=True
@@ -62,15 +66,15 @@ print(watch.cells, watch._api.llama_memory_seq_pos_min(watch._memory, 0))
 
 
 def test_a_context_of_a_few_micro_batches_is_measured_too(passkey_model: Path) -> None:
-    found = measure_speed(passkey_model, how(256), (False, True), tokens=10**6)
+    found = measure_speed(load(passkey_model, 256), (False, True), tokens=10**6)
     assert {speed.context <= 256 for speed in found.values()} == {True}
 
 
 def test_a_short_run_is_not_measured(passkey_model: Path) -> None:
-    assert measure_speed(passkey_model, how(4096), (False, True), tokens=2000) == {}
+    assert measure_speed(load(passkey_model, 4096), (False, True), tokens=2000) == {}
 
 
 def test_a_model_that_llama_cpp_does_not_load_has_no_speed(tmp_path: Path) -> None:
     pytest.importorskip("llama_cpp")
     (tmp_path / "model.gguf").write_bytes(b"GGUF")
-    assert measure_speed(tmp_path / "model.gguf", how(4096), (True,), tokens=10**6) == {}
+    assert measure_speed(load(tmp_path / "model.gguf", 4096), (True,), tokens=10**6) == {}

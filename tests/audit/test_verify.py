@@ -22,6 +22,7 @@ from ggufext.editing.rewrite import rewrite
 from ggufext.errors import EditError, EngineError
 from ggufext.header import read_header
 from ggufext.llama import verify
+from ggufext.llama.settings import LoadRequest
 from ggufext.llama.verify import verify_file
 from ggufext.planning.methods import Method
 from ggufext.planning.request import PlanRequest
@@ -29,7 +30,7 @@ from ggufext.planning.request import PlanRequest
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from ggufext.llama.process import ProbeProcess
+    from ggufext.llama.process import LlamaProcess
     from ggufext.planning.result import Plan
 
 pytest.importorskip("llama_cpp")
@@ -41,14 +42,14 @@ SCALARS: dict[str, Any] = {
 
 
 def read(
-    probe: ProbeProcess, path: Path, keys: tuple[str, ...] = (), tensors: tuple[str, ...] = ()
+    probe: LlamaProcess, path: Path, keys: tuple[str, ...] = (), tensors: tuple[str, ...] = ()
 ) -> dict[str, Any]:
-    wanted = {"path": str(path), "keys": keys, "tensors": tensors}
-    return probe.ask(path, {"values": wanted})[0]
+    load = LoadRequest(path=path)
+    return probe.request(path, "values", load=load, keys=keys, tensors=tensors)[0]
 
 
 def test_llama_cpps_reader_and_ours_agree_about_scalars_of_every_type(
-    probe: ProbeProcess, tmp_path: Path
+    probe: LlamaProcess, tmp_path: Path
 ) -> None:
     path = tmp_path / "scalars.gguf"
     keys = SCALARS | {"text": "é€ \\n", "empty": "", "negative": Raw(INT32, struct.pack("<i", -7))}
@@ -60,7 +61,7 @@ def test_llama_cpps_reader_and_ours_agree_about_scalars_of_every_type(
 
 
 def test_llama_cpps_reader_gives_nothing_for_what_is_absent_or_no_scalar(
-    probe: ProbeProcess, tmp_path: Path
+    probe: LlamaProcess, tmp_path: Path
 ) -> None:
     path = tmp_path / "arrays.gguf"
     tensors = [Tensor("half", (4,), "F16"), Tensor("whole", (4,), "F32")]
@@ -74,7 +75,7 @@ def test_llama_cpps_reader_gives_nothing_for_what_is_absent_or_no_scalar(
 
 @pytest.mark.parametrize("content", [b"", b"GGUF", b"<html>", b"GGUF\x03\0\0\0" + b"\xff" * 60])
 def test_file_that_llama_cpp_cannot_read_is_an_error(
-    probe: ProbeProcess, tmp_path: Path, content: bytes
+    probe: LlamaProcess, tmp_path: Path, content: bytes
 ) -> None:
     path = tmp_path / "broken.gguf"
     path.write_bytes(content)
@@ -84,7 +85,7 @@ def test_file_that_llama_cpp_cannot_read_is_an_error(
 
 
 def test_values_are_read_from_a_file_whose_name_is_no_text(
-    probe: ProbeProcess, tmp_path: Path
+    probe: LlamaProcess, tmp_path: Path
 ) -> None:
     path = tmp_path / os.fsdecode(b"caf\xe9 model.gguf")
     path.write_bytes(gguf_bytes({"text": "here"}, [Tensor("whole", (4,), "F32")]))
@@ -93,13 +94,11 @@ def test_values_are_read_from_a_file_whose_name_is_no_text(
     assert len(found["tensors"]["whole"]) == 4
 
 
-READERS = {"llama.cpp's GGUF reader": object(), "gguf-py": None}
-
-
-@pytest.fixture(params=READERS)
-def reader(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> str:
+@pytest.fixture(params=["llama.cpp's GGUF reader", "gguf-py"])
+def reader(request: pytest.FixtureRequest) -> str:
     """Who reads, with llama.cpp and without."""
-    monkeypatch.setattr(verify, "find_spec", lambda _name: READERS[request.param])
+    if request.param == "gguf-py":
+        request.getfixturevalue("without_llama_cpp")
     return str(request.param)
 
 

@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from ggufext.audit.run.duration import Span, Speed, spans
-from ggufext.audit.task.prompts import Question
+from ggufext.audit.task import Question
 
 SPEED = Speed(
     prompt_start=0.01,
@@ -35,6 +35,7 @@ def question(text: int, shared: int, own: int) -> Question:
         parts=begins + ends,
         tokens=10 * (shared + own),
         key_start=0,
+        stop="",
     )
 
 

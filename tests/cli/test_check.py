@@ -3,118 +3,105 @@
 from __future__ import annotations
 
 import json
+import re
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import pytest
 from click.testing import CliRunner, Result
 
 from gguf_bytes import gguf_bytes
 from ggufext import rewrite
-from ggufext.audit import passkey_file, passkey_server
-from ggufext.audit.conditions.copies import CopyNeeded
-from ggufext.audit.request import Mode, depth_bins
-from ggufext.audit.run.asking import Progress
+from ggufext.audit import check as auditing
+from ggufext.audit.conditions import CopyNeeded
+from ggufext.audit.engines import Answer
+from ggufext.audit.request import CheckRequest, LocalSettings, Mode, ServerSettings
 from ggufext.audit.run.duration import Estimate
-from ggufext.audit.run.measure import PasskeyRequest, PasskeyRun, RunNotes, Stop
-from ggufext.audit.run.records import Trial
+from ggufext.audit.run.measure import RunNotes
+from ggufext.cli import check_progress
 from ggufext.cli.check import check
 from ggufext.errors import EngineError, GgufextError
+from ggufext.llama.process import Hello
 from ggufext.planning.footprint import CacheType
 from ggufext.planning.request import PlanRequest
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterator, Sequence
 
-    from ggufext.audit.engines.connection import ServerSettings
-    from ggufext.audit.passkey_file import LocalSettings
+    from ggufext.audit.run.measure import Measured
+    from ggufext.audit.task import Question
+    from ggufext.audit.task.templates import Frame
 
 MODEL = Path(__file__).parents[2] / "models" / "passkey-Q8_0.gguf"
 
 
 class MadeUpEngine:
-    """Stands in for llama.cpp: right up to a length, and what it was asked for."""
+    """Stands in for llama.cpp and for servers: right up to a length, and what it was asked for.
+
+    Everything between the command line and the engine is the program's own.
+    """
 
     def __init__(self) -> None:
         self.right_up_to = 10**9
         self.measured_up_to = 10**9
-        self.stop: Stop | None = None
-        self.failure: EngineError | None = None
-        self.audited: tuple[str, ...] = ()
-        self.estimate: Estimate | None = None
+        #: Raised in the place of the first answer that is not measured.
+        self.ends_with: BaseException | None = None
         self.before: Callable[[], object] = lambda: None
         self.path = ""
-        self.request = PasskeyRequest(lengths=(256,))
+        self.request = CheckRequest()
         self.allows_copy: bool | None = None
         self.local: LocalSettings | None = None
         self.server: ServerSettings | None = None
+        self.hello = Hello("0", "CPU", gpu=False, rpc=False, device_memory=0, available=1 << 40)
+        self.n_vocab, self.bos, self.eos = 260, "", ""
+        self.address, self.model, self.around = "", "made up", 1
 
-    def check_file(
-        self,
-        path: Path,
-        request: PasskeyRequest,
-        settings: LocalSettings,
-        notify: Callable[[Progress | RunNotes], None],
-        *,
-        allow_copy: Callable[[CopyNeeded], bool],
-    ) -> PasskeyRun:
+    def measure_model(
+        self, model: Any, request: CheckRequest, *, allow_copy: Any, **rest: Any
+    ) -> Any:
+        self.path, self.request, self.local = str(model), request, request.engine
         self.allows_copy = allow_copy(CopyNeeded("planned:llama3", Path(), 1, 2))
-        self.path, self.local = str(path), settings
-        return self._run(request, notify)
+        if isinstance(model, ServerSettings):
+            self.server, self.address = model, model.url
+        return _measure_model(model, request, allow_copy=allow_copy, **rest)
 
-    def check_server(
-        self,
-        settings: ServerSettings,
-        request: PasskeyRequest,
-        notify: Callable[[Progress | RunNotes], None],
-    ) -> PasskeyRun:
-        self.path, self.server = settings.url, settings
-        return self._run(request, notify)
+    def frame(self, frame: Frame) -> tuple[int, int]:
+        return 1, 0
 
-    def _run(
-        self, request: PasskeyRequest, notify: Callable[[Progress | RunNotes], None]
-    ) -> PasskeyRun:
-        self.request = request
+    def counts(self, parts: Sequence[str]) -> list[int]:
+        return [len(pieces) for pieces in self.pieces(parts)]
+
+    def pieces(self, texts: Sequence[str]) -> list[list[bytes]]:
+        return [[x.encode() for x in re.findall(r" ?[A-Za-z]+| ?\d|[^\w ]", t)] for t in texts]
+
+    def answers(
+        self, _: object, questions: Sequence[Question], *, tokens: int
+    ) -> Iterator[tuple[Question, Answer]]:
         self.before()
-        trials = tuple(
-            Trial(name, text, length, bin_.depth, 100 + index, hit, hit)
-            for name in request.conditions
-            for text in range(request.trials)
-            for length in request.lengths
-            if length <= self.measured_up_to
-            for index, bin_ in enumerate(depth_bins(request.depths))
-            for hit in [length <= self.right_up_to]
-        )
-        notify(RunNotes(len(trials), 0, 100 * len(trials), self.estimate, None, ()))
-        for index, trial in enumerate(trials, 1):
-            notify(Progress(trial, index, 100 * index))
-        return PasskeyRun(
-            path=self.path,
-            engine="made up",
-            mode=request.mode,
-            seed=request.seed,
-            train_length=256,
-            trials=trials,
-            prompts_hash="ab" * 32,
-            tokens_evaluated=100,
-            tokens_naive=200,
-            memory_plan=None,
-            versions={},
-            flash_attention=None if self.server else True,
-            seconds=1.0,
-            complete=self.stop is None,
-            stop=self.stop,
-            failure=self.failure,
-            audited=self.audited,
-            warnings=(),
-        )
+        for question in sorted(questions, key=lambda question: question.length):
+            is_measured = question.length <= self.measured_up_to
+            if self.ends_with is not None and not is_measured:
+                raise self.ends_with
+            said = question.key if question.length <= self.right_up_to else "no idea"
+            yield question, Answer(f" {said}.", 10, 20, measured=is_measured)
+
+    def warnings(self) -> tuple[()]:
+        return ()
+
+    def close(self) -> None:
+        pass
+
+
+_measure_model: Callable[..., Measured] = auditing.measure_model
 
 
 @pytest.fixture
 def engine(monkeypatch: pytest.MonkeyPatch) -> MadeUpEngine:
     made_up = MadeUpEngine()
-    monkeypatch.setattr(passkey_file, "check_file", made_up.check_file)
-    monkeypatch.setattr(passkey_server, "check_server", made_up.check_server)
+    monkeypatch.setattr(auditing, "measure_model", made_up.measure_model)
+    for name in ("LlamaCpp", "Cluster", "Server"):
+        monkeypatch.setattr(auditing, name, lambda *_, **__: made_up)
+    monkeypatch.setattr(auditing, "measure_speed", lambda *_, **__: {})
     return made_up
 
 
@@ -144,9 +131,12 @@ def test_lengths_that_are_none_are_usage_errors(engine: MadeUpEngine, lengths: s
     assert ran(MODEL, f"--lengths={lengths}").exit_code == 2
 
 
+def asked_lengths(result: Result) -> object:
+    return json.loads(result.stdout)["request"]["lengths"]
+
+
 def test_without_lengths_the_file_is_asked_up_to_its_context_length(engine: MadeUpEngine) -> None:
-    assert ran(MODEL).exit_code == 0
-    assert engine.request.lengths == (256,)
+    assert asked_lengths(ran(MODEL, "--json")) == [256]
 
 
 def test_without_lengths_an_extended_file_is_asked_at_up_to_four_doublings(
@@ -154,12 +144,14 @@ def test_without_lengths_an_extended_file_is_asked_at_up_to_four_doublings(
 ) -> None:
     extended = tmp_path / "extended.gguf"
     rewrite(MODEL, PlanRequest(target_length=4096), output=extended)
-    ran(extended)
-    assert engine.request.lengths == (512, 1024, 2048, 4096)
+    assert asked_lengths(ran(extended, "--json")) == [512, 1024, 2048, 4096]
 
 
-def test_options_arrive_at_the_engine(engine: MadeUpEngine, tmp_path: Path) -> None:
+def test_options_arrive_at_the_engine(
+    engine: MadeUpEngine, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     kept = tmp_path / "run.jsonl"
+    monkeypatch.setattr(auditing, "_audit", lambda *_: "compared")
     result = ran(
         *(MODEL, "--lengths", "512", "--depths", "4", "--trials", "3", "--mode", "sweep"),
         *("--condition", "native", "--condition", "planned:yarn", "--condition", "native"),
@@ -170,9 +162,9 @@ def test_options_arrive_at_the_engine(engine: MadeUpEngine, tmp_path: Path) -> N
     assert result.exit_code == 0, result.output
     asked, local = engine.request, engine.local
     assert (asked.depths, asked.trials, asked.mode, asked.seed) == (4, 3, Mode.SWEEP, 7)
-    assert asked.conditions == ("native", "planned:yarn")
+    assert asked.conditions == ("native", "planned:yarn", "native")
     assert (asked.template.value, asked.train_length) == ("none", 200)
-    assert (asked.records, asked.resume) == (kept, True)
+    assert asked.resume == kept
     assert local is not None
     assert (local.gpu_layers, local.threads, local.cache_type) == (5, 2, CacheType.Q8_0)
     assert (local.flash_attention, local.rpc, local.audit) == (True, ("127.0.0.1:50052",), True)
@@ -262,7 +254,7 @@ def test_options_that_do_not_go_together_are_usage_errors(
 
 
 def test_a_bound_that_no_outcome_reaches_is_refused_before_the_run(engine: MadeUpEngine) -> None:
-    engine.stop = Stop.INTERRUPTED  # a run would end with 130
+    engine.ends_with, engine.measured_up_to = KeyboardInterrupt(), 0  # a run would end with 130
     result = ran(MODEL, "--lengths", "512", "--depths", "10", "--trials", "2", "--require", "0.9")
     assert result.exit_code == 2
     assert "0.839" in result.stderr
@@ -298,17 +290,18 @@ def test_the_bound_is_asked_of_the_file_where_it_is_among_the_conditions(
 
 
 def test_ctrl_c_prints_what_is_done_and_exits_130(engine: MadeUpEngine, tmp_path: Path) -> None:
-    engine.stop, engine.measured_up_to = Stop.INTERRUPTED, 256
+    engine.ends_with, engine.measured_up_to = KeyboardInterrupt(), 256
     result = ran(MODEL, "--lengths", "256,512", "--require", "0.5", "--report", tmp_path / "r.json")
     assert result.exit_code == 130
     assert "not measured" in result.stdout
     assert "cut short" in result.stdout
-    assert json.loads((tmp_path / "r.json").read_text())["complete"] is False
+    run = json.loads((tmp_path / "r.json").read_text())["run"]
+    assert run["stop"] == {"code": "interrupted", "message": "the run was interrupted"}
 
 
 def test_a_dead_engine_prints_what_is_done_says_why_and_exits_1(engine: MadeUpEngine) -> None:
-    engine.stop, engine.measured_up_to = Stop.FAILED, 256
-    engine.failure = EngineError(code="engine_died", message="killed by SIGSEGV")
+    engine.ends_with = EngineError(code="engine_died", message="killed by SIGSEGV")
+    engine.measured_up_to = 256
     result = ran(MODEL, "--lengths", "256,512")
     assert result.exit_code == 1
     assert "100 %" in result.stdout
@@ -318,8 +311,9 @@ def test_a_dead_engine_prints_what_is_done_says_why_and_exits_1(engine: MadeUpEn
 def test_json_is_one_document_with_the_fields_of_the_result(engine: MadeUpEngine) -> None:
     result = ran(MODEL, "--lengths", "256,512", "--json")
     read = json.loads(result.stdout)
-    assert read["path"] == str(MODEL)
-    assert {"conditions", "comparisons", "prompts_hash", "tokens_evaluated"} <= read.keys()
+    assert read["run"]["path"] == str(MODEL)
+    assert {"request", "run", "conditions", "comparisons", "warnings"} == read.keys()
+    assert {"prompts_hash", "tokens_evaluated", "memory_plan", "stop"} <= read["run"].keys()
     assert read["conditions"][0]["effective_length"] == 512
 
 
@@ -327,19 +321,22 @@ def test_json_repeats_what_was_asked_but_no_key_of_a_server(
     engine: MadeUpEngine, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     local = json.loads(ran(MODEL, "--lengths", "256,512", "--kv-type", "q8_0", "--json").stdout)
-    assert local["settings"]["lengths"] == "256,512"
-    assert local["settings"]["cache_type"] == "q8_0"
-    assert local["settings"]["flash_attention"] == "on"  # as it was used, not "auto"
+    assert local["request"]["lengths"] == [256, 512]
+    assert local["request"]["engine"]["cache_type"] == "q8_0"
+    assert local["request"]["engine"]["flash_attention"] is None  # as it was asked for: auto
+    assert local["run"]["flash_attention"] is True
     monkeypatch.setenv("GGUFEXT_API_KEY", "very secret")
     there = ran("--server", "http://127.0.0.1:8080", "--lengths", "512", "--json")
     assert "very secret" not in there.output
+    assert json.loads(there.stdout)["request"]["engine"] is None
 
 
 def test_json_of_a_dead_engine_stays_one_document(engine: MadeUpEngine) -> None:
-    engine.stop, engine.failure = Stop.FAILED, EngineError(code="engine_died", message="killed")
+    engine.ends_with = EngineError(code="engine_died", message="killed")
+    engine.measured_up_to = 0
     result = ran(MODEL, "--lengths", "256", "--json")
     assert result.exit_code == 1
-    assert json.loads(result.stdout)["complete"] is False
+    assert json.loads(result.stdout)["run"]["stop"]["code"] == "engine_died"
 
 
 def test_several_reports_are_written(engine: MadeUpEngine, tmp_path: Path) -> None:
@@ -384,7 +381,7 @@ def test_a_report_that_fails_takes_no_other_with_it(engine: MadeUpEngine, tmp_pa
     assert result.exit_code == 1
     assert "100 %" in result.stdout
     assert str(lost) in result.stderr
-    assert json.loads(written.read_text())["complete"] is True
+    assert json.loads(written.read_text())["run"]["stop"] is None
 
 
 @pytest.mark.parametrize(
@@ -406,12 +403,14 @@ def test_a_file_that_does_not_say_its_lengths_is_named(
 
 
 def test_trials_have_a_bound(engine: MadeUpEngine) -> None:
-    assert ran(MODEL, "--trials", "1000").exit_code == 0
+    assert ran(MODEL, "--trials", "1000", "--depths", "1").exit_code == 0
     assert refusal(ran(MODEL, "--trials", "1001")).code == "trials_absurd"
 
 
-def test_what_the_rope_audit_compared_is_said(engine: MadeUpEngine) -> None:
-    engine.audited = ("file: 3 of 3 layers",)
+def test_what_the_rope_audit_compared_is_said(
+    engine: MadeUpEngine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(auditing, "_audit", lambda *_: "file: 3 of 3 layers")
     assert "audited: file: 3 of 3 layers" in ran(MODEL, "--audit").stdout
 
 
@@ -420,21 +419,19 @@ def test_the_threshold_reaches_the_effective_length(engine: MadeUpEngine) -> Non
 
 
 def test_a_run_begins_with_what_it_asks(engine: MadeUpEngine) -> None:
-    assert ran(MODEL, "--json").stderr == "asking 50 questions, 5,000 tokens\n"
+    assert re.fullmatch(r"asking 50 questions, [\d,]+ tokens\n", ran(MODEL, "--json").stderr)
 
 
-def test_a_run_begins_with_how_long_it_takes_and_what_would_take_less(
-    engine: MadeUpEngine,
-) -> None:
-    engine.estimate = Estimate(50_000, 1000, 18_000)
-    assert ran(MODEL).stderr == (
+def test_a_run_begins_with_how_long_it_takes_and_what_would_take_less() -> None:
+    def said(estimate: Estimate) -> str:
+        return check_progress.beginning(RunNotes(50, 0, 5000, estimate))
+
+    assert said(Estimate(50_000, 1000, 18_000)) == (
         "asking 50 questions, 5,000 tokens: about 14 h, measured on the first tokens of this "
-        "model; --mode sweep would take about 17 min, without the longest of --lengths about 5 h\n"
+        "model; --mode sweep would take about 17 min, without the longest of --lengths about 5 h"
     )
-    engine.estimate = Estimate(90, 12, 30)
-    assert ran(MODEL).stderr.endswith(
-        "about 90 s, measured on the first tokens of this model; --mode sweep would take about "
-        "12 s\n"
+    assert said(Estimate(90, 12, 30)).endswith(
+        "about 90 s, measured on the first tokens of this model; --mode sweep would take about 12 s"
     )
 
 
@@ -445,4 +442,6 @@ def test_progress_is_lines_now_and_then_without_a_terminal(
     monkeypatch.setattr("ggufext.cli.check_progress.time.monotonic", lambda: float(next(seconds)))
     _, *lines = ran(MODEL).stderr.splitlines()
     assert len(lines) == 50 // 3  # every 12 s
-    assert lines[0] == "file: 3 of 50 questions, 300 of 5,000 tokens, about 3 min left"
+    assert re.fullmatch(
+        r"file: 3 of 50 questions, [\d,]+ of [\d,]+ tokens, about \d+ (s|min) left", lines[0]
+    )

@@ -60,7 +60,8 @@ def test_table_shows_the_address_and_the_keys_that_were_found(server: str) -> No
 
 def test_json_has_no_memory_plan_and_no_training_length(server: str) -> None:
     read = json.loads(ran(server, *SMALL, "--json").stdout)
-    assert (read["path"], read["memory_plan"], read["train_length"]) == (server, None, None)
+    run = read["run"]
+    assert (run["path"], run["memory_plan"], run["train_length"]) == (server, None, None)
     assert [x["accuracy"] for x in read["conditions"][0]["lengths"]] == [1.0, 1.0]
 
 
@@ -180,10 +181,10 @@ def test_a_server_that_counts_wrongly_is_not_believed() -> None:
 
 
 def test_api_takes_a_server() -> None:
-    from ggufext import PasskeyRequest, ServerSettings, check
+    from ggufext import CheckRequest, ServerSettings, check
 
     with serving(completion(text=" 1")) as url:
-        request = PasskeyRequest(lengths=(1000,), depths=2, trials=1)
+        request = CheckRequest(lengths=(1000,), depths=2, trials=1)
         result = check(ServerSettings(url=url), request)
-    assert result.complete
+    assert result.run.complete
     assert result.conditions[0].effective_length == 0

@@ -311,6 +311,7 @@ def test_a_failing_verification_says_what_stands_and_how_to_be_rid_of_it(
         assert path.read_bytes() == original
 
 
+@pytest.mark.usefixtures("without_llama_cpp")
 def test_a_file_that_gguf_py_cannot_read_is_no_traceback(
     llama: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -318,7 +319,6 @@ def test_a_file_that_gguf_py_cannot_read_is_no_traceback(
         raise KeyError("magic")
 
     monkeypatch.setattr("gguf.GGUFReader", refuses)
-    monkeypatch.setattr("ggufext.llama.verify.find_spec", lambda _: None)  # else llama.cpp reads
     monkeypatch.setattr(
         sys, "argv", ["ggufext", "rewrite", str(llama), "--target", "8k", "--verify"]
     )

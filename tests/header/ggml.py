@@ -17,12 +17,11 @@ import sys
 from pathlib import Path
 from typing import Any
 
+from ggufext.llama.gguf_values import GgufReader
+from ggufext.llama.library import Ggml
+
 FORMATS = dict(enumerate("BbHhIif?")) | {10: "Q", 11: "q", 12: "d"}
 FLOAT32, BOOL, STRING, ARRAY, FLOAT64 = 6, 7, 8, 9, 12
-
-
-class InitParams(ctypes.Structure):
-    _fields_ = (("no_alloc", ctypes.c_bool), ("ctx", ctypes.c_void_p))
 
 
 def ggml_library() -> Path | None:
@@ -34,48 +33,9 @@ def ggml_library() -> Path | None:
     return library if library.exists() else None
 
 
-def load(library: Path) -> ctypes.CDLL:
-    """The library with the types of the functions that are used here."""
-    ggml = ctypes.CDLL(str(library))
-    pointer, number, size = ctypes.c_void_p, ctypes.c_int64, ctypes.c_size_t
-    results: dict[str, Any] = {
-        "gguf_init_from_file": pointer,
-        "gguf_get_alignment": size,
-        "gguf_get_data_offset": size,
-        "gguf_get_n_kv": number,
-        "gguf_find_key": number,
-        "gguf_get_key": ctypes.c_char_p,
-        "gguf_get_val_str": ctypes.c_char_p,
-        "gguf_get_val_data": pointer,
-        "gguf_get_arr_n": size,
-        "gguf_get_arr_data": pointer,
-        "gguf_get_arr_str": ctypes.c_char_p,
-        "gguf_get_n_tensors": number,
-        "gguf_get_tensor_offset": size,
-        "gguf_get_tensor_name": ctypes.c_char_p,
-        "gguf_get_tensor_ne": ctypes.POINTER(ctypes.c_int64),
-        "gguf_get_tensor_size": size,
-        "ggml_type_name": ctypes.c_char_p,
-        "ggml_blck_size": number,
-        "ggml_type_size": size,
-    }
-    for name, result in results.items():
-        function = getattr(ggml, name)
-        function.restype = result
-        if name.startswith("gguf_get_arr_str"):
-            function.argtypes = [pointer, number, size]
-        elif name.startswith("gguf_get"):
-            function.argtypes = [pointer, number][: 1 if _asks_the_whole(name) else 2]
-    ggml.gguf_init_from_file.argtypes = [ctypes.c_char_p, InitParams]
-    ggml.gguf_find_key.argtypes = [pointer, ctypes.c_char_p]
-    for name in ("gguf_get_version", "gguf_get_kv_type", "gguf_get_arr_type", "gguf_free"):
-        getattr(ggml, name).argtypes = [pointer, number][: 2 if "type" in name else 1]
-    ggml.gguf_get_tensor_type.argtypes = [pointer, number]
-    return ggml
-
-
-def _asks_the_whole(name: str) -> bool:
-    return name.endswith(("alignment", "data_offset", "n_kv", "n_tensors"))
+def load(library: Path) -> Ggml:
+    """The functions of a library."""
+    return Ggml(ctypes.CDLL(str(library)))
 
 
 def shown(type_: int, found: object) -> str:
@@ -89,51 +49,50 @@ def shown(type_: int, found: object) -> str:
     return str(bool(found)) if type_ == BOOL else str(found)
 
 
-def judge(ggml: ctypes.CDLL, path: str) -> dict[str, Any]:
+def judge(ggml: Ggml, path: str) -> dict[str, Any]:
     """What gguf_init_from_file finds. Its strings are C strings, which end at a zero byte."""
-    context = ggml.gguf_init_from_file(path.encode(), InitParams(True, None))
-    if not context:
+    try:
+        file = GgufReader(ggml, Path(path))
+    except ValueError:
         return {"refused": "by gguf_init_from_file"}
     found = {
-        "version": ggml.gguf_get_version(context),
-        "alignment": ggml.gguf_get_alignment(context),
-        "data_offset": ggml.gguf_get_data_offset(context),
-        "keys": [_key(ggml, context, i) for i in range(ggml.gguf_get_n_kv(context))],
-        "tensors": [_tensor(ggml, context, i) for i in range(ggml.gguf_get_n_tensors(context))],
+        "version": file.call("get_version", ctypes.c_uint32),
+        "alignment": file.call("get_alignment", ctypes.c_size_t),
+        "data_offset": file.call("get_data_offset", ctypes.c_size_t),
+        "keys": [_key(file, i) for i in range(file.call("get_n_kv", ctypes.c_int64))],
+        "tensors": [
+            _tensor(ggml, file, i) for i in range(file.call("get_n_tensors", ctypes.c_int64))
+        ],
     }
-    ggml.gguf_free(context)
+    file.close()
     return found
 
 
-def _key(ggml: ctypes.CDLL, context: int, i: int) -> list[Any]:
-    type_ = kind = ggml.gguf_get_kv_type(context, i)
-    count = 1
+def _key(file: GgufReader, i: int) -> list[Any]:
+    type_ = kind = file.call("get_kv_type", ctypes.c_int, i)
+    count, what = 1, "val"
     if type_ == ARRAY:
-        kind, count = ggml.gguf_get_arr_type(context, i), ggml.gguf_get_arr_n(context, i)
+        kind = file.call("get_arr_type", ctypes.c_int, i)
+        count, what = file.call("get_arr_n", ctypes.c_size_t, i), "arr"
+    values: list[object] = []
     if kind == STRING:
-        values = (
-            [ggml.gguf_get_arr_str(context, i, j) for j in range(count)]
-            if type_ == ARRAY
-            else [ggml.gguf_get_val_str(context, i)]
-        )
-    else:
-        data = ggml.gguf_get_arr_data if type_ == ARRAY else ggml.gguf_get_val_data
+        places = [(i, j) for j in range(count)] if type_ == ARRAY else [(i,)]
+        values = [file.call(f"get_{what}_str", ctypes.c_char_p, *place) for place in places]
+    elif count:
         format_ = f"<{count}{FORMATS[kind]}"
-        values = list(
-            struct.unpack(format_, ctypes.string_at(data(context, i), struct.calcsize(format_)))
-            if count
-            else ()
-        )
-    return [ggml.gguf_get_key(context, i).hex(), type_, kind, [shown(kind, v) for v in values]]
+        data = file.call(f"get_{what}_data", ctypes.c_void_p, i)
+        values = list(struct.unpack(format_, ctypes.string_at(data, struct.calcsize(format_))))
+    name = file.call("get_key", ctypes.c_char_p, i)
+    return [name.hex(), type_, kind, [shown(kind, value) for value in values]]
 
 
-def _tensor(ggml: ctypes.CDLL, context: int, i: int) -> list[Any]:
+def _tensor(ggml: Ggml, file: GgufReader, i: int) -> list[Any]:
     return [
-        ggml.gguf_get_tensor_name(context, i).hex(),
-        ggml.gguf_get_tensor_ne(context, i)[:4],
-        ggml.ggml_type_name(ggml.gguf_get_tensor_type(context, i)).decode().lower(),
-        ggml.gguf_get_tensor_offset(context, i),
-        ggml.gguf_get_tensor_size(context, i),
+        file.call("get_tensor_name", ctypes.c_char_p, i).hex(),
+        file.call("get_tensor_ne", ctypes.POINTER(ctypes.c_int64), i)[:4],
+        ggml.type_name(file.call("get_tensor_type", ctypes.c_int, i)).lower(),
+        file.call("get_tensor_offset", ctypes.c_size_t, i),
+        file.call("get_tensor_size", ctypes.c_size_t, i),
     ]
 
 

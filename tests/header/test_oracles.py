@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import ctypes
 import os
 from pathlib import Path
 from typing import Any
@@ -15,7 +16,8 @@ from gguf_bytes import U32, Tensor, gguf_bytes, header_bytes
 from ggufext import _core
 from ggufext.errors import HeaderError
 from ggufext.header import Header, ValueType, read_header
-from header.ggml import InitParams, ggml_library, judged_by_llama_cpp, load
+from ggufext.llama.gguf_values import GgufReader
+from header.ggml import ggml_library, judged_by_llama_cpp, load
 
 SHARED = Path(os.environ.get("GGUFEXT_SHARED", Path(__file__).parents[2].parent / "shared"))
 VOCABULARIES = sorted((SHARED / "data" / "vocab").glob("*.gguf"))
@@ -78,9 +80,11 @@ def test_tensor_types_have_the_sizes_of_gguf_py() -> None:
 def test_tensor_types_have_the_sizes_of_llama_cpp() -> None:
     assert GGML is not None
     ggml = load(GGML)
+    block_size = ggml.function("ggml_blck_size", ctypes.c_int64, ctypes.c_int)
+    type_size = ggml.function("ggml_type_size", ctypes.c_size_t, ctypes.c_int)
     ours = {number: (block_size, size) for number, _, block_size, size in _core.ggml_types()}
     for number in range(43):
-        theirs = (ggml.ggml_blck_size(number), ggml.ggml_type_size(number))
+        theirs = (block_size(number), type_size(number))
         assert ours.get(number, (0, 0)) == theirs
 
 
@@ -113,15 +117,14 @@ def test_where_llama_cpp_is_laxer_the_stricter_rule_holds(code: str, tmp_path: P
 @pytest.mark.parametrize("path", VOCABULARIES, ids=lambda path: path.stem)
 def test_real_headers_have_the_strings_that_llama_cpp_reads(path: Path) -> None:
     assert GGML is not None
-    ggml = load(GGML)
-    context = ggml.gguf_init_from_file(str(path).encode(), InitParams(True, None))
+    file = GgufReader(load(GGML), path)
     tokens = string_array(read_header(path), "tokenizer.ggml.tokens")
-    number = ggml.gguf_find_key(context, b"tokenizer.ggml.tokens")
+    number = file.call("find_key", ctypes.c_int64, b"tokenizer.ggml.tokens")
     for i, token in enumerate(tokens):
         # A C string ends at the first zero byte.
         expected = token.encode("utf-8", "surrogateescape").split(b"\0")[0]
-        assert ggml.gguf_get_arr_str(context, number, i) == expected
-    ggml.gguf_free(context)
+        assert file.call("get_arr_str", ctypes.c_char_p, number, i) == expected
+    file.close()
 
 
 def string_array(header: Header, key: str) -> tuple[str, ...]:

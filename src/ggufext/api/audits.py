@@ -7,31 +7,98 @@ from typing import TYPE_CHECKING
 
 from ggufext.api.names import local_path
 from ggufext.arguments import public
+from ggufext.audit import check as auditing
 from ggufext.audit import report
-from ggufext.audit.engines.connection import ServerSettings
+from ggufext.audit.conditions import CopyNeeded
+from ggufext.audit.findings import summary
 from ggufext.audit.findings.results import CheckResult
-from ggufext.audit.findings.summary import result_of
-from ggufext.audit.passkey_file import LocalSettings, check_file
-from ggufext.audit.passkey_server import check_server
-from ggufext.audit.request import Mode
-from ggufext.audit.run.asking import Progress
-from ggufext.audit.run.measure import PasskeyRequest, RunNotes, Template
+from ggufext.audit.request import CheckRequest, LocalSettings, Mode, ServerSettings, Template
+from ggufext.audit.run.measure import Progress, RunNotes
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
 __all__ = [
+    "CheckRequest",
     "CheckResult",
+    "CopyNeeded",
     "LocalSettings",
     "Mode",
-    "PasskeyRequest",
     "Progress",
     "RunNotes",
     "ServerSettings",
     "Template",
+    "bound_missed",
+    "bound_out_of_reach",
     "check",
+    "check_report_path",
+    "print_report",
     "write_report",
 ]
+
+bound_missed = public(summary.bound_missed)
+bound_out_of_reach = public(summary.bound_out_of_reach)
+
+
+@public
+def check(
+    model: Path | str | ServerSettings,
+    request: CheckRequest,
+    *,
+    allow_copy: bool | Callable[[CopyNeeded], bool] = False,
+    notify: Callable[[Progress | RunNotes], None] = lambda _: None,
+) -> CheckResult:
+    """Ask a model for hidden keys at every length and depth; nothing is written to its file.
+
+    Parameters
+    ----------
+    model : Path, str or ServerSettings
+        A file, or the address of an OpenAI-compatible server.
+    request : CheckRequest
+        What to ask: lengths, depths, trials, conditions; how to run llama.cpp on a file.
+    allow_copy : bool or callable
+        Make a temporary copy of the file for a condition that needs factor tensors; or asked with
+        a `CopyNeeded` before each.
+    notify : callable
+        Hears `RunNotes` before the first question, and `Progress` with every answer.
+
+    Returns
+    -------
+    CheckResult
+        ``run.complete`` is False after Ctrl-C or the engine's death; ``run.stop`` says why.
+
+    Raises
+    ------
+    HeaderError, PlanError, EngineError
+        Before the first question; see `ggufext.audit.check.check`.
+    ValueError
+        `request.engine` with a server: it runs the model in its own way.
+    """
+    if isinstance(model, ServerSettings):
+        if request.engine is not None:
+            raise ValueError("request.engine: a server runs the model in its own way")
+    else:
+        model = local_path(model)
+    asked = allow_copy if callable(allow_copy) else lambda _: allow_copy
+    return auditing.check(model, request, allow_copy=asked, notify=notify)
+
+
+@public
+def check_report_path(path: Path | str, *, inputs: tuple[Path, ...] = ()) -> None:
+    """Refuse a report that could not be written, before hours of measuring.
+
+    Parameters
+    ----------
+    path : Path or str
+    inputs : tuple of Path
+        Files of the run, which a report must not replace.
+
+    Raises
+    ------
+    GgufextError
+        ``report_format``, ``report_folder``, ``report_replaces_input``, ``report_extra_missing``.
+    """
+    report.check_report_path(Path(path), inputs=inputs)
 
 
 @public
@@ -43,57 +110,14 @@ def write_report(result: CheckResult, path: Path | str) -> None:
     Raises
     ------
     GgufextError
-        ``report_format``, ``report_folder``, ``report_extra_missing``, ``report_not_written``.
+        What `check_report_path` raises; ``report_not_written``.
     """
     report.write_report(result, Path(path))
 
 
 @public
-def check(
-    model: Path | str | ServerSettings,
-    request: PasskeyRequest,
-    *,
-    settings: LocalSettings | None = None,
-    threshold: float = 0.8,
-    allow_copy: bool = False,
-    notify: Callable[[Progress | RunNotes], None] | None = None,
-) -> CheckResult:
-    """Ask a model for hidden keys at every length and depth; nothing is written to its file.
+def print_report(result: CheckResult) -> None:
+    """Print the report of a terminal: a picture of each condition, and the sentences beside it."""
+    from ggufext.audit.report import terminal  # loads rich
 
-    Parameters
-    ----------
-    model : Path, str or ServerSettings
-        A file, or the address of an OpenAI-compatible server.
-    request : PasskeyRequest
-        What to ask: lengths, depths, trials, conditions.
-    settings : LocalSettings, optional
-        How to run llama.cpp on a file.
-    threshold : float
-        Accuracy that the effective length asks for, in (0, 1].
-    allow_copy : bool
-        Make a temporary copy of the file for a condition that needs factor tensors.
-    notify : callable, optional
-        Hears what is known before the first question, and every answer.
-
-    Returns
-    -------
-    CheckResult
-        ``complete`` is False after Ctrl-C or the engine's death; `warnings` says why.
-
-    Raises
-    ------
-    HeaderError, PlanError, EngineError
-        Before the first question; see `ggufext.audit.passkey_file.check_file` and
-        `ggufext.audit.passkey_server.check_server`.
-    ValueError
-        `settings` with a server: it runs the model in its own way.
-    """
-    notify = notify or (lambda _event: None)
-    if isinstance(model, ServerSettings):
-        if settings is not None:
-            raise ValueError("settings are for a file: a server runs the model in its own way")
-        run = check_server(model, request, notify)
-        return result_of(run, request, model, threshold=threshold)
-    settings = settings or LocalSettings()
-    run = check_file(local_path(model), request, settings, notify, allow_copy=lambda _: allow_copy)
-    return result_of(run, request, settings, threshold=threshold)
+    terminal.print_report(result)

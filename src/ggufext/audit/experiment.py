@@ -11,7 +11,7 @@ import math
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from ggufext.audit.conditions.conditions import conditions
+from ggufext.audit.conditions import conditions
 from ggufext.editing.rewrite import rewrite, undo
 from ggufext.errors import PlanError
 from ggufext.header.architectures import Layout, architecture
@@ -19,7 +19,9 @@ from ggufext.header.rope_keys import unread_suffixes
 from ggufext.llama.expectation import differences, of_facts, of_plan
 from ggufext.llama.rope_nodes import RopeMode, observe
 from ggufext.llama.settings import ContextSettings
+from ggufext.opened.files import FileSystem
 from ggufext.opened.inspection import facts_of
+from ggufext.opened.model import open_model
 from ggufext.planning.footprint import CacheType, kv_cache_bytes
 from ggufext.planning.methods import Method
 from ggufext.planning.plan import plan
@@ -31,7 +33,7 @@ if TYPE_CHECKING:
 
     from ggufext.header.layers import LayerFacts
     from ggufext.header.model import ModelFacts
-    from ggufext.llama.process import ProbeProcess
+    from ggufext.llama.process import LlamaProcess
     from ggufext.llama.rope_nodes import Observation, RopeNode
     from ggufext.llama.settings import Override
     from ggufext.planning.result import Plan
@@ -93,14 +95,14 @@ class Trial:
     disagreements: tuple[str, ...]
 
 
-def try_architecture(path: Path, *, process: ProbeProcess) -> Trial:
+def try_architecture(path: Path, *, process: LlamaProcess) -> Trial:
     """Try every method on a model and compare each layer with what was predicted.
 
     Parameters
     ----------
     path : Path
         A small model; rewritten and undone several times.
-    process : ProbeProcess
+    process : LlamaProcess
         Runs llama.cpp.
 
     Returns
@@ -125,7 +127,7 @@ def try_architecture(path: Path, *, process: ProbeProcess) -> Trial:
 
 
 class _Experiment:
-    def __init__(self, path: Path, facts: ModelFacts, process: ProbeProcess) -> None:
+    def __init__(self, path: Path, facts: ModelFacts, process: LlamaProcess) -> None:
         self._path = path
         self._facts = facts
         self._process = process
@@ -177,7 +179,8 @@ class _Experiment:
         rewrite(self._path, PlanRequest(target_length=target, method=method))
         changed = self._observe()
         found = list(self._effect(made, changed))
-        (native,) = conditions(self._path, ["native"], target_length=target)
+        with open_model(FileSystem(), self._path, writing=False) as model:
+            (native,) = conditions(model, ["native"], target_length=target)
         if self._observe(dict(native.kv_overrides)).logits != self._native.logits:
             found.append("the condition `native` of the rewritten file is not the original")
         undo(self._path)

@@ -1,15 +1,29 @@
-"""Where in a text keys are hidden: bins of depth, 0 the beginning, 1 just before the question."""
+"""What an audit is asked to do: what to ask, how, and of whom."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from enum import Enum
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from ggufext.errors import PlanError
+from ggufext.planning.footprint import CacheType
+from ggufext.planning.result import LARGEST_TARGET
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
+
+#: A condition's name: this and a method or the file of a recipe, whose short contexts may be kept.
+PLANNED, KEEP_SHORT = "planned:", "+keep-short"
+
+#: Shortest length taken for real, tokens.
+_SHORTEST = 64
+
+#: Most texts a cell: the bootstrap over texts then holds 4,000 × 1,000 counts, 32 MB.
+_MOST_TRIALS = 1000
+
+_MOST_DEPTHS = 100
 
 
 class Mode(Enum):
@@ -21,7 +35,15 @@ class Mode(Enum):
     """Many labelled keys in one text: harder, and reported under its own name."""
 
 
-_MOST = 100
+class Template(Enum):
+    """Whether prompts are put into the model's chat template."""
+
+    AUTO = "auto"
+    """Where the file brings one; a server is asked in plain text."""
+    NONE = "none"
+    """Plain text."""
+    CHAT = "chat"
+    """The file's own, which must be there; a server's, through its chat endpoint."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,10 +83,167 @@ def depth_bins(depths: int | Sequence[float]) -> tuple[DepthBin, ...]:
     )
     if not wanted:
         raise PlanError(code="nothing_to_measure", message="at least one depth is needed")
-    if len(wanted) > _MOST or not 0 <= wanted[0].start <= wanted[-1].end <= 1:
+    if len(wanted) > _MOST_DEPTHS or not 0 <= wanted[0].start <= wanted[-1].end <= 1:
         raise PlanError(
             code="depth_absurd",
-            message=f"depths {depths!r}; up to {_MOST} bins, or up to {_MOST} depths from 0 (the "
-            "beginning) to 1 (just before the question)",
+            message=f"depths {depths!r}; up to {_MOST_DEPTHS} bins, or up to {_MOST_DEPTHS} "
+            "depths from 0 (the beginning) to 1 (just before the question)",
         )
     return tuple(wanted)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LocalSettings:
+    """How to run llama.cpp on a file.
+
+    Attributes
+    ----------
+    threads : int or None
+        None: as many processors as this process may use, one for a small model.
+    gpu_layers : int or None
+        None: as many as fit into the devices' memory.
+    cache_type : CacheType
+        Of the KV cache, keys and values.
+    flash_attention : bool or None
+        None: on devices where they can; on processors what is faster, measured on the model, and
+        to save memory.
+    rpc : tuple of str
+        Addresses ``host:port`` of llama.cpp RPC workers.
+    dask : str or None
+        Address of a dask scheduler, ``tcp://host:port``, whose workers see the file at the same
+        path: each text is asked on one of them.
+    audit : bool
+        Compare the ROPE node of every layer with what the condition means.
+    """
+
+    threads: int | None = None
+    gpu_layers: int | None = None
+    cache_type: CacheType = CacheType.F16
+    flash_attention: bool | None = None
+    rpc: tuple[str, ...] = ()
+    dask: str | None = None
+    audit: bool = False
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ServerSettings:
+    """Which server to ask, and with how much patience.
+
+    Attributes
+    ----------
+    url : str
+        ``http://host:port``, with or without ``/v1``; ``http://user:password@host`` where a proxy
+        in front of it wants that.
+    model : str or None
+        Name of the model; the server's first one when absent.
+    api_key : str or None
+        Sent to the host of `url` only.
+    timeout : float
+        Seconds for one answer, and the longest wait that a server may ask for.
+    retries : int
+        Further tries after a failure of the network or the server.
+    retry_seconds : float
+        The second of them waits twice this, each later one twice as long as the one before.
+    """
+
+    url: str = field(repr=False)
+    model: str | None = None
+    api_key: str | None = field(default=None, repr=False)
+    timeout: float = 600.0
+    retries: int = 3
+    retry_seconds: float = 1.0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CheckRequest:
+    """What to ask of a model.
+
+    Attributes
+    ----------
+    lengths : tuple of int or None
+        Tokens of prompt and answer. None: up to four doublings that end at the file's context
+        length; a server does not say its own.
+    depths : int or tuple of float
+        Equal bins of a length, 1 … 100; or the depths themselves, from 0 (the beginning) to 1.
+    trials : int
+        Trials a cell, 1 … 1,000, each in a text of its own.
+    mode : Mode
+    seed : int
+    conditions : tuple of str
+        See `ggufext.audit.conditions.conditions`; each counts once.
+    target_length : int or None
+        What planned conditions extend to, tokens; the longest length when absent.
+    train_length, train_freq_base
+        What the model was really trained with, where the file says something else; see
+        `ggufext.header.training.trained_facts`.
+    template : Template
+    answer_tokens : int or None
+        Longest answer; by default the key's own tokens, 64 for chat models.
+    threshold : float
+        Accuracy that the effective length asks for, in (0, 1].
+    resume : Path or None
+        File that every answer is written to, a JSON line each, and whose answers of an earlier run
+        of the same request are not asked again.
+    engine : LocalSettings or None
+        How to run llama.cpp on a file; a server runs the model in its own way.
+    """
+
+    lengths: tuple[int, ...] | None = None
+    depths: int | tuple[float, ...] = 10
+    trials: int = 5
+    mode: Mode = Mode.STANDARD
+    seed: int = 0
+    conditions: tuple[str, ...] = ("file",)
+    target_length: int | None = None
+    train_length: int | None = None
+    train_freq_base: float | None = None
+    template: Template = Template.AUTO
+    answer_tokens: int | None = None
+    threshold: float = 0.8
+    resume: Path | None = None
+    engine: LocalSettings | None = None
+
+    def __post_init__(self) -> None:
+        """Refuse what cannot be asked.
+
+        Raises
+        ------
+        PlanError
+            ``nothing_to_measure``, ``target_absurd``, ``depth_absurd``, ``trials_absurd``.
+        """
+        depth_bins(self.depths)
+        if self.trials > _MOST_TRIALS:
+            raise PlanError(
+                code="trials_absurd",
+                message=f"{self.trials:,} trials a cell; up to {_MOST_TRIALS:,}, which with 10 "
+                "depths are 10,000 answers a length",
+            )
+        if self.lengths == () or not (self.conditions and self.trials > 0):
+            raise PlanError(
+                code="nothing_to_measure",
+                message="at least one length, condition, depth and trial is needed",
+            )
+        for length in self.lengths or ():
+            if not _SHORTEST <= length <= LARGEST_TARGET:
+                raise PlanError(
+                    code="target_absurd",
+                    message=f"length of {length:,} tokens; lengths go from {_SHORTEST} to "
+                    f"{LARGEST_TARGET:,}",
+                )
+
+    @property
+    def answers_per_length(self) -> int:
+        """Answers of one condition at each length."""
+        return self.trials * len(depth_bins(self.depths))
+
+    @property
+    def files(self) -> tuple[Path, ...]:
+        """Files beside the model that a run reads or writes: kept answers, recipes."""
+        recipes = (recipe_file(name) for name in self.conditions)
+        return tuple(each for each in (self.resume, *recipes) if each is not None)
+
+
+def recipe_file(condition: str) -> Path | None:
+    """The file of a recipe that a condition names: ``planned:FILE.json``, or with +keep-short."""
+    name = condition.removeprefix(PLANNED).removesuffix(KEEP_SHORT)
+    return Path(name) if condition.startswith(PLANNED) and name.endswith(".json") else None

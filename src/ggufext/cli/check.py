@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 import os
+import re
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import click
 
-from ggufext.cli.check_options import ConditionName, Depths, LayerCount, Lengths
+from ggufext.api import names
 from ggufext.cli.check_progress import show_progress
 from ggufext.cli.options import (
+    TOKENS,
     ModelName,
     json_option,
     model_files,
@@ -19,14 +21,11 @@ from ggufext.cli.options import (
     train_length_option,
 )
 from ggufext.cli.output import show_error, show_json
-from ggufext.errors import GgufextError, printable
-from ggufext.locating.names import local_path
+from ggufext.errors import EngineError, GgufextError, printable
 from ggufext.text import binary_size
 
 if TYPE_CHECKING:
-    from ggufext.audit.conditions.copies import CopyNeeded
-    from ggufext.audit.findings.results import CheckResult
-    from ggufext.audit.run.measure import PasskeyRun
+    from ggufext.api.audits import CheckResult, CopyNeeded
 
 _REQUIRED_BOUND_MISSED = 3
 _INTERRUPTED = 130
@@ -40,8 +39,86 @@ _OF_A_SERVER = ("model",)
 
 _FLASH_ATTENTION = {"auto": None, "on": True, "off": False}
 
-#: Lengths tried without --lengths, and the shortest of them in tokens.
-_USUAL_LENGTHS, _SHORTEST_USUAL = 4, 256
+
+class Lengths(click.ParamType["tuple[int, ...]"]):
+    """Lengths in tokens, separated by commas: 4k,8k,16k."""
+
+    name = "lengths"
+
+    def convert(
+        self, value: object, param: click.Parameter | None, ctx: click.Context | None
+    ) -> tuple[int, ...]:
+        """Rising, each once."""
+        if isinstance(value, tuple):
+            return value
+        parts = str(value).split(",")
+        return tuple(sorted({TOKENS.convert(part.strip(), param, ctx) for part in parts}))
+
+
+class Depths(click.ParamType["int | tuple[float, ...]"]):
+    """Depths of the key: a number of bins, or the depths themselves as shares or in percent."""
+
+    name = "depths"
+
+    def convert(
+        self, value: object, param: click.Parameter | None, ctx: click.Context | None
+    ) -> int | tuple[float, ...]:
+        """Bins 1 … 100, or shares of [0, 1]."""
+        if isinstance(value, int):
+            return value
+        text = str(value)
+        bins = int(text) if re.fullmatch(r"\d{1,3}", text) else None
+        if bins is not None and 1 <= bins <= 100:
+            return bins
+        parts = [part.strip() for part in text.split(",")]
+        if bins is not None or not all(
+            re.fullmatch(r"\d{1,3}(\.\d{1,9})?%?", part) for part in parts
+        ):
+            self.fail(
+                f"{text!r} is neither a number of bins up to 100 nor a list of depths such as "
+                "0,25,50,75,100 or 0.1,0.5",
+                param,
+                ctx,
+            )
+        numbers = [float(part.removesuffix("%")) for part in parts]
+        percent = any(part.endswith("%") for part in parts) or max(numbers) > 1
+        if percent and any(0 < number < 1 for number in numbers):
+            self.fail(f"{text!r} mixes shares of 1 and percent", param, ctx)
+        if percent:
+            numbers = [number / 100 for number in numbers]
+        if max(numbers) > 1 or len(numbers) > 100:
+            self.fail(f"{text!r}: up to 100 depths, each from 0 to 100 %", param, ctx)
+        return tuple(sorted(set(numbers)))
+
+
+class ConditionName(click.ParamType["str"]):
+    """A condition: lower case, but for the name of a file in it."""
+
+    name = "condition"
+
+    def convert(
+        self, value: object, param: click.Parameter | None, ctx: click.Context | None
+    ) -> str:
+        """The name as `ggufext.audit.conditions.conditions` takes it."""
+        text = str(value)
+        return text if ".json" in text else text.lower()
+
+
+class LayerCount(click.ParamType["int | None"]):
+    """Layers given to a device: a number, or auto for as many as fit."""
+
+    name = "layers"
+
+    def convert(
+        self, value: object, param: click.Parameter | None, ctx: click.Context | None
+    ) -> int | None:
+        """None for auto."""
+        text = str(value).lower()
+        if text == "auto":
+            return None
+        if not text.isdecimal() or len(text) > 6:
+            self.fail(f"{text!r} is neither a number of layers nor auto", param, ctx)
+        return int(text)
 
 
 @click.command()
@@ -169,7 +246,6 @@ _USUAL_LENGTHS, _SHORTEST_USUAL = 4, 256
 )
 @click.option(
     "--resume",
-    "records",
     metavar="FILE",
     type=click.Path(path_type=Path, dir_okay=False),
     help="Keep every finished answer in this file, and go on with those that are in it.",
@@ -206,7 +282,7 @@ def check(
     audit: bool,
     yes: bool,
     seed: int,
-    records: Path | None,
+    resume: Path | None,
     reports: tuple[Path, ...],
     as_json: bool,
 ) -> None:
@@ -214,81 +290,66 @@ def check(
 
     Nothing is written to FILE: planned conditions are tried without editing it.
     """
-    from ggufext.audit.engines.connection import ServerSettings
-    from ggufext.audit.findings.summary import result_of
-    from ggufext.audit.passkey_file import LocalSettings, check_file
-    from ggufext.audit.passkey_server import check_server
-    from ggufext.audit.report import check_report_path, write_report
-    from ggufext.audit.request import Mode
-    from ggufext.audit.run.measure import PasskeyRequest, Template
-    from ggufext.planning.footprint import CacheType
+    from ggufext.api import audits
+    from ggufext.api.plans import CacheType
 
     if (path is None) == (server is None):
         raise click.UsageError("give one of FILE and --server")
-    path = None if path is None else local_path(path)
-    _refuse_options(_OF_A_FILE if path is None else _OF_A_SERVER, "FILE" if server else "--server")
+    _refuse_options(_OF_A_FILE if server else _OF_A_SERVER, "FILE" if server else "--server")
     if dask and rpc:
         raise click.UsageError("give one of --dask and --rpc")
-    for report in reports:
-        check_report_path(report, inputs=_inputs(path, records, conditions))
-    request = PasskeyRequest(
-        lengths=lengths or _usual_lengths(path),
+    if server and lengths is None:
+        raise click.UsageError("--server needs --lengths: it does not say what to try")
+    path = None if path is None else names.local_path(path)
+    request = audits.CheckRequest(
+        lengths=lengths,
         depths=depths,
         trials=trials,
-        mode=Mode(mode),
+        mode=audits.Mode(mode),
         seed=seed,
-        conditions=tuple(dict.fromkeys(conditions)),
+        conditions=conditions,
         train_length=train_length,
         train_freq_base=train_freq_base,
-        template=Template(template),
-        records=records,
-        resume=records is not None,
+        template=audits.Template(template),
+        threshold=threshold,
+        resume=resume,
+        engine=None
+        if server
+        else audits.LocalSettings(
+            threads=threads,
+            gpu_layers=gpu_layers,
+            cache_type=CacheType[kv_type.upper()],
+            flash_attention=_FLASH_ATTENTION[flash_attention],
+            rpc=rpc,
+            dask=dask,
+            audit=audit,
+        ),
     )
-    if require is not None:
-        _refuse_unreachable(require, trials * (depths if isinstance(depths, int) else len(depths)))
-    engine: LocalSettings | ServerSettings
+    for report in reports:
+        audits.check_report_path(report, inputs=(*([path] if path else []), *request.files))
+    if require is not None and (why := audits.bound_out_of_reach(request, require)):
+        raise click.UsageError(f"--require {why}")
+    asked = path or audits.ServerSettings(
+        url=server or "", model=model, api_key=os.environ.get("GGUFEXT_API_KEY")
+    )
     with show_progress() as notify:
-        if path is None:
-            assert server is not None
-            key = os.environ.get("GGUFEXT_API_KEY")
-            engine = ServerSettings(url=server, model=model, api_key=key)
-            run = check_server(engine, request, notify)
-        else:
-            engine = LocalSettings(
-                threads=threads,
-                gpu_layers=gpu_layers,
-                cache_type=CacheType[kv_type.upper()],
-                flash_attention=_FLASH_ATTENTION[flash_attention],
-                rpc=rpc,
-                dask=dask,
-                audit=audit,
-            )
-            run = check_file(path, request, engine, notify, allow_copy=lambda x: yes or _agreed(x))
-    result = result_of(run, request, engine, threshold=threshold)
+        result = audits.check(asked, request, allow_copy=lambda x: yes or _agreed(x), notify=notify)
     if as_json:
         show_json(result)
     else:
-        _show(run, result)
+        _show(result)
     failed = False
     for report in reports:
         try:
-            write_report(result, report)
+            audits.write_report(result, report)
         except GgufextError as error:
             show_error(error, as_json=False)
             failed = True
         else:
             click.echo(f"report written to {printable(str(report))}", err=True)
-    _exit(run, result, require)
+    _exit(result, require)
     if failed:
         sys.exit(1)
-
-
-def _inputs(path: Path | None, records: Path | None, conditions: tuple[str, ...]) -> list[Path]:
-    """Files that a report must not replace: model, kept answers, factors of conditions."""
-    recipes = [
-        Path(name.removeprefix("planned:").removesuffix("+keep-short")) for name in conditions
-    ]
-    return [each for each in (path, records, *recipes) if each is not None]
 
 
 def _agreed(copy: CopyNeeded) -> bool:
@@ -310,62 +371,25 @@ def _refuse_options(names: tuple[str, ...], belongs_to: str) -> None:
             raise click.UsageError(f"--{name.replace('_', '-')} belongs to {belongs_to}")
 
 
-def _usual_lengths(path: Path | None) -> tuple[int, ...]:
-    """Up to four doublings that end at the file's context length."""
-    from ggufext.header.header import read_header
-    from ggufext.header.key_reader import KeyReader
-    from ggufext.header.model import architecture_name
-
-    if path is None:
-        raise click.UsageError("--server needs --lengths: it does not say what to try")
-    header = read_header(path)
-    context = KeyReader(header, f"{architecture_name(header)}.").required("context_length")
-    halved = (context >> times for times in range(_USUAL_LENGTHS))
-    return tuple(sorted({length for length in halved if length >= _SHORTEST_USUAL} or {context}))
-
-
-def _refuse_unreachable(bound: float, answers: int) -> None:
-    """Say before hours of measuring that no outcome can pass."""
-    from ggufext.audit.findings.statistics import trials_needed, wilson_interval
-
-    best = wilson_interval(answers, answers)[0]
-    if best < bound:
-        raise click.UsageError(
-            f"--require {bound:g} cannot be reached: {answers} answers a length, all of them "
-            f"right, give a lower bound of {best:.3f}; it needs at least {trials_needed(bound)} "
-            "(--depths times --trials)"
-        )
-
-
-def _show(run: PasskeyRun, result: CheckResult) -> None:
-    from ggufext.audit.report.terminal import print_report
+def _show(result: CheckResult) -> None:
+    from ggufext.api.audits import print_report
 
     print_report(result)
-    for sentence in run.audited:
+    for sentence in result.run.audited:
         click.echo(f"  audited: {printable(sentence)}")
 
 
-def _exit(run: PasskeyRun, result: CheckResult, require: float | None) -> None:
+def _exit(result: CheckResult, require: float | None) -> None:
     """End with the status of an interrupted or failed run, or of a missed bound."""
-    from ggufext.audit.run.measure import Stop
+    from ggufext.api import audits
 
-    if run.stop is Stop.INTERRUPTED:
+    stop = result.run.stop
+    if stop is not None and stop.code == "interrupted":
         click.echo("interrupted: the report holds what was done", err=True)
         sys.exit(_INTERRUPTED)
-    if run.failure is not None:
-        show_error(run.failure, as_json=False)
+    if stop is not None:
+        show_error(EngineError(code=stop.code, message=stop.message), as_json=False)
         sys.exit(1)
-    if require is None:
-        return
-    names = [condition.name for condition in result.conditions]
-    judged = result.conditions[names.index("file") if "file" in names else 0]
-    longest = judged.lengths[-1]
-    low = longest.interval[0] if longest.interval else None
-    if low is None or low < require:
-        found = "it was not measured" if low is None else f"the lower bound is {low:.3f}"
-        click.echo(
-            f"required bound missed: {printable(judged.name)} at {longest.length:,} tokens: "
-            f"{found}, {require:g} is required",
-            err=True,
-        )
+    if require is not None and (where := audits.bound_missed(result, require)):
+        click.echo(f"required bound missed: {where}", err=True)
         sys.exit(_REQUIRED_BOUND_MISSED)

@@ -7,7 +7,7 @@ from pathlib import Path
 import click
 from click.shell_completion import get_completion_class
 
-from ggufext.api import machine
+from ggufext.api import doctor as api
 from ggufext.cli.options import json_option
 from ggufext.cli.output import show_json
 from ggufext.errors import printable
@@ -26,7 +26,7 @@ def doctor(folder: Path, as_json: bool) -> None:
 
     The folder is tried with a nameless temporary file.
     """
-    findings = machine.doctor(folder)
+    findings = api.doctor(folder)
     if as_json:
         show_json(findings)
         return

@@ -1,4 +1,4 @@
-"""How llama.cpp should rotate a layer, and where a ROPE node differs from that."""
+"""How llama.cpp should rotate a layer, what shows how it does, and where the two differ."""
 
 from __future__ import annotations
 
@@ -7,15 +7,20 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from ggufext.header.factors import factors_in_effect
-from ggufext.header.rope_keys import FREQ_BASE_SWA
+from ggufext.header.rope_keys import FREQ_BASE_SWA, ORIGINAL_LENGTH
+from ggufext.llama.rope_nodes import observe
+from ggufext.llama.settings import ContextSettings
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Iterator, Mapping, Sequence
+    from pathlib import Path
 
     from ggufext.header.layers import LayerFacts
     from ggufext.header.model import ModelFacts
     from ggufext.header.rope_keys import Yarn
-    from ggufext.llama.rope_nodes import RopeNode
+    from ggufext.llama.process import LlamaProcess
+    from ggufext.llama.rope_nodes import Observation, RopeNode
+    from ggufext.llama.settings import Override
     from ggufext.planning.result import Plan
 
 
@@ -100,6 +105,52 @@ def _node_attention(yarn: Yarn, factor: float, mix: float) -> float:
     """The node's attn_factor, which ggml multiplies by 1 + 0.1 ln f where it mixes."""
     attention = yarn.attention_factor(factor, mix)
     return attention / (1.0 + 0.1 * math.log(factor)) if mix else attention
+
+
+def rotations(
+    path: Path,
+    expected: Sequence[Expected],
+    expected_long: Sequence[Expected] | None,
+    *,
+    architecture: str,
+    kv_overrides: Mapping[str, Override],
+    process: LlamaProcess,
+) -> Iterator[tuple[Observation, Sequence[Expected]]]:
+    """Run a file on a token in a context of `SMALL_CONTEXT`, and in one above its original length.
+
+    Parameters
+    ----------
+    path : Path
+    expected : sequence of Expected
+        One a layer.
+    expected_long : sequence of Expected or None
+        The same above the original length; None where it is no other, which is not run then.
+    architecture : str
+    kv_overrides : mapping
+        Metadata values that stand in for the file's, by key.
+    process : LlamaProcess
+
+    Yields
+    ------
+    Observation, sequence of Expected
+        What was seen, and what it is to be compared with.
+
+    Raises
+    ------
+    EngineError
+        As `observe`.
+    """
+    runs = [(SMALL_CONTEXT, expected, kv_overrides)]
+    if expected_long is not None:
+        # Without the cache that a context above the real original length needs.
+        shorter = {**kv_overrides, f"{architecture}.{ORIGINAL_LENGTH}": SMALL_CONTEXT}
+        runs.append((2 * SMALL_CONTEXT, expected_long, shorter))
+    for n_ctx, planned, overrides in runs:
+        settings = ContextSettings(n_ctx=n_ctx)
+        yield (
+            observe(path, tokens=(0,), settings=settings, kv_overrides=overrides, process=process),
+            planned,
+        )
 
 
 def differences(nodes: Sequence[RopeNode], expected: Sequence[Expected]) -> Iterator[str]:

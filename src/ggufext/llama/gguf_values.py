@@ -8,15 +8,15 @@ from __future__ import annotations
 
 import ctypes
 import os
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from ggufext.llama.library import RefusalError
+from ggufext.errors import EngineError
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
+    from pathlib import Path
 
-    from ggufext.llama.library import Llama
+    from ggufext.llama.library import Ggml, Llama
 
 #: By the number of a scalar's type: how gguf.h names its getter, and what that returns.
 _GETTERS: dict[int, tuple[str, Any]] = {
@@ -51,50 +51,51 @@ class GgufReader:
 
     Parameters
     ----------
-    llama : Llama
-        The library.
-    path : str
+    ggml : Ggml
+    path : Path
         A GGUF file; of a split model this part only.
 
     Raises
     ------
-    RefusalError
-        ``model_not_loaded`` with llama.cpp's own words.
+    ValueError
+        It does not read the file.
     """
 
-    def __init__(self, llama: Llama, path: str) -> None:
-        self._ggml = llama.ggml
-        self._path = Path(path)
-        self._file = self._ggml.function(
+    def __init__(self, ggml: Ggml, path: Path) -> None:
+        self._ggml = ggml
+        self._path = path
+        self._file = ggml.function(
             "gguf_init_from_file", ctypes.c_void_p, ctypes.c_char_p, _InitParams
         )(os.fsencode(path), _InitParams(no_alloc=True, ctx=None))
         if not self._file:
-            raise RefusalError("model_not_loaded", llama.errors())
+            raise ValueError(str(path))
+
+    def call(self, name: str, result: Any, *arguments: bytes | int) -> Any:
+        """Call a function of gguf.h on the file, named without ``gguf_``, by its result's type."""
+        kinds = (ctypes.c_char_p if isinstance(x, bytes) else ctypes.c_int64 for x in arguments)
+        function = self._ggml.function(f"gguf_{name}", result, ctypes.c_void_p, *kinds)
+        return function(self._file, *arguments)
 
     def value(self, key: str) -> _Scalar | None:
         """A scalar or a string; None where the key is absent or an array."""
-        number = self._get("find_key", ctypes.c_int64, ctypes.c_char_p, key.encode())
+        number = self.call("find_key", ctypes.c_int64, key.encode())
         if number < 0:
             return None
-        kind = self._get("get_kv_type", ctypes.c_int, ctypes.c_int64, number)
+        kind = self.call("get_kv_type", ctypes.c_int, number)
         if kind not in _GETTERS:
             return None
         name, result = _GETTERS[kind]
-        found: _Scalar | bytes = self._get(f"get_val_{name}", result, ctypes.c_int64, number)
+        found: _Scalar | bytes = self.call(f"get_val_{name}", result, number)
         return found.decode(errors="replace") if isinstance(found, bytes) else found
 
     def floats(self, name: str) -> list[float] | None:
         """Elements of a tensor; None where it is absent or no F32."""
-        number = self._get("find_tensor", ctypes.c_int64, ctypes.c_char_p, name.encode())
-        if number < 0:
+        number = self.call("find_tensor", ctypes.c_int64, name.encode())
+        if number < 0 or self.call("get_tensor_type", ctypes.c_int, number) != _TYPE_F32:
             return None
-        if self._get("get_tensor_type", ctypes.c_int, ctypes.c_int64, number) != _TYPE_F32:
-            return None
-        size = self._get("get_tensor_size", ctypes.c_size_t, ctypes.c_int64, number)
-        start = self._get("get_tensor_offset", ctypes.c_size_t, ctypes.c_int64, number)
-        start += self._ggml.function("gguf_get_data_offset", ctypes.c_size_t, ctypes.c_void_p)(
-            self._file
-        )
+        size = self.call("get_tensor_size", ctypes.c_size_t, number)
+        start = self.call("get_tensor_offset", ctypes.c_size_t, number)
+        start += self.call("get_data_offset", ctypes.c_size_t)
         with self._path.open("rb") as file:
             file.seek(start)
             data = file.read(size)
@@ -102,25 +103,24 @@ class GgufReader:
 
     def close(self) -> None:
         """Give the memory back."""
-        self._ggml.function("gguf_free", None, ctypes.c_void_p)(self._file)
-
-    def _get(self, name: str, result: Any, kind: Any, argument: object) -> Any:
-        return self._ggml.function(f"gguf_{name}", result, ctypes.c_void_p, kind)(
-            self._file, argument
-        )
+        self.call("free", None)
 
 
 def read_values(
-    llama: Llama, path: str, *, keys: Sequence[str], tensors: Sequence[str]
+    llama: Llama, path: Path, *, keys: Sequence[str], tensors: Sequence[str]
 ) -> dict[str, Any]:
     """Values of keys and elements of tensors by name, None for what is not there.
 
     Raises
     ------
-    RefusalError
-        As `GgufReader`.
+    EngineError
+        ``model_not_loaded`` with llama.cpp's own words.
     """
-    reader = GgufReader(llama, path)
+    llama.forget_errors()
+    try:
+        reader = GgufReader(llama.ggml, path)
+    except ValueError as error:
+        raise EngineError(code="model_not_loaded", message=llama.errors()) from error
     try:
         return {
             "keys": {key: reader.value(key) for key in keys},

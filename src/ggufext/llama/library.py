@@ -6,11 +6,15 @@ import ctypes
 import os
 import socket
 import sys
-from typing import TYPE_CHECKING, Any, BinaryIO
+from dataclasses import asdict
+from typing import TYPE_CHECKING, Any
+
+from ggufext.errors import EngineError
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Callable, Mapping
 
+    from ggufext.llama.settings import ContextSettings, LoadRequest, Override
 
 #: Settings that go by name here and by number in C: how llama-cpp-python names the numbers.
 _ENUMERATORS = {
@@ -20,15 +24,6 @@ _ENUMERATORS = {
 }
 
 _LOG_DEBUG, _LOG_ERROR, _LOG_CONTINUED = 1, 4, 5
-
-
-class RefusalError(Exception):
-    """A refusal with a code, to be raised as EngineError by the parent."""
-
-    def __init__(self, code: str, message: str) -> None:
-        super().__init__(message)
-        self.code = code
-        self.message = message
 
 
 class _Log:
@@ -58,15 +53,25 @@ class Llama:
         llama-cpp-python's low-level module.
     ggml : Ggml
         The ggml that it has loaded.
+    version : str
+        Of llama-cpp-python.
+    system : str
+        Processor features that llama.cpp was built for.
+
+    Raises
+    ------
+    EngineError
+        ``engine_missing``.
     """
 
     def __init__(self) -> None:
         try:
             import llama_cpp
         except ImportError as error:
-            raise RefusalError(
-                "engine_missing",
-                f"llama-cpp-python cannot be imported ({error}): pip install 'ggufext[check]'",
+            raise EngineError(
+                code="engine_missing",
+                message=f"llama-cpp-python cannot be imported ({error}): "
+                "pip install 'ggufext[check]'",
             ) from error
         self.api: Any = llama_cpp
         self._log = _Log()
@@ -75,35 +80,30 @@ class Llama:
         llama_cpp.llama_log_set(self._log_callback, ctypes.c_void_p(0))
         llama_cpp.llama_backend_init()
         self.ggml = Ggml(llama_cpp.llama_cpp._lib)
+        self.version: str = llama_cpp.__version__
+        self.system: str = llama_cpp.llama_print_system_info().decode(errors="replace")
 
-    def load(
-        self,
-        path: str,
-        kv_overrides: Mapping[str, bool | int | float | str],
-        *,
-        gpu_layers: int = 0,
-        vocabulary_only: bool = False,
-    ) -> Any:
+    def load(self, request: LoadRequest, *, vocabulary_only: bool = False) -> Any:
         """Load a model.
 
         Raises
         ------
-        RefusalError
+        EngineError
             ``model_not_loaded`` with llama.cpp's own words.
         """
         parameters = self.api.llama_model_default_params()
-        parameters.n_gpu_layers = gpu_layers
+        parameters.n_gpu_layers = request.gpu_layers
         parameters.vocab_only = vocabulary_only
         # Weights laid out for AMX crash when GCC 12 built llama.cpp; other layouts only help.
-        parameters.use_extra_bufts = b"AMX_INT8 = 1" not in self.api.llama_print_system_info()
-        parameters.kv_overrides = self._overrides(kv_overrides)
-        self._log.errors.clear()
-        model = self.api.llama_model_load_from_file(os.fsencode(path), parameters)
+        parameters.use_extra_bufts = "AMX_INT8 = 1" not in self.system
+        parameters.kv_overrides = self._overrides(request.kv_overrides)
+        self.forget_errors()
+        model = self.api.llama_model_load_from_file(os.fsencode(request.path), parameters)
         if not model:
-            raise RefusalError("model_not_loaded", self.errors())
+            raise EngineError(code="model_not_loaded", message=self.errors())
         return model
 
-    def _overrides(self, overrides: Mapping[str, bool | int | float | str]) -> Any:
+    def _overrides(self, overrides: Mapping[str, Override]) -> Any:
         """llama.cpp's array of overrides, ended by an empty key."""
         api = self.api
         array = (api.llama_model_kv_override * (len(overrides) + 1))()
@@ -119,23 +119,37 @@ class Llama:
                 entry.tag, entry.value.val_str = api.LLAMA_KV_OVERRIDE_TYPE_STR, value.encode()
         return array
 
-    def context(self, model: Any, settings: Mapping[str, Any]) -> Any:
+    def context(
+        self, model: Any, settings: ContextSettings, on_node: Callable[..., bool] | None
+    ) -> Any:
         """Create a context: llama.cpp's defaults, one thread, and what `settings` names.
+
+        Parameters
+        ----------
+        on_node : callable or None
+            Asked about every node of a graph (``cb_eval``); to be kept alive by the caller.
 
         Raises
         ------
-        RefusalError
-            ``context_not_created`` with llama.cpp's own words.
+        EngineError
+            ``context_not_created`` with llama.cpp's own words, ``unknown_setting``.
         """
         parameters = self.api.llama_context_default_params()
         parameters.n_threads = parameters.n_threads_batch = 1
-        for name, value in settings.items():
-            setattr(parameters, name, self._number(name, value))
-        self._log.errors.clear()
+        for name, value in asdict(settings).items():
+            if value is not None:
+                setattr(parameters, name, self._number(name, value))
+        if on_node is not None:
+            parameters.cb_eval = on_node
+        self.forget_errors()
         context = self.api.llama_init_from_model(model, parameters)
         if not context:
-            raise RefusalError("context_not_created", self.errors())
+            raise EngineError(code="context_not_created", message=self.errors())
         return context
+
+    def node_callback(self, function: Callable[[int, bool, Any], bool]) -> Any:
+        """A Python function as `context` takes it for its nodes."""
+        return self.api.ggml_backend_sched_eval_callback(function)
 
     def _number(self, setting: str, value: Any) -> Any:
         """Translate a setting to what the C structure holds."""
@@ -144,28 +158,18 @@ class Llama:
             return value
         number = getattr(self.api, prefix + value.upper(), None)
         if number is None:
-            raise RefusalError("unknown_setting", f"llama.cpp knows no {setting} {value!r}")
+            raise EngineError(
+                code="unknown_setting", message=f"llama.cpp knows no {setting} {value!r}"
+            )
         return number
 
+    def forget_errors(self) -> None:
+        """Begin what `errors` tells."""
+        self._log.errors.clear()
+
     def errors(self) -> str:
-        """What llama.cpp's log complained about while it made the last model or context."""
+        """What llama.cpp's log complained about since `forget_errors`."""
         return "; ".join(self._log.errors) or "llama.cpp gives no reason"
-
-
-def private_output() -> BinaryIO:
-    """Standard output for replies only: what libraries print goes to standard error."""
-    stream = os.fdopen(os.dup(1), "wb")
-    os.dup2(2, 1)
-    return stream
-
-
-def forbid_core_dump() -> None:
-    """A crash is expected and reported; nobody wants gigabytes of it on disk."""
-    try:
-        import resource
-    except ImportError:  # not on Windows
-        return
-    resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
 
 
 _MAX_DIMS, _MAX_OP_PARAMS, _MAX_SRC, _MAX_NAME = 4, 16, 10, 64
@@ -178,10 +182,6 @@ _CONNECT_SECONDS = 10
 
 #: GGML_BACKEND_DEVICE_TYPE_GPU of ggml-backend.h.
 _DEVICE_GPU = 1
-
-
-class LayoutError(Exception):
-    """The loaded ggml lays its tensors out differently from this module."""
 
 
 class Tensor(ctypes.Structure):
@@ -264,26 +264,36 @@ class Ggml:
 
         Raises
         ------
-        ValueError
-            When nobody answers there.
+        EngineError
+            ``no_rpc``, ``rpc_unreachable``.
         """
+        text, pointer = ctypes.c_char_p, ctypes.c_void_p
+        registry = self.function("ggml_backend_reg_by_name", pointer, text)(b"RPC")
+        if not registry:
+            raise EngineError(
+                code="no_rpc",
+                message="this llama.cpp was built without RPC; install it again with "
+                'CMAKE_ARGS="-DGGML_RPC=ON" pip install --force-reinstall --no-cache-dir '
+                "llama-cpp-python",
+            )
         # llama.cpp ends the process when it cannot connect.
         host, _, port = address.rpartition(":")
         try:
             socket.create_connection((host.strip("[]"), int(port)), _CONNECT_SECONDS).close()
         except (OSError, ValueError, OverflowError) as error:
-            raise ValueError(
-                f"no llama.cpp RPC worker answers at {address} ({error}); an address looks like "
-                "192.168.1.7:50052"
-            ) from None
-        text, pointer = ctypes.c_char_p, ctypes.c_void_p
-        registry = self.function("ggml_backend_reg_by_name", pointer, text)
+            raise EngineError(
+                code="rpc_unreachable",
+                message=f"no llama.cpp RPC worker answers at {address} ({error}); an address looks "
+                "like 192.168.1.7:50052",
+            ) from error
         find = self.function("ggml_backend_reg_get_proc_address", pointer, pointer, text)
-        function = find(registry(b"RPC"), b"ggml_backend_rpc_add_server")
+        function = find(registry, b"ggml_backend_rpc_add_server")
         server = ctypes.CFUNCTYPE(pointer, text)(function)(address.encode())
         register = self.function("ggml_backend_register", None, pointer)
         if not server:
-            raise ValueError(f"no llama.cpp RPC worker answers at {address}")
+            raise EngineError(
+                code="rpc_unreachable", message=f"no llama.cpp RPC worker answers at {address}"
+            )
         register(server)
 
     def verify(self, tensor: Tensor) -> None:
@@ -291,8 +301,8 @@ class Ggml:
 
         Raises
         ------
-        LayoutError
-            When a field lies elsewhere in this build.
+        EngineError
+            ``engine_unknown`` when a field lies elsewhere in this build.
         """
         address = ctypes.addressof(tensor)
         elements = 1
@@ -307,7 +317,10 @@ class Ggml:
         }
         wrong = {field: pair for field, pair in found.items() if pair[0] != pair[1]}
         if wrong:
-            raise LayoutError(f"struct ggml_tensor is laid out differently here: {wrong}")
+            raise EngineError(
+                code="engine_unknown",
+                message=f"struct ggml_tensor is laid out differently here: {wrong}",
+            )
 
 
 def _text(value: bytes | None) -> str:

@@ -1,9 +1,8 @@
-"""What a run needs of memory, what there is, and what to give up when it does not fit."""
+"""What a run needs of memory, and what to give up when it does not fit."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 from ggufext.errors import EngineError
@@ -46,11 +45,11 @@ class MemoryPlan:
 
 
 #: Tokens of a batch; a micro-batch is never larger.
-LARGEST_BATCH = 2048
+_LARGEST_BATCH = 2048
 
 #: Micro-batches: reuse ends on their boundaries, so short prompts want small ones; below 64 tokens
 #: llama.cpp's flash attention on processors is less than half as fast.
-SMALLEST_UBATCH, LARGEST_UBATCH = 64, 512
+_SMALLEST_UBATCH, _LARGEST_UBATCH = 64, 512
 
 #: Python, llama.cpp's code and its small structures; of a vocabulary, its texts and merges.
 _PROCESS_BYTES, _TOKEN_BYTES = 64 << 20, 384
@@ -97,8 +96,8 @@ class Budget:
 
 def micro_batch(shortest: int) -> int:
     """Micro-batch in tokens for a shortest length: what is lost at its boundaries stays small."""
-    size = SMALLEST_UBATCH
-    while size < LARGEST_UBATCH and size * 64 <= shortest:
+    size = _SMALLEST_UBATCH
+    while size < _LARGEST_UBATCH and size * 64 <= shortest:
         size *= 2
     return size
 
@@ -137,7 +136,7 @@ def plan_memory(
     wanted = Budget(
         lengths=lengths,
         n_ubatch=n_ubatch,
-        n_batch=max(LARGEST_BATCH, n_ubatch),
+        n_batch=max(_LARGEST_BATCH, n_ubatch),
         cache_type=cache_type,
         flash_attention=bool(flash_attention),
         plan=MemoryPlan(size.tensors, 0, 0, 0, available, ()),
@@ -166,7 +165,7 @@ def _reductions(size: ModelSize, wanted: Budget, *, may_switch: bool) -> Iterato
         return replace(budget, plan=plan, **changes)  # type: ignore[arg-type]
 
     yield budget
-    while budget.n_ubatch > SMALLEST_UBATCH:
+    while budget.n_ubatch > _SMALLEST_UBATCH:
         smaller = budget.n_ubatch // 2
         budget = replace(budget, n_ubatch=smaller)
         yield step(f"micro-batch of {smaller} tokens instead of {wanted.n_ubatch}")
@@ -218,55 +217,3 @@ def gpu_layers(size: ModelSize, budget: Budget, device_memory: int) -> int:
     if needed <= free:
         return 999
     return max(0, free * len(size.layers) // max(needed, 1))
-
-
-def available_memory() -> int:
-    """Bytes that this process may still take: of the machine, its control group and its limits."""
-    found = [_of_machine(), _of_control_group(), _of_address_space()]
-    return min((each for each in found if each is not None), default=1 << 62)
-
-
-def _of_machine() -> int | None:
-    fields = _fields(Path("/proc/meminfo"))
-    return fields.get("MemAvailable:")
-
-
-def _of_control_group() -> int | None:
-    folder = Path("/sys/fs/cgroup")
-    try:
-        limit = (folder / "memory.max").read_text().strip()
-        used = int((folder / "memory.current").read_text())
-        # Page cache is given up before anything is killed.
-        cached = next(
-            int(line.split()[1])
-            for line in (folder / "memory.stat").read_text().splitlines()
-            if line.startswith("inactive_file ")
-        )
-    except (OSError, ValueError, StopIteration):
-        return None
-    return None if limit == "max" else max(0, int(limit) - used + cached)
-
-
-def _of_address_space() -> int | None:
-    try:
-        import resource
-    except ImportError:  # not on Windows
-        return None
-    limit, _ = resource.getrlimit(resource.RLIMIT_AS)
-    if limit == resource.RLIM_INFINITY:
-        return None
-    used = _fields(Path("/proc/self/status")).get("VmSize:", 0)
-    return max(0, limit - used)
-
-
-def _fields(path: Path) -> dict[str, int]:
-    """Sizes in a file of ``Name: 123 kB`` lines, in bytes."""
-    try:
-        lines = [line.split() for line in path.read_text().splitlines()]
-    except OSError:
-        return {}
-    return {
-        line[0]: int(line[1]) * 1024
-        for line in lines
-        if len(line) == 3 and line[2] == "kB" and line[1].isdigit()
-    }

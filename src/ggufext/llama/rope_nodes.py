@@ -1,19 +1,15 @@
-"""What llama.cpp really does with a file: the ROPE node of every layer, KV cache and logits.
-
-The model runs in a child process (`ggufext.llama.probe`), because a failed assertion of
-llama.cpp ends the process it happens in.
-"""
+"""What llama.cpp really does with a file: the ROPE node of every layer, KV cache and logits."""
 
 from __future__ import annotations
 
-import base64
 import re
-from dataclasses import asdict, dataclass
+from array import array
+from contextlib import nullcontext
+from dataclasses import dataclass
 from enum import IntEnum
 from typing import TYPE_CHECKING, Any, Literal
 
-from ggufext.llama.process import ProbeProcess
-from ggufext.llama.settings import ContextSettings, Override
+from ggufext.llama.settings import ContextSettings, LoadRequest
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -22,6 +18,8 @@ if TYPE_CHECKING:
     import numpy as np
     import numpy.typing as npt
 
+    from ggufext.llama.process import LlamaProcess
+    from ggufext.llama.settings import Override
 
 _CACHE_LINE = re.compile(
     r"size = +[\d.]+ MiB \( *(?P<cells>\d+) cells, +(?P<layers>\d+) layers, +\d+/(?P<streams>\d+)"
@@ -169,39 +167,6 @@ class Observation:
         return np.frombuffer(self.logits[run], dtype="<f4").reshape(-1, self.n_vocab)
 
 
-def rope_nodes(
-    path: Path,
-    *,
-    n_ctx: int | None = None,
-    kv_overrides: Mapping[str, Override] | None = None,
-) -> tuple[RopeNode, ...]:
-    """Read the ROPE node of every layer, for Q and K.
-
-    Parameters
-    ----------
-    path : Path
-        A GGUF file.
-    n_ctx : int, optional
-        Context to create, tokens; llama.cpp's default of 512 when absent, 0 for the file's
-        training length. Its KV cache is allocated. It matters for longrope files only: above
-        the original length they use the long factors.
-    kv_overrides : mapping, optional
-        Metadata values that stand in for the file's, by key.
-
-    Returns
-    -------
-    tuple of RopeNode
-        By layer, q before k.
-
-    Raises
-    ------
-    EngineError
-        As `observe`.
-    """
-    settings = ContextSettings(n_ctx=n_ctx)
-    return observe(path, settings=settings, tokens=(0,), kv_overrides=kv_overrides).rope_nodes
-
-
 def observe(
     path: Path,
     *,
@@ -209,7 +174,7 @@ def observe(
     starts: Sequence[int] = (0,),
     settings: ContextSettings | None = None,
     kv_overrides: Mapping[str, Override] | None = None,
-    process: ProbeProcess | None = None,
+    process: LlamaProcess | None = None,
 ) -> Observation:
     """Run a model on fixed tokens and tell everything it did.
 
@@ -226,40 +191,38 @@ def observe(
         layers with caches as long as the global ones, unlike llama.cpp's own programs).
     kv_overrides : mapping, optional
         Metadata values that stand in for the file's, by key.
-    process : ProbeProcess, optional
+    process : LlamaProcess, optional
         The child to ask, where there are many questions; one of its own when absent.
 
     Raises
     ------
     EngineError
         ``engine_missing`` without llama-cpp-python, ``model_not_loaded`` and
-        ``context_not_created`` with llama.cpp's own words, ``decode_failed``, ``engine_died``
-        with the last lines of the log when llama.cpp ends its process, ``unknown_setting``, and
-        ``engine_unknown`` or ``unknown_rope_node`` when this llama.cpp's graph is not one that
-        this module can read.
+        ``context_not_created`` with llama.cpp's own words, ``decode_failed``, ``engine_died`` or
+        ``out_of_memory`` with the last lines of the log when llama.cpp ends its process,
+        ``unknown_setting``, and ``engine_unknown`` when this llama.cpp's graph is not one that
+        this program can read.
     """
-    chosen = asdict(settings or ContextSettings())
-    request = {
-        "path": str(path),
-        "tokens": list(tokens),
-        "starts": list(starts),
-        "settings": {name: value for name, value in chosen.items() if value is not None},
-        "kv_overrides": dict(kv_overrides or {}),
-    }
-    if process is None:
-        with ProbeProcess() as own:
-            reply, log = own.ask(path, request)
-    else:
-        reply, log = process.ask(path, request)
+    # The child imports this module too, and needs none of that.
+    from ggufext.llama.process import LlamaProcess
+
+    load = LoadRequest(
+        path=path, context=settings or ContextSettings(), kv_overrides=kv_overrides or {}
+    )
+    payload = array("i", tokens).tobytes()
+    with nullcontext(process) if process else LlamaProcess() as child:
+        reply, logits = child.request(path, "observe", payload, load=load, starts=list(starts))
+        log = child.log()
+    size = len(logits) // max(1, len(starts))
     return Observation(
         n_ctx_train=reply["n_ctx_train"],
         n_ctx=reply["n_ctx"],
         n_vocab=reply["n_vocab"],
-        rope_nodes=tuple(_rope_node(fields) for fields in reply["nodes"]),
+        rope_nodes=tuple(_rope_node(fields) for fields in reply["rope_nodes"]),
         attention_scales=tuple(reply["attention_scales"]),
         cache_tensors=tuple(CacheTensor(**fields) for fields in reply["cache_tensors"]),
         log=log,
-        logits=tuple(base64.b64decode(each) for each in reply["logits"]),
+        logits=tuple(logits[i * size : (i + 1) * size] for i in range(len(starts))),
     )
 
 

@@ -1,4 +1,4 @@
-"""The child process that measures how fast a model runs, at the start of a context and at its end.
+"""How fast a model runs, at the start of a context and at its end. Runs in the child process.
 
 Nobody wants to wait for a whole long context to be computed: its cells are filled with copies of
 the first ones, each moved to its position, and only a few tokens behind them are computed.
@@ -7,16 +7,18 @@ the first ones, each moved to its position, and only a few tokens behind them ar
 from __future__ import annotations
 
 import ctypes
-import json
-import os
-import sys
 import time
-from typing import TYPE_CHECKING, Any
+from dataclasses import replace
+from typing import TYPE_CHECKING
 
-from ggufext.llama.library import Llama, RefusalError, forbid_core_dump, private_output
+import numpy as np
+
+from ggufext.errors import EngineError
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from ggufext.llama.library import Llama
+    from ggufext.llama.model import Model
+    from ggufext.llama.settings import ContextSettings
 
 #: Tokens of an answer that are timed one by one.
 _ANSWER = 3
@@ -30,7 +32,7 @@ _MAIN, _COPY, _HOLDS = range(3)
 
 
 class Stopwatch:
-    """A context of a model, and what its tokens take.
+    """What the tokens of a model take in a context that is opened for it.
 
     Attributes
     ----------
@@ -40,31 +42,28 @@ class Stopwatch:
         Tokens that were computed.
     """
 
-    def __init__(self, llama: Llama, model: Any, settings: Mapping[str, Any]) -> None:
-        self._api = api = llama.api
-        sequences = {"n_seq_max": _HOLDS + 1, "kv_unified": True}
-        self._context = llama.context(model, {**settings, **sequences})
-        self._memory = api.llama_get_memory(self._context)
-        self._vocabulary = api.llama_vocab_n_tokens(api.llama_model_get_vocab(model))
-        self._size = api.llama_n_ubatch(self._context)
-        self._batch = api.llama_batch_init(self._size, 0, 1)
+    def __init__(self, llama: Llama, model: Model, settings: ContextSettings) -> None:
+        self._api = llama.api
+        self._model = model
+        model.open(replace(settings, n_seq_max=_HOLDS + 1, kv_unified=True))
         self.cells = 0
         self.tokens = 0
 
-    def close(self) -> None:
-        """Give the memory back; the model stays."""
-        self._api.llama_batch_free(self._batch)
-        self._api.llama_free(self._context)
-
     def measure(self) -> dict[str, float | int]:
-        """Seconds a token; the fields of `ggufext.audit.run.duration.Speed`."""
+        """Seconds a token, with what else `ggufext.audit.run.duration.Speed` holds.
+
+        Raises
+        ------
+        EngineError
+            ``decode_failed``.
+        """
         self._prompt()  # weights come from the disk
         prompt_start, answer_start = self._prompt(), self._answer()
-        room = self._api.llama_n_ctx(self._context) - 2 * self._size - 2 * _ANSWER
+        room = self._model.n_ctx - 2 * self._model.n_ubatch - 2 * _ANSWER
         if self.cells < room:
             self._fill(room)
         else:  # a context of a few micro-batches
-            self._api.llama_memory_clear(self._memory, True)
+            self._model.clear(data=True)
             self.cells = 0
         self._decode(1)  # moves the copies
         return {
@@ -74,10 +73,11 @@ class Stopwatch:
             "answer_end": self._answer(),
             "context": self.cells,
             "tokens": self.tokens,
+            "can_reuse": self._model.can_reuse,
         }
 
     def _prompt(self) -> float:
-        size: int = self._size
+        size = self._model.n_ubatch
         return self._decode(size) / size
 
     def _answer(self) -> float:
@@ -85,27 +85,19 @@ class Stopwatch:
 
     def _decode(self, count: int) -> float:
         """Compute tokens behind those that are there; seconds."""
-        api, batch = self._api, self._batch
-        position = api.llama_memory_seq_pos_max(self._memory, _MAIN) + 1
-        for index in range(count):
-            batch.token[index] = 7 * (self.tokens + index) % self._vocabulary
-            batch.pos[index] = position + index
-            batch.n_seq_id[index] = 1
-            batch.seq_id[index][0] = _MAIN
-            batch.logits[index] = index == count - 1
-        batch.n_tokens = count
+        position = self._api.llama_memory_seq_pos_max(self._model.memory, _MAIN) + 1
+        numbers = np.arange(self.tokens, self.tokens + count)
+        tokens = (7 * numbers % self._model.n_vocab).astype(np.int32)
         started = time.perf_counter()
-        status = api.llama_decode(self._context, batch)
+        self._model.decode(tokens, position)
         seconds = time.perf_counter() - started
-        if status:
-            raise RefusalError("decode_failed", f"llama_decode returned {status}")
         self.cells += count
         self.tokens += count
         return seconds
 
     def _fill(self, until: int) -> None:
         """Copy the cells that are there until so many are in use."""
-        api, context, memory = self._api, self._context, self._memory
+        api, context, memory = self._api, self._model.context, self._model.memory
         api.llama_memory_seq_cp(memory, _MAIN, _HOLDS, -1, -1)
         api.llama_memory_seq_cp(memory, _MAIN, _COPY, 0, _COPIED)
         size = api.llama_state_seq_get_size(context, _COPY)
@@ -114,35 +106,10 @@ class Stopwatch:
         can_move = api.llama_memory_can_shift(memory)
         while self.cells + _COPIED <= until:
             if not api.llama_state_seq_set_data(context, state, size, _COPY):
-                raise RefusalError("state_not_copied", "llama_state_seq_set_data failed")
+                raise EngineError(code="decode_failed", message="llama_state_seq_set_data failed")
             if can_move:
                 api.llama_memory_seq_add(memory, _COPY, -1, -1, self.cells)
             for sequence in (_MAIN, _HOLDS):
                 api.llama_memory_seq_cp(memory, _COPY, sequence, -1, -1)
             api.llama_memory_seq_rm(memory, _COPY, -1, -1)
             self.cells += _COPIED
-
-
-def main() -> None:
-    """Answer one request: a line of JSON for each setting of flash attention."""
-    forbid_core_dump()
-    replies = private_output()
-    request = json.loads(sys.stdin.buffer.readline())
-    try:
-        llama = Llama()
-        model = llama.load(
-            request["path"], request["kv_overrides"], gpu_layers=request["gpu_layers"]
-        )
-        api = llama.api
-        can_reuse = not (api.llama_model_is_recurrent(model) or api.llama_model_is_hybrid(model))
-        for flash_attention in request["flash_attention"]:
-            settings = {**request["settings"], "flash_attn_type": int(flash_attention)}
-            stopwatch = Stopwatch(llama, model, settings)
-            reply = {"flash_attention": flash_attention, "can_reuse": can_reuse}
-            replies.write(json.dumps(reply | stopwatch.measure()).encode() + b"\n")
-            replies.flush()
-            stopwatch.close()
-    except RefusalError as error:
-        sys.stderr.write(f"{error.code}: {error.message}\n")
-    # The interpreter's end would run llama.cpp's destructors; nothing is left to tidy up.
-    os._exit(0)

@@ -3,16 +3,13 @@
 from __future__ import annotations
 
 import struct
-from importlib.util import find_spec
 from typing import TYPE_CHECKING, NoReturn
 
-from ggufext.errors import EditError
+from ggufext.errors import EditError, EngineError
 from ggufext.header.header import read_header
-from ggufext.header.rope_keys import ORIGINAL_LENGTH
-from ggufext.llama.expectation import SMALL_CONTEXT, differences, of_plan
-from ggufext.llama.process import ProbeProcess
-from ggufext.llama.rope_nodes import observe
-from ggufext.llama.settings import ContextSettings
+from ggufext.llama.expectation import SMALL_CONTEXT, differences, of_plan, rotations
+from ggufext.llama.process import LlamaProcess
+from ggufext.llama.settings import LoadRequest
 from ggufext.opened.inspection import facts_of
 
 if TYPE_CHECKING:
@@ -20,8 +17,6 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from ggufext.header.header import Value
-    from ggufext.header.layers import LayerFacts
-    from ggufext.llama.settings import Override
     from ggufext.planning.result import Plan
 
     #: Values of the planned keys, elements of the planned tensors, by name.
@@ -57,22 +52,31 @@ def verify_file(
     EngineError
         llama.cpp is installed and does not load the file.
     """
-    if find_spec("llama_cpp") is None:
-        if notify is not None and _elements(path) > _MANY_ELEMENTS:
-            notify(
-                "gguf-py reads the file now, which takes a while with so large a vocabulary; "
-                "llama.cpp's reader is quick (pip install 'ggufext[check]')"
-            )
-        return (
-            _compared(path, plan, "gguf-py", *_read_by_gguf_py(path, plan)),
-            "llama.cpp is not installed: not asked (pip install 'ggufext[check]')",
-        )
-    with ProbeProcess() as process:
-        values = _read_by_llama_cpp(path, plan, process)
+    with LlamaProcess() as process:
+        try:
+            values = _read_by_llama_cpp(path, plan, process)
+        except EngineError as error:
+            if error.code != "engine_missing":
+                raise
+            return _without_llama_cpp(path, plan, notify)
         return (
             _compared(path, plan, "llama.cpp's GGUF reader", *values),
             _by_llama_cpp(path, plan, process),
         )
+
+
+def _without_llama_cpp(
+    path: Path, plan: Plan, notify: Callable[[str], None] | None
+) -> tuple[str, ...]:
+    if notify is not None and _elements(path) > _MANY_ELEMENTS:
+        notify(
+            "gguf-py reads the file now, which takes a while with so large a vocabulary; "
+            "llama.cpp's reader is quick (pip install 'ggufext[check]')"
+        )
+    return (
+        _compared(path, plan, "gguf-py", *_read_by_gguf_py(path, plan)),
+        "llama.cpp is not installed: not asked (pip install 'ggufext[check]')",
+    )
 
 
 def _elements(path: Path) -> int:
@@ -93,12 +97,12 @@ def _read_by_gguf_py(path: Path, plan: Plan) -> _Values:
     return keys, {each.name: each.data.tolist() for each in reader.tensors if each.name in wanted}
 
 
-def _read_by_llama_cpp(path: Path, plan: Plan, process: ProbeProcess) -> _Values:
+def _read_by_llama_cpp(path: Path, plan: Plan, process: LlamaProcess) -> _Values:
     keys = [edit.key for edit in plan.edits]
     tensors = [made.name for made in plan.tensor_edits]
-    wanted = {"path": str(path), "keys": keys, "tensors": tensors}
-    reply, _ = process.ask(path, {"values": wanted})
-    return reply["keys"], reply["tensors"]
+    load = LoadRequest(path=path)
+    values, _ = process.request(path, "values", load=load, keys=keys, tensors=tensors)
+    return values["keys"], values["tensors"]
 
 
 def _compared(
@@ -119,46 +123,31 @@ def _compared(
     return done + (f" and {len(plan.tensor_edits)} tensors" if plan.tensor_edits else "")
 
 
-def _by_llama_cpp(path: Path, plan: Plan, process: ProbeProcess) -> str:
+def _by_llama_cpp(path: Path, plan: Plan, process: LlamaProcess) -> str:
     layers = facts_of(path).layers
     is_long = plan.original_length < SMALL_CONTEXT
-    _see(path, plan, layers, process, n_ctx=SMALL_CONTEXT, is_long=is_long)
+    both = plan.long_factors != plan.short_factors and not is_long
+    for seen, expected in rotations(
+        path,
+        [of_plan(plan, layer, is_long=is_long) for layer in layers],
+        [of_plan(plan, layer, is_long=True) for layer in layers] if both else None,
+        architecture=plan.architecture,
+        kv_overrides={},
+        process=process,
+    ):
+        if seen.n_ctx_train != plan.target_length:
+            _differs(
+                path,
+                f"llama.cpp takes {seen.n_ctx_train:,} for the context length, planned "
+                f"{plan.target_length:,}",
+            )
+        for difference in differences(seen.rope_nodes, expected):
+            _differs(path, difference)
     how = "as planned, the others as before"
-    if plan.long_factors != plan.short_factors and not is_long:
-        # A context above the original length, without the cache that the real one needs.
-        shorter = {f"{plan.architecture}.{ORIGINAL_LENGTH}": SMALL_CONTEXT}
-        _see(path, plan, layers, process, n_ctx=2 * SMALL_CONTEXT, is_long=True, overrides=shorter)
+    if both:
         how += "; it takes the long factors above the original length only"
     moved = sum(layer.moves for layer in layers)
     return f"llama.cpp loads the file and rotates {moved} of {len(layers)} layers {how}"
-
-
-def _see(
-    path: Path,
-    plan: Plan,
-    layers: tuple[LayerFacts, ...],
-    process: ProbeProcess,
-    *,
-    n_ctx: int,
-    is_long: bool,
-    overrides: Mapping[str, Override] | None = None,
-) -> None:
-    seen = observe(
-        path,
-        tokens=(0,),
-        settings=ContextSettings(n_ctx=n_ctx),
-        kv_overrides=overrides,
-        process=process,
-    )
-    if seen.n_ctx_train != plan.target_length:
-        _differs(
-            path,
-            f"llama.cpp takes {seen.n_ctx_train:,} for the context length, planned "
-            f"{plan.target_length:,}",
-        )
-    expected = [of_plan(plan, layer, is_long=is_long) for layer in layers]
-    for difference in differences(seen.rope_nodes, expected):
-        _differs(path, difference)
 
 
 def _same(found: object, planned: Value) -> bool:

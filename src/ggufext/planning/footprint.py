@@ -21,16 +21,22 @@ _DEFAULT_UBATCH = 512
 
 
 class CacheType(Enum):
-    """Storage type of the cache: name, bytes of a block, elements of a block."""
+    """Storage type of the cache by its name, with bytes and elements of a block."""
 
     F16 = ("f16", 2, 1)
     Q8_0 = ("q8_0", 34, 32)
     Q4_0 = ("q4_0", 18, 32)
 
-    def __init__(self, label: str, block_bytes: int, block_elements: int) -> None:
-        self.label = label
-        self.block_bytes = block_bytes
-        self.block_elements = block_elements
+    label: str
+    block_bytes: int
+    block_elements: int
+
+    def __new__(cls, label: str, block_bytes: int, block_elements: int) -> CacheType:
+        """A member whose value is its name, which JSON goes by."""
+        member = object.__new__(cls)
+        member._value_ = member.label = label
+        member.block_bytes, member.block_elements = block_bytes, block_elements
+        return member
 
 
 @dataclass(frozen=True, slots=True)

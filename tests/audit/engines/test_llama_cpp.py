@@ -5,6 +5,7 @@ import random
 import signal
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -12,16 +13,17 @@ import pytest
 
 from ggufext.audit.engines.llama_cpp import LlamaCpp
 from ggufext.audit.task import wording
+from ggufext.audit.task.answers import stop_rule
 from ggufext.audit.task.templates import Frame
 from ggufext.errors import EngineError
-from ggufext.llama.settings import SelfExtend
+from ggufext.llama.settings import ContextSettings, LoadRequest, SelfExtend
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
 
 
 UBATCH = 16
-SETTINGS = {"n_ctx": 512, "n_batch": 64, "n_ubatch": UBATCH, "swa_full": True}
+SETTINGS = ContextSettings(n_ctx=512, n_batch=64, n_ubatch=UBATCH, swa_full=True)
 
 
 def filler(sentences: int) -> list[str]:
@@ -37,9 +39,14 @@ def prompts() -> list[list[str]]:
 
 
 @pytest.fixture
-def engine(passkey_model: Path) -> Iterator[LlamaCpp]:
-    engine = LlamaCpp(passkey_model)
-    engine.open(settings=SETTINGS, kv_overrides={}, gpu_layers=0)
+def load(passkey_model: Path) -> LoadRequest:
+    return LoadRequest(path=passkey_model, context=SETTINGS)
+
+
+@pytest.fixture
+def engine(load: LoadRequest) -> Iterator[LlamaCpp]:
+    engine = LlamaCpp(load.path)
+    engine.open(load)
     yield engine
     engine.close()
 
@@ -52,16 +59,16 @@ def logits(engine: LlamaCpp, asked: Sequence[list[str]], *, reuse: bool) -> list
 @pytest.mark.parametrize("n_threads", [1, 2])
 @pytest.mark.parametrize("flash_attn_type", [0, 1])
 def test_reused_cells_give_bit_identical_logits(
-    engine: LlamaCpp, n_ubatch: int, n_threads: int, flash_attn_type: int
+    engine: LlamaCpp, load: LoadRequest, n_ubatch: int, n_threads: int, flash_attn_type: int
 ) -> None:
-    settings = {
-        **SETTINGS,
-        "n_ubatch": n_ubatch,
-        "n_threads": n_threads,
-        "n_threads_batch": n_threads,
-        "flash_attn_type": flash_attn_type,
-    }
-    engine.open(settings=settings, kv_overrides={}, gpu_layers=0)
+    context = replace(
+        SETTINGS,
+        n_ubatch=n_ubatch,
+        n_threads=n_threads,
+        n_threads_batch=n_threads,
+        flash_attn_type=flash_attn_type,
+    )
+    engine.open(replace(load, context=context))
     assert logits(engine, prompts(), reuse=True) == logits(engine, prompts(), reuse=False)
 
 
@@ -74,39 +81,35 @@ def test_reused_cells_give_bit_identical_logits_in_other_architectures(
 
     path = write_random_model(tmp_path / "model.gguf", architecture)
     engine = LlamaCpp(path)
-    engine.open(settings={**SETTINGS, "n_ctx": 2048}, kv_overrides={}, gpu_layers=0)
+    engine.open(LoadRequest(path=path, context=replace(SETTINGS, n_ctx=2048)))
     asked = [prompt[-12:] for prompt in prompts()]
     assert logits(engine, asked, reuse=True) == logits(engine, asked, reuse=False)
     engine.close()
 
 
 @pytest.fixture
-def recurrent(random_models: Callable[[str], Path]) -> Iterator[LlamaCpp]:
+def recurrent(random_models: Callable[[str], Path]) -> LoadRequest:
     """A model whose memory is one state, which cannot forget a part of a text."""
     pytest.importorskip("llama_cpp")
-    engine = LlamaCpp(random_models("lfm2"))
-    yield engine
+    return LoadRequest(path=random_models("lfm2"), context=replace(SETTINGS, n_ctx=2048))
+
+
+def test_recurrent_models_reuse_nothing_and_say_so(recurrent: LoadRequest) -> None:
+    engine = LlamaCpp(recurrent.path)
+    engine.open(recurrent)
+    for prompt in prompts()[:2]:
+        answer = engine.ask(prompt[-12:], stop=stop_rule("48213"), tokens=2)
+        assert answer.evaluated == answer.naive
+    assert [warning.code for warning in engine.warnings()] == ["no_reuse"]
     engine.close()
 
 
-def test_recurrent_models_reuse_nothing_and_say_so(recurrent: LlamaCpp) -> None:
-    opened = recurrent.open(settings={**SETTINGS, "n_ctx": 2048}, kv_overrides={}, gpu_layers=0)
-    assert not opened.can_reuse
-    for prompt in prompts()[:2]:
-        answer = recurrent.ask(prompt[-12:], key="48213", tokens=2)
-        assert answer.evaluated == answer.naive
-    assert [warning.code for warning in recurrent.warnings()] == ["no_reuse"]
-
-
-def test_self_extend_is_refused_where_positions_cannot_move(recurrent: LlamaCpp) -> None:
+def test_self_extend_is_refused_where_positions_cannot_move(recurrent: LoadRequest) -> None:
+    engine = LlamaCpp(recurrent.path)
     with pytest.raises(EngineError, match="Self-Extend") as refused:
-        recurrent.open(
-            settings=SETTINGS,
-            kv_overrides={},
-            gpu_layers=0,
-            self_extend=SelfExtend(group=2, window=128),
-        )
+        engine.open(replace(recurrent, self_extend=SelfExtend(group=2, window=128)))
     assert refused.value.code == "cannot_shift"
+    engine.close()
 
 
 def test_logits_of_different_prompts_differ(engine: LlamaCpp) -> None:
@@ -115,14 +118,14 @@ def test_logits_of_different_prompts_differ(engine: LlamaCpp) -> None:
 
 def test_reuse_computes_only_what_follows_the_last_shared_micro_batch(engine: LlamaCpp) -> None:
     first, second = prompts()[:2]
-    engine.ask(first, key="48213", tokens=6)
-    answer = engine.ask(second, key="48213", tokens=6)
+    engine.ask(first, stop=stop_rule("48213"), tokens=6)
+    answer = engine.ask(second, stop=stop_rule("48213"), tokens=6)
     shared = 1 + sum(engine.counts(second[:22]))
     assert answer.naive - answer.evaluated == shared // UBATCH * UBATCH
 
 
 def test_same_question_twice_gives_the_same_answer(engine: LlamaCpp) -> None:
-    answers = {engine.ask(prompts()[0], key="48213", tokens=6).text for _ in range(3)}
+    answers = {engine.ask(prompts()[0], stop=stop_rule("48213"), tokens=6).text for _ in range(3)}
     assert answers == {" 48213"}
 
 
@@ -130,19 +133,21 @@ def test_frame_is_put_around_every_prompt(engine: LlamaCpp) -> None:
     assert engine.frame(Frame()) == (1, 0)  # BOS
     lead, trail = engine.frame(Frame(before="<s> the", behind=" is", chat=True))
     assert (lead, trail) == (2, 1)
-    answer = engine.ask([" key"], key="1", tokens=1)
+    answer = engine.ask([" key"], stop=stop_rule("1"), tokens=1)
     assert answer.naive == 4
 
 
-def test_self_extend_finds_keys_beyond_the_training_length(engine: LlamaCpp) -> None:
+def test_self_extend_finds_keys_beyond_the_training_length(
+    engine: LlamaCpp, load: LoadRequest
+) -> None:
     text, found = filler(60)[:34], {}
     asked = [
         [*text[:at], wording.key_line("48213"), *text[at:], wording.QUESTION, wording.ANSWER_START]
         for at in range(0, 12, 2)
     ]
     for extend in (None, SelfExtend(group=2, window=128)):
-        engine.open(settings=SETTINGS, kv_overrides={}, gpu_layers=0, self_extend=extend)
-        answers = [engine.ask(parts, key="48213", tokens=6).text for parts in asked]
+        engine.open(replace(load, self_extend=extend))
+        answers = [engine.ask(parts, stop=stop_rule("48213"), tokens=6).text for parts in asked]
         found[extend] = answers.count(" 48213")
     assert found[SelfExtend(group=2, window=128)] > found[None]
 
@@ -151,29 +156,29 @@ def test_self_extend_finds_keys_beyond_the_training_length(engine: LlamaCpp) -> 
 def test_death_of_the_child_is_an_engine_error_with_its_last_words(
     engine: LlamaCpp, number: signal.Signals
 ) -> None:
+    assert engine.process_id is not None
     os.kill(engine.process_id, number)
     with pytest.raises(EngineError, match=rf"{number.name}.*last line first: \w") as died:
-        engine.ask([" the"], key="1", tokens=1)
+        engine.ask([" the"], stop=stop_rule("1"), tokens=1)
     assert died.value.code == "engine_died"
 
 
-def test_failed_assertion_of_llama_cpp_is_an_engine_error(engine: LlamaCpp) -> None:
+def test_failed_assertion_of_llama_cpp_is_an_engine_error(
+    engine: LlamaCpp, load: LoadRequest
+) -> None:
     # Any string but the four known types is an assertion in llama.cpp.
     with pytest.raises(EngineError) as died:
-        engine.open(
-            settings=SETTINGS, kv_overrides={"llama.rope.scaling.type": "magic"}, gpu_layers=0
-        )
+        engine.open(replace(load, kv_overrides={"llama.rope.scaling.type": "magic"}))
     assert died.value.code == "engine_died"
     assert "GGML_ASSERT" in died.value.message
 
 
-def test_context_that_cannot_be_created_is_an_engine_error(engine: LlamaCpp) -> None:
+def test_context_that_cannot_be_created_is_an_engine_error(
+    engine: LlamaCpp, load: LoadRequest
+) -> None:
+    context = replace(SETTINGS, type_k="q8_0", type_v="q8_0", flash_attn_type=0)
     with pytest.raises(EngineError) as refused:
-        engine.open(
-            settings={**SETTINGS, "type_k": "q8_0", "flash_attn_type": 0, "type_v": "q8_0"},
-            kv_overrides={},
-            gpu_layers=0,
-        )
+        engine.open(replace(load, context=context))
     assert refused.value.code == "context_not_created"
 
 
@@ -184,11 +189,14 @@ import resource, sys
 sys.path[:] = {sys.path!r}
 from pathlib import Path
 from ggufext.audit.engines.llama_cpp import LlamaCpp
+from ggufext.audit.task.answers import stop_rule
 from ggufext.errors import EngineError
+from ggufext.llama.settings import ContextSettings, LoadRequest
 resource.setrlimit(resource.RLIMIT_AS, (3 << 30, 3 << 30))
-engine = LlamaCpp(Path({str(passkey_model)!r}))
+path = Path({str(passkey_model)!r})
+engine = LlamaCpp(path)
 try:
-    engine.open(settings={{"n_ctx": 1 << 22}}, kv_overrides={{}}, gpu_layers=0)
+    engine.open(LoadRequest(path=path, context=ContextSettings(n_ctx=1 << 22)))
 except EngineError as error:
     print(error.code)
 engine.close()
@@ -218,35 +226,37 @@ def test_file_without_a_text_vocabulary_is_refused_by_name(tmp_path: Path) -> No
     assert refused.value.code == "no_vocabulary"
 
 
-def test_rpc_without_support_names_the_build_option(passkey_model: Path) -> None:
-    import llama_cpp
-
-    if llama_cpp.llama_supports_rpc():
+def test_rpc_without_support_names_the_build_option(engine: LlamaCpp, passkey_model: Path) -> None:
+    if engine.hello.rpc:
         pytest.skip("this llama.cpp was built with RPC")
     with pytest.raises(EngineError, match="GGML_RPC=ON"):
         LlamaCpp(passkey_model, rpc=("127.0.0.1:50052",))
 
 
 @pytest.mark.skipif(not sys.platform.startswith("linux"), reason="/proc")
-def test_a_condition_gives_its_memory_back_before_the_next_is_opened(engine: LlamaCpp) -> None:
+def test_a_condition_gives_its_memory_back_before_the_next_is_opened(
+    engine: LlamaCpp, load: LoadRequest
+) -> None:
     def resident() -> int:
         pages = Path(f"/proc/{engine.process_id}/statm").read_text().split()[1]
         return int(pages) * os.sysconf("SC_PAGE_SIZE")
 
     # 4 layers, 4 heads of 32, keys and values of 2 bytes: 128 MiB.
-    settings = {**SETTINGS, "n_ctx": 65_536, "flash_attn_type": 1}
+    large = replace(load, context=replace(SETTINGS, n_ctx=65_536, flash_attn_type=1))
     cache = 4 * 4 * 32 * 2 * 2 * 65_536
     before = resident()
     used = []
     for base in (500.0, 600.0, 700.0, 800.0):
-        engine.open(settings=settings, kv_overrides={"llama.rope.freq_base": base}, gpu_layers=0)
+        engine.open(replace(large, kv_overrides={"llama.rope.freq_base": base}))
         used.append(resident())
     assert used[0] - before > cache // 2
     assert max(used) - min(used) < cache // 4
 
 
 @pytest.mark.skipif(not sys.platform.startswith("linux"), reason="/proc")
-def test_a_context_that_is_refused_leaves_nothing_behind(engine: LlamaCpp) -> None:
+def test_a_context_that_is_refused_leaves_nothing_behind(
+    engine: LlamaCpp, load: LoadRequest
+) -> None:
     def mapped() -> int:
         maps = Path(f"/proc/{engine.process_id}/maps").read_text()
         return maps.count("passkey-Q8_0.gguf")
@@ -254,5 +264,5 @@ def test_a_context_that_is_refused_leaves_nothing_behind(engine: LlamaCpp) -> No
     before = mapped()
     for _ in range(3):
         with pytest.raises(EngineError, match="knows no"):
-            engine.open(settings={"type_k": "none"}, kv_overrides={}, gpu_layers=0)
+            engine.open(replace(load, context=ContextSettings(type_k="none")))
     assert mapped() <= before

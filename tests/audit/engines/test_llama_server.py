@@ -9,12 +9,9 @@ import pytest
 
 import real_servers
 from ggufext import rewrite
-from ggufext.audit.engines.connection import ServerSettings
+from ggufext.audit.check import measure_model
 from ggufext.audit.engines.server import Server
-from ggufext.audit.passkey_file import LocalSettings, check_file
-from ggufext.audit.passkey_server import check_server
-from ggufext.audit.request import Mode
-from ggufext.audit.run.measure import PasskeyRequest, PasskeyRun, Template
+from ggufext.audit.request import CheckRequest, LocalSettings, Mode, ServerSettings, Template
 from ggufext.planning.methods import Method
 from ggufext.planning.request import PlanRequest
 
@@ -22,7 +19,9 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
 
-REQUEST = PasskeyRequest(lengths=(256, 768), depths=3, trials=2)
+    from ggufext.audit.run.measure import Measured
+
+REQUEST = CheckRequest(lengths=(256, 768), depths=3, trials=2)
 
 
 @pytest.fixture(scope="module")
@@ -38,20 +37,20 @@ def server(extended: Path) -> Iterator[str]:
         yield running.url
 
 
-def check(url: str, request: PasskeyRequest = REQUEST) -> PasskeyRun:
-    return check_server(ServerSettings(url=url, retries=0), request, lambda _: None)
+def check(url: str, request: CheckRequest = REQUEST) -> Measured:
+    return measure_model(ServerSettings(url=url, retries=0), request)
 
 
 def test_it_answers_the_same_prompts_as_the_local_engine_alike(server: str, extended: Path) -> None:
     served = check(server)
-    local = check_file(extended, REQUEST, LocalSettings(threads=1), lambda _: None)
-    assert served.prompts_hash == local.prompts_hash
+    local = measure_model(extended, replace(REQUEST, engine=LocalSettings(threads=1)))
+    assert served.run.prompts_hash == local.run.prompts_hash
     assert served.trials == local.trials
 
 
 def test_its_cache_is_counted(server: str) -> None:
     run = check(server, replace(REQUEST, depths=10))
-    assert run.tokens_evaluated < run.tokens_naive
+    assert run.run.tokens_evaluated < run.run.tokens_naive
 
 
 def test_it_counts_tokens_and_says_its_context(server: str) -> None:
@@ -69,7 +68,7 @@ def test_longer_prompts_than_its_context_are_not_sent(server: str) -> None:
 
 
 def test_sweep_mode(server: str) -> None:
-    run = check(server, PasskeyRequest(lengths=(400, 800), depths=4, trials=1, mode=Mode.SWEEP))
+    run = check(server, CheckRequest(lengths=(400, 800), depths=4, trials=1, mode=Mode.SWEEP))
     assert None not in {trial.hit for trial in run.trials}
 
 
@@ -78,7 +77,7 @@ def test_the_template_that_it_falls_back_on_makes_no_chat_model(server: str) -> 
 
 
 def test_chat_prompts_have_the_wanted_length_with_its_template(server: str) -> None:
-    request = PasskeyRequest(lengths=(700,), depths=2, trials=1, template=Template.CHAT)
+    request = CheckRequest(lengths=(700,), depths=2, trials=1, template=Template.CHAT)
     run = check(server, request)
     assert None not in {trial.hit for trial in run.trials}
     assert [warning.code for warning in run.warnings] == ["template_of_the_server"]

@@ -8,9 +8,9 @@ from typing import TYPE_CHECKING
 import pytest
 
 import real_servers
+from ggufext.audit.check import measure_model
 from ggufext.audit.engines.llama_cpp import LlamaCpp
-from ggufext.audit.passkey_file import LocalSettings, check_file
-from ggufext.audit.run.measure import PasskeyRequest, Stop
+from ggufext.audit.request import CheckRequest, LocalSettings
 from ggufext.errors import EngineError
 
 if TYPE_CHECKING:
@@ -18,10 +18,9 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
 
-    from ggufext.audit.run.asking import Progress
-    from ggufext.audit.run.measure import RunNotes
+    from ggufext.audit.run.measure import Progress, RunNotes
 
-REQUEST = PasskeyRequest(lengths=(128, 256), depths=3, trials=1)
+REQUEST = CheckRequest(lengths=(128, 256), depths=3, trials=1)
 
 Worker = tuple[str, "subprocess.Popen[bytes]"]
 
@@ -37,8 +36,8 @@ def worker() -> Iterator[Worker]:
 
 def test_a_worker_gives_the_trials_of_this_machine(worker: Worker, passkey_model: Path) -> None:
     remote = LocalSettings(threads=1, rpc=(worker[0],))
-    there = check_file(passkey_model, REQUEST, remote, lambda _: None)
-    here = check_file(passkey_model, REQUEST, LocalSettings(threads=1), lambda _: None)
+    there = measure_model(passkey_model, replace(REQUEST, engine=remote))
+    here = measure_model(passkey_model, replace(REQUEST, engine=LocalSettings(threads=1)))
     assert there.trials == here.trials
     assert "rpc_not_authenticated" in [warning.code for warning in there.warnings]
 
@@ -72,8 +71,8 @@ def test_worker_that_dies_ends_the_run_with_what_was_measured(passkey_model: Pat
                 process.wait()
 
         settings = LocalSettings(threads=1, rpc=(address,))
-        run = check_file(passkey_model, replace(REQUEST, trials=5), settings, notify)
-    assert run.stop is Stop.FAILED
-    assert run.failure is not None
-    assert "RPC" in run.failure.message
+        request = replace(REQUEST, trials=5, engine=settings)
+        run = measure_model(passkey_model, request, notify=notify)
+    assert run.run.stop is not None
+    assert "RPC" in run.run.stop.message
     assert len(run.trials) == 2

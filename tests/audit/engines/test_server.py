@@ -8,12 +8,9 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 import real_servers
-from ggufext.audit.engines.connection import ServerSettings
+from ggufext.audit.check import measure_model
 from ggufext.audit.engines.server import Server
-from ggufext.audit.passkey_file import LocalSettings, check_file
-from ggufext.audit.passkey_server import check_server
-from ggufext.audit.request import Mode
-from ggufext.audit.run.measure import PasskeyRequest, PasskeyRun, Template
+from ggufext.audit.request import CheckRequest, LocalSettings, Mode, ServerSettings, Template
 from ggufext.errors import EngineError, PlanError
 from made_up_servers import Asked, Reply, chatting, completion, serving
 
@@ -21,14 +18,16 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
 
-REQUEST = PasskeyRequest(lengths=(128, 256), depths=3, trials=1)
+    from ggufext.audit.run.measure import Measured
+
+REQUEST = CheckRequest(lengths=(128, 256), depths=3, trials=1)
 
 
-def check(url: str, request: PasskeyRequest = REQUEST) -> PasskeyRun:
-    return check_server(ServerSettings(url=url, retries=0), request, lambda _: None)
+def check(url: str, request: CheckRequest = REQUEST) -> Measured:
+    return measure_model(ServerSettings(url=url, retries=0), request)
 
 
-CHARACTERS = PasskeyRequest(lengths=(1000, 2000), depths=2, trials=1)
+CHARACTERS = CheckRequest(lengths=(1000, 2000), depths=2, trials=1)
 
 
 @pytest.fixture(scope="module")
@@ -41,7 +40,7 @@ def llama_cpp_python() -> Iterator[str]:
 def test_real_server_finds_every_key_up_to_the_training_length(llama_cpp_python: str) -> None:
     run = check(llama_cpp_python)
     assert [trial.hit for trial in run.trials] == [True] * 6
-    assert run.complete
+    assert run.run.complete
 
 
 def test_real_server_and_local_engine_answer_the_same_prompts_alike(
@@ -49,13 +48,13 @@ def test_real_server_and_local_engine_answer_the_same_prompts_alike(
 ) -> None:
     request = replace(REQUEST, lengths=(256, 400), depths=5)
     served = check(llama_cpp_python, request)
-    local = check_file(passkey_model, request, LocalSettings(threads=1), lambda _: None)
-    assert served.prompts_hash == local.prompts_hash
+    local = measure_model(passkey_model, replace(request, engine=LocalSettings(threads=1)))
+    assert served.run.prompts_hash == local.run.prompts_hash
     assert served.trials == local.trials
 
 
 def test_sweep_mode_works_through_a_real_server(llama_cpp_python: str) -> None:
-    request = PasskeyRequest(lengths=(400,), depths=4, trials=1, mode=Mode.SWEEP)
+    request = CheckRequest(lengths=(400,), depths=4, trials=1, mode=Mode.SWEEP)
     assert None not in [trial.hit for trial in check(llama_cpp_python, request).trials]
 
 
@@ -87,9 +86,9 @@ def test_server_that_sees_more_than_was_sent_is_not_measured_either() -> None:
 def test_run_of_which_nothing_could_be_measured_has_failed_for_the_engines_reason() -> None:
     with serving(completion(seen=lambda sent: sent - 100)) as url:
         run = check(url, CHARACTERS)
-    assert run.failure is not None
-    assert run.failure.code == "server_truncated"
-    assert "larger context" in run.failure.message
+    assert run.run.stop is not None
+    assert run.run.stop.code == "server_truncated"
+    assert "larger context" in run.run.stop.message
 
 
 @pytest.mark.parametrize("count", [-5, 10**9, None, "many"])
@@ -119,7 +118,7 @@ def test_server_that_never_says_a_word_is_suspected() -> None:
 def test_chat_model_that_is_asked_in_plain_text_is_named() -> None:
     with serving(completion()) as url:
         settings = ServerSettings(url=url, model="Some-7B-Instruct", retries=0)
-        run = check_server(settings, CHARACTERS, lambda _: None)
+        run = measure_model(settings, CHARACTERS)
     assert "chat_model_in_plain_text" in [warning.code for warning in run.warnings]
 
 
@@ -129,11 +128,11 @@ CHAT = replace(CHARACTERS, template=Template.CHAT)
 def test_chat_prompts_leave_room_for_what_the_server_adds() -> None:
     with serving(chatting()) as url:
         run = check(url, CHAT)
-    assert run.complete
+    assert run.run.complete
     assert [warning.code for warning in run.warnings] == ["template_of_the_server"]
     assert "adds 40 tokens" in run.warnings[0].message
     # A prompt of 1,000 characters holds the template and the longest answer.
-    assert run.tokens_naive <= 2 * 1000 + 2 * 2000
+    assert run.run.tokens_naive <= 2 * 1000 + 2 * 2000
 
 
 def test_reasoning_of_a_chat_that_did_not_end_is_not_measured() -> None:
@@ -141,8 +140,8 @@ def test_reasoning_of_a_chat_that_did_not_end_is_not_measured() -> None:
     with serving(chatting(message=message)) as url:
         run = check(url, CHAT)
     assert {trial.hit for trial in run.trials} == {None}
-    assert run.failure is not None
-    assert run.failure.code == "nothing_measured"
+    assert run.run.stop is not None
+    assert run.run.stop.code == "nothing_measured"
 
 
 def test_server_without_a_chat_endpoint_is_refused_before_the_run() -> None:
@@ -201,7 +200,7 @@ def test_tokens_that_the_server_had_in_its_cache_are_not_counted_as_evaluated() 
 
     with serving(respond) as url:
         run = check(url, CHARACTERS)
-    assert run.tokens_naive - run.tokens_evaluated == 700 * len(run.trials)
+    assert run.run.tokens_naive - run.run.tokens_evaluated == 700 * len(run.trials)
 
 
 def requests_to(path: str, heard: list[Asked]) -> int:
@@ -271,8 +270,8 @@ def test_failure_of_the_server_is_tried_again() -> None:
 
     with serving(respond) as url:
         settings = ServerSettings(url=url, retries=1, retry_seconds=0.01)
-        run = check_server(settings, CHARACTERS, lambda _: None)
-    assert run.complete
+        run = measure_model(settings, CHARACTERS)
+    assert run.run.complete
 
 
 def test_server_that_dies_keeps_the_finished_trials(tmp_path: Path) -> None:
@@ -283,11 +282,11 @@ def test_server_that_dies_keeps_the_finished_trials(tmp_path: Path) -> None:
             asked.append(body)
         return (500, {}) if len(asked) > 2 else whole(path, body)
 
-    request = replace(CHARACTERS, records=tmp_path / "trials.jsonl")
+    request = replace(CHARACTERS, resume=tmp_path / "trials.jsonl")
     with serving(respond) as url:
         run = check(url, request)
-    assert run.failure is not None
-    assert run.failure.code == "server_unreachable"
+    assert run.run.stop is not None
+    assert run.run.stop.code == "server_unreachable"
     assert len(run.trials) == 2
 
 
@@ -321,8 +320,8 @@ def test_server_that_speaks_something_else_is_refused(answer: bytes) -> None:
 
     with serving(respond) as url:
         run = check(url, CHARACTERS)
-    assert run.failure is not None
-    assert run.failure.code == "server_not_understood"
+    assert run.run.stop is not None
+    assert run.run.stop.code == "server_not_understood"
 
 
 def test_conditions_other_than_file_need_a_file() -> None:

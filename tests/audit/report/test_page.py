@@ -5,7 +5,6 @@ from __future__ import annotations
 import re
 import shutil
 import subprocess
-from dataclasses import replace
 from html.parser import HTMLParser
 from typing import TYPE_CHECKING
 
@@ -16,7 +15,7 @@ from PIL import Image
 from ggufext.audit.report import write_report
 from ggufext.audit.report.colours import accuracy_colour
 from ggufext.audit.report.page import page
-from made_up_audits import HOSTILE, NAMED, SHARES, audit, named
+from made_up_audits import HOSTILE, NAMED, SHARES, audit, named, with_run
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -233,7 +232,7 @@ def test_a_browser_runs_nothing_that_a_name_brought(browser: Browser, tmp_path: 
     hostile = (
         "<img src=x onerror=\"document.title='owned'\"><script>document.title='owned'</script>"
     )
-    write_report(replace(audit({hostile: SHARES["file"]}), engine=hostile), html)
+    write_report(with_run(audit({hostile: SHARES["file"]}), engine=hostile), html)
     dom = browser.run(html, "--dump-dom")
     assert "<title>Passkey audit of passkey-Q8_0.gguf</title>" in dom
     assert "&lt;img src=x" in dom

@@ -15,7 +15,7 @@ from ggufext.audit.report.colours import accuracy_colour
 from ggufext.audit.report.picture import heatmap, length_chart, png
 from ggufext.audit.request import Mode
 from ggufext.errors import ModelWarning
-from made_up_audits import HOSTILE, SHARES, audit
+from made_up_audits import HOSTILE, SHARES, audit, with_run
 
 if TYPE_CHECKING:
     import numpy.typing as npt
@@ -100,7 +100,7 @@ def test_the_longest_side_of_a_png_has_a_bound() -> None:
 def test_long_texts_are_broken_into_lines_instead_of_cut(name: str) -> None:
     result = audit({name: SHARES["file"]})
     notes = (ModelWarning(code="made_up", message=name * 3),)
-    drawn = pixels(replace(result, path=name, engine=name, warnings=notes))
+    drawn = pixels(replace(with_run(result, path=name, engine=name), warnings=notes))
     # A line that was too long would reach the end of its box, 24 before that of the picture.
     assert (drawn[:, -30 * ZOOM :] == 255).all()
     assert drawn.shape[0] > pixels(audit({"file": SHARES["file"]})).shape[0]
@@ -110,12 +110,12 @@ def test_what_a_result_says_is_in_the_png() -> None:
     plain = audit({"file": (1.0, 0.5)}, lengths=(256, 512), depths=(0.5,))
     first = pixels(plain)
     for other in (
-        replace(plain, path="other.gguf"),
-        replace(plain, engine="another engine"),
-        replace(plain, mode=Mode.SWEEP),
-        replace(plain, seed=2),
-        replace(plain, threshold=0.9),
-        replace(plain, train_length=1024),
+        with_run(plain, path="other.gguf"),
+        with_run(plain, engine="another engine"),
+        replace(plain, request=replace(plain.request, mode=Mode.SWEEP)),
+        replace(plain, request=replace(plain.request, seed=2)),
+        replace(plain, request=replace(plain.request, threshold=0.9)),
+        with_run(plain, train_length=1024),
         replace(plain, warnings=(ModelWarning(code="made_up", message="a note"),)),
     ):
         drawn = pixels(other)
@@ -124,7 +124,7 @@ def test_what_a_result_says_is_in_the_png() -> None:
 
 @pytest.mark.parametrize("name", [HOSTILE, "模型 🔑", "$x^{", "_private", "</svg>", "\x00\ud800"])
 def test_a_png_takes_every_name_as_plain_text(name: str) -> None:
-    result = replace(audit({name: SHARES["file"]}), path=name, engine=name)
+    result = with_run(audit({name: SHARES["file"]}), path=name, engine=name)
     assert of_colour(pixels(result), 1.0).sum() > 5 * 72 * 32 * ZOOM**2 * 0.6
 
 

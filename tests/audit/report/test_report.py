@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import os
-from dataclasses import fields, replace
+from dataclasses import fields
 from typing import TYPE_CHECKING
 
 import pytest
@@ -13,7 +13,7 @@ from ggufext.audit import report
 from ggufext.audit.findings.results import CheckResult
 from ggufext.audit.report import check_report_path, write_report
 from ggufext.errors import GgufextError
-from made_up_audits import SHARES, audit
+from made_up_audits import SHARES, audit, with_run
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -98,12 +98,12 @@ def test_a_report_replaces_the_file_that_a_link_leads_to(tmp_path: Path) -> None
 def test_any_file_name_ends_in_a_report(tmp_path: Path, suffix: str) -> None:
     name = os.fsdecode(b"model \xff\xfe \xc3.gguf")
     condition = f"planned:{name}.json"
-    result = replace(audit({condition: SHARES["file"]}), path=name, settings={"dask": name})
+    result = with_run(audit({condition: SHARES["file"]}), path=name, versions={"dask": name})
     path = tmp_path / (os.fsdecode(b"report \xff") + suffix)
     write_report(result, path)
     assert path.stat().st_size > 1000
     if suffix == ".json":
-        assert json.loads(path.read_bytes())["path"] == name
+        assert json.loads(path.read_bytes())["run"]["path"] == name
 
 
 def test_json_has_the_fields_of_the_dataclasses(tmp_path: Path) -> None:
@@ -111,7 +111,7 @@ def test_json_has_the_fields_of_the_dataclasses(tmp_path: Path) -> None:
     write_report(result, tmp_path / "report.json")
     read = json.loads((tmp_path / "report.json").read_text())
     assert list(read) == [field.name for field in fields(CheckResult)]
-    assert read["mode"] == "standard"
+    assert read["request"]["mode"] == "standard"
     assert read["conditions"][0]["cells"][0]["length"] == 256
 
 

@@ -26,7 +26,7 @@ from ggufext.audit.report.sentences import (
     verdict_text,
 )
 from ggufext.llama.memory import MemoryPlan
-from made_up_audits import HOSTILE, audit, named
+from made_up_audits import HOSTILE, audit, named, with_run
 
 
 def test_a_cell_without_hits_is_not_measured() -> None:
@@ -91,26 +91,26 @@ def test_distances_name_the_tokens_they_hold() -> None:
 
 
 def test_saved_tokens_are_claimed_only_where_some_were_saved() -> None:
-    assert "2.0 times fewer" in tokens_text(replace(audit(), tokens_evaluated=10, tokens_naive=20))
-    assert "fewer" not in tokens_text(replace(audit(), tokens_evaluated=20, tokens_naive=20))
-    assert "fewer" not in tokens_text(replace(audit(), tokens_evaluated=0, tokens_naive=20))
+    assert "2.0 times fewer" in tokens_text(with_run(audit(), tokens_evaluated=10, tokens_naive=20))
+    assert "fewer" not in tokens_text(with_run(audit(), tokens_evaluated=20, tokens_naive=20))
+    assert "fewer" not in tokens_text(with_run(audit(), tokens_evaluated=0, tokens_naive=20))
 
 
 def test_memory_is_a_sum_and_then_every_reduction() -> None:
     plan = MemoryPlan(2**30, 2**29, 2**28, 2**26, 2**31, ("KV cache in q8_0",))
-    assert list(memory_lines(replace(audit(), memory_plan=plan))) == [
+    assert list(memory_lines(with_run(audit(), memory_plan=plan))) == [
         "memory 1.81 GiB of 2.00 GiB free: model 1.00 GiB, KV cache 512.00 MiB, compute "
         "256.00 MiB, "
         "process 64.00 MiB",
         "KV cache in q8_0",
     ]
-    assert list(memory_lines(replace(audit(), memory_plan=None))) == []
+    assert list(memory_lines(with_run(audit(), memory_plan=None))) == []
 
 
 def test_a_model_name_is_the_last_part_of_a_path_or_a_whole_address() -> None:
-    assert model_name(replace(audit(), path="/data/m.gguf")) == "m.gguf"
+    assert model_name(with_run(audit(), path="/data/m.gguf")) == "m.gguf"
     assert (
-        model_name(replace(audit(), path="http://127.0.0.1:8080/v1")) == "http://127.0.0.1:8080/v1"
+        model_name(with_run(audit(), path="http://127.0.0.1:8080/v1")) == "http://127.0.0.1:8080/v1"
     )
 
 

@@ -1,4 +1,4 @@
-"""Engines that answer prompts: llama.cpp in a child process, and servers."""
+"""Engines that answer prompts: llama.cpp in a child process or on a cluster, and servers."""
 
 from __future__ import annotations
 
@@ -6,9 +6,11 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Protocol
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Iterator, Sequence
 
+    from ggufext.audit.task import Question
     from ggufext.errors import ModelWarning
+    from ggufext.llama.settings import LoadRequest
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,14 +34,26 @@ class Answer:
     measured: bool = True
 
 
-class Engine(Protocol):
-    """Something that continues a prompt greedily."""
+class AuditEngine(Protocol):
+    """Something that continues prompts greedily."""
 
     def counts(self, parts: Sequence[str]) -> list[int]:
         """Tokens of texts, each as it stands behind a full stop."""
 
-    def ask(self, parts: Sequence[str], *, key: str, tokens: int) -> Answer:
-        """Continue the prompt by up to `tokens` tokens, or until the answer is surely `key`."""
+    def answers(
+        self, load: LoadRequest | None, questions: Sequence[Question], *, tokens: int
+    ) -> Iterator[tuple[Question, Answer]]:
+        """Answer questions, best in their order, which shares most; any order of answers will do.
+
+        Parameters
+        ----------
+        load : LoadRequest or None
+            The model and context to ask; None for an engine that runs what it has loaded.
+        questions : sequence of Question
+            Those of a text follow each other.
+        tokens : int
+            Longest answer.
+        """
 
     def warnings(self) -> tuple[ModelWarning, ...]:
         """What was noticed while asking."""

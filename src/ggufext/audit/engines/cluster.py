@@ -9,40 +9,44 @@ from __future__ import annotations
 import threading
 from collections import Counter, defaultdict
 from contextlib import suppress
-from dataclasses import dataclass
-from pathlib import Path
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from ggufext.audit.engines.llama_cpp import LlamaCpp
+from ggufext.audit.task.templates import Frame
 from ggufext.errors import EngineError, GgufextError
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping, Sequence
+    from collections.abc import Callable, Iterator, Sequence
+    from pathlib import Path
 
     from ggufext.audit.engines import Answer
-    from ggufext.audit.task.prompts import Question
-    from ggufext.audit.task.templates import Frame
+    from ggufext.audit.task import Question
+    from ggufext.errors import ModelWarning
+    from ggufext.llama.process import Hello
+    from ggufext.llama.settings import LoadRequest
 
 #: Seconds to wait for the scheduler.
 _CONNECT_SECONDS = 10
 
 
-@dataclass(frozen=True, slots=True)
-class Place:
-    """Free memory where engines run, bytes, and whether there is a device."""
-
-    available: int
-    device_memory: int
-    gpu: bool
-
-
 class Cluster:
-    """A dask scheduler and its workers; leaving the context gives back what they hold.
+    """The workers of a dask scheduler, and an engine here that counts their tokens.
 
     Parameters
     ----------
+    path : Path
+        The model file.
     address : str
         ``tcp://host:port``.
+
+    Attributes
+    ----------
+    hello : Hello
+        Memory and devices are what the least of the workers has for one engine; those of a machine
+        share it.
+    n_vocab, bos, eos
+        See `LlamaCpp`.
 
     Raises
     ------
@@ -50,7 +54,7 @@ class Cluster:
         ``dask_missing``, ``cluster_unreachable``; of every method also ``worker_lost``.
     """
 
-    def __init__(self, address: str) -> None:
+    def __init__(self, path: Path, address: str) -> None:
         try:
             import distributed
         except ImportError as error:
@@ -59,76 +63,94 @@ class Cluster:
                 message=f"dask.distributed cannot be imported ({error}): pip install "
                 "'ggufext[cluster]', here and on the workers",
             ) from error
+        self._path = path.absolute()
+        self._frame = Frame()
+        self._local = LlamaCpp(path)
+        self.n_vocab, self.bos, self.eos = self._local.n_vocab, self._local.bos, self._local.eos
+        self._client: Any = None
         try:
             self._client = distributed.Client(
                 address, timeout=_CONNECT_SECONDS, set_as_default=False
             )
             workers = self._client.scheduler_info(n_workers=-1)["workers"]
+            if not workers:
+                raise EngineError(
+                    code="cluster_unreachable",
+                    message=f"the dask scheduler at {address} has no workers; `dask worker "
+                    f"{address} --nthreads 1` starts one",
+                )
+            self.hello = self._smallest()
         except (OSError, ValueError) as error:
+            self.close()
             raise EngineError(
                 code="cluster_unreachable",
                 message=f"no dask scheduler answers at {address} ({error}); `dask scheduler` "
                 "starts one and prints its address, which looks like tcp://192.168.1.7:8786",
             ) from error
-        if not workers:
-            self._client.close()
-            raise EngineError(
-                code="cluster_unreachable",
-                message=f"the dask scheduler at {address} has no workers; `dask worker {address} "
-                "--nthreads 1` starts one",
-            )
+        except BaseException:
+            self.close()
+            raise
 
-    def __enter__(self) -> Cluster:
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        with suppress(Exception):  # a cluster that is gone holds nothing
-            self._client.run(_release)
-        self._client.close()
-
-    def smallest(self, path: Path) -> Place:
-        """What the least of the workers has for one engine; those of a machine share it."""
-        places = self._run(_place, str(path))
-        beside = Counter(_host(address) for address in places)
-        return Place(
-            available=min(x.available // beside[_host(a)] for a, x in places.items()),
-            device_memory=min(x.device_memory // beside[_host(a)] for a, x in places.items()),
-            gpu=all(place.gpu for place in places.values()),
+    def _smallest(self) -> Hello:
+        """What this machine says of llama.cpp, with the least of the workers' room."""
+        found: dict[str, Hello] = self._or_lost(lambda: self._client.run(_hello, self._path))
+        beside = Counter(map(_host, found))
+        return replace(
+            self._local.hello,
+            available=min(x.available // beside[_host(a)] for a, x in found.items()),
+            device_memory=min(x.device_memory // beside[_host(a)] for a, x in found.items()),
+            gpu=all(x.gpu for x in found.values()),
         )
 
-    def ask(
-        self,
-        path: Path,
-        frame: Frame,
-        how: Mapping[str, Any],
-        tokens: int,
-        questions: Sequence[Question],
+    def frame(self, frame: Frame) -> tuple[int, int]:
+        """Put every prompt into a chat template; see `LlamaCpp.frame`."""
+        self._frame = frame
+        return self._local.frame(frame)
+
+    def counts(self, parts: Sequence[str]) -> list[int]:
+        """Tokens of texts, each as it stands behind a full stop."""
+        return self._local.counts(parts)
+
+    def pieces(self, texts: Sequence[str]) -> list[list[bytes]]:
+        """Bytes of every token of texts that each follow a full stop."""
+        return self._local.pieces(texts)
+
+    def answers(
+        self, load: LoadRequest | None, questions: Sequence[Question], *, tokens: int
     ) -> Iterator[tuple[Question, Answer]]:
-        """Ask questions text by text wherever there is room; answers as the texts are done."""
+        """Ask text by text wherever there is room; answers as the texts are done."""
         from distributed import as_completed
 
         by_text: dict[int, list[Question]] = defaultdict(list)
         for question in questions:
             by_text[question.text].append(question)
+        how = (self._path, self._frame, load)
         futures = {
-            self._client.submit(_ask, str(path), frame, dict(how), tokens, asked, pure=False): asked
+            self._client.submit(_answers, *how, asked, tokens, pure=False): asked
             for asked in by_text.values()
         }
         with self._client.as_current():
             done = as_completed(futures)
         try:
             for future in done:
-                yield from zip(futures[future], self._result(future), strict=True)
+                yield from self._or_lost(future.result)
         finally:
             self._client.cancel(list(futures))
 
-    def _result(self, future: Any) -> Any:
-        return self._or_lost(future.result)
+    def warnings(self) -> tuple[ModelWarning, ...]:
+        """Nothing: the workers keep what they notice."""
+        return ()
 
-    def _run(self, function: Any, *arguments: Any) -> Any:
-        return self._or_lost(lambda: self._client.run(function, *arguments))
+    def close(self) -> None:
+        """Give back what the workers hold."""
+        self._local.close()
+        if self._client is None:
+            return
+        with suppress(Exception):  # a cluster that is gone holds nothing
+            self._client.run(_release)
+        self._client.close()
 
-    def _or_lost(self, call: Any) -> Any:
+    def _or_lost(self, call: Callable[[], Any]) -> Any:
         try:
             return call()
         except GgufextError:
@@ -151,12 +173,12 @@ class _Held:
     def __init__(self) -> None:
         self.lock = threading.Lock()
         self.engine: LlamaCpp | None = None
-        self.opened: object = None
+        self.asks: object = None
 
     def release(self) -> None:
         if self.engine is not None:
             self.engine.close()
-        self.engine = self.opened = None
+        self.engine = self.asks = None
 
 
 _held = _Held()
@@ -167,29 +189,24 @@ def _release() -> None:
         _held.release()
 
 
-def _place(path: str) -> Place:
-    engine = LlamaCpp(Path(path))
+def _hello(path: Path) -> Hello:
+    engine = LlamaCpp(path)
     engine.close()
-    hello = engine.hello
-    return Place(hello.available, hello.device_memory, hello.gpu)
+    return engine.hello
 
 
-def _ask(
-    path: str, frame: Frame, how: dict[str, Any], tokens: int, questions: Sequence[Question]
-) -> list[Answer]:
+def _answers(
+    path: Path, frame: Frame, load: LoadRequest, questions: Sequence[Question], tokens: int
+) -> list[tuple[Question, Answer]]:
     """Answer the questions of a text on a worker; its threads take turns."""
     with _held.lock:
-        wanted = (path, frame, how)
         try:
-            if _held.opened != wanted:
+            if _held.engine is None or _held.asks != (path, frame):
                 _held.release()
-                _held.engine = LlamaCpp(Path(path))
+                _held.engine = LlamaCpp(path)
                 _held.engine.frame(frame)
-                _held.engine.open(**how)
-                _held.opened = wanted
-            assert _held.engine is not None
-            engine = _held.engine
-            return [engine.ask(q.parts, key=q.key, tokens=tokens) for q in questions]
+                _held.asks = (path, frame)
+            return list(_held.engine.answers(load, questions, tokens=tokens))
         except EngineError:
             _held.release()
             raise

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 from base64 import b64encode
-from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, NoReturn
 from urllib.parse import unquote, unquote_to_bytes, urljoin
 
@@ -14,6 +13,8 @@ if TYPE_CHECKING:
     from urllib3 import BaseHTTPResponse, PoolManager
     from urllib3.util import Url
 
+    from ggufext.audit.request import ServerSettings
+
 #: Largest answer of a server that is read, bytes.
 _LARGEST_REPLY = 16 << 20
 
@@ -22,35 +23,6 @@ _REDIRECTS = 5
 
 #: Answers of a server that may be another one later: too many requests, and its own failures.
 _TRIED_AGAIN = frozenset({429, *range(500, 600)})
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class ServerSettings:
-    """Where and how to ask.
-
-    Attributes
-    ----------
-    url : str
-        ``http://host:port``, with or without ``/v1``; ``http://user:password@host`` where a proxy
-        in front of it wants that.
-    model : str or None
-        Name of the model; the server's first one when absent.
-    api_key : str or None
-        Sent to the host of `url` only.
-    timeout : float
-        Seconds for one answer, and the longest wait that a server may ask for.
-    retries : int
-        Further tries after a failure of the network or the server.
-    retry_seconds : float
-        The second of them waits twice this, each later one twice as long as the one before.
-    """
-
-    url: str = field(repr=False)
-    model: str | None = None
-    api_key: str | None = field(default=None, repr=False)
-    timeout: float = 600.0
-    retries: int = 3
-    retry_seconds: float = 1.0
 
 
 class Connection:

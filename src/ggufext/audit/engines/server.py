@@ -16,9 +16,11 @@ from ggufext.audit.engines.connection import Connection
 from ggufext.errors import EngineError, ModelWarning
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable, Iterator, Sequence
 
-    from ggufext.audit.engines.connection import ServerSettings
+    from ggufext.audit.request import ServerSettings
+    from ggufext.audit.task import Question
+    from ggufext.llama.settings import LoadRequest
 
 #: Prompt tokens may differ by BOS, EOS and the like; estimated ones by a share.
 _TOLERANCE, _ESTIMATED_TOLERANCE = 4, 0.1
@@ -40,7 +42,7 @@ _FALLBACK_TEMPLATE = "{%- for message in messages -%}\n  {{- '<|im_start|>' + me
 
 
 class Server:
-    """A model behind a server; see `ggufext.audit.engines.Engine`.
+    """A model behind a server; see `ggufext.audit.engines.AuditEngine`.
 
     Parameters
     ----------
@@ -98,8 +100,19 @@ class Server:
         self._count_numbers({unit for found in units for unit in found})
         return [sum(map(self._unit, found)) for found in units]
 
-    def ask(self, parts: Sequence[str], *, key: str, tokens: int) -> Answer:  # noqa: ARG002
-        """Continue the prompt greedily."""
+    def answers(
+        self,
+        load: LoadRequest | None,  # noqa: ARG002 (a server runs what it has loaded)
+        questions: Sequence[Question],
+        *,
+        tokens: int,
+    ) -> Iterator[tuple[Question, Answer]]:
+        """See `ggufext.audit.engines.AuditEngine`."""
+        for question in questions:
+            yield question, self.ask(question.parts, tokens=tokens)
+
+    def ask(self, parts: Sequence[str], *, tokens: int) -> Answer:
+        """Continue a prompt greedily by up to `tokens` tokens."""
         prompt = "".join(parts)
         around = self.around if self._chat else 0
         words = sum(self.counts(parts)) if self.counts_tokens else self._tokens(prompt)

@@ -7,11 +7,9 @@ from enum import Enum
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
-
-    from ggufext.audit.request import Mode
+    from ggufext.audit.request import CheckRequest
+    from ggufext.audit.run.measure import Run
     from ggufext.errors import ModelWarning
-    from ggufext.llama.memory import MemoryPlan
 
 #: A 95 % interval, (low, high), both in [0, 1]; of a difference both in [−1, 1].
 Interval = tuple[float, float]
@@ -127,47 +125,18 @@ class CheckResult:
 
     Attributes
     ----------
-    path : str
-        The model file or the server's address.
-    engine : str
-    mode : Mode
-    seed : int
-    prompts_hash : str
-        SHA-256 of all prompts in order.
-    versions : mapping of str to str
-    settings : mapping of str to str
-        What was asked for, by the names of `PasskeyRequest` and the engine's settings; of flash
-        attention what was used.
-    memory_plan : MemoryPlan or None
-        None for a server.
-    threshold : float
-        Accuracy that the effective length asks for.
-    train_length : int or None
-        Length the model was trained on, tokens; None where it is not known.
+    request : CheckRequest
+        What was asked for: of an absent value, what stood for it.
+    run : Run
+        What was run: engine, prompts, cost, and why it stopped.
     conditions : tuple of Condition
     comparisons : tuple of Comparison
-    tokens_evaluated, tokens_naive : int
-        Tokens that were computed, and that one prompt a trial would have cost.
-    seconds : float
-    complete : bool
-        False where the run was stopped or an engine died; `warnings` says why.
     warnings : tuple of ModelWarning
+        What the run had to say, and what keeps its numbers from being a claim.
     """
 
-    path: str
-    engine: str
-    mode: Mode
-    seed: int
-    prompts_hash: str
-    versions: Mapping[str, str]
-    settings: Mapping[str, str]
-    memory_plan: MemoryPlan | None
-    threshold: float
-    train_length: int | None
+    request: CheckRequest
+    run: Run
     conditions: tuple[Condition, ...]
     comparisons: tuple[Comparison, ...]
-    tokens_evaluated: int
-    tokens_naive: int
-    seconds: float
-    complete: bool
     warnings: tuple[ModelWarning, ...]

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from dataclasses import fields
-from enum import Enum
 from itertools import combinations, pairwise, takewhile
 from typing import TYPE_CHECKING
 
@@ -26,11 +24,12 @@ from ggufext.audit.findings.statistics import (
     resampled_accuracy,
     sign_flip_exact,
     text_resamples,
+    trials_needed,
     wider,
     wilson_interval,
 )
 from ggufext.audit.request import Mode, depth_bins
-from ggufext.errors import ModelWarning
+from ggufext.errors import ModelWarning, printable
 from ggufext.text import percent
 
 if TYPE_CHECKING:
@@ -39,20 +38,15 @@ if TYPE_CHECKING:
     import numpy as np
     import numpy.typing as npt
 
-    from ggufext.audit.engines.connection import ServerSettings
     from ggufext.audit.findings.results import Interval
-    from ggufext.audit.passkey_file import LocalSettings
-    from ggufext.audit.run.measure import PasskeyRequest, PasskeyRun
+    from ggufext.audit.request import CheckRequest
+    from ggufext.audit.run.measure import Measured, Stop
     from ggufext.audit.run.records import Trial
-
 
 _THIRD = 1 / 3
 
 #: What makes a question the same in two conditions, its text first.
 _Prompt = tuple[object, ...]
-
-#: Settings that a report must not or need not repeat.
-_NOT_REPORTED = frozenset({"api_key", "records", "resume", "mode", "seed", "url"})
 
 
 def summarize(
@@ -142,85 +136,73 @@ def compare_all(
     return tuple(compare(trials, a, b, mode=mode) for a, b in pairs)
 
 
-def result_of(
-    run: PasskeyRun,
-    request: PasskeyRequest,
-    engine: LocalSettings | ServerSettings,
-    *,
-    threshold: float,
-) -> CheckResult:
-    """The result of a run, complete or cut short.
-
-    Parameters
-    ----------
-    run : PasskeyRun
-    request : PasskeyRequest
-        What was asked for: what the run did not get to is reported as not measured.
-    engine : LocalSettings or ServerSettings
-    threshold : float
-        Accuracy that the effective length asks for, in (0, 1].
-    """
-    train_length = run.train_length or request.train_length
+def result_of(measured: Measured) -> CheckResult:
+    """The result of a run, complete or cut short: what it did not get to is not measured."""
+    request, run = measured.request, measured.run
     conditions = tuple(
         summarize(
             name,
-            run.trials,
-            lengths=request.lengths,
+            measured.trials,
+            lengths=request.lengths or (),
             depths=[bin_.depth for bin_ in depth_bins(request.depths)],
-            threshold=threshold,
-            train_length=train_length,
-            seed=run.seed,
+            threshold=request.threshold,
+            train_length=run.train_length,
+            seed=request.seed,
         )
         for name in request.conditions
     )
-    comparisons = compare_all(run.trials, request.conditions, mode=run.mode)
+    comparisons = compare_all(measured.trials, request.conditions, mode=request.mode)
     return CheckResult(
-        path=run.path,
-        engine=run.engine,
-        mode=run.mode,
-        seed=run.seed,
-        prompts_hash=run.prompts_hash,
-        versions=run.versions,
-        settings=_as_text(request) | _as_text(engine) | _used(run),
-        memory_plan=run.memory_plan,
-        threshold=threshold,
-        train_length=train_length,
+        request=request,
+        run=run,
         conditions=conditions,
         comparisons=comparisons,
-        tokens_evaluated=run.tokens_evaluated,
-        tokens_naive=run.tokens_naive,
-        seconds=run.seconds,
-        complete=run.complete,
         warnings=(
-            *run.warnings,
-            *cautions(conditions, train_length=train_length, complete=run.complete),
+            *measured.warnings,
+            *cautions(conditions, train_length=run.train_length, stop=run.stop),
             *too_few_texts(comparisons, request.trials),
         ),
     )
 
 
-def _as_text(settings: PasskeyRequest | LocalSettings | ServerSettings) -> dict[str, str]:
-    """Settings that change what is measured; no key of a server, no place of a file."""
+def bound_out_of_reach(request: CheckRequest, bound: float) -> str | None:
+    """Why no outcome of a request can show an accuracy of at least `bound`; None where one can.
 
-    def text(value: object) -> str:
-        if isinstance(value, Enum):
-            return value.name.lower()
-        if isinstance(value, tuple):
-            return ",".join(map(text, value))
-        return "auto" if value is None else str(value)
+    Parameters
+    ----------
+    request : CheckRequest
+    bound : float
+        What the lower end of the interval is to reach, in (0, 1).
+    """
+    answers = request.answers_per_length
+    best = wilson_interval(answers, answers)[0]
+    if best >= bound:
+        return None
+    return (
+        f"{bound:g} cannot be reached: {answers} answers a length, all of them right, give a lower "
+        f"bound of {best:.3f}; it needs at least {trials_needed(bound)} (depths times trials)"
+    )
 
-    return {
-        field.name: text(getattr(settings, field.name))
-        for field in fields(settings)
-        if field.name not in _NOT_REPORTED
-    }
 
+def bound_missed(result: CheckResult, bound: float) -> str | None:
+    """Where a result misses a lower bound of the accuracy at its longest length; None: nowhere.
 
-def _used(run: PasskeyRun) -> dict[str, str]:
-    """What stands in the report in the place of "auto"."""
-    if run.flash_attention is None:
-        return {}
-    return {"flash_attention": "on" if run.flash_attention else "off"}
+    It is asked of the condition ``file`` where that is one of them, else of the first.
+
+    Parameters
+    ----------
+    result : CheckResult
+    bound : float
+        What the lower end of the interval is to reach, in (0, 1).
+    """
+    names = [condition.name for condition in result.conditions]
+    judged = result.conditions[names.index("file") if "file" in names else 0]
+    longest = judged.lengths[-1]
+    low = longest.interval[0] if longest.interval else None
+    if low is not None and low >= bound:
+        return None
+    found = "it was not measured" if low is None else f"the lower bound is {low:.3f}"
+    return f"{printable(judged.name)} at {longest.length:,} tokens: {found}, {bound:g} is required"
 
 
 class _Answers:
@@ -369,9 +351,9 @@ _TALKATIVE = 0.1
 
 
 def cautions(
-    conditions: Sequence[Condition], *, train_length: int | None, complete: bool
+    conditions: Sequence[Condition], *, train_length: int | None, stop: Stop | None
 ) -> tuple[ModelWarning, ...]:
-    """Warnings that follow from the numbers themselves.
+    """What keeps the numbers of a run from being a claim.
 
     Returns
     -------
@@ -380,11 +362,12 @@ def cautions(
         ``answers_talk``, ``few_answers``.
     """
     found: list[ModelWarning] = []
-    if not complete:
+    if stop is not None:
         found.append(
             ModelWarning(
                 "cut_short",
-                "the run was cut short: cells without an answer are shown as not measured",
+                "the run was cut short, so that cells without an answer are shown as not measured: "
+                f"{stop.message}",
             )
         )
     found += _about_native_control(conditions, train_length)

@@ -23,6 +23,7 @@ from ggufext.audit.report.sentences import (
     notes,
     p_text,
     run_line,
+    settings_text,
     tests_text,
     threshold_text,
     title,
@@ -89,7 +90,7 @@ def _summary(result: CheckResult, missing: str | None) -> list[Element]:
             "li",
             element("strong", condition.name),
             " ",
-            effective_text(condition, result.threshold),
+            effective_text(condition, result.request.threshold),
         )
         for condition in result.conditions
     ]
@@ -140,7 +141,7 @@ def _condition(result: CheckResult, condition: Condition, number: int) -> list[E
         ["depth", *(f"{length:,} tokens" for length in lengths)],
         [(percent(depth), [cells[length, depth] for length in lengths]) for depth in depths],
     )
-    picture = heatmap(condition, number=number, train_length=result.train_length)
+    picture = heatmap(condition, number=number, train_length=result.run.train_length)
     lost = condition.lost_in_the_middle
     profiles = element(
         "details",
@@ -200,15 +201,15 @@ def _comparisons(result: CheckResult) -> list[Element]:
 
 def _reproduction(result: CheckResult) -> list[Element]:
     facts = {
-        "file or server": result.path,
-        "engine": result.engine,
-        "mode": result.mode.value,
-        "seed": f"{result.seed}",
-        "SHA-256 of the prompts": result.prompts_hash,
+        "file or server": result.run.path,
+        "engine": result.run.engine,
+        "mode": result.request.mode.value,
+        "seed": f"{result.request.seed}",
+        "SHA-256 of the prompts": result.run.prompts_hash,
         "cost": tokens_text(result),
-        "complete": "yes" if result.complete else "no",
-        **result.settings,
-        **result.versions,
+        "complete": "yes" if result.run.complete else "no",
+        **settings_text(result),
+        **result.run.versions,
     }
     pairs = [
         part

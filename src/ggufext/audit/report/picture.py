@@ -87,7 +87,7 @@ def style() -> str:
 def _whole(result: CheckResult) -> Element:
     """Title, heatmaps, accuracy by length and sentences in one SVG."""
     shown = measured(result)
-    maps = [_named_heatmap(c, i, shown.train_length) for i, c in enumerate(shown.conditions)]
+    maps = [_named_heatmap(c, i, shown.run.train_length) for i, c in enumerate(shown.conditions)]
     rows = [_beside(row) for row in _rows(maps)]
     width = max([_NARROWEST, *(_size(row)[0] for row in rows)])
     if maps:
@@ -109,7 +109,7 @@ def _whole(result: CheckResult) -> Element:
 
 def _said(result: CheckResult) -> Iterator[str]:
     for condition in measured(result).conditions:
-        yield f"{short_name(condition.name)}: {effective_text(condition, result.threshold)}"
+        yield f"{short_name(condition.name)}: {effective_text(condition, result.request.threshold)}"
     if missing := left_out(result):
         yield missing
     yield from (f"note: {note}" for note in notes(result))
@@ -196,7 +196,7 @@ def length_chart(result: CheckResult) -> Element:
         parts.append(_label(_LEFT - 8, y + 5, percent(share), "end"))
     parts.extend(_lengths(chart, lengths))
     parts.append(_label((_LEFT + chart.right) / 2, chart.bottom + 40, "length in tokens", "middle"))
-    y = chart.y(result.threshold)
+    y = chart.y(result.request.threshold)
     parts.append(_line(_LEFT, y, chart.right, y, "limit"))
     for number, condition in enumerate(result.conditions):
         offset = 7 * (number - (len(result.conditions) - 1) / 2)
@@ -204,8 +204,8 @@ def length_chart(result: CheckResult) -> Element:
     return _picture(
         "lengths",
         "Accuracy by length of every condition",
-        f"With 95 % intervals; the dashed line is the bound of {percent(result.threshold)}. The "
-        "table below the picture holds the same numbers.",
+        "With 95 % intervals; the dashed line is the bound of "
+        f"{percent(result.request.threshold)}. The table below the picture holds the same numbers.",
         (_CHART_WIDTH, chart.bottom + _BOTTOM),
         parts,
     )

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
+from dataclasses import fields, replace
+from enum import Enum
 from pathlib import PurePath
 from typing import TYPE_CHECKING
 
@@ -26,6 +27,12 @@ if TYPE_CHECKING:
     )
 
 NOT_MEASURED = "not measured"
+
+#: Of a request, what the page has nowhere else.
+_ASKED = (
+    *("lengths", "depths", "trials", "conditions", "target_length", "train_length"),
+    *("train_freq_base", "template", "answer_tokens", "threshold"),
+)
 
 LENGTHS_TITLE = "Keys found by length"
 
@@ -86,7 +93,7 @@ def title(result: CheckResult) -> str:
 
 def model_name(result: CheckResult) -> str:
     """The last part of the file's path, or the server's address; safe to print."""
-    path = result.path
+    path = result.run.path
     return printable(path if "://" in path else PurePath(path).name, 120)
 
 
@@ -97,8 +104,9 @@ def short_name(condition: str) -> str:
 
 def run_line(result: CheckResult) -> str:
     """Engine, mode and seed."""
-    return f"{printable(result.engine, 80)}, {_MODES[result.mode]}, seed {result.seed}" + (
-        f", trained on {result.train_length:,} tokens" if result.train_length else ""
+    request, run = result.request, result.run
+    return f"{printable(run.engine, 80)}, {_MODES[request.mode]}, seed {request.seed}" + (
+        f", trained on {run.train_length:,} tokens" if run.train_length else ""
     )
 
 
@@ -151,7 +159,7 @@ def effective_text(condition: Condition, threshold: float) -> str:
 
 def threshold_text(result: CheckResult) -> str:
     """What the dashed line of accuracy by length is."""
-    bound = percent(result.threshold)
+    bound = percent(result.request.threshold)
     return f"Dashed line: {bound} of the keys, which the effective length asks for."
 
 
@@ -210,12 +218,31 @@ def p_text(p: float) -> str:
 
 def tokens_text(result: CheckResult) -> str:
     """What the run cost, against one prompt a trial."""
-    evaluated, naive = result.tokens_evaluated, result.tokens_naive
-    cost = f"{evaluated:,} tokens evaluated in {result.seconds:,.1f} s"
+    evaluated, naive = result.run.tokens_evaluated, result.run.tokens_naive
+    cost = f"{evaluated:,} tokens evaluated in {result.run.seconds:,.1f} s"
     if not 0 < evaluated < naive:
         return cost
     times = naive / evaluated
     return f"{cost}, {times:.1f} times fewer than the {naive:,} of one prompt a trial"
+
+
+def settings_text(result: CheckResult) -> dict[str, str]:
+    """What was asked for, by the names of the request and of the engine's settings."""
+    asked = {field: getattr(result.request, field) for field in _ASKED}
+    engine = result.request.engine
+    how = {} if engine is None else {x.name: getattr(engine, x.name) for x in fields(engine)}
+    used = result.run.flash_attention
+    if used is not None:
+        how["flash_attention"] = "on" if used else "off"
+    return {name: _setting(value) for name, value in (asked | how).items()}
+
+
+def _setting(value: object) -> str:
+    if isinstance(value, Enum):
+        return str(value.value)
+    if isinstance(value, tuple):
+        return ",".join(map(_setting, value))
+    return "auto" if value is None else str(value)
 
 
 def notes(result: CheckResult) -> Iterator[str]:
@@ -225,7 +252,7 @@ def notes(result: CheckResult) -> Iterator[str]:
 
 def memory_lines(result: CheckResult) -> Iterator[str]:
     """The memory plan: its sum, then what was reduced."""
-    plan = result.memory_plan
+    plan = result.run.memory_plan
     if plan is None:
         return
     sizes = {

@@ -125,7 +125,7 @@ def _legend(result: CheckResult) -> str:
 def _conclusions(result: CheckResult) -> Iterator[Text]:
     for condition in result.conditions:
         name = f"  {short_name(condition.name)}: "
-        yield Text.assemble((name, "bold"), effective_text(condition, result.threshold))
+        yield Text.assemble((name, "bold"), effective_text(condition, result.request.threshold))
         if condition.lost_in_the_middle is not None:
             yield Text(f"    {lost_text(condition.lost_in_the_middle)}")
     for found in result.comparisons:

@@ -1,19 +1,19 @@
-"""What a run computes, and how long that takes at a measured speed; no file, no clock."""
+"""What a run computes, how long that takes at a speed, and the speed measured."""
 
 from __future__ import annotations
 
-import json
-import tempfile
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from contextlib import suppress
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING
 
-from ggufext.llama.process import start_child
+from ggufext.errors import EngineError
+from ggufext.llama.process import LlamaProcess
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping, Sequence
-    from pathlib import Path
+    from collections.abc import Iterable, Sequence
 
-    from ggufext.audit.task.prompts import Question
+    from ggufext.audit.task import Question
+    from ggufext.llama.settings import LoadRequest
 
 
 #: Tokens of a chat's answer, as far as an answer of ours needs to be known: a sentence with a key.
@@ -125,16 +125,14 @@ _WORTH_MEASURING = 32
 
 
 def measure_speed(
-    path: Path, how: Mapping[str, Any], flash_attention: Sequence[bool], *, tokens: int
+    load: LoadRequest, flash_attention: Sequence[bool], *, tokens: int
 ) -> dict[bool, Speed]:
     """Seconds a token, without and with flash attention, on a few hundred tokens.
 
     Parameters
     ----------
-    path : Path
-        The model file.
-    how : mapping
-        Arguments of `ggufext.audit.engines.llama_cpp.LlamaCpp.open`.
+    load : LoadRequest
+        What the run opens.
     flash_attention : sequence of bool
         Settings to try.
     tokens : int
@@ -146,21 +144,13 @@ def measure_speed(
         By setting. One that llama.cpp refuses, or dies of, is not there: an audit does not depend
         on its speed. Empty where the run is too short to be worth it.
     """
-    if tokens < _WORTH_MEASURING * how["settings"]["n_ubatch"]:
+    if tokens < _WORTH_MEASURING * (load.context.n_ubatch or 0):
         return {}
-    request = {
-        "path": str(how["path"] or path),
-        "settings": how["settings"],
-        "kv_overrides": how["kv_overrides"],
-        "gpu_layers": how["gpu_layers"],
-        "flash_attention": list(flash_attention),
-    }
-    with tempfile.TemporaryFile() as log:
-        child = start_child("ggufext.llama.stopwatch", log, hears_interrupt=False)
-        try:
-            replies, _ = child.communicate(json.dumps(request).encode() + b"\n")
-        finally:
-            child.kill()
-            child.wait()
-    measured = (json.loads(line) for line in replies.splitlines())
-    return {fields.pop("flash_attention"): Speed(**fields) for fields in measured}
+    found = {}
+    with LlamaProcess() as process:
+        for setting in flash_attention:
+            context = replace(load.context, flash_attn_type=int(setting))
+            with suppress(EngineError):
+                reply, _ = process.request(load.path, "time", load=replace(load, context=context))
+                found[setting] = Speed(**reply)
+    return found

@@ -1,139 +1,152 @@
-"""The passkey audit: ask a model for keys at every length and depth, and record the answers."""
+"""A run: every question that is not answered yet is asked, and every answer recorded."""
 
 from __future__ import annotations
 
-import platform
 import time
-from dataclasses import dataclass
-from enum import Enum
+from contextlib import suppress
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
-from ggufext import __version__
-from ggufext.audit.request import Mode, depth_bins
-from ggufext.audit.run.asking import Work
-from ggufext.audit.run.records import Records
-from ggufext.audit.task.prompts import prompts_hash
-from ggufext.errors import EngineError, ModelWarning, PlanError
-from ggufext.planning.result import LARGEST_TARGET
+from ggufext.audit.request import Mode
+from ggufext.audit.run.duration import Estimate, spans
+from ggufext.audit.run.records import Record, Records, Trial
+from ggufext.errors import EngineError, ModelWarning
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
-    from pathlib import Path
+    from collections.abc import Callable, Iterator, Mapping, Sequence
 
-    from ggufext.audit.engines import Engine
-    from ggufext.audit.run.asking import Progress, Session
-    from ggufext.audit.run.duration import Estimate, Speed
-    from ggufext.audit.run.records import Trial
-    from ggufext.audit.task.prompts import PromptPlan, Question
-    from ggufext.errors import GgufextError
+    from ggufext.audit.engines import AuditEngine
+    from ggufext.audit.request import CheckRequest
+    from ggufext.audit.run.duration import Speed
+    from ggufext.audit.task import PromptPlan, Question, Task
     from ggufext.llama.memory import MemoryPlan
-
-#: Shortest length taken for real, tokens.
-_SHORTEST = 64
-
-#: Most texts a cell: the bootstrap over texts then holds 4,000 × 1,000 counts, 32 MB.
-_MOST_TRIALS = 1000
+    from ggufext.llama.settings import LoadRequest
 
 #: An engine's reasons for not measuring a question.
 _NOT_MEASURED = frozenset(
     {"server_context_too_short", "server_counts_differ", "server_refused", "server_truncated"}
 )
 
-#: Room for the answer of a chat model, which may say a sentence first.
-_CHAT_ANSWER_TOKENS = 64
 
-
-class Template(Enum):
-    """Whether prompts are put into the model's chat template."""
-
-    AUTO = "auto"
-    """Where the file brings one; a server is asked in plain text."""
-    NONE = "none"
-    """Plain text."""
-    CHAT = "chat"
-    """The file's own, which must be there; a server's, through its chat endpoint."""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class PasskeyRequest:
-    """What to ask.
+@dataclass(frozen=True, slots=True)
+class Stop:
+    """What ended a run before its last question.
 
     Attributes
     ----------
-    lengths : tuple of int
-        Tokens of prompt and answer.
-    depths : int or tuple of float
-        Equal bins of a length, 1 … 100; or the depths themselves, from 0 (the beginning) to 1.
-    trials : int
-        Trials a cell, 1 … 1,000, each in a text of its own.
-    mode : Mode
-    seed : int
-    conditions : tuple of str
-        See `ggufext.audit.conditions.conditions.conditions`.
-    target_length : int or None
-        What planned conditions extend to, tokens; the longest length when absent.
-    train_length, train_freq_base
-        What the model was really trained with, where the file says something else; see
-        `ggufext.header.training.trained_facts`.
-    template : Template
-    answer_tokens : int or None
-        Longest answer; by default the key's own tokens, 64 for chat models.
-    records : Path or None
-        File that finished trials are written to, a JSON line each.
-    resume : bool
-        Go on with that file.
+    code : str
+        ``"interrupted"`` for Ctrl-C, else that of the error.
+    message : str
     """
 
-    lengths: tuple[int, ...]
-    depths: int | tuple[float, ...] = 10
-    trials: int = 5
-    mode: Mode = Mode.STANDARD
-    seed: int = 0
-    conditions: tuple[str, ...] = ("file",)
-    target_length: int | None = None
+    code: str
+    message: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Run:
+    """What was run, and what it cost.
+
+    Attributes
+    ----------
+    path : str
+        The model file or the server's address.
+    engine : str
+    versions : mapping of str to str
+    train_length : int or None
+        Training length T of the model before any edit of ours, tokens; None where it is not known.
+    memory_plan : MemoryPlan or None
+        None for a server.
+    flash_attention : bool or None
+        Whether it was used; None for a server.
+    audited : tuple of str
+        What the ROPE-node audit compared, a sentence a condition.
+    prompts_hash : str
+        SHA-256 of all prompts in order.
+    tokens_evaluated, tokens_naive : int
+        Tokens that were computed, and that one prompt a trial would have cost.
+    seconds : float
+    stop : Stop or None
+        None for a complete run.
+    """
+
+    path: str
+    engine: str
+    versions: Mapping[str, str]
     train_length: int | None = None
-    train_freq_base: float | None = None
-    template: Template = Template.AUTO
-    answer_tokens: int | None = None
-    records: Path | None = None
-    resume: bool = False
+    memory_plan: MemoryPlan | None = None
+    flash_attention: bool | None = None
+    audited: tuple[str, ...] = ()
+    prompts_hash: str
+    tokens_evaluated: int = 0
+    tokens_naive: int = 0
+    seconds: float = 0.0
+    stop: Stop | None = None
 
-    def __post_init__(self) -> None:
-        """Refuse what cannot be asked.
-
-        Raises
-        ------
-        PlanError
-            ``nothing_to_measure``, ``target_absurd``, ``depth_absurd``, ``trials_absurd``.
-        """
-        depth_bins(self.depths)
-        if self.trials > _MOST_TRIALS:
-            raise PlanError(
-                code="trials_absurd",
-                message=f"{self.trials:,} trials a cell; up to {_MOST_TRIALS:,}, which with 10 "
-                "depths are 10,000 answers a length",
-            )
-        if not (self.lengths and self.conditions and self.trials > 0):
-            raise PlanError(
-                code="nothing_to_measure",
-                message="at least one length, condition, depth and trial is needed",
-            )
-        for length in self.lengths:
-            if not _SHORTEST <= length <= LARGEST_TARGET:
-                raise PlanError(
-                    code="target_absurd",
-                    message=f"length of {length:,} tokens; lengths go from {_SHORTEST} to "
-                    f"{LARGEST_TARGET:,}",
-                )
+    @property
+    def complete(self) -> bool:
+        """Whether every question was asked."""
+        return self.stop is None
 
 
-class Stop(Enum):
-    """Why a run ended before its last question."""
+@dataclass(frozen=True, slots=True)
+class Stage:
+    """One condition in one context.
 
-    INTERRUPTED = "interrupted"
-    """Ctrl-C."""
-    FAILED = "failed"
-    """The engine died or refused; `PasskeyRun.failure` says how."""
+    Attributes
+    ----------
+    condition : str
+    lengths : tuple of int
+        Those that share the context.
+    reuse : int
+        See `ggufext.audit.run.duration.spans`.
+    load : LoadRequest or None
+        Model and context; None for an engine that runs what it has loaded.
+    """
+
+    condition: str
+    lengths: tuple[int, ...]
+    reuse: int
+    load: LoadRequest | None = None
+
+    def of(self, questions: Sequence[Question]) -> list[Question]:
+        """The questions of its lengths."""
+        return [question for question in questions if question.length in self.lengths]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Prepared:
+    """A run that is ready to start: everything that can be refused was refused before.
+
+    Attributes
+    ----------
+    request : CheckRequest
+        With the lengths and the settings that an absent value stands for.
+    run : Run
+        What is known of it beforehand.
+    engine : AuditEngine
+    task : Task
+    prompts : PromptPlan
+    questions : tuple of Question
+        Made from `prompts`.
+    stages : tuple of Stage
+    identity : mapping
+        What a resumed run must share beyond its prompts.
+    speed : Speed or None
+        Where it was measured.
+    warnings : tuple of ModelWarning
+    """
+
+    request: CheckRequest
+    run: Run
+    engine: AuditEngine
+    task: Task
+    prompts: PromptPlan
+    questions: tuple[Question, ...]
+    stages: tuple[Stage, ...]
+    identity: Mapping[str, Any]
+    speed: Speed | None = None
+    warnings: tuple[ModelWarning, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -151,197 +164,234 @@ class RunNotes:
     estimate : Estimate or None
         How long that takes; None where it was not measured: on devices, on other machines, and
         where measuring would take longer than the run is worth.
-    memory_plan : MemoryPlan or None
-    warnings : tuple of ModelWarning
     """
 
     questions: int
     finished: int
     tokens: int
     estimate: Estimate | None
-    memory_plan: MemoryPlan | None
-    warnings: tuple[ModelWarning, ...]
 
 
 @dataclass(frozen=True, slots=True)
-class PasskeyRun:
-    """Everything a run measured, complete or cut short.
+class Progress:
+    """An answer, and how far the run has come with it.
 
     Attributes
     ----------
-    path : str
-        The model file or the server's address.
-    engine : str
-    mode : Mode
-    seed : int
-    train_length : int or None
-        Training length T of the model before any edit of ours, tokens; None for a server.
+    trial : Trial
+    questions : int
+        Questions that are answered, those of the run that this one continues included.
+    tokens : int
+        Of `RunNotes.tokens`, those that are done.
+    """
+
+    trial: Trial
+    questions: int
+    tokens: int
+
+
+@dataclass(frozen=True, slots=True)
+class Measured:
+    """A run with every answer, complete or cut short.
+
+    Attributes
+    ----------
+    request : CheckRequest
+    run : Run
     trials : tuple of Trial
-        `Trial.depth` is the middle of the depth bin; one trial a (condition, text, length, bin).
-    prompts_hash : str
-        SHA-256 of all prompts in order.
-    tokens_evaluated, tokens_naive : int
-    memory_plan : MemoryPlan or None
-    versions : mapping of str to str
-    flash_attention : bool or None
-        Whether it was used; None for a server.
-    seconds : float
-    complete : bool
-    stop : Stop or None
-        None for a complete run.
-    failure : GgufextError or None
-        What ended a run with `Stop.FAILED`.
-    audited : tuple of str
-        What the ROPE-node audit compared, a sentence a condition.
+        `Trial.depth` is the middle of the depth bin; one trial a (condition, text, length, bin),
+        in the order of the questions.
     warnings : tuple of ModelWarning
     """
 
-    path: str
-    engine: str
-    mode: Mode
-    seed: int
-    train_length: int | None
+    request: CheckRequest
+    run: Run
     trials: tuple[Trial, ...]
-    prompts_hash: str
-    tokens_evaluated: int
-    tokens_naive: int
-    memory_plan: MemoryPlan | None
-    versions: Mapping[str, str]
-    flash_attention: bool | None
-    seconds: float
-    complete: bool
-    stop: Stop | None
-    failure: GgufextError | None
-    audited: tuple[str, ...]
     warnings: tuple[ModelWarning, ...]
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Prepared:
-    """A run that is ready to start: everything that can be refused was refused before.
-
-    Attributes
-    ----------
-    path, engine_name, train_length, memory_plan, versions, flash_attention, audited, warnings
-        See `PasskeyRun`.
-    engine : Engine
-    prompts : PromptPlan
-    questions : tuple of Question
-        Made from `prompts`.
-    sessions : tuple of Session
-    identity : mapping
-        What a resumed run must share beyond its prompts.
-    speed : Speed or None
-        Where it was measured.
-    """
-
-    path: str
-    engine_name: str
-    engine: Engine
-    prompts: PromptPlan
-    questions: tuple[Question, ...]
-    sessions: tuple[Session, ...]
-    identity: Mapping[str, Any]
-    train_length: int | None
-    memory_plan: MemoryPlan | None
-    versions: Mapping[str, str]
-    flash_attention: bool | None
-    speed: Speed | None
-    audited: tuple[str, ...]
-    warnings: tuple[ModelWarning, ...]
-
-
-def measure(
-    run: Prepared, request: PasskeyRequest, notify: Callable[[Progress | RunNotes], None]
-) -> PasskeyRun:
-    """Ask every question that is not answered yet, and close the engine.
+def measure(prepared: Prepared, notify: Callable[[Progress | RunNotes], None]) -> Measured:
+    """Ask every question that is not answered yet.
 
     Ctrl-C and the engine's death end the run early; what was measured is returned.
 
     Raises
     ------
     EngineError
-        Before the first question: ``records_exist``, ``resume_mismatch``, ``records_in_use``,
+        Before the first question: ``resume_mismatch``, ``records_in_use``,
         ``records_not_written``.
     """
     started = time.monotonic()
-    records: Records | None = None
+    run, engine = prepared.run, prepared.engine
     stop: Stop | None = None
-    failure: GgufextError | None = None
-    ended: list[ModelWarning] = []
-    try:
-        digest = prompts_hash(run.questions)
-        records = Records(
-            request.records, {**run.identity, "prompts_hash": digest}, resume=request.resume
-        )
-        work = Work(run.sessions, run.questions, records.finished)
+    identity = {**prepared.identity, "prompts_hash": run.prompts_hash}
+    with Records(prepared.request.resume, identity) as records:
+        work = Work(prepared, records)
         try:
-            notify(
-                RunNotes(
-                    questions=len(records.finished) + work.questions,
-                    finished=len(records.finished),
-                    tokens=work.tokens,
-                    estimate=work.estimate(run.speed, run.prompts, run.engine)
-                    if run.speed
-                    else None,
-                    memory_plan=run.memory_plan,
-                    warnings=run.warnings,
-                )
-            )
-            for progress in work.ask(records):
+            notify(work.notes())
+            for progress in work.ask():
                 notify(progress)
-            failure = _nothing_measured(run, records)
+            stop = _nothing_measured(engine, records)
         except KeyboardInterrupt:
-            stop = Stop.INTERRUPTED
-            ended.append(ModelWarning("interrupted", "the run was interrupted"))
+            stop = Stop("interrupted", "the run was interrupted")
         except EngineError as error:
-            failure = error
-            ended.append(ModelWarning(error.code, error.message))
-        if failure is not None:
-            stop = Stop.FAILED
-    finally:
-        run.engine.close()
-        if records is not None:
-            records.close()
-    return PasskeyRun(
-        path=run.path,
-        engine=run.engine_name,
-        mode=request.mode,
-        seed=request.seed,
-        train_length=run.train_length,
-        trials=_in_order(run, records),
-        prompts_hash=digest,
-        tokens_evaluated=sum(record.evaluated for record in records.finished),
-        tokens_naive=sum(record.naive for record in records.finished),
-        memory_plan=run.memory_plan,
-        versions={"ggufext": __version__, "python": platform.python_version(), **run.versions},
-        flash_attention=run.flash_attention,
-        seconds=time.monotonic() - started,
-        complete=stop is None,
-        stop=stop,
-        failure=failure,
-        audited=run.audited,
-        warnings=(*run.warnings, *run.engine.warnings(), *_mute(records), *ended),
+            stop = Stop(error.code, str(error))
+    return Measured(
+        request=prepared.request,
+        run=replace(
+            run,
+            tokens_evaluated=sum(record.evaluated for record in records.finished),
+            tokens_naive=sum(record.naive for record in records.finished),
+            seconds=time.monotonic() - started,
+            stop=stop,
+        ),
+        trials=work.trials(),
+        warnings=(*prepared.warnings, *engine.warnings(), *_mute(records)),
     )
 
 
-def _in_order(run: Prepared, records: Records) -> tuple[Trial, ...]:
-    """Trials in the order of their questions, in which a cluster need not answer."""
-    asked = [(s.condition, q) for s in run.sessions for q in run.questions if q.length in s.lengths]
-    place = {(name, q.text, q.length, q.depth): index for index, (name, q) in enumerate(asked)}
-    trials = [record.trial for record in records.finished]
-    return tuple(sorted(trials, key=lambda t: place[t.condition, t.text, t.length, t.depth]))
+class Work:
+    """What is left to ask, stage by stage.
+
+    Attributes
+    ----------
+    questions : int
+    tokens : int
+        Tokens of prompts to compute for them.
+    """
+
+    def __init__(self, prepared: Prepared, records: Records) -> None:
+        self._prepared = prepared
+        self._records = records
+        known = {_cell(record.trial.condition, record.trial) for record in records.finished}
+        self._waiting = [
+            (
+                stage,
+                [
+                    question
+                    for question in stage.of(prepared.questions)
+                    if _cell(stage.condition, question) not in known
+                ],
+            )
+            for stage in prepared.stages
+        ]
+        self.questions = sum(len(waiting) for _, waiting in self._waiting)
+        self.tokens = sum(
+            sum(self._costs(stage, waiting).values()) for stage, waiting in self._waiting
+        )
+
+    @staticmethod
+    def _costs(stage: Stage, waiting: Sequence[Question]) -> dict[tuple[object, ...], int]:
+        """Tokens to compute for each question."""
+        computed = spans(waiting, reuse=stage.reuse)
+        return {
+            _cell(stage.condition, question): span.end - span.start
+            for question, span in zip(waiting, computed, strict=True)
+        }
+
+    def notes(self) -> RunNotes:
+        """How much that is, and how long it takes."""
+        finished, speed = len(self._records.finished), self._prepared.speed
+        return RunNotes(
+            questions=finished + self.questions,
+            finished=finished,
+            tokens=self.tokens,
+            estimate=self._estimate(speed) if speed else None,
+        )
+
+    def ask(self) -> Iterator[Progress]:
+        """Ask and record, question by question."""
+        task, engine, records = self._prepared.task, self._prepared.engine, self._records
+        tokens = 0
+        for stage, waiting in self._waiting:
+            if not waiting:
+                continue
+            costs = self._costs(stage, waiting)
+            answers = engine.answers(
+                stage.load, waiting, tokens=self._prepared.prompts.answer_tokens
+            )
+            for question, answer in answers:
+                judgement = task.judge(question, answer.text)
+                trial = Trial(
+                    condition=stage.condition,
+                    text=question.text,
+                    length=question.length,
+                    depth=question.depth,
+                    distance=question.distance,
+                    hit=judgement.hit if answer.measured else None,
+                    substring=judgement.substring if answer.measured else None,
+                )
+                records.append(Record(trial, answer.text, answer.evaluated, answer.naive))
+                tokens += costs[_cell(stage.condition, question)]
+                yield Progress(trial, len(records.finished), tokens)
+
+    def trials(self) -> tuple[Trial, ...]:
+        """All answers in the order of the questions, in which a cluster need not give them."""
+        asked = (
+            _cell(stage.condition, question)
+            for stage in self._prepared.stages
+            for question in stage.of(self._prepared.questions)
+        )
+        place = {cell: index for index, cell in enumerate(asked)}
+        trials = [record.trial for record in self._records.finished]
+        return tuple(sorted(trials, key=lambda trial: place[_cell(trial.condition, trial)]))
+
+    def _estimate(self, speed: Speed) -> Estimate:
+        """How long it takes at a speed, and how long less would take."""
+        prompts = self._prepared.prompts
+        sweep: float | None = None
+        if prompts.mode is not Mode.SWEEP:
+            with suppress(EngineError):  # lengths too short for a sweep, or too many keys
+                swept = self._prepared.task.questions(
+                    replace(prompts, mode=Mode.SWEEP), self._prepared.engine.counts
+                )
+                sweep = seconds(
+                    speed, prompts, [(stage, stage.of(swept)) for stage, _ in self._waiting]
+                )
+        *_, longest = prompts.lengths
+        shorter = [
+            (stage, [question for question in waiting if question.length < longest])
+            for stage, waiting in self._waiting
+        ]
+        return Estimate(
+            seconds=seconds(speed, prompts, self._waiting),
+            sweep_seconds=sweep,
+            shorter_seconds=seconds(speed, prompts, shorter) if len(prompts.lengths) > 1 else None,
+        )
 
 
-def _nothing_measured(run: Prepared, records: Records) -> EngineError | None:
+def seconds(
+    speed: Speed, prompts: PromptPlan, asked: Sequence[tuple[Stage, Sequence[Question]]]
+) -> float:
+    """Time of the questions of stages."""
+    return sum(
+        speed.seconds(spans(questions, reuse=stage.reuse), answer_tokens=prompts.answer_tokens)
+        for stage, questions in asked
+    )
+
+
+def prompt_tokens(stages: Sequence[Stage], questions: Sequence[Question]) -> int:
+    """Tokens of prompts that stages compute."""
+    return sum(
+        span.end - span.start
+        for stage in stages
+        for span in spans(stage.of(questions), reuse=stage.reuse)
+    )
+
+
+def _cell(condition: str, asked: Question | Trial) -> tuple[str, int, int, float]:
+    return condition, asked.text, asked.length, asked.depth
+
+
+def _nothing_measured(engine: AuditEngine, records: Records) -> Stop | None:
     """A run that asked every question and measured none has failed, for the engine's reason."""
     if any(record.trial.hit is not None for record in records.finished):
         return None
     code, why = "nothing_measured", "no answer came to the end of its reasoning"
-    for warning in run.engine.warnings():
+    for warning in engine.warnings():
         if warning.code in _NOT_MEASURED:
             code, why = warning.code, warning.message
-    return EngineError(code=code, message=f"no question could be measured: {why}")
+    return Stop(code, f"no question could be measured: {why}")
 
 
 def _mute(records: Records) -> tuple[ModelWarning, ...]:
@@ -356,16 +406,3 @@ def _mute(records: Records) -> tuple[ModelWarning, ...]:
             "model's; ask it something by hand",
         ),
     )
-
-
-def answer_tokens(request: PasskeyRequest, engine: Engine, *, chat: bool) -> int:
-    """Tokens to keep free for an answer.
-
-    A model that goes on with the sentence is stopped after as many tokens as the longest key
-    has: what it says next is not its answer.
-    """
-    if request.answer_tokens is not None:
-        return request.answer_tokens
-    if chat:
-        return _CHAT_ANSWER_TOKENS
-    return max(engine.counts([f" {key}" for key in ("10000", "48213", "70707", "99999")]))

@@ -67,19 +67,17 @@ class Records:
     Parameters
     ----------
     path : Path or None
+        Where it exists, its records count as finished.
     identity : mapping
         What a run must share with the one that it continues.
-    resume : bool
-        Go on with the file's records; without it the file must not exist.
 
     Raises
     ------
     EngineError
-        ``records_exist``, ``resume_mismatch``, ``records_in_use``; of `append` too:
-        ``records_not_written``.
+        ``resume_mismatch``, ``records_in_use``; of `append` too: ``records_not_written``.
     """
 
-    def __init__(self, path: Path | None, identity: Mapping[str, Any], *, resume: bool) -> None:
+    def __init__(self, path: Path | None, identity: Mapping[str, Any]) -> None:
         self.finished: list[Record] = []
         self._path = path
         self._descriptor: int | None = None
@@ -98,14 +96,20 @@ class Records:
                     message="another check writes its answers there; wait for it, or name another "
                     "file",
                 )
-            self._size = self._read(path, wanted, resume=resume)
+            self._size = self._read(path, wanted)
             if self._size == 0:
                 self._write(wanted)
         except BaseException:
             self.close()
             raise
 
-    def _read(self, path: Path, wanted: dict[str, Any], *, resume: bool) -> int:
+    def __enter__(self) -> Records:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def _read(self, path: Path, wanted: dict[str, Any]) -> int:
         """Take over what the file holds; the bytes of its whole lines."""
         with path.open("rb") as file:
             # Of something else, perhaps a model, no more than a line is read.
@@ -115,15 +119,8 @@ class Records:
                     if head:  # not even the first line got there
                         self._cut(0)
                     return 0
-            elif resume:
+            else:
                 _refuse_other(path, _parsed(head), wanted)
-            if not resume:
-                raise EngineError(
-                    code="records_exist",
-                    path=path,
-                    message="holds the trials of another run; --resume goes on with it, or remove "
-                    "it",
-                )
             size = len(head)
             answers: dict[tuple[object, ...], Record] = {}
             for line in file:

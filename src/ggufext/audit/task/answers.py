@@ -5,16 +5,13 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass
 
-#: How models of today mark what they think before they answer.
-_REASONING = re.compile(
-    r"<(think|thinking|reasoning|thought)>.*?</\1>"
+#: How models of today mark what they think before they answer: a regular expression.
+REASONING = (
+    r"(?s:<(think|thinking|reasoning|thought)>.*?</\1>"
     r"|\[THINK\].*?\[/THINK\]"
-    r"|<\|channel\|>analysis<\|message\|>.*?<\|end\|>",
-    re.DOTALL,
+    r"|<\|channel\|>analysis<\|message\|>.*?<\|end\|>)"
 )
-_REASONING_STARTS = re.compile(
-    r"<(?:think|thinking|reasoning|thought)>|\[THINK\]|<\|channel\|>analysis"
-)
+_REASONING_STARTS = r"<(?:think|thinking|reasoning|thought)>|\[THINK\]|<\|channel\|>analysis"
 _INTEGER = re.compile(r"\d+")
 
 
@@ -43,18 +40,24 @@ def judge(answer: str, key: str) -> Judgement:
     return Judgement(integer is not None and integer[0] == key, key in said)
 
 
-def is_decided(answer: str, key: str) -> bool:
-    """Whether no further token can change that an unfinished answer is a hit."""
-    said = _without_reasoning(answer)
-    integer = _INTEGER.search(said) if said is not None else None
-    return (
-        said is not None
-        and integer is not None
-        and (integer[0] == key and integer.end() < len(said))
-    )
+def stop_rule(key: str) -> str:
+    """What an unfinished answer without its `REASONING` matches when it is surely a hit.
+
+    Parameters
+    ----------
+    key : str
+        Digits.
+
+    Returns
+    -------
+    str
+        A regular expression for all of the rest: its first integer is the key, something follows
+        it, and no reasoning is open; no further token can change that.
+    """
+    return rf"(?s:(?!.*(?:{_REASONING_STARTS}))\D*{key}\D.*)"
 
 
 def _without_reasoning(answer: str) -> str | None:
     """The answer proper; None where a reasoning block is still open."""
-    said = _REASONING.sub("", answer)
-    return None if _REASONING_STARTS.search(said) else said
+    said = re.sub(REASONING, "", answer)
+    return None if re.search(_REASONING_STARTS, said) else said

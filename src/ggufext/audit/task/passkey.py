@@ -1,4 +1,4 @@
-"""The prompt set: a property of seed, tokenizer, lengths, depth bins and number of texts.
+"""The passkey task; its prompts are a property of seed, tokenizer, lengths, depths and texts.
 
 Prompts of one text share its filler, so that an engine can reuse what it has computed: those of
 standard mode up to the key, those of sweep mode up to the question. `Text.questions` come in the
@@ -7,7 +7,6 @@ order in which one growing and shrinking sequence reuses most.
 
 from __future__ import annotations
 
-import hashlib
 import math
 import random
 from bisect import bisect_left, bisect_right
@@ -17,16 +16,16 @@ from itertools import accumulate
 from typing import TYPE_CHECKING
 
 from ggufext.audit.request import Mode
-from ggufext.audit.task import wording
+from ggufext.audit.task import Question, wording
+from ggufext.audit.task.answers import judge, stop_rule
 from ggufext.errors import EngineError
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Sequence
+    from pathlib import Path
 
-    from ggufext.audit.request import DepthBin
-
-    #: Token counts of texts that each follow a full stop.
-    Counts = Callable[[Sequence[str]], list[int]]
+    from ggufext.audit.task import Counts, Pieces, PromptPlan
+    from ggufext.audit.task.answers import Judgement
 
 #: A prompt without room for this many filler sentences shows nothing about depth.
 _SMALLEST_FILLER = 4
@@ -37,97 +36,8 @@ _TAIL_SENTENCES = 2
 #: Sentences to choose them from.
 _SPARE_SENTENCES = 24
 
-
-@dataclass(frozen=True, slots=True)
-class PromptPlan:
-    """What a prompt set is made from, beside the tokenizer.
-
-    Attributes
-    ----------
-    mode : Mode
-    lengths : tuple of int
-        Tokens of prompt and answer, rising.
-    depths : tuple of DepthBin
-        Rising.
-    texts : int
-        Texts, each asked once in every cell.
-    seed : int
-    answer_tokens : int
-        Kept free for the answer.
-    lead, trail : int
-        Tokens before and behind the prompt: BOS and the chat template.
-    chat : bool
-        Whether the answer is a turn of its own, or continues a begun sentence.
-    split : int
-        Sweep: questions start at multiples of this many tokens, so that reuse is exact.
-    """
-
-    mode: Mode
-    lengths: tuple[int, ...]
-    depths: tuple[DepthBin, ...]
-    texts: int
-    seed: int
-    answer_tokens: int
-    lead: int
-    trail: int
-    chat: bool
-    split: int
-
-
-@dataclass(frozen=True, slots=True)
-class Question:
-    """One prompt and its key.
-
-    Attributes
-    ----------
-    text, length, depth, distance
-        See `ggufext.audit.run.records.Trial`; depth is the middle of the bin.
-    key : str
-    parts : tuple of str
-        The prompt: parts that begin with a space and are tokenized each on its own.
-    tokens : int
-        Of the prompt with what surrounds it, without the answer.
-    key_start : int
-        Tokens before the line that states the key.
-    """
-
-    text: int
-    length: int
-    depth: float
-    distance: int
-    key: str
-    parts: tuple[str, ...]
-    tokens: int
-    key_start: int
-
-
-def prompt_set(plan: PromptPlan, counts: Counts) -> tuple[Question, ...]:
-    """All questions in the order to ask them: text by text.
-
-    Parameters
-    ----------
-    plan : PromptPlan
-    counts : callable
-        Token counts of texts, each as it stands behind a full stop.
-
-    Raises
-    ------
-    EngineError
-        ``length_too_short``: a length has no room for the prompt itself.
-    """
-    compose = _standard if plan.mode is Mode.STANDARD else _sweep
-    questions: list[Question] = []
-    for text in range(plan.texts):
-        questions += compose(plan, text, counts)
-    return tuple(questions)
-
-
-def prompts_hash(questions: Sequence[Question]) -> str:
-    """SHA-256 of all prompts and keys in order."""
-    digest = hashlib.sha256()
-    for question in questions:
-        digest.update("".join((*question.parts, "\0", question.key, "\0")).encode())
-    return digest.hexdigest()
+#: Keys that a tokenizer is tried on.
+_SAMPLE = ("10000", "48213", "70707", "95061")
 
 
 class _Filler:
@@ -237,6 +147,7 @@ def _standard(plan: PromptPlan, text: int, counts: Counts) -> list[Question]:
                 parts=(wording.ANNOUNCEMENT, *body[:place], line, *body[place:], *asking),
                 tokens=fixed - plan.answer_tokens + ends[-1] + size,
                 key_start=plan.lead + announced + ends[place],
+                stop=stop_rule(key),
             )
         )
     return sorted(questions, key=lambda question: -question.key_start)
@@ -335,6 +246,7 @@ def _sweep(plan: PromptPlan, text: int, counts: Counts) -> list[Question]:
                 parts=(*parts[:known], *askings[key_index]),
                 tokens=tokens + asked[key_index] + plan.trail,
                 key_start=key.start,
+                stop=stop_rule(key.key),
             )
         )
     return questions
@@ -367,3 +279,103 @@ def _sweep_targets(
                 targets.append(min(low + int(rng.random() * (high - low)), stop - 1))
                 cells[length_index, bin_] = len(targets) - 1
     return targets, cells
+
+
+def check_keys(pieces: Pieces, *, path: Path | None = None) -> None:
+    """Check that a key is the same tokens wherever it stands, and tokens of its own.
+
+    Parameters
+    ----------
+    pieces : callable
+        Bytes of every token of texts, each as it stands behind a full stop.
+
+    Raises
+    ------
+    EngineError
+        ``key_ambiguous``.
+    """
+    for key in _SAMPLE:
+        line, answer = pieces([wording.key_line(key), f" {key}"])
+        found = {_tokens_of(key, line, 0), _tokens_of(key, line, 1), _tokens_of(key, answer, 0)}
+        if None in found:
+            text = b"".join(line).decode(errors="replace").strip()
+            raise EngineError(
+                code="key_ambiguous",
+                path=path,
+                message=f"the tokenizer gives key {key} no tokens of its own in {text!r}: digits "
+                "are lost or merged with their neighbours, and a hit would mean nothing; this "
+                "model cannot be audited with numbers",
+            )
+        if len(found) != 1:
+            raise EngineError(
+                code="key_ambiguous",
+                path=path,
+                message=f"the tokenizer splits key {key} differently in the text and in the "
+                "answer: a miss would blame the model for its tokenizer; it cannot be audited "
+                "with numbers",
+            )
+
+
+def _tokens_of(key: str, pieces: Sequence[bytes], occurrence: int) -> tuple[bytes, ...] | None:
+    """Tokens of an occurrence of a key without a leading space; None where not its own."""
+    text, wanted = b"".join(pieces), key.encode()
+    start = text.find(wanted)
+    for _ in range(occurrence):
+        start = text.find(wanted, start + 1)
+    if start < 0:
+        return None
+    end, position = start + len(wanted), 0
+    found: list[bytes] = []
+    for piece in pieces:
+        low, high = position, position + len(piece)
+        position = high
+        if high <= start or low >= end:
+            continue
+        own = piece.lstrip(b" ") if low < start else piece
+        if high - len(own) < start or high > end:
+            return None
+        found.append(own)
+    return tuple(found)
+
+
+class Passkey:
+    """Pass keys hidden in filler text; see `ggufext.audit.task.Task`.
+
+    Standard mode hides one key in a text, sweep mode many labelled ones.
+    """
+
+    @staticmethod
+    def questions(plan: PromptPlan, counts: Counts) -> tuple[Question, ...]:
+        """All questions in the order to ask them: text by text.
+
+        Parameters
+        ----------
+        plan : PromptPlan
+        counts : callable
+            Token counts of texts, each as it stands behind a full stop.
+
+        Raises
+        ------
+        EngineError
+            ``length_too_short``: a length has no room for the prompt itself; ``too_many_keys``.
+        """
+        compose = _standard if plan.mode is Mode.STANDARD else _sweep
+        questions: list[Question] = []
+        for text in range(plan.texts):
+            questions += compose(plan, text, counts)
+        return tuple(questions)
+
+    @staticmethod
+    def check_tokenizer(pieces: Pieces, path: Path) -> None:
+        """See `check_keys`."""
+        check_keys(pieces, path=path)
+
+    @staticmethod
+    def answer_tokens(counts: Counts) -> int:
+        """As many as the longest key has: what a model says next is not its answer."""
+        return max(counts([f" {key}" for key in ("10000", "48213", "70707", "99999")]))
+
+    @staticmethod
+    def judge(question: Question, answer: str) -> Judgement:
+        """Whether the first integer of an answer is the key."""
+        return judge(answer, question.key)

@@ -1,45 +1,46 @@
-"""Conditions: ways of running one model file on the same prompts, without editing it."""
+"""Conditions: ways of running one model file on the same prompts, without editing it.
+
+llama.cpp takes other metadata from outside, but no other tensors: conditions with other factor
+tensors than the file run on a copy, which is gone after the run.
+"""
 
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass
+import shutil
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
 from functools import partial
+from os import W_OK, access
 from pathlib import Path
+from tempfile import TemporaryDirectory, gettempdir
 from typing import TYPE_CHECKING
 
-from ggufext.errors import ModelWarning, PlanError
+from ggufext.audit.request import KEEP_SHORT, PLANNED, recipe_file
+from ggufext.editing.rewrite import rewrite, undo
+from ggufext.errors import EngineError, ModelWarning, PlanError
 from ggufext.header import rope_keys
 from ggufext.header.factors import factors_in_effect
+from ggufext.header.header import read_header
 from ggufext.header.model import DEFAULT_FREQ_BASE, facts_hash
+from ggufext.header.shards import later_shards
 from ggufext.llama.expectation import SMALL_CONTEXT, Expected, of_facts, of_plan
-from ggufext.llama.settings import SelfExtend
+from ggufext.llama.settings import Override, SelfExtend
 from ggufext.opened.files import FileSystem
-from ggufext.opened.model import open_model
 from ggufext.opened.recipe import read_recipe
+from ggufext.opened.strategies import Strategy
 from ggufext.planning.methods import Method
 from ggufext.planning.plan import plan
-from ggufext.planning.request import PlanRequest, Recipe, check_model
+from ggufext.planning.request import PlanRequest, check_model
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable, Iterator, Sequence
 
     from ggufext.header.header import Header
     from ggufext.header.model import ModelFacts
-
-#: Behind a planned condition's method.
-_KEEP_SHORT = "+keep-short"
+    from ggufext.opened.model import OpenModel
 
 _SELF_EXTEND = re.compile(r"self-extend:g=(?P<group>\d+),w=(?P<window>\d+)")
-
-Override = bool | int | float | str
-
-
-@dataclass(frozen=True, slots=True)
-class RewrittenCopy:
-    """How to rewrite a copy of the file for a condition that metadata alone cannot give."""
-
-    request: PlanRequest
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,8 +49,8 @@ class OriginalCopy:
 
 
 @dataclass(frozen=True, slots=True)
-class Condition:
-    """One way of running the file.
+class ResolvedCondition:
+    """One way of running a file, as its name means it for that file.
 
     Attributes
     ----------
@@ -65,8 +66,8 @@ class Condition:
     short_context : int or None
         Up to this context, tokens, a longrope file uses other factors than above it.
     warnings : tuple of ModelWarning
-    copy : RewrittenCopy, OriginalCopy or None
-        The copy that stands in for the file, to be made first.
+    copy : PlanRequest, OriginalCopy or None
+        How the copy that stands in for the file is rewritten, to be made first.
     path : Path or None
         Where it is; None: the file itself.
     """
@@ -78,23 +79,23 @@ class Condition:
     expected_long: tuple[Expected, ...] | None
     short_context: int | None
     warnings: tuple[ModelWarning, ...] = ()
-    copy: RewrittenCopy | OriginalCopy | None = None
+    copy: PlanRequest | OriginalCopy | None = None
     path: Path | None = None
 
 
 def conditions(
-    path: Path,
+    model: OpenModel,
     names: Sequence[str],
     *,
     target_length: int,
     train_length: int | None = None,
     train_freq_base: float | None = None,
-) -> tuple[Condition, ...]:
+) -> tuple[ResolvedCondition, ...]:
     """What each named condition means for a file.
 
     Parameters
     ----------
-    path : Path
+    model : OpenModel
     names : sequence of str
         ``"file"``, ``"native"``, ``"planned:METHOD"``, ``"planned:FACTORS.json"``,
         ``"planned:METHOD+keep-short"``, ``"self-extend:g=G,w=W"``.
@@ -110,16 +111,14 @@ def conditions(
         ``unknown_condition``, and the planning's own.
     HeaderError
     """
-    with open_model(FileSystem(), path, writing=False) as model:
-        now, original = model.header, model.unextended
-        copied = model.copied is not None
-        edited = model.history is not None or copied
-        found = model.facts()
-        facts = model.original_facts(train_length=train_length, train_freq_base=train_freq_base)
-
+    now, original = model.header, model.unextended
+    copied = model.copied is not None
+    edited = model.history is not None or copied
+    found = model.facts()
+    facts = model.original_facts(train_length=train_length, train_freq_base=train_freq_base)
     undoing = _undoing(now, original, found, facts)
 
-    def resolve(name: str) -> Condition:
+    def resolve(name: str) -> ResolvedCondition:
         if name == "file":
             return _as_it_is(name, found, None)
         if name == "native":
@@ -132,7 +131,7 @@ def conditions(
                 )
             native = facts if edited else found
             return _native(name, native, undoing if edited else {}, edited=edited)
-        if name.startswith("planned:"):
+        if name.startswith(PLANNED):
             return _planned(
                 name,
                 facts,
@@ -153,11 +152,11 @@ def conditions(
     return tuple(resolve(name) for name in dict.fromkeys(names))
 
 
-def _as_it_is(name: str, facts: ModelFacts, self_extend: SelfExtend | None) -> Condition:
+def _as_it_is(name: str, facts: ModelFacts, self_extend: SelfExtend | None) -> ResolvedCondition:
     original, values = facts.longest_short_context, dict(facts.factors)
     is_long = original < SMALL_CONTEXT
     split = factors_in_effect(values, is_long=True) != factors_in_effect(values, is_long=False)
-    return Condition(
+    return ResolvedCondition(
         name=name,
         kv_overrides=(),
         self_extend=self_extend,
@@ -186,7 +185,7 @@ def _native(
     undoing: dict[str, Override] | None,
     *,
     edited: bool,
-) -> Condition:
+) -> ResolvedCondition:
     base = _as_it_is(name, facts, None)
     warnings: tuple[ModelWarning, ...] = ()
     if not edited:
@@ -196,7 +195,7 @@ def _native(
                 "the file carries no edit of ours, so native is the file as it is",
             ),
         )
-    return Condition(
+    return ResolvedCondition(
         name=name,
         kv_overrides=tuple(undoing.items()) if undoing else (),
         self_extend=None,
@@ -251,17 +250,16 @@ def _planned(
     target_length: int,
     train_length: int | None,
     train_freq_base: float | None,
-) -> Condition:
-    wanted = name.removeprefix("planned:")
-    keep_short = wanted.endswith(_KEEP_SHORT)
-    method, recipe = _wanted(name, wanted.removesuffix(_KEEP_SHORT))
+) -> ResolvedCondition:
+    file = recipe_file(name)
+    recipe = None if file is None else read_recipe(file)
     if recipe is not None:
         check_model(recipe, identity())
     request = PlanRequest(
         target_length=target_length,
-        method=method,
+        method=recipe.method if recipe else _method(name),
         recipe=recipe,
-        keep_short=keep_short,
+        keep_short=name.endswith(KEEP_SHORT),
         train_length=train_length,
         train_freq_base=train_freq_base,
     )
@@ -269,17 +267,17 @@ def _planned(
     is_long = planned.original_length < SMALL_CONTEXT
     # llama.cpp looks at the context only where the two sets differ.
     split = planned.long_factors != planned.short_factors and not is_long
-    copy: RewrittenCopy | None = None
+    copy: PlanRequest | None = None
     overrides: dict[str, Override] = {}
     if planned.tensor_edits or undoing is None:
-        copy = RewrittenCopy(request)
+        copy = request
     else:
         overrides.update(undoing)
         for edit in planned.edits:
             # Plans edit scalars; a list could not be given to llama.cpp from outside.
             assert isinstance(edit.after, (bool, int, float, str))
             overrides[edit.key] = edit.after
-    return Condition(
+    return ResolvedCondition(
         name=name,
         kv_overrides=tuple(overrides.items()),
         self_extend=None,
@@ -292,17 +290,131 @@ def _planned(
     )
 
 
-def _wanted(name: str, wanted: str) -> tuple[Method, Recipe | None]:
-    """Method of a planned condition, or of the file that holds its recipe."""
-    if wanted.endswith(".json"):
-        recipe = read_recipe(Path(wanted))
-        return recipe.method, recipe
+def _method(name: str) -> Method:
     try:
-        return Method(wanted), None
+        return Method(name.removeprefix(PLANNED).removesuffix(KEEP_SHORT))
     except ValueError:
         raise PlanError(
             code="unknown_condition",
             message=f"condition {name!r}; the methods are "
             f"{', '.join(method.value for method in Method)}, or a file of factors (.json); "
-            f"{_KEEP_SHORT} behind one leaves short contexts as they are",
+            f"{KEEP_SHORT} behind one leaves short contexts as they are",
         ) from None
+
+
+@dataclass(frozen=True, slots=True)
+class CopyNeeded:
+    """What a condition's copy costs.
+
+    Attributes
+    ----------
+    condition : str
+    folder : Path
+        Where it goes: that of the file where it takes new files, else the system's.
+    size, free : int
+        Bytes of the copy and of free space there.
+    """
+
+    condition: str
+    folder: Path
+    size: int
+    free: int
+
+
+def refuse_copies(_: CopyNeeded) -> bool:
+    """Allow no copy: what a run does that nobody watches."""
+    return False
+
+
+@contextmanager
+def with_copies(
+    path: Path,
+    chosen: tuple[ResolvedCondition, ...],
+    allow: Callable[[CopyNeeded], bool],
+    *,
+    files: FileSystem | None = None,
+) -> Iterator[tuple[ResolvedCondition, ...]]:
+    """Give every condition that needs one a copy, rewritten or undone, until the context is left.
+
+    A copy that shares its blocks with the file costs nothing and is made without asking.
+
+    Parameters
+    ----------
+    path : Path
+        The model file; of a split model all parts are copied.
+    allow : callable
+        Asked before a copy that takes space.
+    files : FileSystem, optional
+        The operations to use; for tests.
+
+    Raises
+    ------
+    EngineError
+        ``copy_not_allowed``, ``no_space``.
+    PlanError, EditError
+        See `ggufext.editing.rewrite.rewrite` and `undo`.
+    """
+    if all(condition.copy is None for condition in chosen):
+        yield chosen
+        return
+    files = files or FileSystem()
+    path = path.absolute()
+    beside = path.parent if access(path.parent, W_OK) else Path(gettempdir())
+    with TemporaryDirectory(prefix=".ggufext-check-", dir=beside) as name:
+        folder = Path(name)
+        yield tuple(
+            condition
+            if condition.copy is None
+            else replace(condition, path=_copy(path, condition, folder / f"{index}", allow, files))
+            for index, condition in enumerate(chosen)
+        )
+
+
+def _copy(
+    path: Path,
+    condition: ResolvedCondition,
+    folder: Path,
+    allow: Callable[[CopyNeeded], bool],
+    files: FileSystem,
+) -> Path:
+    order = condition.copy
+    assert order is not None
+    folder.mkdir()
+    # By the same name, so that llama.cpp finds the other parts of a split model.
+    target = folder / path.name
+    write: Callable[[], object]
+    if isinstance(order, OriginalCopy):
+        write = undoing = partial(undo, path, output=target, files=files)
+        strategy = undoing(check=True).strategy
+    else:
+        write = rewriting = partial(rewrite, path, order, output=target, files=files)
+        strategy = rewriting(dry_run=True).receipt.strategy
+    if strategy is not Strategy.REFLINK:
+        _refuse_or_ask(path, condition, folder, allow)
+    write()
+    return target
+
+
+def _refuse_or_ask(
+    path: Path, condition: ResolvedCondition, folder: Path, allow: Callable[[CopyNeeded], bool]
+) -> None:
+    header = read_header(path)
+    size = sum(part.file_size for part in (header, *later_shards(header)))
+    free = shutil.disk_usage(folder).free
+    needed = CopyNeeded(condition.name, folder.parent.parent, size, free)
+    if size > free:
+        raise EngineError(
+            code="no_space",
+            path=path,
+            message=f"condition {condition.name!r} needs a copy of {size:,} bytes in "
+            f"{needed.folder}, which has {free:,} free; make room, or put the file where there is "
+            "some",
+        )
+    if not allow(needed):
+        raise EngineError(
+            code="copy_not_allowed",
+            path=path,
+            message=f"condition {condition.name!r} has other factor tensors than the file, which "
+            f"llama.cpp takes from a file only: it needs a temporary copy of {size:,} bytes in "
+            f"{needed.folder}, which has {free:,} free; --yes allows it",
+        )

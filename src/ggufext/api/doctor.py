@@ -12,7 +12,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from ggufext.arguments import public
-from ggufext.audit.run.opening import usable_processors
+from ggufext.errors import EngineError
+from ggufext.llama.machine import usable_processors
+from ggufext.llama.process import Hello, LlamaProcess
 from ggufext.opened.files import FileSystem
 from ggufext.opened.strategies import Place, file_system_type, place_of
 from ggufext.text import binary_size
@@ -51,6 +53,7 @@ def doctor(folder: Path | str) -> dict[str, Finding]:
     """
     folder = Path(folder)
     flags = _cpu_flags()
+    llama_cpp = _ask_llama_cpp()
     return {
         "ggufext": Finding(version("ggufext"), ok=True),
         "python": Finding(platform.python_version(), ok=True),
@@ -58,9 +61,9 @@ def doctor(folder: Path | str) -> dict[str, Finding]:
         "cpu": _cpu(flags),
         "memory": _memory(),
         "rotation_kernels": _rotation_kernels(),
-        "llama_cpp": _llama_cpp(),
+        "llama_cpp": _llama_cpp(llama_cpp),
         "amx": _amx(flags),
-        "rpc": _rpc(),
+        "rpc": _rpc(llama_cpp),
         "gpu": _gpu(),
         "report": _package("resvg-py", "needed for PNG reports: pip install 'ggufext[report]'"),
         "remote": _remote(),
@@ -119,18 +122,32 @@ def _package(name: str, hint: str) -> Finding:
         return Finding(f"{name} is not installed", ok=False, hint=hint)
 
 
-def _llama_cpp() -> Finding:
+def _ask_llama_cpp() -> Hello | EngineError:
+    """What llama.cpp says of itself, or why it says nothing."""
+    with LlamaProcess() as process:
+        try:
+            return process.hello()
+        except EngineError as error:
+            return error
+
+
+def _llama_cpp(answer: Hello | EngineError) -> Finding:
     package = _package(
         "llama-cpp-python",
         "needed by check and rewrite --verify: pip install 'ggufext[check]' (compiles llama.cpp)",
     )
-    if not package.ok or find_spec("llama_cpp") is None:
+    if not package.ok:
         return package
-    import llama_cpp
-
-    offload = "with" if llama_cpp.llama_supports_gpu_offload() else "without"
-    told = llama_cpp.llama_print_system_info().decode(errors="replace")
-    built_for = " ".join(told.replace(" = 1", "").replace(" :", ":").replace("|", " ").split())
+    if isinstance(answer, EngineError):
+        return Finding(
+            f"{package.value} does not run: {answer.message}",
+            ok=False,
+            hint='install it again, on a processor with AMX with CMAKE_ARGS="-DGGML_NATIVE=OFF"',
+        )
+    offload = "with" if answer.gpu else "without"
+    built_for = " ".join(
+        answer.system.replace(" = 1", "").replace(" :", ":").replace("|", " ").split()
+    )
     return Finding(f"{package.value}, {offload} GPU offload; built for {built_for}", ok=True)
 
 
@@ -158,12 +175,10 @@ def _amx(flags: tuple[str, ...]) -> Finding:
     )
 
 
-def _rpc() -> Finding:
-    if find_spec("llama_cpp") is None:
-        return Finding("not known without llama-cpp-python", ok=True)
-    import llama_cpp
-
-    if llama_cpp.llama_supports_rpc():
+def _rpc(answer: Hello | EngineError) -> Finding:
+    if isinstance(answer, EngineError):
+        return Finding("not known without a llama.cpp that runs", ok=True)
+    if answer.rpc:
         return Finding("llama.cpp can use RPC workers", ok=True, hint="the link is not secured")
     return Finding(
         "llama.cpp was built without RPC",

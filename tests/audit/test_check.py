@@ -11,15 +11,14 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from ggufext import rewrite
-from ggufext.audit import passkey_file
-from ggufext.audit.conditions.conditions import conditions
-from ggufext.audit.engines.llama_cpp import LlamaCpp, Opened
-from ggufext.audit.passkey_file import LocalSettings, check_file
-from ggufext.audit.request import Mode
-from ggufext.audit.run import opening
-from ggufext.audit.run.asking import Progress
+from ggufext.audit import check as auditing
+from ggufext.audit.check import measure_model
+from ggufext.audit.conditions import conditions
+from ggufext.audit.engines import contexts
+from ggufext.audit.engines.llama_cpp import LlamaCpp
+from ggufext.audit.request import CheckRequest, LocalSettings, Mode, Template
 from ggufext.audit.run.duration import Speed
-from ggufext.audit.run.measure import PasskeyRequest, PasskeyRun, RunNotes, Stop, Template
+from ggufext.audit.run.measure import Measured, Progress, RunNotes
 from ggufext.audit.run.records import Trial
 from ggufext.errors import EngineError, PlanError
 from ggufext.llama.memory import plan_memory
@@ -31,22 +30,24 @@ if TYPE_CHECKING:
     from collections.abc import Callable
     from pathlib import Path
 
-REQUEST = PasskeyRequest(lengths=(128, 256), depths=3, trials=2)
+    from ggufext.llama.settings import ContextSettings, LoadRequest
+
+REQUEST = CheckRequest(lengths=(128, 256), depths=3, trials=2)
 LONG = replace(REQUEST, lengths=(256, 1024), depths=5, trials=3)
 
 
 def check(
     path: Path,
-    request: PasskeyRequest = REQUEST,
+    request: CheckRequest = REQUEST,
     settings: LocalSettings | None = None,
     notify: Callable[[Progress | RunNotes], None] = lambda _: None,
-) -> PasskeyRun:
+) -> Measured:
     # Not measured: the faster one may be another the next time.
     settings = settings or LocalSettings(threads=1, flash_attention=False)
-    return check_file(path, request, settings, notify)
+    return measure_model(path, replace(request, engine=settings), notify=notify)
 
 
-def accuracy(run: PasskeyRun, length: int, condition: str = "file") -> float:
+def accuracy(run: Measured, length: int, condition: str = "file") -> float:
     hits = [t.hit for t in run.trials if (t.length, t.condition) == (length, condition)]
     assert None not in hits
     return sum(map(bool, hits)) / len(hits)
@@ -63,13 +64,14 @@ def trials_with_pid_of_child(
             super().__init__(*arguments, **options)  # type: ignore[arg-type]
             engines.append(self)
 
-    monkeypatch.setattr(passkey_file, "LlamaCpp", Noted)
+    monkeypatch.setattr(auditing, "LlamaCpp", Noted)
     heard: list[Progress] = []
 
     def notify(event: Progress | RunNotes) -> None:
         if isinstance(event, Progress):
             heard.append(event)
             if len(heard) == after:
+                assert engines[-1].process_id is not None
                 act(engines[-1].process_id)
 
     return notify
@@ -78,7 +80,7 @@ def trials_with_pid_of_child(
 def test_shipped_model_finds_every_key_up_to_its_training_length(passkey_model: Path) -> None:
     run = check(passkey_model)
     assert accuracy(run, 128) == accuracy(run, 256) == 1.0
-    assert (run.complete, run.stop, run.train_length) == (True, None, 256)
+    assert (run.run.complete, run.run.stop, run.run.train_length) == (True, None, 256)
 
 
 def test_extension_shows_in_the_rewritten_file_and_native_undoes_it(passkey_copy: Path) -> None:
@@ -88,7 +90,7 @@ def test_extension_shows_in_the_rewritten_file_and_native_undoes_it(passkey_copy
     assert accuracy(before, 1024) <= 0.5
     assert accuracy(after, 1024) >= 0.8
     assert accuracy(after, 1024, "native") == accuracy(before, 1024)
-    assert after.prompts_hash == before.prompts_hash
+    assert after.run.prompts_hash == before.run.prompts_hash
 
 
 def test_planned_condition_gives_the_trials_of_the_rewritten_file(passkey_copy: Path) -> None:
@@ -111,14 +113,14 @@ def test_every_cell_is_asked_once_a_text_and_condition(passkey_model: Path) -> N
 def test_standard_mode_saves_two_fifths_of_the_tokens_over_ten_depths(
     passkey_model: Path,
 ) -> None:
-    run = check(passkey_model, PasskeyRequest(lengths=(1024, 2048, 4096), trials=1))
-    assert run.tokens_naive >= 1.7 * run.tokens_evaluated
+    run = check(passkey_model, CheckRequest(lengths=(1024, 2048, 4096), trials=1))
+    assert run.run.tokens_naive >= 1.7 * run.run.tokens_evaluated
 
 
 def test_sweep_costs_little_more_than_one_reading_of_each_text(passkey_model: Path) -> None:
-    request = PasskeyRequest(lengths=(512, 1024, 2048), depths=10, trials=2, mode=Mode.SWEEP)
+    request = CheckRequest(lengths=(512, 1024, 2048), depths=10, trials=2, mode=Mode.SWEEP)
     run = check(passkey_model, request)
-    assert run.tokens_evaluated <= 1.3 * (2 * 2048 + 40 * len(run.trials))
+    assert run.run.tokens_evaluated <= 1.3 * (2 * 2048 + 40 * len(run.trials))
     assert len(run.trials) == 60
 
 
@@ -131,7 +133,7 @@ def test_notes_come_before_the_first_trial_and_count_the_questions(passkey_model
     assert tuple(event.trial for event in told) == run.trials
     assert [event.questions for event in told] == list(range(1, len(run.trials) + 1))
     assert told[-1].tokens == heard[0].tokens
-    assert heard[0].tokens == pytest.approx(run.tokens_evaluated, rel=0.25)
+    assert heard[0].tokens == pytest.approx(run.run.tokens_evaluated, rel=0.25)
     assert heard[0].estimate is None  # too short a run
 
 
@@ -139,19 +141,18 @@ def test_death_of_the_engine_keeps_the_finished_trials_and_resume_goes_on(
     passkey_model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     records = tmp_path / "trials.jsonl"
-    request = replace(REQUEST, records=records)
+    request = replace(REQUEST, resume=records)
     notify = trials_with_pid_of_child(monkeypatch, lambda pid: os.kill(pid, signal.SIGSEGV), 5)
     died = check(passkey_model, request, notify=notify)
-    assert died.stop is Stop.FAILED
-    assert not died.complete
-    assert died.failure is not None
-    assert died.failure.code == "engine_died"
+    assert not died.run.complete
+    assert died.run.stop is not None
+    assert died.run.stop.code == "engine_died"
     assert len(died.trials) == 5
     monkeypatch.undo()
 
     heard: list[Progress | RunNotes] = []
-    resumed = check(passkey_model, replace(request, resume=True), notify=heard.append)
-    assert resumed.complete
+    resumed = check(passkey_model, request, notify=heard.append)
+    assert resumed.run.complete
     assert len(heard) == 1 + len(resumed.trials) - 5
     assert resumed.trials[:5] == died.trials
     whole = check(passkey_model)
@@ -163,8 +164,9 @@ def test_interrupt_gives_what_was_measured(passkey_model: Path, tmp_path: Path) 
         if isinstance(event, Progress):
             raise KeyboardInterrupt
 
-    run = check(passkey_model, replace(REQUEST, records=tmp_path / "r"), notify=interrupt)
-    assert run.stop is Stop.INTERRUPTED
+    run = check(passkey_model, replace(REQUEST, resume=tmp_path / "r"), notify=interrupt)
+    assert run.run.stop is not None
+    assert run.run.stop.code == "interrupted"
     assert len(run.trials) == 1
 
 
@@ -174,19 +176,20 @@ def test_interrupt_before_the_first_question_gives_what_an_earlier_run_measured(
     def interrupt(_: Progress | RunNotes) -> None:
         raise KeyboardInterrupt
 
-    request = replace(REQUEST, records=tmp_path / "r", resume=True)
+    request = replace(REQUEST, resume=tmp_path / "r")
     whole = check(passkey_model, request)
     again = check(passkey_model, request, notify=interrupt)
-    assert again.stop is Stop.INTERRUPTED
+    assert again.run.stop is not None
+    assert again.run.stop.code == "interrupted"
     assert again.trials == whole.trials
 
 
 def test_resume_ignores_a_line_that_was_cut_off(passkey_model: Path, tmp_path: Path) -> None:
     records = tmp_path / "trials.jsonl"
-    whole = check(passkey_model, replace(REQUEST, records=records))
+    whole = check(passkey_model, replace(REQUEST, resume=records))
     text = records.read_text()
     records.write_text(text[:-20])
-    resumed = check(passkey_model, replace(REQUEST, records=records, resume=True))
+    resumed = check(passkey_model, replace(REQUEST, resume=records))
     assert resumed.trials == whole.trials
     assert [
         Trial(**json.loads(line)["trial"]) for line in records.read_text().splitlines()[1:]
@@ -195,25 +198,25 @@ def test_resume_ignores_a_line_that_was_cut_off(passkey_model: Path, tmp_path: P
 
 def test_resume_with_other_prompts_is_refused(passkey_model: Path, tmp_path: Path) -> None:
     records = tmp_path / "trials.jsonl"
-    check(passkey_model, replace(REQUEST, records=records))
+    check(passkey_model, replace(REQUEST, resume=records))
     with pytest.raises(EngineError, match="prompts_hash") as refused:
-        check(passkey_model, replace(REQUEST, records=records, resume=True, seed=1))
+        check(passkey_model, replace(REQUEST, resume=records, seed=1))
     assert refused.value.code == "resume_mismatch"
 
 
 def test_records_of_another_run_are_not_overwritten(passkey_model: Path, tmp_path: Path) -> None:
     records = tmp_path / "trials.jsonl"
     records.write_text("precious\n")
-    with pytest.raises(EngineError, match="--resume") as refused:
-        check(passkey_model, replace(REQUEST, records=records))
-    assert refused.value.code == "records_exist"
+    with pytest.raises(EngineError, match="another file") as refused:
+        check(passkey_model, replace(REQUEST, resume=records))
+    assert refused.value.code == "resume_mismatch"
     assert records.read_text() == "precious\n"
 
 
 def test_resume_of_something_else_leaves_it_alone(passkey_copy: Path) -> None:
     before = passkey_copy.read_bytes()
     with pytest.raises(EngineError, match="no record of a run") as refused:
-        check(passkey_copy, replace(REQUEST, records=passkey_copy, resume=True))
+        check(passkey_copy, replace(REQUEST, resume=passkey_copy))
     assert refused.value.code == "resume_mismatch"
     assert passkey_copy.read_bytes() == before
 
@@ -222,25 +225,48 @@ def test_resume_of_a_record_that_was_changed_is_refused(
     passkey_model: Path, tmp_path: Path
 ) -> None:
     records = tmp_path / "trials.jsonl"
-    check(passkey_model, replace(REQUEST, records=records))
+    check(passkey_model, replace(REQUEST, resume=records))
     records.write_text(records.read_text().replace('"hit"', '"hits"'))
     with pytest.raises(EngineError, match="no answer") as refused:
-        check(passkey_model, replace(REQUEST, records=records, resume=True))
+        check(passkey_model, replace(REQUEST, resume=records))
     assert refused.value.code == "resume_mismatch"
 
 
 def test_every_record_is_a_line_of_json(passkey_model: Path, tmp_path: Path) -> None:
     records = tmp_path / "trials.jsonl"
-    run = check(passkey_model, replace(REQUEST, records=records))
+    run = check(passkey_model, replace(REQUEST, resume=records))
     _, *lines = map(json.loads, records.read_text().splitlines())
     assert [Trial(**line["trial"]) for line in lines] == list(run.trials)
+
+
+def test_kept_answers_name_their_run_as_earlier_versions_did(
+    passkey_model: Path, tmp_path: Path
+) -> None:
+    records = tmp_path / "trials.jsonl"
+    conditions = ("native", "planned:llama3")
+    request = replace(REQUEST, lengths=(128, 512), conditions=conditions, resume=records)
+    settings = LocalSettings(threads=1, flash_attention=False)
+    measure_model(passkey_model, replace(request, engine=settings), allow_copy=lambda _: True)
+    begins = json.loads(records.read_text().splitlines()[0])
+    assert (begins["format"], begins["size"]) == ("ggufext check 1", passkey_model.stat().st_size)
+    assert begins["conditions"] == [
+        ["native", [], "None"],
+        [
+            "planned:llama3",
+            [],
+            "RewrittenCopy(target_length=512, method=<Method.LLAMA3: 'llama3'>, train_length=None, "
+            "keep_short=False, recipe=None, train_freq_base=None)",
+        ],
+    ]
+    settings_of_run = {"answer_tokens": 6, "cache_type": "f16", "flash_attention": False}
+    assert settings_of_run.items() <= begins.items()
 
 
 def test_audit_compares_the_rope_nodes_of_every_condition(passkey_model: Path) -> None:
     request = replace(REQUEST, conditions=("file", "planned:yarn"), target_length=1024)
     run = check(passkey_model, request, LocalSettings(threads=1, audit=True))
-    assert [sentence.split(":")[0] for sentence in run.audited] == ["file", "planned"]
-    assert "4 of 4 layers" in run.audited[0]
+    assert [sentence.split(":")[0] for sentence in run.run.audited] == ["file", "planned"]
+    assert "4 of 4 layers" in run.run.audited[0]
 
 
 def test_audit_refuses_to_measure_what_was_not_planned(
@@ -251,14 +277,14 @@ def test_audit_refuses_to_measure_what_was_not_planned(
         (found,) = conditions(*arguments, **options)  # type: ignore[arg-type]
         return (replace(found, kv_overrides=(("llama.rope.freq_base", 9999.0),)),)
 
-    monkeypatch.setattr(passkey_file, "conditions", lying)
+    monkeypatch.setattr(auditing, "conditions", lying)
     with pytest.raises(EngineError, match="base 9999, planned 500") as refused:
         check(passkey_model, settings=LocalSettings(threads=1, audit=True))
     assert refused.value.code == "rope_mismatch"
 
 
 def test_memory_plan_is_part_of_the_run(passkey_model: Path) -> None:
-    plan = check(passkey_model).memory_plan
+    plan = check(passkey_model).run.memory_plan
     assert plan is not None
     assert plan.model >= passkey_model.stat().st_size
     # 4 layers, 4 heads of 32, keys and values of 2 bytes, 256 cells.
@@ -271,12 +297,13 @@ def test_lengths_that_do_not_fit_into_memory_are_left_out_and_said(passkey_model
 import resource, sys
 sys.path[:] = {sys.path!r}
 from pathlib import Path
-from ggufext.audit.run.measure import PasskeyRequest
-from ggufext.audit.passkey_file import LocalSettings, check_file
+from ggufext.audit.check import measure_model
+from ggufext.audit.request import CheckRequest, LocalSettings
 resource.setrlimit(resource.RLIMIT_AS, (2 << 30, 2 << 30))
-request = PasskeyRequest(lengths=(256, 1 << 21), depths=1, trials=1)
-run = check_file(Path({str(passkey_model)!r}), request, LocalSettings(threads=1), lambda _: None)
-print(*run.memory_plan.steps, sep="\\n")
+settings = LocalSettings(threads=1)
+request = CheckRequest(lengths=(256, 1 << 21), depths=1, trials=1, engine=settings)
+run = measure_model(Path({str(passkey_model)!r}), request)
+print(*run.run.memory_plan.steps, sep="\\n")
 print([trial.length for trial in run.trials])
 """
     child = subprocess.run(
@@ -290,7 +317,7 @@ def test_model_that_fits_nowhere_is_refused_before_it_is_loaded(
     passkey_model: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(
-        passkey_file,
+        auditing,
         "plan_memory",
         lambda *arguments, **options: plan_memory(*arguments, **{**options, "available": 1 << 20}),
     )
@@ -301,36 +328,36 @@ def test_model_that_fits_nowhere_is_refused_before_it_is_loaded(
 
 def opened_with(
     path: Path, settings: LocalSettings, monkeypatch: pytest.MonkeyPatch
-) -> dict[str, Any]:
+) -> ContextSettings:
     """Context settings of a run."""
     used = []
 
     class Noted(LlamaCpp):
-        def open(self, **options: Any) -> Opened:
-            used.append(options["settings"])
-            return super().open(**options)
+        def open(self, load: LoadRequest) -> None:
+            used.append(load.context)
+            super().open(load)
 
-    monkeypatch.setattr(passkey_file, "LlamaCpp", Noted)
-    check(path, PasskeyRequest(lengths=(128,), depths=1, trials=1), settings)
+    monkeypatch.setattr(auditing, "LlamaCpp", Noted)
+    check(path, CheckRequest(lengths=(128,), depths=1, trials=1), settings)
     (found,) = used
-    return dict(found)
+    return found
 
 
 def test_a_small_model_runs_in_one_thread(
     passkey_model: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    assert opened_with(passkey_model, LocalSettings(), monkeypatch)["n_threads"] == 1
+    assert opened_with(passkey_model, LocalSettings(), monkeypatch).n_threads == 1
 
 
 def test_a_large_model_runs_on_every_processor(
     passkey_model: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(opening, "_SMALL_MODEL", 0)
+    monkeypatch.setattr(contexts, "_SMALL_MODEL", 0)
     processors = len(os.sched_getaffinity(0))
-    assert opened_with(passkey_model, LocalSettings(), monkeypatch)["n_threads"] == processors
+    assert opened_with(passkey_model, LocalSettings(), monkeypatch).n_threads == processors
 
 
-MEASURED = PasskeyRequest(lengths=(1024, 2048), depths=2, trials=1)
+MEASURED = CheckRequest(lengths=(1024, 2048), depths=2, trials=1)
 
 
 def speed(seconds: float) -> Speed:
@@ -345,14 +372,14 @@ def test_flash_attention_is_used_on_processors_where_it_is_faster_and_kept_by_a_
     heard: list[Progress | RunNotes] = []
 
     def measured(*arguments: Any, **_: object) -> dict[bool, Speed]:
-        tried.append(arguments[2])
-        return {each: speed(0.5 if each is faster else 1.0) for each in arguments[2]}
+        tried.append(arguments[1])
+        return {each: speed(0.5 if each is faster else 1.0) for each in arguments[1]}
 
-    monkeypatch.setattr(passkey_file, "measure_speed", measured)
+    monkeypatch.setattr(auditing, "measure_speed", measured)
     settings = LocalSettings(threads=1)
-    request = replace(MEASURED, records=tmp_path / "run.jsonl", resume=True)
+    request = replace(MEASURED, resume=tmp_path / "run.jsonl")
     run = check(passkey_model, request, settings, notify=heard.append)
-    assert run.flash_attention is faster
+    assert run.run.flash_attention is faster
     (note,) = [each for each in run.warnings if each.code == "flash_attention_chosen"]
     assert "100 % longer" in note.message
     notes = heard[0]
@@ -366,8 +393,8 @@ def test_flash_attention_is_used_on_processors_where_it_is_faster_and_kept_by_a_
 
     faster = not faster  # as it may seem on another day
     again = check(passkey_model, request, settings)
-    assert (again.flash_attention, again.complete) == (run.flash_attention, True)
-    assert tried == [(False, True), (run.flash_attention,)]
+    assert (again.run.flash_attention, again.run.complete) == (run.run.flash_attention, True)
+    assert tried == [(False, True), (run.run.flash_attention,)]
     (note,) = [each for each in again.warnings if each.code == "flash_attention_chosen"]
     assert "continues" in note.message
 
@@ -384,9 +411,9 @@ def test_speed_is_measured_on_the_model_at_hand(passkey_model: Path) -> None:
 def test_a_model_whose_speed_cannot_be_measured_is_audited_all_the_same(
     passkey_model: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(passkey_file, "measure_speed", lambda *_, **__: {})
+    monkeypatch.setattr(auditing, "measure_speed", lambda *_, **__: {})
     run = check(passkey_model, settings=LocalSettings(threads=1))
-    assert (run.complete, run.flash_attention) == (True, False)
+    assert (run.run.complete, run.run.flash_attention) == (True, False)
 
 
 @pytest.mark.parametrize(
@@ -401,7 +428,7 @@ def test_a_model_whose_speed_cannot_be_measured_is_audited_all_the_same(
 def test_flash_attention_is_off_in_a_short_run_on_processors_unless_asked_for_or_needed(
     passkey_model: Path, settings: LocalSettings, value: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    assert opened_with(passkey_model, settings, monkeypatch)["flash_attn_type"] == value
+    assert opened_with(passkey_model, settings, monkeypatch).flash_attn_type == value
 
 
 def test_chat_is_refused_where_the_file_brings_no_template(passkey_model: Path) -> None:
@@ -428,9 +455,9 @@ def test_chat_template_of_the_file_is_put_around_every_prompt(tmp_path: Path) ->
         tmp_path / "model.gguf",
         metadata={"tokenizer.chat_template": "User: {{ messages[0].content }} Bot:"},
     )
-    request = PasskeyRequest(lengths=(1024,), depths=1, trials=1, answer_tokens=4)
+    request = CheckRequest(lengths=(1024,), depths=1, trials=1, answer_tokens=4)
     run = check(path, request)
-    assert run.complete
+    assert run.run.complete
     assert run.trials[0].hit is False
 
 
@@ -443,7 +470,7 @@ def test_hostile_chat_template_is_refused(tmp_path: Path) -> None:
         metadata={"tokenizer.chat_template": "{{ cycler.__init__.__globals__.os }}"},
     )
     with pytest.raises(EngineError, match="SecurityError") as refused:
-        check(path, PasskeyRequest(lengths=(1024,), depths=1, trials=1))
+        check(path, CheckRequest(lengths=(1024,), depths=1, trials=1))
     assert refused.value.code == "template_refused"
 
 
@@ -470,12 +497,12 @@ def test_longrope_lengths_below_the_original_are_measured_in_a_context_of_their_
     contexts = []
 
     class Noted(LlamaCpp):
-        def open(self, **options: Any) -> Opened:
-            contexts.append(options["settings"]["n_ctx"])
-            return super().open(**options)
+        def open(self, load: LoadRequest) -> None:
+            contexts.append(load.context.n_ctx)
+            super().open(load)
 
-    monkeypatch.setattr(passkey_file, "LlamaCpp", Noted)
-    run = check(path, PasskeyRequest(lengths=(768, 1024, 2048), depths=1, trials=1))
+    monkeypatch.setattr(auditing, "LlamaCpp", Noted)
+    run = check(path, CheckRequest(lengths=(768, 1024, 2048), depths=1, trials=1))
     assert contexts == [1024, 2048]
     assert len(run.trials) == 3
 

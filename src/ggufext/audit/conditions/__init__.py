@@ -1,1 +1,0 @@
-"""Ways of running one model file."""

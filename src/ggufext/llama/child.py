@@ -1,0 +1,303 @@
+"""The child process: llama.cpp with one model, asked by `ggufext.llama.process`.
+
+A failed assertion of llama.cpp ends the process it happens in, so it happens here. Requests come
+on standard input and replies go to standard output, as `ggufext.llama.protocol` writes them;
+standard error is llama.cpp's log.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import sys
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from ggufext.errors import EngineError
+from ggufext.llama.gguf_values import read_values
+from ggufext.llama.graph import GraphReader
+from ggufext.llama.library import Llama
+from ggufext.llama.machine import available_memory
+from ggufext.llama.model import Model, Vocabulary
+from ggufext.llama.protocol import load_request, receive, send
+from ggufext.llama.stopwatch import Stopwatch
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from typing import BinaryIO, NoReturn
+
+    from ggufext.llama.model import Logits, Tokens
+    from ggufext.llama.settings import LoadRequest, SelfExtend
+
+    Reply = tuple[dict[str, Any], bytes]
+
+
+_NOTHING = np.empty(0, np.int32)
+
+
+class _Session:
+    """Prompts asked of a model one after another; cells are reused where that is exact."""
+
+    def __init__(self, llama: Llama, model: Model, extend: SelfExtend | None) -> None:
+        self._api = llama.api
+        self._model = model
+        self._vocabulary = Vocabulary(llama, model.pointer)
+        self._extend = extend
+        self._known = _NOTHING
+        if extend and not (model.can_reuse and self._api.llama_memory_can_shift(model.memory)):
+            raise EngineError(
+                code="cannot_shift",
+                message="Self-Extend moves positions, which this model's memory cannot",
+            )
+
+    def ask(
+        self, prompt: Tokens, *, tokens: int, hidden: str, stop: str, reuse: bool, logits: bool
+    ) -> Reply:
+        """Continue a prompt greedily.
+
+        Parameters
+        ----------
+        tokens : int
+            At most so many.
+        hidden, stop : str
+            Regular expressions: the text is done when `stop` matches all that is left of it
+            without what `hidden` matches.
+        reuse : bool
+            Whether cells may be reused.
+        logits : bool
+            Whether the payload of the reply is the logits behind the prompt.
+        """
+        known, self._known = self._known, _NOTHING  # should a decode fail
+        first = 0
+        if self._extend:
+            position, found = self._prefill_grouped(prompt, self._extend)
+        else:
+            if reuse and self._model.can_reuse:
+                first = self._keep(known, prompt)
+            else:
+                self._model.clear()
+            found = self._model.decode(prompt[first:], first)
+            position = len(prompt)
+        first_logits = found.tobytes() if logits else b""
+        said = 0
+        text = b""
+        while said < tokens:
+            token = int(np.argmax(found))
+            if self._vocabulary.ends(token):
+                break
+            said += 1
+            text += self._vocabulary.piece(token)
+            if said == tokens:
+                break
+            if re.fullmatch(stop, re.sub(hidden, "", text.decode(errors="replace"))):
+                break
+            found = self._model.decode(np.array([token], np.int32), position)
+            position += 1
+        computed = max(said - 1, 0)
+        self._known = prompt
+        reply = {
+            "text": text.decode(errors="replace"),
+            "evaluated": len(prompt) - first + computed,
+            "naive": len(prompt) + computed,
+        }
+        return reply, first_logits
+
+    def _keep(self, known: Tokens, prompt: Tokens) -> int:
+        """Keep the cells of the start that two prompts share up to a micro-batch; their number.
+
+        At another place the rest would be cut into other micro-batches than a prompt computed at
+        once, and the last bits of the logits would differ.
+        """
+        overlap = min(len(known), len(prompt) - 1)
+        same = known[:overlap] == prompt[:overlap]
+        common = overlap if same.all() else int(np.argmin(same))
+        keep = common // self._model.n_ubatch * self._model.n_ubatch
+        if keep == 0 or not self._api.llama_memory_seq_rm(self._model.memory, 0, keep, -1):
+            self._model.clear()
+            return 0
+        return int(keep)
+
+    def _prefill_grouped(self, prompt: Tokens, extend: SelfExtend) -> tuple[int, Logits]:
+        """Compute a prompt, grouping the positions of what falls out of the window.
+
+        At least `window` tokens before the last keep their own positions.
+
+        Returns
+        -------
+        int
+            Position of the token that follows.
+        array
+            Logits of the last token.
+        """
+        api, memory = self._api, self._model.memory
+        group, window = extend.group, extend.window
+        self._model.clear()
+        start = position = 0  # where ungrouped positions start, and where the next token goes
+        for first in range(0, len(prompt), window):
+            piece = prompt[first : first + window]
+            logits = self._model.decode(piece, position)
+            position += len(piece)
+            while position - start >= 2 * window:
+                # Everything ungrouped moves to where a division maps the span onto `start`.
+                shift = start * (group - 1)
+                api.llama_memory_seq_add(memory, 0, start, position, shift)
+                api.llama_memory_seq_div(memory, 0, start * group, start * group + window, group)
+                saved = window - window // group
+                rest = start * group + window
+                api.llama_memory_seq_add(memory, 0, rest, position + shift, -shift - saved)
+                start += window // group
+                position -= saved
+        return position, logits
+
+
+class _Child:
+    """Does what requests ask for: an operation with its payload and its fields by name."""
+
+    def __init__(self) -> None:
+        self._llama = Llama()
+        self._words: Vocabulary | None = None
+        self._model: Model | None = None
+        self._weights: object = None
+        self._session: _Session | None = None
+        self._operations: dict[str, Callable[..., Reply]] = {
+            "hello": self._hello,
+            "vocabulary": self._vocabulary,
+            "frame": self._frame,
+            "tokenize": self._tokenize,
+            "open": self._open,
+            "ask": self._ask,
+            "observe": self._observe,
+            "values": self._values,
+            "time": self._time,
+        }
+
+    def answer(self, request: dict[str, Any], payload: bytes) -> Reply:
+        operation = self._operations[request.pop("operation")]
+        if "load" in request:
+            request["load"] = load_request(request["load"])
+        return operation(payload, **request)
+
+    def _hello(self, _: bytes, *, rpc: list[str]) -> Reply:
+        api, ggml = self._llama.api, self._llama.ggml
+        supports_rpc = bool(api.llama_supports_rpc())  # loads the backends
+        for address in rpc:
+            ggml.add_rpc_server(address)
+        hello = {
+            "version": self._llama.version,
+            "system": self._llama.system,
+            "gpu": bool(api.llama_supports_gpu_offload()),
+            "rpc": supports_rpc,
+            "device_memory": ggml.device_memory(),
+            "available": available_memory(),
+        }
+        return hello, b""
+
+    def _vocabulary(self, _: bytes, *, load: LoadRequest) -> Reply:
+        words = Vocabulary(self._llama, self._llama.load(load, vocabulary_only=True))
+        self._words = words
+
+        def text(token: int) -> str:
+            return words.piece(token).decode(errors="replace") if token >= 0 else ""
+
+        return {"n_vocab": words.size, "bos": text(words.bos), "eos": text(words.eos)}, b""
+
+    def _frame(self, _: bytes, *, before: str, behind: str) -> Reply:
+        assert self._words is not None
+        lead, trail = self._words.framed(before, behind)
+        return {"lead": lead, "trail": trail}, b""
+
+    def _tokenize(self, _: bytes, *, texts: list[str], pieces: bool) -> Reply:
+        assert self._words is not None
+        tokens = [self._words.behind_a_stop(text) for text in texts]
+        if not pieces:
+            return {"tokens": tokens}, b""
+        words = self._words
+        return {
+            "pieces": [[words.piece(x).decode("latin-1") for x in each] for each in tokens]
+        }, b""
+
+    def _open(self, _: bytes, *, load: LoadRequest) -> Reply:
+        model = self._loaded(load)
+        try:
+            model.open(load.context)
+            self._session = _Session(self._llama, model, load.self_extend)
+        except EngineError:
+            self._close()
+            raise
+        return {"can_reuse": model.can_reuse}, b""
+
+    def _ask(self, payload: bytes, **how: Any) -> Reply:
+        assert self._session is not None
+        return self._session.ask(np.frombuffer(payload, np.int32), **how)
+
+    def _observe(self, payload: bytes, *, load: LoadRequest, starts: list[int]) -> Reply:
+        tokens = np.frombuffer(payload, np.int32)
+        graph = GraphReader(self._llama.ggml)
+        model = Model(self._llama, load)
+        try:
+            model.open(load.context, on_node=self._llama.node_callback(graph.node))
+            logits = []
+            for start in starts:
+                model.clear(data=True)
+                logits.append(model.logits(tokens, start))
+        finally:
+            model.close()
+        seen = {"n_ctx_train": model.n_ctx_train, "n_ctx": model.n_ctx, "n_vocab": model.n_vocab}
+        return seen | graph.found(), b"".join(logits)
+
+    def _values(self, _: bytes, *, load: LoadRequest, keys: list[str], tensors: list[str]) -> Reply:
+        return read_values(self._llama, load.path, keys=keys, tensors=tensors), b""
+
+    def _time(self, _: bytes, *, load: LoadRequest) -> Reply:
+        self._session = None
+        return Stopwatch(self._llama, self._loaded(load), load.context).measure(), b""
+
+    def _loaded(self, load: LoadRequest) -> Model:
+        """The model of a request: the one that is loaded if that is the same."""
+        weights = (load.path, load.kv_overrides, load.gpu_layers)
+        if self._model is None or self._weights != weights:
+            self._close()  # before the next one takes its memory
+            self._model = Model(self._llama, load)
+            self._weights = weights
+        return self._model
+
+    def _close(self) -> None:
+        if self._model is not None:
+            self._model.close()
+        self._model = self._session = None
+
+
+def main() -> NoReturn:
+    """Answer requests until standard input ends."""
+    _forbid_core_dump()
+    replies = _private_output()
+    child: _Child | None = None
+    while message := receive(sys.stdin.buffer):
+        try:
+            child = child or _Child()
+            reply, payload = child.answer(*message)
+        except EngineError as error:
+            reply, payload = {"error": {"code": error.code, "message": error.message}}, b""
+        except MemoryError:
+            refusal = {"code": "out_of_memory", "message": "Python ran out of memory"}
+            reply, payload = {"error": refusal}, b""
+        send(replies, reply, payload)
+    # The interpreter's end would run llama.cpp's destructors; nothing is left to tidy up.
+    os._exit(0)
+
+
+def _private_output() -> BinaryIO:
+    """Standard output for replies only: what libraries print goes to standard error."""
+    stream = os.fdopen(os.dup(1), "wb")
+    os.dup2(2, 1)
+    return stream
+
+
+def _forbid_core_dump() -> None:
+    """A crash is expected and reported; nobody wants gigabytes of it on disk."""
+    try:
+        import resource
+    except ImportError:  # not on Windows
+        return
+    resource.setrlimit(resource.RLIMIT_CORE, (0, 0))

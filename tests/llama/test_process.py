@@ -1,0 +1,128 @@
+"""A child process that runs llama.cpp: its death, its refusals and its end."""
+
+from __future__ import annotations
+
+import os
+import signal
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import pytest
+
+from ggufext.errors import EngineError
+from ggufext.llama.process import LlamaProcess
+from ggufext.llama.rope_nodes import observe
+from ggufext.llama.settings import ContextSettings, LoadRequest
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
+
+@pytest.fixture
+def process() -> Iterator[LlamaProcess]:
+    pytest.importorskip("llama_cpp")
+    with LlamaProcess() as process:
+        yield process
+
+
+def pid(process: LlamaProcess) -> int:
+    assert process.process_id is not None
+    return process.process_id
+
+
+def test_a_child_that_died_is_replaced_at_the_next_request(process: LlamaProcess) -> None:
+    hello = process.hello()
+    died = pid(process)
+    os.kill(died, signal.SIGSEGV)
+    with pytest.raises(EngineError, match="SIGSEGV"):
+        process.hello()
+    assert process.hello().version == hello.version
+    assert pid(process) != died
+
+
+def test_a_refusal_leaves_the_child_as_it_is(process: LlamaProcess, tmp_path: Path) -> None:
+    process.hello()
+    before = pid(process)
+    with pytest.raises(EngineError) as refused:
+        observe(tmp_path / "absent.gguf", tokens=(0,), process=process)
+    assert (refused.value.code, refused.value.path) == (
+        "model_not_loaded",
+        tmp_path / "absent.gguf",
+    )
+    process.hello()
+    assert pid(process) == before
+
+
+def test_the_log_is_that_of_the_last_request(
+    process: LlamaProcess, random_models: Callable[[str], Path]
+) -> None:
+    first = observe(random_models("llama"), tokens=(0,), process=process)
+    second = observe(random_models("qwen3"), tokens=(0,), process=process)
+    assert any("qwen3" in line for line in second.log)
+    assert not any("qwen3" in line for line in first.log)
+    assert not any("general.architecture str = llama" in line for line in second.log)
+
+
+def test_an_answer_that_was_not_waited_for_is_not_the_next_ones(
+    process: LlamaProcess, monkeypatch: pytest.MonkeyPatch, random_models: Callable[[str], Path]
+) -> None:
+    hello = process.hello()
+
+    def interrupted(_stream: object) -> None:
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr("ggufext.llama.process.receive", interrupted)
+        with pytest.raises(KeyboardInterrupt):
+            observe(random_models("llama"), tokens=(0,), process=process)
+    assert process.process_id is None
+    assert process.hello().version == hello.version
+
+
+def test_the_same_weights_are_loaded_once(
+    process: LlamaProcess, random_models: Callable[[str], Path]
+) -> None:
+    def opened(n_ctx: int, freq_base: float) -> str:
+        load = LoadRequest(
+            path=random_models("llama"),
+            context=ContextSettings(n_ctx=n_ctx),
+            kv_overrides={"llama.rope.freq_base": freq_base},
+        )
+        process.request(load.path, "open", load=load)
+        return "\n".join(process.log())
+
+    loading = "llama_model_loader: loaded meta data"
+    assert loading in opened(512, 500.0)
+    again = opened(256, 500.0)
+    assert loading not in again
+    assert "constructing llama_context" in again
+    assert loading in opened(256, 600.0)
+
+
+@pytest.mark.parametrize(
+    ("last_act", "code", "words"),
+    [
+        ("os.write(2, b'failed to allocate 1 TB\\n'); os.abort()", "out_of_memory", "1 TB"),
+        ("os.kill(os.getpid(), 9)", "engine_died", "memory runs out"),
+        ("os.write(2, b'one\\ntwo\\nthree\\nfour\\n'); os._exit(7)", "engine_died", "status 7"),
+        ("raise RuntimeError('no library')", "engine_died", "no library"),
+    ],
+)
+def test_how_llama_cpp_ended_is_said(
+    last_act: str, code: str, words: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "llama_cpp.py").write_text(f"import os\n{last_act}\n")
+    monkeypatch.syspath_prepend(tmp_path)
+    with LlamaProcess() as process, pytest.raises(EngineError, match=words) as died:
+        process.hello()
+    assert died.value.code == code
+    assert ("four | three | two" in died.value.message) is ("four" in last_act)
+
+
+@pytest.mark.skipif(not Path("/proc/self").exists(), reason="/proc")
+def test_no_child_outlives_its_process(process: LlamaProcess) -> None:
+    process.hello()
+    child = Path(f"/proc/{pid(process)}")
+    assert child.exists()
+    process.close()
+    assert not child.exists()
