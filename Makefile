@@ -58,12 +58,12 @@ FUZZ_CXX ?= clang++
 FUZZ_CXXFLAGS := -std=c++17 -O1 -g -Wall -Wextra -fno-sanitize-recover=all \
   -fsanitize=fuzzer,address,undefined
 FUZZ_SOURCES := tests/fuzz/fuzz_header.cpp \
-  $(addprefix csrc/core/, byte_reader.cpp foreign.cpp ggml_types.cpp header.cpp header_keys.cpp \
+  $(addprefix csrc/header/, byte_reader.cpp foreign.cpp ggml_types.cpp header.cpp header_keys.cpp \
     header_tensors.cpp message.cpp)
 
-build/fuzz/fuzz_header: $(FUZZ_SOURCES) $(wildcard csrc/core/*.hpp)
+build/fuzz/fuzz_header: $(FUZZ_SOURCES) $(wildcard csrc/core/*.hpp csrc/header/*.hpp)
 	@mkdir -p $(@D)
-	$(FUZZ_CXX) $(FUZZ_CXXFLAGS) -Icsrc/core $(FUZZ_SOURCES) -o $@
+	$(FUZZ_CXX) $(FUZZ_CXXFLAGS) -Icsrc/core -Icsrc/header $(FUZZ_SOURCES) -o $@
 
 fuzz: build/fuzz/fuzz_header
 	$(PYTHON) tests/fuzz/seeds.py build/fuzz/seeds
@@ -73,10 +73,11 @@ fuzz: build/fuzz/fuzz_header
 	  corpus seeds
 
 # Every benchmark, as markdown tables; the editing one writes models of several GiB.
+bench: export PYTHONPATH := tests/helpers
 bench: $(VENV)/.installed-dev
-	PYTHONPATH=models $(BIN)/python benchmarks/header.py
-	PYTHONPATH=models $(BIN)/python benchmarks/inspection.py
-	PYTHONPATH=models $(BIN)/python benchmarks/editing.py
+	$(BIN)/python benchmarks/header.py
+	$(BIN)/python benchmarks/inspection.py
+	$(BIN)/python benchmarks/editing.py
 	$(BIN)/python benchmarks/check.py
 	$(BIN)/python benchmarks/rope_cpu.py
 

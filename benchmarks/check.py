@@ -5,14 +5,14 @@ and in the order that its own prefix match likes best. Its time is measured on a
 cells per length (random order) and on whole texts (best order), and scaled to all cells; tokens
 are counted in full. Prints ratios, rival over ours.
 
-Usage: ``python benchmarks/check.py [--model FILE] [--large] [--lengths 512,1024 …]``
+Usage: ``python benchmarks/check.py [--model FILE] [--large] [--lengths 512,1024 …]``; --large needs
+tests/helpers in PYTHONPATH.
 """
 
 from __future__ import annotations
 
 import argparse
 import statistics
-import sys
 import tempfile
 import time
 from collections import defaultdict
@@ -76,7 +76,6 @@ def parse() -> argparse.Namespace:
 
 def large_model(folder: Path) -> Path:
     """A random llama with the shipped model's vocabulary: others make many tokens of a word."""
-    sys.path.insert(0, str(MODELS))
     from gguf import GGUFValueType
 
     from random_model import Typed, write_random_model

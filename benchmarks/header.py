@@ -23,7 +23,7 @@ import tempfile
 import time
 from pathlib import Path
 
-from ggufext.header import read_header
+from ggufext.header.header import read_header
 
 ROOT = Path(__file__).parents[1]
 SHARED = Path(os.environ.get("GGUFEXT_SHARED", ROOT.parent / "shared"))
@@ -74,7 +74,6 @@ def read_everything(path: Path) -> float:
 
 def made_up_vocabulary(folder: Path) -> Path:
     """Write a header with 128,000 tokens and 280,000 merges, as llama-bpe has."""
-    sys.path.insert(0, str(ROOT / "tests"))
     from gguf_bytes import INT32, U32, Array, gguf_bytes
 
     source = random.Random(1)

@@ -19,8 +19,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from header import read_with_llama_cpp
-from random_model import write_random_model
-from random_vocabulary import random_vocabulary
+from random_model import random_vocabulary, write_random_model
 
 ROOT = Path(__file__).parents[1]
 SHARED = Path(os.environ.get("GGUFEXT_SHARED", ROOT.parent / "shared"))
@@ -95,7 +94,6 @@ def write_models(folder: Path, models: int) -> None:
 
 def header_with_weights() -> tuple[bytes, int]:
     """A header as of a Llama 3 8B in Q4_0, and the bytes of the whole file."""
-    sys.path.insert(0, str(ROOT / "tests"))
     from gguf_bytes import INT32, STRING, U32, Array, Tensor, header_bytes
 
     words = random_vocabulary(128_256, seed=1)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -78,3 +79,16 @@ def inserting(tmp_path: Path) -> int:
     if block is None:
         pytest.skip("the file system of the temporary folder cannot insert ranges (ext4, xfs can)")
     return block
+
+
+@pytest.fixture(scope="session")
+def passkey_model() -> Path:
+    """The shipped model; not to be changed."""
+    pytest.importorskip("llama_cpp")
+    return REPOSITORY / "models" / "passkey-Q8_0.gguf"
+
+
+@pytest.fixture
+def passkey_copy(passkey_model: Path, tmp_path: Path) -> Path:
+    """A copy of the shipped model to edit."""
+    return Path(shutil.copy(passkey_model, tmp_path / "passkey.gguf"))

@@ -1,6 +1,7 @@
 // ggufext._cuda: loaded only when a tensor lies on a CUDA device.
 #include <pybind11/pybind11.h>
 
+#include "raise.hpp"
 #include "rope_cuda.hpp"
 #include "rope_tensor.hpp"
 
@@ -9,45 +10,26 @@ namespace py = pybind11;
 namespace ggufext {
 namespace {
 
-[[noreturn]] void raise_native_error(const Status& status) {
-  const py::object type = py::module_::import("ggufext.errors").attr("NativeError");
-  const py::object error =
-      type(py::arg("code") = status.code(), py::arg("message") = status.message());
-  PyErr_SetObject(type.ptr(), error.ptr());
-  throw py::error_already_set();
-}
-
-void raise(const Status& status) {
-  if (status.is_ok()) return;
-  if (status.code() == "cuda_failed") raise_native_error(status);
-  raise_argument_error(status);
-}
-
 py::object rope_rotate(const RopeArguments& arguments) {
   Owners owners;
   const auto stream = static_cast<uint64_t>(read_integer(arguments.where, "stream"));
   const rope::Request request = read_request(arguments, &owners);
   rope::Job job;
-  raise(rope::prepare(request, &job));
-  Status status = Status::ok();
-  {
-    const py::gil_scoped_release released;
-    status = rope::rotate_on_cuda(job, request.positions, stream);
-  }
-  raise(status);
+  raise_on_error(rope::prepare(request, &job), "NativeError");
+  run_unlocked("NativeError", [&] { return rope::rotate_on_cuda(job, request.positions, stream); });
   return arguments.out;
 }
 
 int device_count() {
   int count = 0;
-  raise(rope::count_cuda_devices(&count));
+  raise_on_error(rope::count_cuda_devices(&count), "NativeError");
   return count;
 }
 
 }  // namespace
 }  // namespace ggufext
 
-PYBIND11_MODULE(_cuda, m) {
+PYBIND11_MODULE(_cuda, m, pybind11::mod_gil_not_used()) {
   m.doc() = "RoPE rotation on CUDA devices.";
   ggufext::define_rotation(m, "stream", &ggufext::rope_rotate,
                            "Rotates one tensor, or two with the same positions, on a CUDA stream.");

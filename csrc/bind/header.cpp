@@ -16,25 +16,16 @@ namespace {
 
 HeaderIndex open_index(int fd) {
   HeaderIndex index;
-  Status status = Status::ok();
-  {
-    py::gil_scoped_release release;
-    status = HeaderIndex::open(fd, &index);
-  }
-  raise_on_error(status, "HeaderError");
+  run_unlocked("HeaderError", [&] { return HeaderIndex::open(fd, &index); });
   return index;
 }
 
 HeaderIndex parse_index(const py::bytes& data, uint64_t file_size) {
   const std::string_view view = data;
+  const auto* bytes = reinterpret_cast<const uint8_t*>(view.data());
   HeaderIndex index;
-  Status status = Status::ok();
-  {
-    py::gil_scoped_release release;
-    status = HeaderIndex::parse(reinterpret_cast<const uint8_t*>(view.data()), view.size(),
-                                file_size, &index);
-  }
-  raise_on_error(status, "HeaderError");
+  run_unlocked("HeaderError",
+               [&] { return HeaderIndex::parse(bytes, view.size(), file_size, &index); });
   return index;
 }
 

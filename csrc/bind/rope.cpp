@@ -1,9 +1,11 @@
-#include <algorithm>
+#include "rope.hpp"
 
 #include <pybind11/numpy.h>
 #include <pybind11/pybind11.h>
 
-#include "rope.hpp"
+#include <algorithm>
+
+#include "raise.hpp"
 #include "rope_tensor.hpp"
 
 namespace py = pybind11;
@@ -15,28 +17,24 @@ namespace {
 constexpr int64_t kMostThreads = 1024;
 
 /// A C-ordered NumPy array like `like`; its strides and address go into the job.
-py::array allocate_like(const py::array& like, const rope::Tensor& in, rope::Operand* operand) {
+py::array allocate_like(const py::array& like, rope::Operand* operand) {
   py::array made(like.dtype(), std::vector<py::ssize_t>(like.shape(), like.shape() + like.ndim()));
   operand->out = static_cast<char*>(made.mutable_data());
-  int64_t stride = rope::element_size(in.type) * in.shape[3];
-  for (int i = 2; i >= 0; --i) {
-    operand->out_strides[i] = stride;
-    stride *= in.shape[i];
-  }
+  const auto outer = made.ndim() - 1;  // the elements of a head lie side by side
+  std::copy(made.strides(), made.strides() + outer, operand->out_strides + 3 - outer);
   return made;
 }
 
 /// Gives the outputs back: those of the caller, or new arrays.
-py::object take_outputs(const RopeArguments& arguments, const rope::Request& request,
-                        rope::Job* job) {
+py::object take_outputs(const RopeArguments& arguments, rope::Job* job) {
   if (!arguments.out.is_none()) return arguments.out;
   py::list made;
-  for (size_t i = 0; i < request.in.size(); ++i) {
+  for (size_t i = 0; i < job->operands.size(); ++i) {
     const py::object& like = i == 0 ? arguments.first : arguments.second;
     if (!py::isinstance<py::array>(like)) throw py::value_error("out: expected an array, got None");
-    made.append(allocate_like(like, request.in[i], &job->operands[i]));
+    made.append(allocate_like(like, &job->operands[i]));
   }
-  return request.in.size() == 1 ? py::object(made[0]) : py::object(py::tuple(made));
+  return job->operands.size() == 1 ? py::object(made[0]) : py::object(py::tuple(made));
 }
 
 /// 0 for None: as many as the size is worth.
@@ -55,12 +53,10 @@ py::object rope_rotate(const RopeArguments& arguments) {
   const rope::Request request = read_request(arguments, &owners);
   rope::Job job;
   std::vector<uint32_t> positions;
-  if (const Status s = rope::prepare(request, &job); !s.is_ok()) raise_argument_error(s);
-  if (const Status s = rope::read_positions(request.positions, &positions); !s.is_ok()) {
-    raise_argument_error(s);
-  }
+  raise_on_error(rope::prepare(request, &job), "NativeError");
+  raise_on_error(rope::read_positions(request.positions, &positions), "NativeError");
   if (job.place.cuda) throw py::type_error("x: lies on a CUDA device, expected the CPU");
-  const py::object out = take_outputs(arguments, request, &job);
+  const py::object out = take_outputs(arguments, &job);
   {
     const py::gil_scoped_release released;
     rope::rotate_on_cpu(job, positions.data(), threads);

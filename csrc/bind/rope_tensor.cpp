@@ -3,6 +3,8 @@
 #include <pybind11/stl.h>
 
 #include <algorithm>
+#include <atomic>
+#include <optional>
 
 #include "dlpack.hpp"
 
@@ -57,12 +59,19 @@ std::string element_name(const Array& a) {
 /// ml_dtypes registers bfloat16 as a user-defined type of NumPy: found by name once, then known by
 /// its number.
 bool is_bfloat16(const py::dtype& type) {
-  static int number = -1;
-  if (type.num() == number) return true;
+  static std::atomic<int> number{-1};
+  if (type.num() == number.load(std::memory_order_relaxed)) return true;
   if (type.kind() != 'V' || type.itemsize() != 2) return false;
   if (py::str(type.attr("name")).cast<std::string>() != "bfloat16") return false;
-  number = type.num();
+  number.store(type.num(), std::memory_order_relaxed);
   return true;
+}
+
+std::vector<int64_t> c_order_strides(const std::vector<int64_t>& shape, int item_size) {
+  std::vector<int64_t> strides(shape.size());
+  int64_t next = item_size;
+  for (size_t i = shape.size(); i-- > 0; next *= shape[i]) strides[i] = next;
+  return strides;
 }
 
 Array read_numpy(const py::array& array) {
@@ -115,12 +124,8 @@ Array from_dlpack(const dlpack::Tensor& t, bool writable, const std::string& nam
       "DLPack type " + std::to_string(t.type.code) + " of " + std::to_string(t.type.bits) + " bits";
   a.writable = writable;
   a.shape.assign(t.shape, t.shape + t.ndim);
-  a.strides.resize(a.shape.size());
-  int64_t next = a.item_size;
-  for (int i = t.ndim - 1; i >= 0; --i) {
-    a.strides[i] = t.strides ? t.strides[i] * a.item_size : next;
-    next *= t.shape[i];
-  }
+  a.strides = c_order_strides(a.shape, a.item_size);
+  for (int i = 0; t.strides && i < t.ndim; ++i) a.strides[i] = t.strides[i] * a.item_size;
   return a;
 }
 
@@ -143,23 +148,25 @@ py::object dlpack_capsule(py::handle object, const std::string& name) {
   }
 }
 
+/// What a capsule of this name holds, null for one of another.
+template <class T>
+const T* held_by(const py::object& capsule, const char* name) {
+  if (!PyCapsule_IsValid(capsule.ptr(), name)) return nullptr;
+  return static_cast<const T*>(PyCapsule_GetPointer(capsule.ptr(), name));
+}
+
 /// The capsule keeps the memory alive and frees it, because it is never marked as consumed.
 Array read_dlpack(py::handle object, const std::string& name, Owners* owners) {
   py::object capsule = dlpack_capsule(object, name);
   owners->push_back(capsule);
-  if (auto* p = PyCapsule_IsValid(capsule.ptr(), "dltensor_versioned")
-                    ? PyCapsule_GetPointer(capsule.ptr(), "dltensor_versioned")
-                    : nullptr) {
-    const auto* managed = static_cast<const dlpack::ManagedVersioned*>(p);
+  if (const auto* managed = held_by<dlpack::ManagedVersioned>(capsule, "dltensor_versioned")) {
     if (managed->major != 1) {
       fail_value(name, "exports DLPack version " + std::to_string(managed->major) + ", expected 1");
     }
     return from_dlpack(managed->tensor, !(managed->flags & dlpack::kReadOnly), name);
   }
-  if (auto* p = PyCapsule_IsValid(capsule.ptr(), "dltensor")
-                    ? PyCapsule_GetPointer(capsule.ptr(), "dltensor")
-                    : nullptr) {
-    return from_dlpack(static_cast<const dlpack::Managed*>(p)->tensor, true, name);
+  if (const auto* managed = held_by<dlpack::Managed>(capsule, "dltensor")) {
+    return from_dlpack(managed->tensor, true, name);
   }
   fail_value(name, "__dlpack__() did not return a DLPack capsule");
 }
@@ -187,9 +194,7 @@ Array read_cuda_interface(py::handle object, const std::string& name) {
   if (d.contains("strides") && !d["strides"].is_none()) {
     a.strides = d["strides"].cast<std::vector<int64_t>>();
   } else {
-    a.strides.resize(a.shape.size());
-    int64_t next = a.item_size;
-    for (size_t i = a.shape.size(); i-- > 0; next *= a.shape[i]) a.strides[i] = next;
+    a.strides = c_order_strides(a.shape, a.item_size);
   }
   if (a.strides.size() != a.shape.size())
     fail_value(name, "has a different number of strides than of dimensions");
@@ -274,18 +279,27 @@ rope::Positions read_positions_array(py::handle object, Owners* owners) {
   return p;
 }
 
+std::optional<double> as_double(py::handle value) {
+  const double result = PyFloat_AsDouble(value.ptr());
+  if (result != -1.0 || !PyErr_Occurred()) return result;
+  PyErr_Clear();
+  return std::nullopt;
+}
+
 std::vector<double> read_frequencies(py::handle values, const std::string& name) {
   std::vector<double> result;
   if (py::isinstance<py::tuple>(values) || py::isinstance<py::list>(values)) {
-    const py::object fast = py::reinterpret_steal<py::object>(PySequence_Fast(values.ptr(), ""));
-    const Py_ssize_t count = PySequence_Fast_GET_SIZE(fast.ptr());
-    result.reserve(static_cast<size_t>(count));
-    for (Py_ssize_t i = 0; i < count; ++i) {
-      result.push_back(PyFloat_AsDouble(PySequence_Fast_GET_ITEM(fast.ptr(), i)));
-      if (result.back() != -1.0 || !PyErr_Occurred()) continue;
-      PyErr_Clear();
-      fail_type(name, "element " + std::to_string(i) + " is " +
-                          type_of(PySequence_Fast_GET_ITEM(fast.ptr(), i)) + ", expected a number");
+    // A copy of a list: reading a number may run code of the user's, which may change the list.
+    const auto numbers = py::reinterpret_steal<py::tuple>(PySequence_Tuple(values.ptr()));
+    if (!numbers) throw py::error_already_set();
+    result.reserve(numbers.size());
+    for (const py::handle number : numbers) {
+      const std::optional<double> value = as_double(number);
+      if (!value) {
+        fail_type(name, "element " + std::to_string(result.size()) + " is " + type_of(number) +
+                            ", expected a number");
+      }
+      result.push_back(*value);
     }
     return result;
   }
@@ -311,10 +325,9 @@ bool equals(const py::object& value, const char* text) {
 }
 
 double read_number(py::handle value, const std::string& name) {
-  const double result = PyFloat_AsDouble(value.ptr());
-  if (result != -1.0 || !PyErr_Occurred()) return result;
-  PyErr_Clear();
-  fail_type(name, "is " + type_of(value) + ", expected a number");
+  const std::optional<double> result = as_double(value);
+  if (!result) fail_type(name, "is " + type_of(value) + ", expected a number");
+  return *result;
 }
 
 void read_outputs(const RopeArguments& arguments, rope::Request* request, Owners* owners) {
@@ -335,9 +348,9 @@ void read_outputs(const RopeArguments& arguments, rope::Request* request, Owners
   if (!py::isinstance<py::tuple>(arguments.out) || py::len(arguments.out) != 2) {
     fail_type("out", "is " + type_of(arguments.out) + ", expected None or a tuple (q_out, k_out)");
   }
+  const auto pair = py::reinterpret_borrow<py::tuple>(arguments.out);
   for (size_t i = 0; i < 2; ++i) {
-    request->out.push_back(
-        read_tensor(arguments.out[py::int_(i)], "out[" + std::to_string(i) + "]", owners));
+    request->out.push_back(read_tensor(pair[i], "out[" + std::to_string(i) + "]", owners));
   }
 }
 
@@ -430,12 +443,6 @@ void define_rotation(py::module_& m, const char* where, RunRotation run, const c
       py::arg("attention_factor"), py::arg("layout"), py::arg("rotary_dim"), py::arg("sections"),
       py::arg("section_order"), py::arg("inverse"), py::arg("out"), py::arg(where),
       py::arg("old_inv_freq"), py::arg("old_attention_factor"), doc);
-}
-
-void raise_argument_error(const Status& status) {
-  const std::string text = status.field() + ": " + status.message();
-  if (status.code() == "type") throw py::type_error(text);
-  throw py::value_error(text);
 }
 
 }  // namespace ggufext

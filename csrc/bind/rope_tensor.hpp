@@ -33,7 +33,4 @@ int64_t read_integer(pybind11::handle value, const std::string& name);
 /// Everything but `where`.
 rope::Request read_request(const RopeArguments& arguments, Owners* owners);
 
-/// Raises the ValueError or TypeError that a failed Status stands for.
-[[noreturn]] void raise_argument_error(const Status& status);
-
 }  // namespace ggufext

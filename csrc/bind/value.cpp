@@ -20,11 +20,10 @@ PyObject* checked(PyObject* object) {
 }
 
 [[noreturn]] void fail() {
-  raise_on_error(Status::error("changed_meanwhile",
-                               "the value is not what the header said when it was read: read "
-                               "the file again when nothing writes to it"),
-                 "HeaderError");
-  throw py::error_already_set();  // not reached
+  raise(Status::error("changed_meanwhile",
+                      "the value is not what the header said when it was read: read the file "
+                      "again when nothing writes to it"),
+        "HeaderError");
 }
 
 /// Strings of at most this many bytes are decoded here; a vocabulary has hardly a longer one.
@@ -64,19 +63,18 @@ size_t decode_short_text(std::string_view text, Py_UCS2* code_points, Py_UCS2* l
 
 /// New reference. As PyUnicode_DecodeUTF8 with "surrogateescape", which needs twice the time for
 /// the short strings with a few characters outside ASCII that vocabularies are made of.
-PyObject* decode_text(std::string_view text) {
+PyObject* decode_text(std::string_view bytes) {
   Py_UCS2 code_points[kShortText];
   Py_UCS2 largest = 0;
-  const size_t count = text.size() > 1 && text.size() <= kShortText
-                           ? decode_short_text(text, code_points, &largest)
+  const size_t count = bytes.size() > 1 && bytes.size() <= kShortText
+                           ? decode_short_text(bytes, code_points, &largest)
                            : 0;
   if (count < 2) {  // Python shares its strings of one character
-    return checked(
-        PyUnicode_DecodeUTF8(text.data(), static_cast<Py_ssize_t>(text.size()), "surrogateescape"));
+    return text(bytes).release().ptr();
   }
   PyObject* value = checked(PyUnicode_New(static_cast<Py_ssize_t>(count), largest));
   if (largest < 0x80) {
-    std::memcpy(PyUnicode_1BYTE_DATA(value), text.data(), count);
+    std::memcpy(PyUnicode_1BYTE_DATA(value), bytes.data(), count);
   } else if (largest < 0x100) {
     std::copy_n(code_points, count, PyUnicode_1BYTE_DATA(value));
   } else {
@@ -128,6 +126,9 @@ class PayloadDecoder {
     const uint64_t smallest = element_type == ValueType::kString ? 8 : value_size(element_type);
     if (smallest == 0 || count > remaining() / smallest) fail();
     py::tuple values(static_cast<size_t>(count));
+    // It holds no containers, so the collector need not know it; and nobody may find it half filled
+    // there while a read lets other threads run.
+    PyObject_GC_UnTrack(values.ptr());
     for (uint64_t i = 0; i < count; ++i) {
       PyTuple_SET_ITEM(values.ptr(), static_cast<Py_ssize_t>(i), element(element_type));
     }
@@ -153,7 +154,7 @@ class PayloadDecoder {
     if (size > remaining()) fail();
     reader_.skip(taken_);
     taken_ = 0;
-    raise_on_error(reader_.peek(size, &window_), "HeaderError");
+    run_unlocked("HeaderError", [&] { return reader_.peek(size, &window_); });
   }
 
   template <typename T>

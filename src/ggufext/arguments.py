@@ -103,8 +103,9 @@ class _PublicNames(dict[str, object]):
 def _types(annotated: Callable[..., object]) -> Mapping[str, Any]:
     """Types of a function's arguments or of a dataclass's fields."""
     module = vars(sys.modules[annotated.__module__])
-    standard = {"Path": Path, "Callable": Callable}
-    names = ChainMap(module, vars(builtins), standard, _PublicNames())
+    # A file system of its own is for tests.
+    known = {"Path": Path, "Callable": Callable, "FileSystem": object}
+    names = ChainMap(module, vars(builtins), known, _PublicNames())
     return typing.get_type_hints(annotated, localns=names)
 
 

@@ -444,7 +444,7 @@ def test_embedding_model_is_refused_by_name(tmp_path: Path) -> None:
     path = write_random_model(tmp_path / "model.gguf", "qwen3", metadata={"qwen3.pooling_type": 3})
     with pytest.raises(EngineError, match="embedding model") as refused:
         check(path)
-    assert refused.value.code == "embedding_model"
+    assert refused.value.code == "cannot_be_audited"
 
 
 def test_chat_template_of_the_file_is_put_around_every_prompt(tmp_path: Path) -> None:
@@ -471,7 +471,7 @@ def test_hostile_chat_template_is_refused(tmp_path: Path) -> None:
     )
     with pytest.raises(EngineError, match="SecurityError") as refused:
         check(path, CheckRequest(lengths=(1024,), depths=1, trials=1))
-    assert refused.value.code == "template_refused"
+    assert refused.value.code == "no_chat_template"
 
 
 def test_longrope_lengths_below_the_original_are_measured_in_a_context_of_their_own(

@@ -18,11 +18,11 @@ def test_named_depths_rise_count_once_and_have_no_width() -> None:
 def test_depths_outside_of_the_text_are_refused(depths: int | tuple[float, ...]) -> None:
     with pytest.raises(PlanError, match="from 0") as refused:
         depth_bins(depths)
-    assert refused.value.code == "depth_absurd"
+    assert refused.value.code == "request_absurd"
 
 
 @pytest.mark.parametrize("depths", [0, ()])
 def test_no_depth_at_all_is_refused(depths: int | tuple[float, ...]) -> None:
     with pytest.raises(PlanError) as refused:
         depth_bins(depths)
-    assert refused.value.code == "nothing_to_measure"
+    assert refused.value.code == "request_absurd"

@@ -350,7 +350,7 @@ def test_a_report_that_cannot_be_written_is_refused_before_the_run(
 ) -> None:
     engine.path = "not asked"
     error = refusal(ran(MODEL, "--report", tmp_path / "a.pdf"))
-    assert error.code == "report_format"
+    assert error.code == "report_path"
     assert engine.path == "not asked"
 
 
@@ -360,7 +360,7 @@ def test_a_report_onto_the_kept_answers_is_refused_before_the_run(
     engine.path = "not asked"
     kept = tmp_path / "run.json"
     error = refusal(ran(MODEL, "--resume", kept, "--report", kept))
-    assert error.code == "report_replaces_input"
+    assert error.code == "report_path"
     assert engine.path == "not asked"
 
 
@@ -370,7 +370,7 @@ def test_a_report_onto_the_factors_of_a_condition_is_refused(
     recipe = tmp_path / "factors.json"
     condition = f"planned:{recipe}+keep-short"
     error = refusal(ran(MODEL, "--condition", condition, "--report", recipe))
-    assert error.code == "report_replaces_input"
+    assert error.code == "report_path"
 
 
 def test_a_report_that_fails_takes_no_other_with_it(engine: MadeUpEngine, tmp_path: Path) -> None:
@@ -404,7 +404,7 @@ def test_a_file_that_does_not_say_its_lengths_is_named(
 
 def test_trials_have_a_bound(engine: MadeUpEngine) -> None:
     assert ran(MODEL, "--trials", "1000", "--depths", "1").exit_code == 0
-    assert refusal(ran(MODEL, "--trials", "1001")).code == "trials_absurd"
+    assert refusal(ran(MODEL, "--trials", "1001")).code == "request_absurd"
 
 
 def test_what_the_rope_audit_compared_is_said(

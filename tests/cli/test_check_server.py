@@ -157,7 +157,7 @@ def test_chat_goes_through_the_template_of_the_server(chat_format: str) -> None:
 def test_an_address_where_nobody_is_ends_with_one_line() -> None:
     done = ran(f"http://127.0.0.1:{real_servers.free_port()}", *SMALL, "--json")
     assert done.returncode == 1
-    assert json.loads(done.stdout)["error"]["code"] == "server_unreachable"
+    assert json.loads(done.stdout)["error"]["code"] == "engine_unreachable"
     assert len(done.stderr.splitlines()) == 1
 
 

@@ -15,7 +15,7 @@ from click.testing import CliRunner
 from ggufext.api import doctor
 from ggufext.cli.doctor import doctor as command
 from ggufext.opened.files import FileSystem
-from ggufext.opened.strategies import Place
+from ggufext.opened.strategies import Blocks
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -45,19 +45,19 @@ def test_a_processor_with_amx_gets_the_hint(
 @pytest.mark.parametrize(
     ("place", "words"),
     [
-        (Place(), "copy"),
-        (Place(insert=4096), "in place, growing by 4,096 bytes"),
+        (Blocks(), "copy"),
+        (Blocks(insert=4096), "in place, growing by 4,096 bytes"),
         (
-            Place(insert=4096, share=4096),
+            Blocks(insert=4096, share=4096),
             "growing by 4,096 bytes, new files share blocks",
         ),
-        (Place(share=4096), "reflink"),
+        (Blocks(share=4096), "reflink"),
     ],
 )
 def test_a_folder_says_what_is_possible_there(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, place: Place, words: str
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, place: Blocks, words: str
 ) -> None:
-    monkeypatch.setattr(doctor, "place_of", lambda *_arguments: place)
+    monkeypatch.setattr(doctor, "blocks_for", lambda *_arguments: place)
     assert words in doctor.doctor(tmp_path)["folder"].value
 
 

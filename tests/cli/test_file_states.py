@@ -101,7 +101,7 @@ def test_a_folder_with_an_attribute_is_named(llama: Path, letter: str, name: str
         for command in (*EDITS, ("undo",)):
             said, code = refusal(*command, llama)
             assert f"folder {llama.parent} is {name}; `chattr -{letter} {llama.parent}`" in said
-            assert code == "folder_not_writable"
+            assert code == "read_only"
         output = llama.with_name("new.gguf")
         assert name in refusal("rewrite", llama, "--target", "8k", "--output", output).said
         assert list(llama.parent.iterdir()) == [llama]

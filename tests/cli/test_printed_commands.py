@@ -155,7 +155,7 @@ def test_recover_as_a_failing_disk_has_it_printed(
     monkeypatch: pytest.MonkeyPatch,
     shell: Callable[[str], subprocess.CompletedProcess[str]],
 ) -> None:
-    original, codes = path.read_bytes(), set()
+    original, refused = path.read_bytes(), set()
     disk = RecordingDisk()
     rewrite(path, PlanRequest(target_length=8192), files=disk)
     for at, operation in enumerate(disk.done):
@@ -170,14 +170,14 @@ def test_recover_as_a_failing_disk_has_it_printed(
             try:
                 rewrite(path, PlanRequest(target_length=8192), files=FailingDisk(at))
             except EditError as error:
-                codes.add(error.code)
+                refused.add((operation, error.code))
                 refusal = str(error)
             else:
                 continue  # the probe of the folder failed, and another way was found
         done = shell(in_text(refusal))
         assert done.returncode == 0, done.stderr
         assert not Path(f"{path}{JOURNAL_SUFFIX}").exists()
-    assert codes == {"sync_failed", "interrupted"}
+    assert refused == {(at, "interrupted_edit") for at in ("sync", "insert_range")}
 
 
 def _fail(*_arguments: object) -> None:

@@ -16,7 +16,7 @@ from editing.disk import PowerFailure, RecordingDisk, StoppingDisk
 from editing.images import MAKE, Image, mounted_image
 from ggufext.editing.rewrite import recover, rewrite, undo
 from ggufext.errors import EditError
-from ggufext.header.factors import ROPE_FREQS
+from ggufext.header.frequencies import ROPE_FREQS
 from ggufext.header.header import read_header
 from ggufext.opened.inspection import inspect
 from ggufext.opened.strategies import Strategy

@@ -198,7 +198,7 @@ def test_a_journal_of_another_file_is_refused(llama: Path, inserting: int) -> No
     other.rename(llama)
     with pytest.raises(JournalError) as caught:
         recover(llama)
-    assert caught.value.code == "foreign_journal"
+    assert caught.value.code == "damaged_journal"
     assert llama.read_bytes() == content
 
 

@@ -20,13 +20,14 @@ from gguf_bytes import SMALLEST_LLAMA, SMALLEST_TENSORS, U32, gguf_bytes
 from ggufext.editing.recovery import State
 from ggufext.editing.rewrite import recover, rewrite, undo
 from ggufext.errors import EditError, HeaderError
+from ggufext.header.frequencies import inverse_frequencies, llama3_factors
 from ggufext.header.header import POISONED_MAGIC, read_header
 from ggufext.opened import history, strategies
 from ggufext.opened import journal as journals
 from ggufext.opened.files import FileSystem
 from ggufext.opened.patch import HISTORY_KEY
 from ggufext.opened.strategies import Strategy
-from ggufext.planning.methods import Method, inverse_frequencies, llama3_factors
+from ggufext.planning.methods import Method
 from ggufext.planning.request import PlanRequest
 from random_model import write_random_model
 from rewriting import rewrite_with
@@ -273,7 +274,7 @@ def test_a_refused_operation_leaves_the_file_as_it_was_or_recoverable(
         case.reset()
         disk = FailingDisk(at, code)
         error = refusal(case, disk)
-        if error is not None and error.code in {"sync_failed", "interrupted"}:
+        if error is not None and error.code == "interrupted_edit":
             assert "recover" in error.message
         elif error is not None:
             assert error.code == {errno.EIO: "os_error", errno.ENOSPC: "no_space"}[code]
@@ -301,7 +302,7 @@ def test_a_sync_that_failed_is_not_asked_again(llama: Path, inserting: int) -> N
         disk = FailingDisk(at)
         error = refusal(case, disk)
         if disk.refused == "sync" and error is not None:
-            assert error.code == "sync_failed"
+            assert error.code == "interrupted_edit"
             assert disk.done[-1] != "sync"
             unchanged = llama.read_bytes() == case.before
             assert unchanged or journals.path_for(llama).exists()

@@ -170,7 +170,7 @@ def test_an_undo_that_was_not_checked_is_noticed(
     monkeypatch.setattr(edit, "_check_undo", lambda *_: None)
     must_fail(
         lambda: test_promises.test_an_undo_that_would_not_lead_back_is_never_promised(
-            llama, monkeypatch
+            llama, lambda record: {"layout": record.layout[1:]}, monkeypatch
         )
     )
 

@@ -24,12 +24,13 @@ from gguf_bytes import (
 )
 from ggufext.editing.rewrite import rewrite, undo
 from ggufext.errors import GgufextError
+from ggufext.header.frequencies import inverse_frequencies, llama3_factors
 from ggufext.header.header import read_header
 from ggufext.opened import history, restoration, strategies
 from ggufext.opened.inspection import inspect
 from ggufext.opened.patch import HISTORY_KEY, PADDING_KEY
 from ggufext.opened.strategies import Strategy
-from ggufext.planning.methods import Method, inverse_frequencies, llama3_factors
+from ggufext.planning.methods import Method
 from ggufext.planning.request import PlanRequest
 from rewriting import rewrite_with
 
@@ -182,14 +183,28 @@ def test_a_record_that_stayed_beside_a_new_download_says_nothing_of_it(
     assert path.read_bytes() == original
 
 
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        lambda record: {"layout": record.layout[1:]},
+        lambda record: {"size": record.size + 32},
+        lambda record: {"header_sha256": "0" * 64},
+        lambda record: {"edited_sha256": "0" * 64},
+        lambda record: {"tensors_sha256": "0" * 64},
+        lambda record: {"end": record.end + b"x"},
+    ],
+    ids=["layout", "size", "header", "edited", "tensors", "end"],
+)
 def test_an_undo_that_would_not_lead_back_is_never_promised(
-    llama: Path, monkeypatch: pytest.MonkeyPatch
+    llama: Path,
+    wrong: Callable[[history.History], dict[str, Any]],
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     true_record = restoration.record_of
 
     def wrong_record(*args: Any, **how: Any) -> history.History:
         record = true_record(*args, **how)
-        return dataclasses.replace(record, layout=record.layout[1:])
+        return dataclasses.replace(record, **wrong(record))
 
     monkeypatch.setattr(restoration, "record_of", wrong_record)
     content = llama.read_bytes()
@@ -302,7 +317,7 @@ class Walk:
             self.promised = promised if receipt.undo is not None else None
 
     def refused(self, error: GgufextError, before: str) -> None:
-        assert error.code not in {"history_mismatch", "interrupted", "not_verified"}
+        assert error.code not in {"history_mismatch", "interrupted_edit", "not_verified"}
         assert sha256(self.path) == before
 
     def fits(self) -> bool:

@@ -12,7 +12,8 @@ from editing.disk import FailingDisk, RecordingDisk
 from ggufext.editing.rewrite import recover, rewrite, undo
 from ggufext.errors import EditError, HeaderError
 from ggufext.header.header import read_header
-from ggufext.opened.inspection import facts_of, inspect
+from ggufext.opened.inspection import inspect
+from ggufext.opened.model import facts_of
 from ggufext.planning.methods import Method
 from ggufext.planning.request import PlanRequest
 from random_model import write_random_model
@@ -148,7 +149,7 @@ def test_a_first_part_without_tensors_gets_none(llama: Path) -> None:
     original = first.read_bytes()
     with pytest.raises(EditError, match="gguf-split --merge") as caught:
         rewrite(first, PlanRequest(target_length=8192, method=Method.LLAMA3))
-    assert caught.value.code == "no_tensors"
+    assert caught.value.code == "tensors_not_supported"
     assert first.read_bytes() == original
 
 

@@ -16,14 +16,19 @@ import pytest
 from gguf_bytes import I32, SMALLEST_LLAMA, SMALLEST_TENSORS, U16, Tensor, gguf_bytes
 from ggufext.editing.rewrite import rewrite, undo
 from ggufext.errors import EditError, GgufextError, JournalError
-from ggufext.header.factors import ROPE_FACTORS_LONG, ROPE_FREQS
+from ggufext.header.frequencies import (
+    ROPE_FACTORS_LONG,
+    ROPE_FREQS,
+    inverse_frequencies,
+    llama3_factors,
+)
 from ggufext.header.header import read_header
 from ggufext.opened import history, strategies
-from ggufext.opened.inspection import facts_of
+from ggufext.opened.model import facts_of
 from ggufext.opened.patch import HISTORY_KEY, PADDING_KEY
 from ggufext.opened.restoration import restore
 from ggufext.opened.strategies import Strategy
-from ggufext.planning.methods import Method, inverse_frequencies, llama3_factors
+from ggufext.planning.methods import Method
 from ggufext.planning.request import PlanRequest, decode_recipe
 from random_model import write_random_model
 
@@ -181,7 +186,7 @@ def test_nothing_is_appended_behind_bytes_that_belong_to_no_tensor(tmp_path: Pat
     content = path.read_bytes()
     with pytest.raises(EditError) as caught:
         rewrite(path, PlanRequest(target_length=8192, method=Method.LLAMA3))
-    assert caught.value.code == "trailing_bytes"
+    assert caught.value.code == "tensors_not_supported"
     assert "100 bytes" in caught.value.message
     assert path.read_bytes() == content
 
@@ -191,7 +196,7 @@ def test_a_vocabulary_without_tensors_gets_none(tmp_path: Path) -> None:
     path.write_bytes(gguf_bytes(SMALLEST_LLAMA))
     with pytest.raises(EditError) as caught:
         rewrite(path, PlanRequest(target_length=8192, method=Method.LLAMA3))
-    assert caught.value.code == "no_tensors"
+    assert caught.value.code == "tensors_not_supported"
 
 
 def test_a_split_model_counts_the_new_tensor(tmp_path: Path) -> None:

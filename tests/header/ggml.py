@@ -17,8 +17,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from ggufext.llama.gguf_values import GgufReader
-from ggufext.llama.library import Ggml
+from ggufext.llama.library import Ggml, GgufReader
 
 FORMATS = dict(enumerate("BbHhIif?")) | {10: "Q", 11: "q", 12: "d"}
 FLOAT32, BOOL, STRING, ARRAY, FLOAT64 = 6, 7, 8, 9, 12

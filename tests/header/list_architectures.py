@@ -1,10 +1,11 @@
-"""Write src/ggufext/header/architectures.toml from the sources of llama.cpp.
+"""Write src/ggufext/header/architectures.json from the sources of llama.cpp.
 
-Usage: ``python tests/header/list_architectures.py LLAMA_CPP_SOURCES VERSION > architectures.toml``
+Usage: ``python tests/header/list_architectures.py LLAMA_CPP_SOURCES VERSION > architectures.json``
 where VERSION names the llama-cpp-python that brings these sources. Read by a program: the names
 of the architectures (src/llama-arch.cpp), their layout (`llama_model_rope_type` in
-src/llama-model.cpp), whether their graph rotates and which keys of YaRN, alpha and temperature
-their loader reads (src/models). Decided by people: the tables below.
+src/llama-model.cpp), whether their graph rotates, which keys of YaRN, alpha and temperature their
+loader reads (src/models), and what it demands of a file (`list_loading`). Decided by people: the
+tables below. `ggufext.header.architectures` says what the entries mean.
 """
 
 from __future__ import annotations
@@ -12,23 +13,16 @@ from __future__ import annotations
 import json
 import re
 import sys
-from dataclasses import dataclass, field
 from pathlib import Path
 
-sys.path.append(str(Path(__file__).parents[2] / "models"))
+sys.path += [str(Path(__file__).parents[1]), str(Path(__file__).parents[1] / "helpers")]
+from header import list_loading
+from header.llama_cpp_sources import Source, read
 from random_architectures import ARCHITECTURES
 from tiny_architectures import TINY
 
-#: Architectures whose every claim is tried on a model: tests/audit/test_experiment.py.
+#: Architectures whose every claim is tried on a model: tests/llama/test_experiment.py.
 VERIFIED = ARCHITECTURES.keys() | TINY.keys()
-
-LAYOUTS = {
-    "NONE": "none",
-    "NORM": "interleaved",
-    "NEOX": "half",
-    "MROPE": "sections",
-    "IMROPE": "sections",
-}
 
 KINDS = {
     "embedding": (
@@ -54,10 +48,8 @@ KINDS = {
 #: Graphs that several architectures share and that rotate only for some of them (bert.cpp).
 POSITIONS = {"bert": "learned", "jina-bert-v2": "none"}
 
-Fact = str | int | float | bool | list[str]
-
 #: Facts of single architectures beside layout and positions.
-FACTS: dict[str, dict[str, Fact]] = {
+FACTS: dict[str, dict[str, object]] = {
     # baichuan.cpp rotates only what it takes for the 7B model by this number of layers.
     "baichuan": {"rotates_with_block_count": 32},
     # cogvlm.cpp rotates with ggml's plain function: base 10000, no scaling.
@@ -190,80 +182,10 @@ _READ_BY_SOME = re.compile(
 _BETA_FAST = re.compile(r"hparams\.yarn_beta_fast += ([\d.]+)f;")
 _MULTIPLIER_UNIT = re.compile(r"hparams\.rope_yarn_log_mul /= ([\d.]+)f;")
 
+#: Longest line of the file, characters.
+_LINE = 120
+
 _ROTATES = re.compile(r"\bggml_rope(?:_ext|_multi)?\(")
-
-
-@dataclass
-class Source:
-    """The parts of llama.cpp that this list is made from."""
-
-    names: dict[str, str]
-    layouts: dict[str, str]
-    sections_when_present: set[str]
-    classes: dict[str, str]
-    keys: dict[str, str]
-    parents: dict[str, str]
-    graphs: dict[str, str] = field(default_factory=dict)
-    files: list[str] = field(default_factory=list)
-
-
-def read(sources: Path) -> Source:
-    """Read names, layouts and graphs."""
-    arch = (sources / "src/llama-arch.cpp").read_text()
-    model = (sources / "src/llama-model.cpp").read_text()
-    names_table = arch[arch.index("LLM_ARCH_NAMES") : arch.index("LLM_KV_NAMES")]
-    names = dict(re.findall(r'\{ LLM_ARCH_(\w+), +"([^"]+)"', names_table))
-    del names["UNKNOWN"]
-    layouts, conditional = _layouts(model[model.index("llama_model_rope_type(const") :])
-    headers = (sources / "src/models/models.h").read_text()
-    return Source(
-        names=names,
-        layouts=layouts,
-        sections_when_present=conditional,
-        classes=dict(re.findall(r"case LLM_ARCH_(\w+):\s+return new (\w+)\(", model)),
-        keys=dict(re.findall(r'\{ LLM_KV_(\w+), +"%s\.([^"]+)"', arch)),
-        parents=dict(re.findall(r"struct (llama_model_\w+) : public (llama_model_\w+)", headers)),
-        graphs=_shared_graphs(headers),
-        files=[path.read_text() for path in sorted((sources / "src/models").glob("*.cpp"))],
-    )
-
-
-def _layouts(switch: str) -> tuple[dict[str, str], set[str]]:
-    """Layout by enumerator; a conditional one is the layout without rope.dimension_sections."""
-    layouts: dict[str, str] = {}
-    conditional: set[str] = set()
-    waiting: list[str] = []
-    for line in switch[: switch.index("GGML_ABORT")].splitlines():
-        if match := re.search(r"case LLM_ARCH_(\w+):", line):
-            waiting.append(match[1])
-        elif match := re.search(r"return LLAMA_ROPE_TYPE_(\w+);", line):
-            if line.startswith(" " * 16):  # inside an if: what holds with sections
-                conditional |= set(waiting)
-                continue
-            layouts |= dict.fromkeys(waiting, LAYOUTS[match[1]])
-            waiting = []
-        elif match := re.search(
-            r"return .*\? LLAMA_ROPE_TYPE_(\w+) +: LLAMA_ROPE_TYPE_(\w+);", line
-        ):
-            conditional |= set(waiting) if match[1] == "MROPE" else set()
-            layouts |= dict.fromkeys(waiting, LAYOUTS[match[2]])
-            waiting = []
-    return layouts, conditional
-
-
-def _shared_graphs(headers: str) -> dict[str, str]:
-    """Class → class whose graph it uses, by an alias or by inheritance."""
-    shared: dict[str, str] = {}
-    for body in re.split(r"\n(?=struct llama_model_)", headers):
-        declared = re.match(r"struct (llama_model_\w+)(?: : public (llama_model_\w+))?", body)
-        if not declared:
-            continue
-        alias = re.search(r"using graph += (llama_model_\w+)::graph", body)
-        if alias:
-            shared[declared[1]] = alias[1]
-        elif declared[2] and declared[2] != "llama_model_base" and "struct graph" not in body:
-            shared[declared[1]] = declared[2]
-    return shared
 
 
 def positions(source: Source, enumerator: str) -> str:
@@ -272,27 +194,24 @@ def positions(source: Source, enumerator: str) -> str:
     if name in POSITIONS:
         return POSITIONS[name]
     owner = source.classes.get(enumerator, "")
-    while owner in source.graphs:
-        owner = source.graphs[owner]
+    owner = source.graph_owner(owner)
     graphs = [text for text in source.files if owner and f"{owner}::graph" in text]
     if source.layouts[enumerator] != "none" and any(map(_ROTATES.search, graphs)):
         return "rope"
     return "learned" if any("model.pos_embd" in text for text in graphs) else "none"
 
 
-def keys_of_some(source: Source, enumerator: str) -> dict[str, Fact]:
+def keys_of_some(source: Source, enumerator: str) -> dict[str, object]:
     """Which of the keys that some architectures read this one does, and what they default to."""
-    owner = source.classes.get(enumerator, "")
-    while f"void {owner}::load_arch_hparams" not in "".join(source.files):
-        if owner not in source.parents:
-            return {}
-        owner = source.parents[owner]
-    start = f"void {owner}::load_arch_hparams"
-    loader = next(text for text in source.files if start in text)
-    loader = loader[loader.index(start) :].partition("\n}")[0]
-    read = [source.keys[key or alpha.upper()] for key, alpha in _READ_BY_SOME.findall(loader)]
+    if enumerator not in source.classes:
+        return {}
+    loader = source.method(source.classes[enumerator], "load_arch_hparams")
+    read = [
+        source.keys[f"LLM_KV_{key or alpha.upper()}"]
+        for key, alpha in _READ_BY_SOME.findall(loader)
+    ]
     name = source.names[enumerator]
-    found: dict[str, Fact] = {}
+    found: dict[str, object] = {}
     if used := sorted({key for key in read if (name, key) not in READ_FOR_NOTHING}):
         found["reads"] = used
     if match := _BETA_FAST.search(loader):
@@ -307,51 +226,58 @@ def rotation_keys(source: Source) -> list[str]:
     return sorted(key for key in source.keys.values() if key.startswith(("rope.", "attention.")))
 
 
-def toml(source: Source, version: str) -> str:
-    """Compose the file."""
-    kinds = {name: kind for kind, names in KINDS.items() for name in names}
-    lines = [
-        "# What llama.cpp does with each architecture, by `general.architecture`.",
-        "# Written by tests/header/list_architectures.py from llama.cpp's sources; do not edit.",
-        "#",
-        "# support    verified: tried on a model by the tests; read: read from the sources;",
-        "#            unknown: named there, but no model of it can be loaded",
-        "# layout     which values llama_model_rope_type pairs: interleaved, half, sections, none",
-        "# positions  rope, learned (their number is context_length), none (also ALiBi, relative)",
-        "# kind       language_model when absent",
-        "# The other fields are those of ggufext.header.architectures.Architecture.",
-        "",
-        f'llama_cpp = "{version}"',
-    ]
+def facts(source: Source, enumerator: str) -> dict[str, object]:
+    """What llama.cpp does with the RoPE of an architecture."""
+    name = source.names[enumerator]
+    loadable = enumerator in source.classes
+    found: dict[str, object] = {
+        "support": "verified" if name in VERIFIED else "read" if loadable else "unknown",
+        "layout": source.layouts[enumerator],
+        "positions": positions(source, enumerator),
+    }
+    for kind, names in KINDS.items():
+        if name in names:
+            found["kind"] = kind
+    if enumerator in source.sections_when_present:
+        found["sections_when_present"] = True
+    found |= keys_of_some(source, enumerator)
+    found |= FACTS.get(name, {})
+    for factor_support, names in FACTOR_TENSORS.items():
+        if name in names:
+            found["factor_support"] = factor_support
+    return found
+
+
+def table(source: Source, version: str) -> dict[str, object]:
+    """Compose what the file holds."""
+    common = list_loading.read_common(source)
+    architectures: dict[str, dict[str, object]] = {}
     for enumerator, name in source.names.items():
-        loadable = enumerator in source.classes
-        support = "verified" if name in VERIFIED else "read" if loadable else "unknown"
-        facts: dict[str, Fact] = {
-            "support": support,
-            "layout": source.layouts[enumerator],
-            "positions": positions(source, enumerator),
-        }
-        if name in kinds:
-            facts["kind"] = kinds[name]
-        if enumerator in source.sections_when_present:
-            facts["sections_when_present"] = True
-        facts |= keys_of_some(source, enumerator)
-        facts |= FACTS.get(name, {})
-        for factor_support, names in FACTOR_TENSORS.items():
-            if name in names:
-                facts["factor_support"] = factor_support
-        lines += ["", f"[architectures.{name}]"]
-        lines += [f"{key} = {_value(value)}" for key, value in facts.items()]
-    return "\n".join(lines) + "\n"
+        entry = architectures[name] = facts(source, enumerator)
+        if name in VERIFIED:
+            found = list_loading.read_loading(source, enumerator, common)
+            entry["loading"] = list_loading.entry(found)
+    return {
+        "llama_cpp": version,
+        "loading": list_loading.common_entry(common),
+        "architectures": architectures,
+    }
 
 
-def _value(value: Fact) -> str:
-    if isinstance(value, list):
-        return json.dumps(value)
-    if isinstance(value, bool):
-        return str(value).lower()
-    return f'"{value}"' if isinstance(value, str) else str(value)
+def text(value: object, depth: int = 0) -> str:
+    """JSON in lines that a change of llama.cpp changes one by one."""
+    line = json.dumps(value)
+    if (depth and len(line) + depth <= _LINE) or not isinstance(value, (list, dict)):
+        return line
+    blanks = " " * (depth + 1)
+    if isinstance(value, dict):
+        items = [
+            f"{blanks}{json.dumps(key)}: {text(each, depth + 1)}" for key, each in value.items()
+        ]
+    else:
+        items = [blanks + text(each, depth + 1) for each in value]
+    return "\n".join([line[0], ",\n".join(items), blanks[1:] + line[-1]])
 
 
 if __name__ == "__main__":
-    sys.stdout.write(toml(read(Path(sys.argv[1])), sys.argv[2]))
+    print(text(table(read(Path(sys.argv[1])), sys.argv[2])))

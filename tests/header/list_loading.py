@@ -1,30 +1,25 @@
-"""Write src/ggufext/header/loading.toml from the sources of llama.cpp.
+"""What llama.cpp demands of a file before it loads it, read from its loaders.
 
-Usage: ``python tests/header/list_loading.py LLAMA_CPP_SOURCES VERSION > loading.toml``, as
-`list_architectures`. Of the verified architectures: the keys that `load_arch_hparams` reads, the
-tensors that `load_arch_tensors` makes with their shapes, and what the graph asserts of head sizes.
-What depends on other conditions than comparisons of metadata values is listed as possible, never
-as needed, and a shape that is no sum of products of such values is left out: a file is refused
-only for what is certain.
+Of one architecture: the keys that `load_arch_hparams` reads, the tensors that `load_arch_tensors`
+makes with their shapes, and what the graph asserts of head sizes. What depends on other conditions
+than comparisons of metadata values is listed as possible, never as needed, and a shape that is no
+sum of products of such values is left out: a file is refused only for what is certain.
 """
 
 from __future__ import annotations
 
 import ast
 import re
-import sys
 from collections import ChainMap
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import TYPE_CHECKING
 
-sys.path.append(str(Path(__file__).parents[1]))
-from header.list_architectures import VERIFIED, read
+from header.llama_cpp_sources import without_comments
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, MutableMapping
 
-    from header.list_architectures import Source
+    from header.llama_cpp_sources import Source
 
     #: Products of named values with their coefficients.
     Sum = dict[tuple[str, ...], int]
@@ -214,22 +209,6 @@ def opposite(conditions: Conditions) -> Conditions:
     return (f"{left} {_OPPOSITES[sign]} {right}",)
 
 
-def function(source: Source, owner: str, name: str, parents: dict[str, str]) -> str:
-    """Body of a method, of the class or of the one that it inherits from."""
-    while True:
-        start = re.compile(rf"void {owner}::{name}\([^)]*\) \{{\n")
-        for text in source.files:
-            if match := start.search(text):
-                body = text[match.end() : text.index("\n}\n", match.end())]
-                return without_comments(body)
-        owner = parents[owner]
-
-
-def without_comments(text: str) -> str:
-    """C++ without comments."""
-    return re.sub(r"//[^\n]*|/\*.*?\*/", "", text, flags=re.DOTALL)
-
-
 def arguments(text: str) -> list[str]:
     """Split a call's arguments; `text` starts behind its parenthesis."""
     found, depth = [""], 0
@@ -251,35 +230,6 @@ def calls(text: str, name: str) -> Iterator[list[str]]:
     """Arguments of every call of a function in a statement."""
     for match in re.finditer(rf"\b{name}\(", text):
         yield arguments(text[match.end() :])
-
-
-@dataclass
-class Tables:
-    """Names and types of llama.cpp."""
-
-    keys: dict[str, str]
-    tensors: dict[str, str]
-    members: dict[str, str]
-    zeros: set[str]
-
-
-def read_tables(sources: Path) -> Tables:
-    """Read the names of keys and tensors, and the types of the members of llama_hparams."""
-    arch = (sources / "src/llama-arch.cpp").read_text()
-    hparams = (sources / "src/llama-hparams.h").read_text()
-    declared = re.findall(
-        r"^    (?:std::array<(\w+),[^>]*>|(\w+))\s+(\w+)\s*(?:=\s*([^;]*))?;", hparams, re.MULTILINE
-    )
-    return Tables(
-        # Without the architecture's prefix; a leading dot marks a name that takes none.
-        keys={
-            name: key.removeprefix("%s.") if key.startswith("%s.") else f".{key}"
-            for name, key in re.findall(r'\{ (LLM_KV_\w+), +"([^"]+)"', arch)
-        },
-        tensors=dict(re.findall(r'\{ (LLM_TENSOR_\w+), +"([^"]+)" +\}', arch)),
-        members={f"hparams.{name}": element or plain for element, plain, name, _ in declared},
-        zeros={f"hparams.{name}" for *_, name, value in declared if value == "0"},
-    )
 
 
 @dataclass
@@ -311,7 +261,7 @@ class Loading:
     asserts: list[str] = field(default_factory=list)
 
 
-def read_keys(found: Loading, body: str, tables: Tables) -> None:
+def read_keys(found: Loading, body: str, source: Source) -> None:
     """Take in the keys of a loader."""
     for statement in statements(body, found):
         certain = (
@@ -320,34 +270,34 @@ def read_keys(found: Loading, body: str, tables: Tables) -> None:
         for name in ("get_key", "get_key_or_arr"):
             for call in calls(statement.text, rf"ml\.{name}"):
                 if certain:
-                    _read_key(found, call, tables, may_be_array=name == "get_key_or_arr")
+                    _read_key(found, call, source, may_be_array=name == "get_key_or_arr")
     for member in list(found.members):
         if len(re.findall(rf"{re.escape(member)}\s*[-+*/]?=[^=]", body)) > 0:
             del found.members[member]
 
 
-def _read_key(found: Loading, call: list[str], tables: Tables, *, may_be_array: bool) -> None:
-    key, target, rest = tables.keys.get(call[0]), call[1], call[2:]
+def _read_key(found: Loading, call: list[str], source: Source, *, may_be_array: bool) -> None:
+    key, target, rest = source.keys.get(call[0]), call[1], call[2:]
     if key is None:
         return
     length = LENGTHS.get(rest[0]) if rest and rest[0] not in {"true", "false"} else None
     if "false" not in rest and key not in found.required:
         found.required.append(key)
-    declared = tables.members.get(target) or ""
+    declared = source.members.get(target) or ""
     if declared in TYPES and (length or not may_be_array):
         found.types[key] = TYPES[declared]
     if length:
         found.lengths[key] = length
-    elif declared == "uint32_t" and ("false" not in rest or target in tables.zeros):
+    elif declared == "uint32_t" and ("false" not in rest or target in source.zeros):
         found.members[target] = key
 
 
-def read_tensors(found: Loading, body: str, tables: Tables) -> None:
+def read_tensors(found: Loading, body: str, source: Source) -> None:
     """Take in the tensors of a loader."""
     for statement in statements(body, found):
         text = statement.text
         for call in calls(text, "create_tensor"):
-            _tensor(found, call, tables, statement)
+            _tensor(found, call, source, statement)
         for call in calls(text, "create_tensor_qkv"):
             width, q, k, v, flags = call[2:]
             fused = f"{q} + {k} + {v}"
@@ -357,9 +307,9 @@ def read_tensors(found: Loading, body: str, tables: Tables) -> None:
                 ("ATTN_V", v, flags),
             ):  # fmt: skip
                 tensor = f'tn(LLM_TENSOR_{name}, "weight", i)'
-                _tensor(found, [tensor, f"{{{width}, {rows}}}", kind], tables, statement)
+                _tensor(found, [tensor, f"{{{width}, {rows}}}", kind], source, statement)
                 tensor = f'tn(LLM_TENSOR_{name}, "bias", i)'
-                _tensor(found, [tensor, f"{{{rows}}}", optional], tables, statement)
+                _tensor(found, [tensor, f"{{{rows}}}", optional], source, statement)
         for call in calls(text, "create_tensor_gate_up_exps"):
             width, rows, experts, flags = call[2:]
             for name, height, kind in (
@@ -368,14 +318,14 @@ def read_tensors(found: Loading, body: str, tables: Tables) -> None:
             ):  # fmt: skip
                 tensor = f'tn(LLM_TENSOR_FFN_{name}_EXPS, "weight", i)'
                 shape = f"{{{width}, {height}, {experts}}}"
-                _tensor(found, [tensor, shape, kind], tables, statement)
+                _tensor(found, [tensor, shape, kind], source, statement)
 
 
-def _tensor(found: Loading, call: list[str], tables: Tables, statement: Statement) -> None:
+def _tensor(found: Loading, call: list[str], source: Source, statement: Statement) -> None:
     which, extents, flags = call[0], call[1], call[-1]
     named = arguments(which.partition("(")[2])
     suffix = named[1].strip('"') if len(named) > 1 and named[1].startswith('"') else ""
-    name = re.sub(r"%d", LAYER, tables.tensors[named[0]]) + (f".{suffix}" if suffix else "")
+    name = re.sub(r"%d", LAYER, source.tensors[named[0]]) + (f".{suffix}" if suffix else "")
     if "TENSOR_DUPLICATED" in flags and "TENSOR_NOT_REQUIRED" not in flags:
         return
     shape = None
@@ -454,9 +404,7 @@ def _value(node: ast.expr, text: str, members: dict[str, str]) -> str:
 
 def read_asserts(source: Source, owner: str) -> list[str]:
     """What the graph asserts of head sizes before it is built."""
-    shared = owner
-    while shared in source.graphs:
-        shared = source.graphs[shared]
+    shared = source.graph_owner(owner)
     graphs = "\n".join(
         text[text.index(f"{shared}::graph") :]
         for text in source.files
@@ -472,78 +420,41 @@ def read_asserts(source: Source, owner: str) -> list[str]:
     return found
 
 
-def toml(sources: Path, version: str) -> str:
-    """Compose the file."""
-    source, tables = read(sources), read_tables(sources)
-    headers = (sources / "src/models/models.h").read_text()
-    parents = dict(re.findall(r"struct (llama_model_\w+) : public (llama_model_\w+)", headers))
-    model = (sources / "src/llama-model.cpp").read_text()
-    # Behind the early return for vocabularies.
-    start = model.index("ml.get_key(LLM_KV_CONTEXT_LENGTH")
-    common = model[start : model.index("\n}\n", start)]
-    shared = Loading()
-    read_keys(shared, without_comments(common), tables)
-    lines = [
-        "# What llama.cpp demands of a file of each verified architecture before it loads it.",
-        "# Written by tests/header/list_loading.py from llama.cpp's sources; do not edit.",
-        "#",
-        "# required   keys that must be there, without prefix; those with a dot in front have none",
-        "# types      of the keys that are read, GGUF names; of arrays those of their elements",
-        "# lengths    of arrays: a number, layers or all_layers (with those that predict tokens)",
-        "# (common: of all of them)",
-        "# asserts    what the head size must equal: value_length, rotary_dim",
-        "# needed     tensors that must be there, with their shapes: sums of products of keys and",
-        "#            of llama.cpp's names, of the first layer or [i] of the layer; none where not",
-        "#            certain; behind a stroke the comparisons that must hold",
-        "# possible   tensors that may be there; others must not",
-        "",
-        f'llama_cpp = "{version}"',
-        "",
-        "[common]",
-        *_keys(shared),
-    ]
-    for enumerator, name in source.names.items():
-        if name not in VERIFIED:
-            continue
-        owner, found = source.classes[enumerator], Loading(members=dict(shared.members))
-        read_keys(found, function(source, owner, "load_arch_hparams", parents), tables)
-        read_tensors(found, function(source, owner, "load_arch_tensors", parents), tables)
-        found.required += NEEDED_BY_GRAPH.get(name, [])
-        found.asserts = read_asserts(source, owner)
-        lines += ["", f"[{name}]", *_toml(found)]
-    return "\n".join(lines) + "\n"
+def read_common(source: Source) -> Loading:
+    """What llama.cpp demands of every model."""
+    found = Loading()
+    read_keys(found, source.common, source)
+    return found
 
 
-def _keys(found: Loading) -> Iterator[str]:
-    yield f"required = {_list(found.required)}"
-    yield f"types = {_table(found.types)}"
-    yield f"lengths = {_table(found.lengths)}"
+def read_loading(source: Source, enumerator: str, common: Loading) -> Loading:
+    """What llama.cpp demands of one architecture beside what is common to all."""
+    owner, found = source.classes[enumerator], Loading(members=dict(common.members))
+    read_keys(found, source.method(owner, "load_arch_hparams"), source)
+    read_tensors(found, source.method(owner, "load_arch_tensors"), source)
+    found.required += NEEDED_BY_GRAPH.get(source.names[enumerator], [])
+    found.asserts = read_asserts(source, owner)
+    return found
 
 
-def _toml(found: Loading) -> Iterator[str]:
-    yield from _keys(found)
-    yield f"asserts = {_list(found.asserts)}"
+def common_entry(found: Loading) -> dict[str, object]:
+    """What a header of any architecture must hold, as the list spells it."""
+    return {"required": found.required, "types": found.types, "lengths": found.lengths}
+
+
+def entry(found: Loading) -> dict[str, object]:
+    """The demands of one architecture, as the list spells them."""
     always = {name for name, _, conditions in found.needed if not conditions}
     sometimes = {name for name, _, conditions in found.needed if conditions}
-    yield "needed = ["
-    for name, shape, conditions in found.needed:
-        when = f" | {' & '.join(conditions)}" if conditions else ""
-        yield f'    "{name}: {", ".join(shape or ())}{when}",'
-    yield "]"
-    yield "possible = ["
-    for name, shape in found.possible.items():
-        if name not in always:
-            yield f'    "{name}: {", ".join(shape or () if name not in sometimes else ())}",'
-    yield "]"
-
-
-def _list(names: list[str]) -> str:
-    return "[" + ", ".join(f'"{name}"' for name in names) + "]"
-
-
-def _table(values: dict[str, str]) -> str:
-    return "{" + ", ".join(f'"{key}" = "{value}"' for key, value in values.items()) + "}"
-
-
-if __name__ == "__main__":
-    sys.stdout.write(toml(Path(sys.argv[1]), sys.argv[2]))
+    return {
+        **common_entry(found),
+        "asserts": found.asserts,
+        "needed": [
+            [name, shape or [], list(conditions or ())] for name, shape, conditions in found.needed
+        ],
+        "possible": [
+            [name, (shape or []) if name not in sometimes else []]
+            for name, shape in found.possible.items()
+            if name not in always
+        ],
+    }

@@ -12,7 +12,7 @@ import pytest
 
 from gguf_bytes import STRING
 from ggufext.errors import HeaderError
-from ggufext.header import read_header
+from ggufext.header.header import read_header
 from header.ggml import ggml_library, judged_by_llama_cpp, shown
 from made_up_headers import files
 

@@ -33,7 +33,7 @@ from gguf_bytes import (
     string_bytes,
 )
 from ggufext.errors import HeaderError
-from ggufext.header import (
+from ggufext.header.header import (
     Header,
     KeyValue,
     TensorInfo,

@@ -223,7 +223,7 @@ def test_yarn_that_leaves_the_length_alone_reaches_further(read: Callable[..., H
 
 def test_dynamic_scaling_is_warned_of(read: Callable[..., HfConfig]) -> None:
     config = read(LLAMA | {"rope_scaling": {"type": "dynamic", "factor": 2.0}})
-    assert [warning.code for warning in config.warnings] == ["dynamic_replaced"]
+    assert [warning.code for warning in config.warnings] == ["scaling_replaced"]
 
 
 def test_code_of_its_own_is_warned_of(read: Callable[..., HfConfig]) -> None:

@@ -2,29 +2,14 @@
 
 from __future__ import annotations
 
-import importlib.util
-import os
-import sys
-from pathlib import Path
-from typing import Any
-
 import pytest
 
-import ggufext.header
 from gguf_bytes import F32, SMALLEST_LLAMA, SMALLEST_TENSORS, U16, U32, Tensor, gguf_bytes
 from ggufext.errors import HeaderError
-from ggufext.header.architectures import Support, architecture, architecture_names
 from ggufext.header.header import parse_header
 from ggufext.header.lint import lint
 from ggufext.header.loading import refuse_unloadable
 from ggufext.header.model import model_facts
-
-if sys.version_info >= (3, 11):
-    import tomllib
-else:
-    import tomli as tomllib
-
-LOADING = Path(ggufext.header.__file__).with_name("loading.toml")
 
 
 def refusal(
@@ -188,24 +173,3 @@ def test_tensors_are_judged_with_all_parts_only() -> None:
     wrong = {**keys, "llama.rope.dimension_count": U32(16)}
     with pytest.raises(HeaderError):
         judged(gguf_bytes(wrong, SMALLEST_TENSORS[:3]))
-
-
-def test_every_verified_architecture_is_listed() -> None:
-    listed = tomllib.loads(LOADING.read_text(encoding="utf-8")).keys() - {"llama_cpp", "common"}
-    known = architecture_names()
-    assert listed == {n for n in known if architecture(n).support is Support.VERIFIED}
-
-
-def test_list_is_what_the_sources_of_llama_cpp_give() -> None:
-    sources = os.environ.get("GGUFEXT_LLAMA_CPP")
-    if sources is None:
-        pytest.skip("needs GGUFEXT_LLAMA_CPP, the folder of llama.cpp's sources")
-    program = Path(__file__).with_name("list_loading.py")
-    described = importlib.util.spec_from_file_location("list_loading", program)
-    assert described is not None
-    assert described.loader is not None
-    module: Any = importlib.util.module_from_spec(described)
-    sys.modules[described.name] = module
-    described.loader.exec_module(module)
-    shipped = LOADING.read_text("utf-8")
-    assert module.toml(Path(sources), tomllib.loads(shipped)["llama_cpp"]) == shipped

@@ -41,7 +41,7 @@ CHILD = """
 import resource
 import sys
 from ggufext.errors import HeaderError
-from ggufext.header import read_header
+from ggufext.header.header import read_header
 
 with open("/proc/self/statm") as statm:
     used = int(statm.read().split()[0]) * resource.getpagesize()

@@ -140,10 +140,10 @@ def test_a_sound_file_has_no_findings() -> None:
     [
         ({"rope.scaling.yarn_ext_factor": F32(0.0)}, "key_not_read"),
         ({"rope.scaling.yarn_beta_fast": F32(16.0)}, "key_not_read"),
-        ({"rope.scaling.type": "none", "rope.scaling.factor": F32(8.0)}, "factor_without_effect"),
-        ({"rope.scaling.factor": F32(8.0)}, "type_missing"),
+        ({"rope.scaling.type": "none", "rope.scaling.factor": F32(8.0)}, "key_not_read"),
+        ({"rope.scaling.factor": F32(8.0)}, "default_assumed"),
         ({"rope.scaling.type": "longrope", "rope.scaling.factor": F32(8.0)}, "scales_twice"),
-        ({"rope.scaling.type": "yarn", "rope.scaling.factor": F32(8.0)}, "original_missing"),
+        ({"rope.scaling.type": "yarn", "rope.scaling.factor": F32(8.0)}, "default_assumed"),
         (
             {
                 "rope.scaling.type": "yarn",

@@ -15,8 +15,8 @@ import pytest
 from gguf_bytes import U32, Tensor, gguf_bytes, header_bytes
 from ggufext import _core
 from ggufext.errors import HeaderError
-from ggufext.header import Header, ValueType, read_header
-from ggufext.llama.gguf_values import GgufReader
+from ggufext.header.header import Header, ValueType, read_header
+from ggufext.llama.library import GgufReader
 from header.ggml import ggml_library, judged_by_llama_cpp, load
 
 SHARED = Path(os.environ.get("GGUFEXT_SHARED", Path(__file__).parents[2].parent / "shared"))

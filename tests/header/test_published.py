@@ -11,7 +11,8 @@ from gguf_bytes import F32, U32, gguf_bytes
 from ggufext.header.architectures import Support, architecture
 from ggufext.header.header import parse_header
 from ggufext.header.hf_config import read_config
-from ggufext.header.training import Published, entries, trained_facts
+from ggufext.header.published import PUBLISHED, Published
+from ggufext.header.training import trained_facts
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -57,17 +58,17 @@ def named(architecture_name: str, context_length: int, **names: str) -> str | No
 
 
 def test_every_entry_says_a_length_or_a_scaling_that_files_do_not() -> None:
-    for entry in entries():
-        lengths, trained = entry["context_length"], entry["train_length"]
-        assert any(length != trained for length in lengths) or entry["yarn_factor"] > 1.0
-        assert entry["source"].startswith("https://")
-        assert all(name == name.lower() and " " not in name for name in entry["names"])
-        for name in entry["architectures"]:
+    for entry in PUBLISHED:
+        lengths, said = entry.context_lengths, entry.published
+        assert any(each != said.train_length for each in lengths) or (said.yarn_factor or 0) > 1.0
+        assert said.source.startswith("https://")
+        assert all(name == name.lower() and " " not in name for name in entry.names)
+        for name in entry.architectures:
             assert architecture(name).support is not Support.UNKNOWN
 
 
 def test_at_least_ten_families_are_known() -> None:
-    assert len({entry["family"] for entry in entries()}) >= 10
+    assert len({entry.published.family for entry in PUBLISHED}) >= 10
 
 
 def test_qwen3_was_trained_on_32768_and_documents_yarn_4() -> None:

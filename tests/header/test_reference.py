@@ -35,7 +35,7 @@ from gguf_bytes import (
     string_bytes,
 )
 from ggufext.errors import HeaderError
-from ggufext.header import Header, parse_header, read_header_from
+from ggufext.header.header import Header, parse_header, read_header_from
 from header.reference import Reference, Refused
 
 if TYPE_CHECKING:

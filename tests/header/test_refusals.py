@@ -25,7 +25,7 @@ from gguf_bytes import (
     string_bytes,
 )
 from ggufext.errors import HeaderError
-from ggufext.header import JOURNAL_SUFFIX, POISONED_MAGIC, parse_header, read_header
+from ggufext.header.header import JOURNAL_SUFFIX, POISONED_MAGIC, parse_header, read_header
 
 if TYPE_CHECKING:
     from pathlib import Path

@@ -3,16 +3,23 @@
 from __future__ import annotations
 
 import math
+from pathlib import Path
+from typing import TYPE_CHECKING
 
 import pytest
 
 from gguf_bytes import F32, U32, Array
 from ggufext.errors import HeaderError, PlanError
 from ggufext.header.architectures import architecture
-from ggufext.header.rope_keys import ACTING, USUAL_YARN, Yarn, unread_suffixes
+from ggufext.header.frequencies import USUAL_YARN, Yarn
+from ggufext.header.rope_keys import unread_suffixes
 from header.test_layers import BOOL, facts
 
-#: A file that the key acts on: architecture, value, and what it needs beside it.
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+#: Keys that decide what rotates and how, or what queries are multiplied by at a position; a file
+#: that the key acts on: architecture, value, and what it needs beside it.
 ACTS: dict[str, tuple[str, object, dict[str, object]]] = {
     "rope.freq_base": ("llama", F32(7e5), {}),
     "rope.freq_base_swa": ("gemma3", F32(7e5), {"attention.sliding_window": U32(16)}),
@@ -48,8 +55,57 @@ ACTS: dict[str, tuple[str, object, dict[str, object]]] = {
 PATTERN = {"attention.sliding_window_pattern": Array(BOOL, [True, False] * 4)}
 
 
-def test_every_acting_key_is_tried_here() -> None:
-    assert ACTS.keys() == set(ACTING)
+_NORM = "a norm's constant"
+_WIDTH = "a width of matrices"
+_SPARSE = "which keys a sparse layer looks at, by their contents"
+_OTHER_MODELS = "read for architectures without RoPE only"
+_UNVERIFIED = "read for an architecture that is not verified: writing needs --force"
+
+#: Keys that leave a rotation alone, and why.
+NEUTRAL: Mapping[str, str] = {
+    "attention.max_alibi_bias": _OTHER_MODELS,
+    "attention.relative_buckets_count": _OTHER_MODELS,
+    "attention.decay_lora_rank": _OTHER_MODELS,
+    "attention.iclr_lora_rank": _OTHER_MODELS,
+    "attention.value_residual_mix_lora_rank": _OTHER_MODELS,
+    "attention.gate_lora_rank": _OTHER_MODELS,
+    "attention.layer_norm_epsilon": _NORM,
+    "attention.layer_norm_rms_epsilon": _NORM,
+    "attention.group_norm_epsilon": _NORM,
+    "attention.group_norm_groups": _NORM,
+    "attention.q_lora_rank": _WIDTH,
+    "attention.kv_lora_rank": _WIDTH,
+    "attention.kv_lora_rank_swa": _WIDTH,
+    "attention.output_lora_rank": _WIDTH,
+    "attention.output_group_count": _WIDTH,
+    "attention.value_length_mla": _WIDTH,
+    "attention.key_length_mla_swa": _UNVERIFIED,
+    "attention.value_length_mla_swa": _UNVERIFIED,
+    "attention.compress_ratios": _UNVERIFIED,
+    "attention.compress_rope_freq_base": _UNVERIFIED,
+    "attention.temperature_length": "where queries begin to grow; no plan changes it",
+    "attention.causal": "which keys a query may see",
+    "attention.clamp_kqv": "acts before the rotation, at every position alike",
+    "attention.scale": "multiplies every score alike; no plan changes it",
+    "attention.output_scale": "acts behind the attention",
+    "attention.value_scale": "values are not rotated",
+    "attention.indexer.head_count": _SPARSE,
+    "attention.indexer.key_length": _SPARSE,
+    "attention.indexer.top_k": _SPARSE,
+    "attention.indexer.block_size": _SPARSE,
+    "attention.indexer.local_blocks": _SPARSE,
+    "attention.indexer.types": _SPARSE,
+    "attention.indexer.kpool": _SPARSE,
+    "attention.indexer.kpool_select_tail": _SPARSE,
+}
+
+#: Written by list_architectures.rotation_keys; the version stands above.
+KEYS = Path(__file__).with_name("rotation_keys.txt").read_text(encoding="utf-8").splitlines()[1:]
+
+
+def test_every_key_of_rotation_and_attention_acts_or_is_neutral_for_a_reason() -> None:
+    assert sorted([*ACTS, *NEUTRAL]) == KEYS
+    assert all(NEUTRAL.values())
 
 
 @pytest.mark.parametrize("key", ACTS)

@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 import pytest
 
 from gguf_bytes import F32, U32, Tensor, gguf_bytes
 from ggufext.errors import PlanError
 from ggufext.header.header import parse_header
-from ggufext.header.model import ModelFacts, model_facts
-from ggufext.header.training import declared_extension, trained_facts
+from ggufext.header.training import trained_facts
+
+if TYPE_CHECKING:
+    from ggufext.header.model import ModelFacts
 
 LLAMA: dict[str, object] = {
     "general.architecture": "llama",
@@ -25,13 +29,8 @@ SHORT = Tensor("rope_factors_short.weight", (16,), "F32")
 FREQS = Tensor("rope_freqs.weight", (16,), "F32")
 
 
-def raw(keys: dict[str, object], *tensors: Tensor) -> ModelFacts:
+def trained(keys: dict[str, object], *tensors: Tensor, **given: float) -> ModelFacts:
     data = gguf_bytes(keys={**LLAMA, **keys}, tensors=tensors)
-    return model_facts(parse_header(data, file_size=len(data)))
-
-
-def trained(keys: dict[str, object], **given: float) -> ModelFacts:
-    data = gguf_bytes(keys={**LLAMA, **keys})
     return trained_facts(parse_header(data, file_size=len(data)), **given)  # type: ignore[arg-type]
 
 
@@ -47,7 +46,7 @@ def trained(keys: dict[str, object], **given: float) -> ModelFacts:
 def test_an_original_length_that_no_scaling_needs_is_an_extension(
     keys: dict[str, object], tensors: tuple[Tensor, ...], base_known: bool
 ) -> None:
-    found = declared_extension(raw(keys, *tensors))
+    found = trained(keys, *tensors).earlier_extension
     assert found is not None
     assert (found.train_length, found.target_length) == (2048, 8192)
     assert (found.method, found.freq_base_known) == (None, base_known)
@@ -68,7 +67,7 @@ def test_an_original_length_that_no_scaling_needs_is_an_extension(
 def test_scaling_of_the_training_is_no_extension(
     keys: dict[str, object], tensors: tuple[Tensor, ...]
 ) -> None:
-    assert declared_extension(raw(keys, *tensors)) is None
+    assert trained(keys, *tensors).earlier_extension is None
 
 
 def test_a_phi3_without_factors_in_sight_is_as_converted() -> None:

@@ -9,7 +9,7 @@ import pytest
 
 from gguf_bytes import F32, I32, U16, U32, Tensor, gguf_bytes
 from ggufext.errors import LocationError
-from ggufext.locating.places import models_in, survey, survey_one
+from ggufext.locating.places import place_of
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -29,7 +29,7 @@ def test_models_are_found_in_all_folders_and_sorted(tmp_path: Path) -> None:
         path = tmp_path / name
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_bytes(MODEL)
-    assert [model.name for model in models_in(tmp_path)] == ["a/deep/c.GGUF", "b.gguf"]
+    assert [model.name for model in place_of(tmp_path).models] == ["a/deep/c.GGUF", "b.gguf"]
 
 
 def split_set(folder: Path, *types: str) -> list[Path]:
@@ -50,7 +50,7 @@ def split_set(folder: Path, *types: str) -> list[Path]:
 
 def test_a_split_set_counts_once_with_the_size_and_the_types_of_all_parts(tmp_path: Path) -> None:
     parts = split_set(tmp_path, "Q4_0", "Q4_0", "F32")
-    (one,) = survey(models_in(tmp_path))
+    (one,) = place_of(tmp_path).models
     assert (one.name, one.parts) == (parts[0].name, 4)
     assert one.size == sum(part.stat().st_size for part in parts)
     assert (one.architecture, one.quantization) == ("llama", "F32")
@@ -61,7 +61,7 @@ def test_a_part_that_is_not_there_is_a_problem(
     tmp_path: Path, number: int, architecture: str | None
 ) -> None:
     split_set(tmp_path, "Q4_0", "Q4_0")[number].unlink()
-    (one,) = survey(models_in(tmp_path))
+    (one,) = place_of(tmp_path).models
     assert one.problems[0].code == "shard_missing"
     assert one.architecture == architecture
 
@@ -70,7 +70,7 @@ def test_sets_of_the_same_name_in_two_folders_are_two(tmp_path: Path) -> None:
     for folder in ("a", "b"):
         (tmp_path / folder).mkdir()
         (tmp_path / folder / "m-00001-of-00001.gguf").write_bytes(MODEL)
-    assert len(models_in(tmp_path)) == 2
+    assert len(place_of(tmp_path).models) == 2
 
 
 def test_links_in_a_circle_end_and_a_file_counts_once(tmp_path: Path) -> None:
@@ -79,7 +79,7 @@ def test_links_in_a_circle_end_and_a_file_counts_once(tmp_path: Path) -> None:
     (tmp_path / "sub/back").symlink_to(tmp_path)
     (tmp_path / "z.gguf").symlink_to(tmp_path / "sub/m.gguf")
     os.link(tmp_path / "sub/m.gguf", tmp_path / "sub/n.gguf")
-    assert [model.name for model in models_in(tmp_path)] == ["sub/m.gguf"]
+    assert [model.name for model in place_of(tmp_path).models] == ["sub/m.gguf"]
 
 
 @pytest.mark.parametrize(
@@ -98,14 +98,14 @@ def test_what_is_wrong_with_a_model_is_a_problem_in_its_line(
     tmp_path: Path, content: bytes, code: str
 ) -> None:
     (tmp_path / "m.gguf").write_bytes(content)
-    (one,) = survey(models_in(tmp_path))
+    (one,) = place_of(tmp_path).models
     assert code in [problem.code for problem in one.problems]
     assert one.size == len(content)
 
 
 def test_a_link_that_leads_nowhere_is_a_problem_in_its_line(tmp_path: Path) -> None:
     (tmp_path / "m.gguf").symlink_to(tmp_path / "gone")
-    (one,) = survey(models_in(tmp_path))
+    (one,) = place_of(tmp_path).models
     assert one.problems[0].code == "unreadable"
 
 
@@ -114,7 +114,7 @@ def test_a_line_says_what_the_header_says(tmp_path: Path) -> None:
     (tmp_path / "m.gguf").write_bytes(
         gguf_bytes(keys, [Tensor("token_embd.weight", (64, 4), "Q8_0")])
     )
-    one = survey_one(models_in(tmp_path)[0])
+    (one,) = place_of(tmp_path).models
     assert (one.architecture, one.quantization) == ("llama", "Q8_0")
     assert one.train_length is not None
     assert one.train_length.value == 4096
@@ -124,5 +124,5 @@ def test_a_line_says_what_the_header_says(tmp_path: Path) -> None:
 
 def test_a_folder_that_cannot_be_read_is_an_error(tmp_path: Path) -> None:
     with pytest.raises(LocationError) as caught:
-        models_in(tmp_path / "absent")
-    assert caught.value.code == "folder_unreadable"
+        place_of(tmp_path / "absent")
+    assert caught.value.code == "unreadable"

@@ -110,7 +110,7 @@ def test_a_damaged_manifest_is_named_and_left_out_of_lists(folder: Path, content
     (folder / "manifests/registry.ollama.ai/library/tiny/latest").write_bytes(content)
     with pytest.raises(LocationError) as caught:
         local_path("ollama:tiny")
-    assert caught.value.code == "ollama_manifest"
+    assert caught.value.code == "ollama_missing"
     assert list(ollama.models(folder)) == []
 
 
@@ -129,7 +129,7 @@ def test_the_modelfile_keeps_what_the_old_model_had(folder: Path) -> None:
             "params": b'{"stop": ["<|a|>", "b"], "temperature": 0.5, "num_ctx": 8}',
         },
     )
-    model = ollama.find("ollama:tiny")
+    model = ollama.find("tiny")
     projector = dict(model.layers)["projector"]
     lines = modelfile(Path("/new.gguf"), context_length=32768, model=model).split("\n")
     assert lines == [
@@ -151,7 +151,7 @@ def test_the_modelfile_holds_nothing_that_breaks_out_of_a_text(
     folder: Path, hostile: bytes
 ) -> None:
     add_model(folder, b"weights", others={"template": hostile})
-    text = modelfile(Path("/new.gguf"), context_length=8, model=ollama.find("ollama:tiny"))
+    text = modelfile(Path("/new.gguf"), context_length=8, model=ollama.find("tiny"))
     assert text.split("\n")[0] == "FROM /new.gguf"
     assert text.split("\n")[1].startswith("# TEMPLATE")
     assert text.count("FROM") == 1

@@ -134,7 +134,7 @@ def test_a_place_that_cannot_be_read_says_so_and_hides_no_other(
     studio, llama_cpp = places.known_places()
     assert (studio.where, studio.models) == ("lm_studio", ())
     assert studio.problem is not None
-    assert studio.problem.code == "folder_unreadable"
+    assert studio.problem.code == "unreadable"
     assert [model.name for model in llama_cpp.models] == ["b.gguf"]
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import socket
+import struct
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
@@ -15,7 +16,11 @@ from ggufext.errors import GgufextError, LocationError, PlanError, shown
 from ggufext.header.header import parse_header, read_header
 from ggufext.locating.names import local_path
 from ggufext.locating.remote import RemoteModel, read_remote
-from ggufext.opened.inspection import facts_of, inspect
+from ggufext.opened import history
+from ggufext.opened.inspection import inspect
+from ggufext.opened.model import facts_of
+from ggufext.opened.patch import HISTORY_KEY
+from ggufext.planning.methods import Method
 from ggufext.planning.plan import plan
 from ggufext.planning.request import PlanRequest
 from random_model import write_random_model
@@ -127,7 +132,7 @@ def test_a_server_without_ranges_gives_no_frequency_factors(
     factors = {"rope_freqs.weight": np.linspace(1.0, 8.0, 16, dtype=np.float32)}
     path = write_random_model(tmp_path / "m.gguf", "llama", tensors=factors)
     remote = read(server, whole(path.read_bytes()))
-    assert remote.factors == ()
+    assert remote.tensors is None
     with pytest.raises(PlanError, match="values of the tensors were not read"):
         plan(facts_of(remote), PlanRequest(target_length=8192))
 
@@ -144,6 +149,50 @@ def test_a_remote_model_that_was_extended_is_planned_from_its_original(
     assert found.earlier_extension is not None
     assert replace(found, earlier_extension=None) == original
     assert inspect(remote).history is not None
+
+
+@pytest.mark.parametrize(
+    ("tensor", "code"),
+    [
+        (Tensor("rope_freqs.weight", (16,), "F16"), "tensor_type"),
+        (Tensor("rope_freqs.weight", (4, 4), "F32"), "tensor_shape"),
+        (Tensor("rope_freqs.weight", (16,), "F32"), "nonsense_value"),
+        (Tensor("rope_freqs.weight", (40_000,), "F32"), "tensor_shape"),
+    ],
+)
+def test_a_faulty_factor_tensor_keeps_from_planning_and_not_from_inspecting(
+    server: RangeServer, tmp_path: Path, tensor: Tensor, code: str
+) -> None:
+    path = tmp_path / "m.gguf"
+    content = gguf_bytes(SMALLEST_LLAMA, (*SMALLEST_TENSORS, tensor))
+    path.write_bytes(content[: -tensor.size] + bytes(tensor.size))
+    remote = read(server, ranged(path.read_bytes()))
+    found = [inspect(model) for model in (path, remote)]
+    assert found[0].warnings == found[1].warnings
+    for model in (path, remote):
+        with pytest.raises(GgufextError) as caught:
+            facts_of(model)
+        assert caught.value.code == code
+
+
+def test_a_record_with_other_tensor_sizes_changes_no_remote_tensor(tmp_path: Path) -> None:
+    path = write_random_model(tmp_path / "m.gguf", "llama")
+    extended = PlanRequest(target_length=8192, method=Method.LLAMA3)
+    rewrite(path, extended, keep_history=False)
+    rewrite(path, replace(extended, target_length=16_384))
+    content, header = path.read_bytes(), read_header(path)
+    record = history.in_file(header)
+    assert record is not None
+    ((name, before),) = record.tensors
+    assert before is not None
+    entry = header.keys[HISTORY_KEY]
+    forged = replace(record, tensors=((name, before[:-3]),)).entry()
+    front = content[: entry.start] + forged + content[entry.end : header.infos_end]
+    front += bytes(-len(front) % header.alignment)
+    as_it_is = parse_header(front, file_size=len(content) + len(front) - header.data_offset)
+    tensors = {name: struct.pack("<16f", *[2] * 16)}
+    remote = RemoteModel("http://x/m.gguf", as_it_is, front, 1, tensors)
+    assert facts_of(remote).factors == ((name, (2.0,) * 16),)
 
 
 def test_a_remote_copy_of_an_extended_model_is_planned_as_the_local_one(
@@ -226,13 +275,13 @@ def test_a_refusal_is_named(server: RangeServer, status: int, code: str) -> None
 
 
 def test_a_server_that_does_not_answer_is_given_up(server: RangeServer) -> None:
-    assert refusal(server, lambda _r: Reply(200, hangs=True), patience=0.2) == "remote_timeout"
+    assert refusal(server, lambda _r: Reply(200, hangs=True), patience=0.2) == "remote_failed"
 
 
 def test_a_server_that_stops_in_the_middle_is_given_up(server: RangeServer) -> None:
     stops = changed(ranged(LARGE[:100_000]), Content_Range=f"bytes 0-2097151/{len(LARGE)}")
     longer = changed(stops, Content_Length="2097152")
-    assert refusal(server, longer, patience=20.0) == "remote_truncated"
+    assert refusal(server, longer, patience=20.0) == "remote_failed"
 
 
 @pytest.mark.parametrize(
@@ -251,12 +300,12 @@ def test_a_server_that_stops_in_the_middle_is_given_up(server: RangeServer) -> N
     ],
 )
 def test_a_false_content_range_is_refused(server: RangeServer, told: str) -> None:
-    assert refusal(server, changed(ranged(LARGE), Content_Range=told)) == "remote_inconsistent"
+    assert refusal(server, changed(ranged(LARGE), Content_Range=told)) == "remote_unusable"
 
 
 def test_fewer_bytes_than_the_range_promises_are_noticed(server: RangeServer) -> None:
     short = changed(ranged(LARGE[:1000]), Content_Range=f"bytes 0-2097151/{len(LARGE)}")
-    assert refusal(server, short) == "remote_truncated"
+    assert refusal(server, short) == "remote_failed"
 
 
 def test_more_bytes_than_were_asked_for_are_not_read(server: RangeServer) -> None:
@@ -291,7 +340,7 @@ def test_a_file_that_changes_between_requests_is_refused(
         assert request.range is not None
         return (ranged(LARGE) if request.range[0] == 0 else other)(request)
 
-    assert refusal(server, answer) == "remote_inconsistent"
+    assert refusal(server, answer) == "remote_unusable"
 
 
 def test_a_server_that_forgets_ranges_is_refused(server: RangeServer) -> None:
@@ -300,7 +349,7 @@ def test_a_server_that_forgets_ranges_is_refused(server: RangeServer) -> None:
         first = request.range[0] == 0
         return (changed(ranged(LARGE), ETag=None) if first else whole(LARGE))(request)
 
-    assert refusal(server, answer) == "remote_inconsistent"
+    assert refusal(server, answer) == "remote_unusable"
 
 
 def test_a_compressed_answer_is_refused(server: RangeServer) -> None:
@@ -308,12 +357,12 @@ def test_a_compressed_answer_is_refused(server: RangeServer) -> None:
 
     squeezed = gzip.compress(SMALL)
     answer = changed(whole(squeezed), Content_Encoding="gzip")
-    assert refusal(server, answer) == "remote_inconsistent"
+    assert refusal(server, answer) == "remote_unusable"
 
 
 def test_a_file_of_unknown_length_is_refused(server: RangeServer) -> None:
     answer = changed(whole(SMALL), Content_Length=None)
-    assert refusal(server, answer) == "remote_size_unknown"
+    assert refusal(server, answer) == "remote_unusable"
 
 
 def test_an_absurd_length_is_refused(server: RangeServer) -> None:
@@ -338,8 +387,8 @@ def test_an_endless_header_is_not_followed(
         headers = {"Content-Range": f"bytes {start}-{last}/{1 << 40}"}
         return Reply(206, headers, huge[start : last + 1])
 
-    assert refusal(server, answer) == "remote_header_too_large"
-    assert refusal(server, told) == "remote_header_too_large"
+    assert refusal(server, answer) == "remote_unusable"
+    assert refusal(server, told) == "remote_unusable"
 
 
 def test_a_host_that_is_not_there_is_named() -> None:
@@ -386,7 +435,7 @@ def test_without_the_extra_its_name_is_told(monkeypatch: pytest.MonkeyPatch) -> 
     for name in ("https://host/m.gguf", "hf://owner/repo/m.gguf"):
         with pytest.raises(LocationError, match=r"ggufext\[remote\]") as caught:
             read_remote(name)
-        assert caught.value.code == "remote_extra_missing"
+        assert caught.value.code == "extra_missing"
 
 
 def test_a_part_of_a_split_model_says_that_it_is_one(server: RangeServer) -> None:

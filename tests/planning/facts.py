@@ -1,10 +1,15 @@
-"""Facts of well-known models for planning, without files."""
+"""Facts of well-known models, without files, and what tests look at in a plan for them."""
 
 from __future__ import annotations
+
+from typing import TYPE_CHECKING
 
 from ggufext.header.architectures import FactorSupport, Layout, Support
 from ggufext.header.layers import LayerFacts
 from ggufext.header.model import ModelFacts, Scaling
+
+if TYPE_CHECKING:
+    from ggufext.planning.result import Plan
 
 NO_SCALING = Scaling("linear", 1.0, None, 1.0, ())
 
@@ -43,7 +48,6 @@ def facts(
         freq_base=freq_base,
         rotary_dim=rotary_dim,
         head_dim=rotary_dim,
-        inv_freq=tuple(freq_base ** (-2 * i / rotary_dim) for i in range(rotary_dim // 2)),
         scaling=scaling,
         has_scaling_factor=has_scaling_factor,
         layers=(layer,) * layers,
@@ -68,3 +72,18 @@ def facts(
 
 LLAMA_2 = facts(train_length=4096, freq_base=1e4)
 LLAMA_3 = facts(train_length=8192, freq_base=5e5)
+
+
+def edits(made: Plan) -> dict[str, object]:
+    """New values by key, without the architecture's prefix."""
+    return {edit.key.partition(".")[2]: edit.after for edit in made.edits}
+
+
+def tensors(made: Plan) -> dict[str, tuple[float, ...]]:
+    """New factors by the tensor's name."""
+    return {edit.name: edit.after for edit in made.tensor_edits}
+
+
+def codes(made: Plan) -> set[str]:
+    """Codes of the plan's warnings."""
+    return {warning.code for warning in made.warnings}

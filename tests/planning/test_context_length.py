@@ -7,7 +7,7 @@ from dataclasses import replace
 import pytest
 
 from ggufext.header.model import Scaling
-from ggufext.header.training import Published
+from ggufext.header.published import Published
 from ggufext.planning.gamma import Verdict
 from ggufext.planning.methods import Method
 from ggufext.planning.plan import documented_plan, plan, plan_all_methods
@@ -107,7 +107,7 @@ def test_a_documented_scaling_that_the_file_cannot_take_is_none() -> None:
 def test_a_base_that_is_not_the_familys_is_a_hint() -> None:
     usual = plan(QWEN3, PlanRequest(target_length=131072))
     assert "base_unusual" not in {warning.code for warning in usual.warnings}
-    raised = replace(QWEN3, freq_base=4e6, inv_freq=facts(train_length=1, freq_base=4e6).inv_freq)
+    raised = replace(QWEN3, freq_base=4e6)
     made = plan(raised, PlanRequest(target_length=131072))
     assert made.freq_base.before == 4e6
     (hint,) = [warning for warning in made.warnings if warning.code == "base_unusual"]

@@ -10,30 +10,17 @@ import pytest
 
 from ggufext.errors import PlanError
 from ggufext.header.architectures import FactorSupport
-from ggufext.header.factors import ROPE_FACTORS_LONG, ROPE_FACTORS_SHORT, ROPE_FREQS
+from ggufext.header.frequencies import ROPE_FACTORS_LONG, ROPE_FACTORS_SHORT, ROPE_FREQS
 from ggufext.planning.methods import Method, as_float32
 from ggufext.planning.plan import plan, plan_all_methods
 from ggufext.planning.request import Factors, PlanRequest, Recipe
-from planning.facts import LLAMA_2, facts
+from planning.facts import LLAMA_2, codes, edits, facts, tensors
 
 if TYPE_CHECKING:
     from ggufext.header.model import ModelFacts
-    from ggufext.planning.result import Plan
 
 MODEL = replace(LLAMA_2, factor_support=FactorSupport.BY_TYPE)
 LONG = tuple(1.0 + i / 2 for i in range(64))
-
-
-def edits(made: Plan) -> dict[str, object]:
-    return {edit.key.removeprefix("llama."): edit.after for edit in made.edits}
-
-
-def tensors(made: Plan) -> dict[str, tuple[float, ...]]:
-    return {edit.name: edit.after for edit in made.tensor_edits}
-
-
-def codes(made: Plan) -> set[str]:
-    return {warning.code for warning in made.warnings}
 
 
 def recipe(factors: Factors) -> Recipe:
@@ -189,11 +176,11 @@ def test_factors_belong_to_longrope_and_longrope_needs_factors() -> None:
         method=Method.YARN,
         recipe=Recipe(Method.YARN, factors=Factors(LONG)),
     )
-    assert code == "factors_need_longrope"
+    assert code == "not_for_method"
     code = refused_code(
         target_length=8192, method=Method.LONGROPE, recipe=recipe(Factors(LONG[:3]))
     )
-    assert code == "factors_do_not_fit"
+    assert code == "bad_recipe"
 
 
 def test_a_wanted_base_is_written_and_gives_its_gamma() -> None:
@@ -208,11 +195,11 @@ def test_a_wanted_base_is_written_and_gives_its_gamma() -> None:
     )
     assert (
         refused_code(target_length=32768, recipe=Recipe(Method.GAMMA, freq_base=math.nan))
-        == "gamma_out_of_range"
+        == "base_out_of_range"
     )
     code = refused_code(
         target_length=32768,
         method=Method.LINEAR,
         recipe=Recipe(Method.LINEAR, freq_base=6e4),
     )
-    assert code == "gamma_needs_gamma_method"
+    assert code == "not_for_method"

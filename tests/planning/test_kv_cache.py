@@ -1,4 +1,4 @@
-"""Size of the KV cache, from geometry alone; llama.cpp's own figures are in tests/audit."""
+"""Size of the KV cache, from geometry alone; llama.cpp's own figures are in tests/llama."""
 
 from __future__ import annotations
 

@@ -12,11 +12,10 @@ from ggufext.header.architectures import Layout
 from ggufext.planning.methods import Method
 from ggufext.planning.plan import plan, plan_all_methods
 from ggufext.planning.request import PlanRequest
-from planning.facts import LLAMA_2
+from planning.facts import LLAMA_2, edits
 
 if TYPE_CHECKING:
     from ggufext.header.model import ModelFacts
-    from ggufext.planning.result import Plan
 
 GLOBAL = LLAMA_2.layers[0]
 LOCAL = replace(GLOBAL, window=512, moves=False)
@@ -25,10 +24,6 @@ BASE_METHODS, SCALING_METHODS = (Method.GAMMA, Method.NTK), (Method.YARN, Method
 
 def model(**local: bool) -> ModelFacts:
     return replace(LLAMA_2, layers=(replace(LOCAL, **local), GLOBAL))
-
-
-def edits(made: Plan) -> dict[str, object]:
-    return {edit.key.removeprefix("llama."): edit.after for edit in made.edits}
 
 
 def refused(facts: ModelFacts, method: Method) -> str | None:

@@ -6,6 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from ggufext.header.frequencies import inverse_frequencies
 from ggufext.planning import methods
 
 
@@ -61,7 +62,7 @@ def test_ntk_stretches_the_slowest_pair_by_exactly_the_factor(
     base: float, half: int, factor: float
 ) -> None:
     dim = 2 * half
-    native = methods.inverse_frequencies(base, dim)
+    native = inverse_frequencies(base, dim)
     stretched = methods.rebased(methods.ntk_freq_base(base, dim, factor), dim).inv_freq
     assert stretched[0] == native[0]
     assert stretched[-1] == pytest.approx(native[-1] / factor, rel=1e-9)
@@ -77,12 +78,12 @@ def test_yarn_lies_between_native_and_linear(
     base: float, half: int, factor: float, train: int
 ) -> None:
     dim = 2 * half
-    native = methods.inverse_frequencies(base, dim)
+    native = inverse_frequencies(base, dim)
     mixed = methods.yarn(base, dim, factor, train).inv_freq
     for kept, value in zip(native, mixed, strict=True):
         assert kept / factor * (1 - 1e-12) <= value <= kept * (1 + 1e-12)
 
 
 def test_linear_divides_every_frequency() -> None:
-    native = methods.inverse_frequencies(1e4, 64)
+    native = inverse_frequencies(1e4, 64)
     assert methods.linear(1e4, 64, 4.0).inv_freq == tuple(w / 4 for w in native)

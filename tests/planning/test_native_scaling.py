@@ -6,23 +6,19 @@ The references are plain float64 versions of transformers' modeling_rope_utils.p
 from __future__ import annotations
 
 import math
-from typing import TYPE_CHECKING
 
 import pytest
 
 from ggufext.errors import PlanError
 from ggufext.header.architectures import FactorSupport
-from ggufext.header.factors import ROPE_FACTORS_LONG, ROPE_FACTORS_SHORT, ROPE_FREQS
+from ggufext.header.frequencies import ROPE_FACTORS_LONG, ROPE_FACTORS_SHORT, ROPE_FREQS
 from ggufext.header.model import ModelFacts, Scaling
 from ggufext.planning.gamma import gamma_pade
 from ggufext.planning.methods import Method, as_float32
 from ggufext.planning.native import native_scaling
 from ggufext.planning.plan import plan
 from ggufext.planning.request import Factors, PlanRequest, Recipe
-from planning.facts import facts
-
-if TYPE_CHECKING:
-    from ggufext.planning.result import Plan
+from planning.facts import codes, edits, facts, tensors
 
 
 def native(base: float, dim: int) -> list[float]:
@@ -113,18 +109,6 @@ GPT_OSS = facts(
 DEEPSEEK_CODER = facts(
     train_length=16384, freq_base=1e5, scaling=Scaling("linear", 4.0, None, 1.0, ())
 )
-
-
-def edits(made: Plan) -> dict[str, object]:
-    return {edit.key.partition(".")[2]: edit.after for edit in made.edits}
-
-
-def tensors(made: Plan) -> dict[str, tuple[float, ...]]:
-    return {edit.name: edit.after for edit in made.tensor_edits}
-
-
-def codes(made: Plan) -> set[str]:
-    return {warning.code for warning in made.warnings}
 
 
 def refusal(model: ModelFacts, **request: object) -> PlanError:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import math
 import struct
 from dataclasses import replace
-from typing import TYPE_CHECKING
 
 import pytest
 
@@ -16,14 +15,7 @@ from ggufext.planning.gamma import Verdict, gamma_pade
 from ggufext.planning.methods import Method
 from ggufext.planning.plan import plan, plan_all_methods
 from ggufext.planning.request import PlanRequest
-from planning.facts import LLAMA_2, LLAMA_3, facts
-
-if TYPE_CHECKING:
-    from ggufext.planning.result import Plan
-
-
-def edits(made: Plan) -> dict[str, object]:
-    return {edit.key.removeprefix("llama."): edit.after for edit in made.edits}
+from planning.facts import LLAMA_2, LLAMA_3, codes, edits, facts
 
 
 def refusal(facts: ModelFacts, **request: object) -> PlanError:
@@ -109,7 +101,7 @@ def test_a_wanted_gamma_reaches_it() -> None:
 
 def test_a_wanted_gamma_belongs_to_the_gamma_method() -> None:
     error = refusal(LLAMA_3, target_length=32768, gamma=0.99, method=Method.YARN)
-    assert error.code == "gamma_needs_gamma_method"
+    assert error.code == "not_for_method"
 
 
 @pytest.mark.parametrize("target", [1, 4096, 8192])
@@ -159,10 +151,6 @@ def test_angles_beyond_training_of_llama_2_at_32k(
     assert angles.pairs == pairs
     if excess is not None:
         assert angles.max_excess == pytest.approx(excess, rel=1e-6)
-
-
-def codes(made: Plan) -> set[str]:
-    return {warning.code for warning in made.warnings}
 
 
 def test_every_plan_says_that_the_rule_is_not_validated() -> None:

@@ -10,15 +10,19 @@ import pytest
 
 from ggufext.errors import PlanError
 from ggufext.header.architectures import FactorSupport
-from ggufext.header.factors import ROPE_FACTORS_LONG, ROPE_FACTORS_SHORT
+from ggufext.header.frequencies import (
+    ROPE_FACTORS_LONG,
+    ROPE_FACTORS_SHORT,
+    Yarn,
+    inverse_frequencies,
+)
 from ggufext.header.model import ModelFacts, Scaling
-from ggufext.header.rope_keys import Yarn
 from ggufext.planning.emit import Engine, emit
 from ggufext.planning.gamma import Verdict, gamma_pade
-from ggufext.planning.methods import Method, inverse_frequencies
+from ggufext.planning.methods import Method
 from ggufext.planning.plan import plan, plan_all_methods
 from ggufext.planning.request import PlanRequest
-from planning.facts import LLAMA_2, facts
+from planning.facts import LLAMA_2, edits, facts, tensors
 
 if TYPE_CHECKING:
     from ggufext.planning.result import Plan
@@ -50,14 +54,6 @@ def phi3(*, context: int, original: int | None) -> ModelFacts:
 def trained_on(model: ModelFacts, length: int) -> ModelFacts:
     """The facts under --train-length."""
     return replace(model, train_length=length, train_length_source="--train-length")
-
-
-def edits(made: Plan) -> dict[str, object]:
-    return {edit.key.partition(".")[2]: edit.after for edit in made.edits}
-
-
-def tensors(made: Plan) -> dict[str, tuple[float, ...]]:
-    return {edit.name: edit.after for edit in made.tensor_edits}
 
 
 def messages(made: Plan) -> dict[str, str]:

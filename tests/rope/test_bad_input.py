@@ -142,6 +142,33 @@ def test_outputs_of_q_and_k_come_as_a_pair() -> None:
     assert (q == 1).all()
 
 
+def test_an_argument_that_changes_while_it_is_read_is_read_as_it_was() -> None:
+    class Clearing:
+        def __float__(self) -> float:
+            values.clear()
+            return 1.0
+
+    values: list[Any] = [Clearing(), *(0.5 for _ in range(100_000))]
+    x = tensor(1, 1, 2 * len(values))
+    expected = rotate(x, [3], inv_freq=[1.0, *values[1:]])
+    assert np.array_equal(rotate(x, [3], inv_freq=values), expected)
+    assert not values
+
+
+def test_outputs_are_the_elements_of_the_tuple_whatever_its_class_says() -> None:
+    class Pair(tuple[Any, Any]):
+        __slots__ = ()
+
+        def __getitem__(self, index: Any) -> Any:
+            return tensor(4, 2, 32)
+
+    q, k = tensor(4, 8, 32), tensor(4, 2, 32)
+    q_out, k_out = np.zeros_like(q), np.zeros_like(k)
+    rotate_qk(q, k, np.arange(4), inv_freq=INV_FREQ, out=Pair((q_out, k_out)))
+    assert np.array_equal(q_out, rotate(q, np.arange(4), inv_freq=INV_FREQ))
+    assert np.array_equal(k_out, rotate(k, np.arange(4), inv_freq=INV_FREQ))
+
+
 class Plan:
     def __init__(self, inv_freq: tuple[float, ...], attention_factor: float = 1.0) -> None:
         self.inv_freq, self.attention_factor = inv_freq, attention_factor

@@ -20,9 +20,9 @@ ROOT = Path(__file__).parents[2]
 SOURCES = [
     "tests/rope/cuda_emulation.cpp",
     "csrc/cuda/rope_launch.cpp",
-    "csrc/core/rope_check.cpp",
-    "csrc/core/rope_overlap.cpp",
-    "csrc/core/rope_phase.cpp",
+    "csrc/rope/rope_check.cpp",
+    "csrc/rope/rope_overlap.cpp",
+    "csrc/rope/rope_phase.cpp",
 ]
 TYPES = {"float32": 0, "float16": 1, "bfloat16": 2}
 LAYOUTS = {"interleaved": 0, "half": 1}
@@ -47,7 +47,7 @@ def emulation(tmp_path_factory: pytest.TempPathFactory) -> Any:
     if compiler is None:
         pytest.skip("no C++ compiler here")
     library = tmp_path_factory.mktemp("cuda") / "emulation.so"
-    flags = ["-std=c++17", "-O1", "-shared", "-fPIC", "-Icsrc/core", "-Icsrc/cuda"]
+    flags = ["-std=c++17", "-O1", "-shared", "-fPIC", "-Icsrc/core", "-Icsrc/rope", "-Icsrc/cuda"]
     subprocess.run([compiler, *flags, *SOURCES, "-o", str(library)], cwd=ROOT, check=True)
     return ctypes.CDLL(str(library))
 

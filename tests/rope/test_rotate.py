@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import subprocess
 import sys
-import threading
 from typing import Any
 
 import numpy as np
@@ -186,26 +185,6 @@ def test_the_number_of_threads_does_not_change_a_bit(
     options: Any = {"inv_freq": frequencies(128), "layout": layout}
     expected = np.concatenate([rotate(x[i : i + 1], [i], **options) for i in range(700)])
     assert np.array_equal(rotate(x, np.arange(700), threads=threads, **options), expected)
-
-
-def test_calls_from_many_python_threads_do_not_disturb_each_other(
-    draw: Any, frequencies: Any
-) -> None:
-    x = draw((600, 16, 128))
-    expected = rotate(x, np.arange(600), inv_freq=frequencies(128), threads=1)
-    results: list[bool] = []
-
-    def work() -> None:
-        for _ in range(10):
-            found = rotate(x, np.arange(600), inv_freq=frequencies(128), threads=2)
-            results.append(bool(np.array_equal(found, expected)))
-
-    workers = [threading.Thread(target=work) for _ in range(4)]
-    for worker in workers:
-        worker.start()
-    for worker in workers:
-        worker.join()
-    assert results == [True] * 40
 
 
 def test_a_forked_child_rotates_with_threads_of_its_own() -> None:

@@ -16,7 +16,7 @@ from ggufext.errors import EngineError
 from ggufext.llama.machine import usable_processors
 from ggufext.llama.process import Hello, LlamaProcess
 from ggufext.opened.files import FileSystem
-from ggufext.opened.strategies import Place, file_system_type, place_of
+from ggufext.opened.strategies import Blocks, blocks_for, file_system_type
 from ggufext.text import binary_size
 
 if TYPE_CHECKING:
@@ -247,18 +247,18 @@ def _folder(folder: Path) -> Finding:
     )
 
 
-def _possible(folder: Path) -> Place:
+def _possible(folder: Path) -> Blocks:
     """Inserting and sharing, tried on nameless files."""
     files = FileSystem()
     if not sys.platform.startswith("linux"):
-        return Place()
+        return Blocks()
     try:
         probe = files.create_nameless(folder)
     except OSError:  # no file without a name, and no insert either
-        return Place()
+        return Blocks()
     try:
         files.write(probe, 0, bytes(os.statvfs(folder).f_bsize))
-        return place_of(files, probe, folder)
+        return blocks_for(files, probe, folder)
     finally:
         files.close(probe)
 

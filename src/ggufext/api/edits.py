@@ -9,7 +9,7 @@ from ggufext.arguments import public
 from ggufext.editing import rewrite as rewriting
 from ggufext.editing.recovery import State
 from ggufext.editing.rewrite import Receipt, Rewritten, Undone
-from ggufext.locating.names import OLLAMA_PREFIX
+from ggufext.locating.names import ollama_model
 from ggufext.opened.strategies import Strategy
 
 if TYPE_CHECKING:
@@ -77,11 +77,7 @@ def modelfile(path: Path | str, done: Rewritten) -> str | None:
         return None
     from ggufext.locating import ollama  # few edits need it
 
-    named = isinstance(path, str) and path.startswith(OLLAMA_PREFIX)
-    if not named and not ollama.is_blob(Path(path)):
+    model = ollama_model(path)
+    if model is None and not ollama.is_blob(Path(path)):
         return None
-    return ollama.modelfile(
-        output,
-        context_length=done.plan.target_length,
-        model=ollama.find(str(path)) if named else None,
-    )
+    return ollama.modelfile(output, context_length=done.plan.target_length, model=model)

@@ -11,7 +11,7 @@ from ggufext.header import model as models
 from ggufext.header.header import read_header
 from ggufext.header.model import ModelFacts
 from ggufext.header.shards import later_shards
-from ggufext.opened import recipe
+from ggufext.opened import model as opened
 from ggufext.planning import footprint, run_time
 from ggufext.planning import plan as planning
 from ggufext.planning import request as requests
@@ -55,7 +55,7 @@ documented_plan = public(planning.documented_plan)
 dynamic = public(run_time.dynamic)
 model_facts = public(models.model_facts)
 plan_all_methods = public(planning.plan_all_methods)
-read_recipe = public(recipe.read_recipe)
+read_recipe = public(opened.read_recipe)
 self_extend = public(run_time.self_extend)
 
 
@@ -76,21 +76,15 @@ def facts_of(model: Path | str | RemoteModel, request: PlanRequest | None = None
     ------
     HeaderError, PlanError, LocationError
     """
-    # Rewriting needs neither.
+    # Few models are named by one.
     from ggufext.header.hf_config import config_file, read_config
-    from ggufext.opened import inspection
 
     train_length = request.train_length if request else None
     if isinstance(model, (Path, str)):
         model = find_model(model)
     if isinstance(model, Path) and (config := config_file(model)):
         return read_config(config, train_length=train_length).facts
-    return inspection.facts_of(
-        model,
-        train_length=train_length,
-        train_freq_base=request.train_freq_base if request else None,
-        recipe=request.recipe if request and not request.force else None,
-    )
+    return opened.facts_of(model, request)
 
 
 @public

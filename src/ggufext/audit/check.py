@@ -28,7 +28,6 @@ from ggufext.header.weights import model_widths
 from ggufext.llama.expectation import differences, rotations
 from ggufext.llama.memory import ModelSize, gpu_layers, micro_batch, plan_memory
 from ggufext.llama.process import LlamaProcess
-from ggufext.opened.files import FileSystem
 from ggufext.opened.model import open_model
 from ggufext.planning.footprint import CacheType
 from ggufext.planning.request import PlanRequest
@@ -90,12 +89,12 @@ def check(
     Raises
     ------
     HeaderError, PlanError
-        The file, a condition or a length cannot be audited; of a server ``condition_needs_file``
-        and ``nothing_to_measure``.
+        The file, a condition or a length cannot be audited; of a server ``bad_condition``
+        and ``request_absurd``.
     EngineError
-        Before the first question: ``embedding_model``, ``no_vocabulary``, ``key_ambiguous``,
-        ``length_too_short``, ``template_refused``, ``rope_mismatch``, ``out_of_memory``,
-        ``engine_missing``, ``engine_died``, ``server_unreachable``, ``server_not_understood`` …
+        Before the first question: ``cannot_be_audited``,
+        ``length_too_short``, ``no_chat_template``, ``rope_mismatch``, ``out_of_memory``,
+        ``extra_missing``, ``engine_died``, ``engine_unreachable``, ``server_not_understood`` …
     """
     return result_of(measure_model(model, request, allow_copy=allow_copy, notify=notify))
 
@@ -122,13 +121,13 @@ def _server_ready(settings: ServerSettings, request: CheckRequest) -> Iterator[P
     others = [name for name in request.conditions if name != "file"]
     if others:
         raise PlanError(
-            code="condition_needs_file",
+            code="bad_condition",
             message=f"condition {others[0]!r}; a server runs the model as it has loaded it: "
             "check the file for other conditions, or start servers with them",
         )
     if request.lengths is None:
         raise PlanError(
-            code="nothing_to_measure",
+            code="request_absurd",
             message="a server does not say at what lengths to ask it: at least one is needed",
         )
     task = _TASKS[request.mode]
@@ -180,44 +179,38 @@ def _file_ready(
     path: Path, request: CheckRequest, allow_copy: Callable[[CopyNeeded], bool]
 ) -> Iterator[Prepared]:
     settings = request.engine or LocalSettings()
-    with open_model(FileSystem(), path, writing=False) as model:
-        header, later = model.header, model.later_shards()
+    with open_model(path) as model:
+        header = model.header
+        assert header.path is not None
+        path = header.path  # of a split model that of the first part
         _refuse_embedding_model(header)
-        facts = model.original_facts(
-            train_length=request.train_length, train_freq_base=request.train_freq_base
-        )
-        lengths = request.lengths or _usual_lengths(model.facts().context_length)
+        lengths = request.lengths or _usual_lengths(model.facts.context_length)
         request = replace(_resolved(request, lengths), engine=settings)
+        planned = PlanRequest(
+            target_length=request.target_length or max(lengths),
+            train_length=request.train_length,
+            train_freq_base=request.train_freq_base,
+        )
+        facts = model.original_facts(planned)
         taken = _Taken(
             header=header,
             facts=facts,
             size=ModelSize(
-                tensors=sum(part.file_size for part in (header, *later)),
+                tensors=sum(part.file_size for part in (header, *model.later_shards)),
                 widths=model_widths(header),
                 layers=facts.layers,
             ),
-            conditions=conditions(
-                model,
-                request.conditions,
-                target_length=request.target_length or max(lengths),
-                train_length=request.train_length,
-                train_freq_base=request.train_freq_base,
-            ),
+            conditions=conditions(model, request.conditions, planned),
         )
     with ExitStack() as held:
-        chosen = held.enter_context(with_copies(model.path, taken.conditions, allow_copy))
+        chosen = held.enter_context(with_copies(path, taken.conditions, allow_copy))
         taken = replace(taken, conditions=chosen)
         audited: tuple[str, ...] = ()
         if settings.audit:
             with LlamaProcess() as process:
-                audited = tuple(
-                    _audit(model.path, each, facts.architecture, process) for each in chosen
-                )
+                audited = tuple(_audit(path, each, facts.architecture, process) for each in chosen)
         engine: LlamaCpp | Cluster
-        if settings.dask:
-            engine = Cluster(model.path, settings.dask)
-        else:
-            engine = LlamaCpp(model.path, rpc=settings.rpc)
+        engine = Cluster(path, settings.dask) if settings.dask else LlamaCpp(path, rpc=settings.rpc)
         held.callback(engine.close)
         yield _prepared(engine, taken, request, settings, audited)
 
@@ -425,7 +418,7 @@ def _refuse_embedding_model(header: Header) -> None:
     causal = header.keys.get(f"{name}.attention.causal")
     if pooled or (causal is not None and header.value(causal.key) is False):
         raise EngineError(
-            code="embedding_model",
+            code="cannot_be_audited",
             path=header.path,
             message=f"is an embedding model ({name}): it gives vectors and no answers, so it "
             "cannot be asked for a key; audit the language model",

@@ -20,18 +20,17 @@ from ggufext.audit.request import KEEP_SHORT, PLANNED, recipe_file
 from ggufext.editing.rewrite import rewrite, undo
 from ggufext.errors import EngineError, ModelWarning, PlanError
 from ggufext.header import rope_keys
-from ggufext.header.factors import factors_in_effect
+from ggufext.header.frequencies import factors_in_effect
 from ggufext.header.header import read_header
-from ggufext.header.model import DEFAULT_FREQ_BASE, facts_hash
+from ggufext.header.model import DEFAULT_FREQ_BASE
 from ggufext.header.shards import later_shards
 from ggufext.llama.expectation import SMALL_CONTEXT, Expected, of_facts, of_plan
 from ggufext.llama.settings import Override, SelfExtend
 from ggufext.opened.files import FileSystem
-from ggufext.opened.recipe import read_recipe
+from ggufext.opened.model import read_recipe
 from ggufext.opened.strategies import Strategy
 from ggufext.planning.methods import Method
 from ggufext.planning.plan import plan
-from ggufext.planning.request import PlanRequest, check_model
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
@@ -39,6 +38,7 @@ if TYPE_CHECKING:
     from ggufext.header.header import Header
     from ggufext.header.model import ModelFacts
     from ggufext.opened.model import OpenModel
+    from ggufext.planning.request import PlanRequest
 
 _SELF_EXTEND = re.compile(r"self-extend:g=(?P<group>\d+),w=(?P<window>\d+)")
 
@@ -84,12 +84,7 @@ class ResolvedCondition:
 
 
 def conditions(
-    model: OpenModel,
-    names: Sequence[str],
-    *,
-    target_length: int,
-    train_length: int | None = None,
-    train_freq_base: float | None = None,
+    model: OpenModel, names: Sequence[str], request: PlanRequest
 ) -> tuple[ResolvedCondition, ...]:
     """What each named condition means for a file.
 
@@ -99,24 +94,19 @@ def conditions(
     names : sequence of str
         ``"file"``, ``"native"``, ``"planned:METHOD"``, ``"planned:FACTORS.json"``,
         ``"planned:METHOD+keep-short"``, ``"self-extend:g=G,w=W"``.
-    target_length : int
-        Tokens that a planned condition extends to.
-    train_length, train_freq_base
-        What the model was really trained with, where the file says something else; see
-        `ggufext.header.training.trained_facts`.
+    request : PlanRequest
+        Of a planned condition, but for its method, recipe and `keep_short`, which the name says.
 
     Raises
     ------
     PlanError
-        ``unknown_condition``, and the planning's own.
+        ``bad_condition``, and the planning's own.
     HeaderError
     """
-    now, original = model.header, model.unextended
     copied = model.copied is not None
     edited = model.history is not None or copied
-    found = model.facts()
-    facts = model.original_facts(train_length=train_length, train_freq_base=train_freq_base)
-    undoing = _undoing(now, original, found, facts)
+    found, facts = model.facts, model.original_facts(request)
+    undoing = _undoing(model.header, model.unextended, found, facts)
 
     def resolve(name: str) -> ResolvedCondition:
         if name == "file":
@@ -124,7 +114,7 @@ def conditions(
         if name == "native":
             if copied and undoing is None:
                 raise PlanError(
-                    code="unknown_condition",
+                    code="bad_condition",
                     message="condition 'native'; the file was extended by a tensor and then copied "
                     "by another program, so nothing takes that back exactly; leave the condition "
                     "out, or check the original file",
@@ -132,19 +122,11 @@ def conditions(
             native = facts if edited else found
             return _native(name, native, undoing if edited else {}, edited=edited)
         if name.startswith(PLANNED):
-            return _planned(
-                name,
-                facts,
-                undoing,
-                identity=partial(facts_hash, original, facts),
-                target_length=target_length,
-                train_length=train_length,
-                train_freq_base=train_freq_base,
-            )
+            return _planned(name, model, undoing, request)
         if match := _SELF_EXTEND.fullmatch(name):
             return _as_it_is(name, found, _self_extend(name, match))
         raise PlanError(
-            code="unknown_condition",
+            code="bad_condition",
             message=f"condition {name!r}; there are file, native, planned:METHOD "
             f"({', '.join(method.value for method in Method)}) and self-extend:g=4,w=512",
         )
@@ -172,7 +154,7 @@ def _self_extend(name: str, match: re.Match[str]) -> SelfExtend:
     group, window = int(match["group"]), int(match["window"])
     if group < 2 or window < group or window % group:
         raise PlanError(
-            code="unknown_condition",
+            code="bad_condition",
             message=f"condition {name!r}; the group must be 2 or more, and the window a multiple "
             "of it",
         )
@@ -242,27 +224,17 @@ def _meaning_of_absence(key: str, facts: ModelFacts) -> Override | None:
 
 
 def _planned(
-    name: str,
-    facts: ModelFacts,
-    undoing: dict[str, Override] | None,
-    *,
-    identity: Callable[[], str],
-    target_length: int,
-    train_length: int | None,
-    train_freq_base: float | None,
+    name: str, model: OpenModel, undoing: dict[str, Override] | None, request: PlanRequest
 ) -> ResolvedCondition:
     file = recipe_file(name)
     recipe = None if file is None else read_recipe(file)
-    if recipe is not None:
-        check_model(recipe, identity())
-    request = PlanRequest(
-        target_length=target_length,
+    request = replace(
+        request,
         method=recipe.method if recipe else _method(name),
         recipe=recipe,
         keep_short=name.endswith(KEEP_SHORT),
-        train_length=train_length,
-        train_freq_base=train_freq_base,
     )
+    facts = model.original_facts(request)
     planned = plan(facts, request)
     is_long = planned.original_length < SMALL_CONTEXT
     # llama.cpp looks at the context only where the two sets differ.
@@ -295,7 +267,7 @@ def _method(name: str) -> Method:
         return Method(name.removeprefix(PLANNED).removesuffix(KEEP_SHORT))
     except ValueError:
         raise PlanError(
-            code="unknown_condition",
+            code="bad_condition",
             message=f"condition {name!r}; the methods are "
             f"{', '.join(method.value for method in Method)}, or a file of factors (.json); "
             f"{KEEP_SHORT} behind one leaves short contexts as they are",

@@ -71,7 +71,7 @@ def depth_bins(depths: int | Sequence[float]) -> tuple[DepthBin, ...]:
     Raises
     ------
     PlanError
-        ``nothing_to_measure``, ``depth_absurd``.
+        ``request_absurd``.
     """
     wanted = (
         [
@@ -82,10 +82,10 @@ def depth_bins(depths: int | Sequence[float]) -> tuple[DepthBin, ...]:
         else [DepthBin(depth, depth, depth) for depth in sorted(set(depths))]
     )
     if not wanted:
-        raise PlanError(code="nothing_to_measure", message="at least one depth is needed")
+        raise PlanError(code="request_absurd", message="at least one depth is needed")
     if len(wanted) > _MOST_DEPTHS or not 0 <= wanted[0].start <= wanted[-1].end <= 1:
         raise PlanError(
-            code="depth_absurd",
+            code="request_absurd",
             message=f"depths {depths!r}; up to {_MOST_DEPTHS} bins, or up to {_MOST_DEPTHS} "
             "depths from 0 (the beginning) to 1 (just before the question)",
         )
@@ -209,18 +209,18 @@ class CheckRequest:
         Raises
         ------
         PlanError
-            ``nothing_to_measure``, ``target_absurd``, ``depth_absurd``, ``trials_absurd``.
+            ``request_absurd``, ``target_absurd``.
         """
         depth_bins(self.depths)
         if self.trials > _MOST_TRIALS:
             raise PlanError(
-                code="trials_absurd",
+                code="request_absurd",
                 message=f"{self.trials:,} trials a cell; up to {_MOST_TRIALS:,}, which with 10 "
                 "depths are 10,000 answers a length",
             )
         if self.lengths == () or not (self.conditions and self.trials > 0):
             raise PlanError(
-                code="nothing_to_measure",
+                code="request_absurd",
                 message="at least one length, condition, depth and trial is needed",
             )
         for length in self.lengths or ():

@@ -5,11 +5,11 @@ from __future__ import annotations
 import os
 import sys
 from importlib import import_module
+from typing import NoReturn
 
 import click
 
 from ggufext import __version__
-from ggufext.cli.output import show_error
 from ggufext.errors import GgufextError, of_system
 
 #: Modules of the commands by name, loaded when one is called.
@@ -66,8 +66,7 @@ def main() -> None:
     try:
         cli.main(standalone_mode=False)
     except GgufextError as error:
-        show_error(error, as_json=as_json)
-        sys.exit(1)
+        _fail(error, as_json=as_json)
     except click.ClickException as error:
         error.show()
         sys.exit(error.exit_code)
@@ -79,5 +78,11 @@ def main() -> None:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         sys.exit(1)
     except OSError as error:
-        show_error(of_system(error), as_json=as_json)
-        sys.exit(1)
+        _fail(of_system(error), as_json=as_json)
+
+
+def _fail(error: GgufextError, *, as_json: bool) -> NoReturn:
+    from ggufext.cli.output import show_error  # --version and --help show none
+
+    show_error(error, as_json=as_json)
+    sys.exit(1)

@@ -1,27 +1,30 @@
-"""Putting a patch into a file: in place by the journal protocol, or by a copy."""
+"""Putting an edit into a file: in place by the journal protocol, or as a new file."""
 
 from __future__ import annotations
 
 import os
 import secrets
-from contextlib import suppress
+from contextlib import contextmanager, suppress
 from typing import TYPE_CHECKING
 
 from ggufext.editing import recovery
+from ggufext.editing.edit import Edit
 from ggufext.editing.recovery import State
-from ggufext.errors import EditError, command
+from ggufext.errors import EditError, command, of_system
 from ggufext.header.header import POISONED_MAGIC, companion
-from ggufext.opened import beside, guards, history
+from ggufext.opened import guards, history, strategies
 from ggufext.opened import journal as journals
-from ggufext.opened.files import SyncError
+from ggufext.opened.files import SyncError, draft_of
 from ggufext.opened.journal import Direction, Journal
+from ggufext.opened.patch import FIXED_SIZE, Patch
+from ggufext.opened.strategies import DEFAULT_BLOCK, Strategy
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterator, Mapping
     from pathlib import Path
 
     from ggufext.opened.files import FileSystem
-    from ggufext.opened.patch import Patch
+    from ggufext.opened.model import OpenFile
 
 #: Bytes read at a time where a header is compared.
 _PIECE = 1024 * 1024
@@ -30,58 +33,99 @@ _PIECE = 1024 * 1024
 COPY_SUFFIX = ".ggufext-copy."
 
 
-def apply_in_place(
-    files: FileSystem,
-    descriptor: int,
-    path: Path,
-    patch: Patch,
+def apply(
+    model: OpenFile,
+    edit: Edit,
     *,
-    name: Path | str,
     direction: Direction,
-    block: int,
-    expected_header: bytes,
-    record_beside: str | None,
+    copies: Mapping[Path, Path],
+    share: bool,
+    force: bool,
+    progress: Callable[[int, int], None],
 ) -> None:
-    """Put a patch into the open, locked and leased file, by the journal protocol.
+    """Put an edit into the file, and its undo record in its place.
 
     Parameters
     ----------
-    name : Path or str
-        The file as the user named it.
-    block : int
-        Bytes; `patch.growth` is a multiple of it.
-    expected_header : bytes
-        The header as it must read afterwards.
-    record_beside : str or None
-        Undo record for beside the file; None where none may lie there afterwards.
+    copies : mapping of Path to Path
+        Where the other parts of a split model go, by where they are. Nothing new stays of them
+        where the rest fails.
+    share : bool
+        Let them share blocks with their sources where that is possible.
+    force : bool
+        Replace what has the name of the output, or of a copy.
+    progress : callable
+        Called during each copy with bytes done and bytes in all.
 
     Raises
     ------
-    SyncError
-        The journal is kept, where it was complete.
     EditError
-        ``interrupted``: the journal is kept. ``not_verified``: what was read back differs; the
-        file is as before, or the edit was completed by writing it again, as the message says.
-    OSError
-        After the edit was taken back: the file is as before.
+        ``no_space``, ``read_only`` or ``os_error``: nothing was changed. ``interrupted_edit``: the
+        message says how to recover. ``not_verified``: what was read back differs; the file is as
+        before, or the edit was completed by writing it again, as the message says.
+        ``changed_meanwhile``, ``output_exists``.
     KeyboardInterrupt
         The file is as before, or the edit complete.
     """
+    with _parts_copied(
+        model.files, copies, edit.output, share=share, replace=force, progress=progress
+    ):
+        _apply(model, edit, direction, force=force, progress=progress)
+
+
+def _apply(
+    model: OpenFile,
+    edit: Edit,
+    direction: Direction,
+    *,
+    force: bool,
+    progress: Callable[[int, int], None],
+) -> None:
+    files = model.files
+    try:
+        if edit.strategy in {Strategy.INSERT, Strategy.OVERWRITE}:
+            _apply_in_place(model, edit, direction)
+            return
+        _write_new(files, model.descriptor, model.path, edit, replace=force, progress=progress)
+        # They belonged to the file that was there before; the new one holds its record.
+        for left in (history.sidecar(edit.output), journals.path_for(edit.output)):
+            with suppress(PermissionError):  # somebody else's, which is not trusted
+                files.take_away(left)
+    except SyncError as error:
+        kept = "the model was not changed, or completely: check the disk, then run"
+        if journals.path_for(model.path).exists():
+            kept = "the journal is kept: check the disk, then run"
+        raise EditError(
+            code="interrupted_edit",
+            path=model.path,
+            message=f"the disk did not confirm a write ({error.strerror}); {kept} "
+            f"`{command('recover', model.name)}`",
+        ) from error
+    except OSError as error:
+        refusal = of_system(error, edit.output, kind=EditError)
+        refusal.message += "; nothing was changed"
+        raise refusal from error
+
+
+def _apply_in_place(model: OpenFile, edit: Edit, direction: Direction) -> None:
+    """Put a patch into the open, locked and leased file, by the journal protocol."""
+    files, descriptor, path, patch = model.files, model.descriptor, model.path, edit.patch
+    record = history.sidecar(path)
     journal = Journal(
         direction=direction,
         patch=patch,
         inode=os.fstat(descriptor).st_ino,
-        block=block,
-        fingerprints=journals.fingerprints(files, descriptor, patch, block),
-        record_beside=record_beside,
+        block=edit.block,
+        fingerprints=journals.fingerprints(files, descriptor, patch, edit.block),
+        record_beside=edit.record_beside,
     )
     committed = False
     # One that lies here still belonged to another file of this name.
     journals.remove(files, path)
     try:
-        if record_beside is not None:
+        if edit.record_beside is not None:
             # Now, since there must be room for it before anything changes.
-            beside.stage(files, history.sidecar(path), record_beside.encode("utf-8"))
+            files.stage(record, edit.record_beside.encode("utf-8"))
         journals.write(files, journal, path)
         recovery.poison(files, descriptor, patch)
         recovery.lengthen(files, descriptor, patch)
@@ -90,25 +134,25 @@ def apply_in_place(
         elif patch.growth < 0:
             files.collapse_range(descriptor, 0, -patch.growth)
         recovery.write_changes(files, descriptor, patch)
-        _verify(files, descriptor, path, journal, expected_header)
+        _verify(model, journal, edit.expected_header)
         recovery.commit(files, descriptor, patch)
         committed = True
-        if record_beside is not None:
-            beside.publish(files, history.sidecar(path))
+        if edit.record_beside is not None:
+            files.publish(record)
         else:
-            beside.remove(files, history.sidecar(path))
+            files.take_away(record)
         journals.remove(files, path)
     except SyncError:
         if not journals.path_for(path).exists():
-            files.discard(beside.draft_of(history.sidecar(path)))
+            files.discard(draft_of(record))
         raise
     except (OSError, EditError, KeyboardInterrupt) as error:
         if journals.path_for(path).exists():
-            done = _settle(files, descriptor, path, name, journal, error)
+            done = _settle(model, journal, error)
         else:
             # Nothing had begun, or everything was done.
             done = committed
-            files.discard(beside.draft_of(history.sidecar(path)))
+            files.discard(draft_of(record))
         if done and isinstance(error, OSError):
             return
         if isinstance(error, EditError):
@@ -116,22 +160,21 @@ def apply_in_place(
         raise
 
 
-def _verify(
-    files: FileSystem, descriptor: int, path: Path, journal: Journal, expected_header: bytes
-) -> None:
+def _verify(model: OpenFile, journal: Journal, expected_header: bytes) -> None:
     """Compare the file with what it has to be, the magic excepted."""
-    same = files.size(descriptor) == journal.patch.size_after
+    files, descriptor, patch = model.files, model.descriptor, journal.patch
+    same = files.size(descriptor) == patch.size_after
     same = same and _holds(files, descriptor, expected_header, start=len(POISONED_MAGIC))
-    same = same and recovery.holds_data(files, descriptor, journal.patch)
+    same = same and recovery.holds_data(files, descriptor, patch)
     same = same and all(
-        journals.fingerprint_at(files, descriptor, mark.offset + journal.patch.growth, mark.size)
+        journals.fingerprint_at(files, descriptor, mark.offset + patch.growth, mark.size)
         == mark.sha256
         for mark in journal.fingerprints
     )
     if not same:
         raise EditError(
             code="not_verified",
-            path=path,
+            path=model.path,
             message="what was read back is not what was written: the disk or its driver may be "
             "failing",
         )
@@ -139,68 +182,49 @@ def _verify(
 
 def _holds(files: FileSystem, descriptor: int, expected: bytes, *, start: int = 0) -> bool:
     """Whether a file starts with these bytes, but for those before `start`."""
-    pieces = ((at, expected[at : at + _PIECE]) for at in range(start, len(expected), _PIECE))
-    return all(files.read(descriptor, at, len(piece)) == piece for at, piece in pieces)
+    for at in range(start, len(expected), _PIECE):
+        size = min(_PIECE, len(expected) - at)
+        piece = files.read(descriptor, at, size)
+        if len(piece) != size or not expected.startswith(piece, at):
+            return False
+    return True
 
 
-def _settle(
-    files: FileSystem,
-    descriptor: int,
-    path: Path,
-    name: Path | str,
-    journal: Journal,
-    error: BaseException,
-) -> bool:
+def _settle(model: OpenFile, journal: Journal, error: BaseException) -> bool:
     """Bring a failed edit to an end at once: whether all of it is done, or nothing.
 
     Where that fails too, the error says how to recover.
     """
     try:
-        state = recovery.recover_open_file(files, descriptor, path, journal)
+        state = recovery.recover_open_file(model.files, model.descriptor, model.path, journal)
     except (OSError, EditError):
         raise EditError(
-            code="interrupted",
-            path=path,
+            code="interrupted_edit",
+            path=model.path,
             message=f"the edit failed ({error}) and could not be taken back; the journal is kept: "
-            f"run `{command('recover', name)}`",
+            f"run `{command('recover', model.name)}`",
         ) from error
     complete = State.FINISHED if journal.direction is Direction.EDIT else State.RESTORED
     return state is complete
 
 
-def apply_by_copy(
+def _write_new(
     files: FileSystem,
     source: int,
     source_path: Path,
-    target_path: Path,
-    patch: Patch,
+    edit: Edit,
     *,
-    expected_header: bytes,
-    share: int | None = None,
-    replace: bool = False,
+    replace: bool,
     progress: Callable[[int, int], None],
 ) -> None:
-    """Write the patched file as a new one, then rename it to `target_path`.
+    """Write the patched file as a new one, then rename it to the edit's output.
 
-    Parameters
-    ----------
-    source : int
-        Descriptor of the file as it is.
-    share : int or None
-        Bytes of a block, of which `patch.growth` is a multiple: leave the data in the blocks of
-        the old file, from the first whole one on. None copies everything.
-    replace : bool
-        Replace another file than the source that has the target's name.
-    progress : callable
-        Called with bytes done and bytes in all.
-
-    Raises
-    ------
-    EditError
-        ``no_space``, ``changed_meanwhile``, ``output_exists``, ``not_verified``.
+    A reflink leaves the data in the blocks of the old file, from the first whole one on.
     """
+    target_path, patch = edit.output, edit.patch
     folder = target_path.parent
-    own = shared_from(patch, share) if share else patch.size
+    shares = edit.strategy is Strategy.REFLINK
+    own = patch.shared_from(edit.block) if shares else patch.size
     guards.check_space(folder, own + patch.growth + len(patch.new_tail), target_path)
     before = os.fstat(source)
     remove_abandoned_copies(files, target_path)
@@ -212,7 +236,7 @@ def apply_by_copy(
         _write_patched(files, source, descriptor, patch, own, progress)
         files.keep_attributes(source_path, draft)
         files.sync(descriptor)
-        same = _holds(files, descriptor, expected_header)
+        same = _holds(files, descriptor, edit.expected_header)
         if not (same and recovery.holds_data(files, descriptor, patch)):
             raise EditError(
                 code="not_verified",
@@ -278,9 +302,56 @@ def _write_patched(
     recovery.write_tail(files, target, patch)
 
 
-def shared_from(patch: Patch, block: int) -> int:
-    """First byte, before the patch, from which a new file can share the old one's blocks."""
-    return min(-(-len(patch.old_front) // block) * block, patch.size)
+@contextmanager
+def _parts_copied(
+    files: FileSystem,
+    copies: Mapping[Path, Path],
+    output: Path,
+    *,
+    share: bool,
+    replace: bool,
+    progress: Callable[[int, int], None],
+) -> Iterator[None]:
+    """Copy the other parts of a split model as they are; nothing new stays when the rest fails."""
+    made: list[Path] = []
+    try:
+        for source, target in copies.items():
+            made += () if replace and target.exists() else (target,)
+            _copy(files, source, target, share=share, replace=replace, progress=progress)
+        if copies:
+            made += () if replace and output.exists() else (output,)
+        yield
+    except (OSError, EditError, KeyboardInterrupt) as error:
+        if isinstance(error, EditError) and error.code == "output_exists":
+            made = made[:-1]  # the last one is somebody else's
+        for target in made:
+            files.discard(target)
+        raise
+
+
+def _copy(
+    files: FileSystem,
+    path: Path,
+    target: Path,
+    *,
+    share: bool,
+    replace: bool,
+    progress: Callable[[int, int], None],
+) -> None:
+    source = files.open_for_reading(path)
+    try:
+        front = files.read(source, 0, FIXED_SIZE)
+        block = strategies.share_block(files, source, target.parent) if share else None
+        edit = Edit(
+            patch=Patch(size=files.size(source), old_front=front, new_front=front),
+            strategy=Strategy.COPY if block is None else Strategy.REFLINK,
+            output=target,
+            block=block or DEFAULT_BLOCK,
+            expected_header=front,
+        )
+        _write_new(files, source, path, edit, replace=replace, progress=progress)
+    finally:
+        files.close(source)
 
 
 def remove_abandoned_copies(files: FileSystem, path: Path) -> None:

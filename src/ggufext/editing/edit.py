@@ -2,33 +2,34 @@
 
 from __future__ import annotations
 
-from contextlib import suppress
 from dataclasses import dataclass
+from datetime import datetime, timezone
 from typing import TYPE_CHECKING
 
-from ggufext.editing.application import apply_by_copy, apply_in_place, shared_from
-from ggufext.editing.changes import changes_for
-from ggufext.errors import EditError, JournalError, command, of_system
+from ggufext.errors import EditError, JournalError
+from ggufext.header.frequencies import encode_factors
 from ggufext.header.header import parse_header
-from ggufext.opened import beside, history, strategies
-from ggufext.opened import journal as journals
-from ggufext.opened.files import SyncError
-from ggufext.opened.patch import HISTORY_KEY
-from ggufext.opened.restoration import restore
-from ggufext.opened.strategies import DEFAULT_BLOCK, Strategy
+from ggufext.header.shards import TENSOR_COUNT_KEY
+from ggufext.opened import history, restoration, strategies
+from ggufext.opened.patch import (
+    HISTORY_KEY,
+    OWN_KEYS,
+    changed_entries,
+    encode_entry,
+    front_patch,
+    value_patch,
+    whole_patch,
+)
+from ggufext.opened.strategies import DEFAULT_BLOCK, Blocks, Strategy
+from ggufext.opened.tensors import TensorChange, tensor_change
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
     from pathlib import Path
 
-    from ggufext.editing.changes import Changes
     from ggufext.header.header import Header
-    from ggufext.opened.files import FileSystem
     from ggufext.opened.history import History
-    from ggufext.opened.journal import Direction
-    from ggufext.opened.model import OpenModel
-    from ggufext.opened.patch import Patch
-    from ggufext.opened.strategies import Place
+    from ggufext.opened.model import OpenFile
+    from ggufext.opened.patch import EntryChanges, Patch
     from ggufext.planning.result import Plan
 
 
@@ -52,10 +53,10 @@ class Edit:
     output : Path
         Where the result goes: the model itself, or a new file.
     block : int
-        Bytes in whose multiples the file system can shift this file.
+        Bytes in whose multiples the file system moves or shares data.
     expected_header : bytes
         The header as it must read afterwards.
-    record_beside : History or None
+    record_beside : str or None
         Undo record for which the file has no room.
     """
 
@@ -64,7 +65,7 @@ class Edit:
     output: Path
     block: int
     expected_header: bytes
-    record_beside: History | None = None
+    record_beside: str | None = None
 
     @property
     def ranges(self) -> tuple[ByteRange, ...]:
@@ -73,7 +74,7 @@ class Edit:
         if self.strategy is Strategy.COPY:
             return (ByteRange(0, patch.size_after, "the whole file, as a new one"),)
         if self.strategy is Strategy.REFLINK:
-            own = shared_from(patch, self.block) + patch.growth
+            own = patch.shared_from(self.block) + patch.growth
             return (ByteRange(0, own, "start of a new file that shares the rest with the old"),)
         front = ByteRange(0, len(patch.new_front), "front of the header")
         moved = (
@@ -90,8 +91,7 @@ class Edit:
 
 
 def build_edit(
-    files: FileSystem,
-    model: OpenModel,
+    model: OpenFile,
     plan: Plan,
     *,
     output: Path | None,
@@ -112,85 +112,45 @@ def build_edit(
     Raises
     ------
     EditError
-        ``strategy_unusable``, ``lease_unavailable``.
+        ``strategy_unusable``, ``lease_unavailable``, ``in_use``, ``tensors_not_supported``,
+        ``not_first_shard``.
+    JournalError
+        ``history_mismatch``: an undo would not lead back.
     """
-    changes = changes_for(model, plan)
+    changes = _changes_for(model, plan)
     if output is None and changes.are_in_the_file:
         return None
     record = changes.record(plan) if keep_history else None
     if output is not None:
-        return _new_file(files, model, changes, record, output, wanted)
-
-    patch, place = changes.growing(record, DEFAULT_BLOCK), strategies.Place()
+        share = strategies.share_block(model.files, model.descriptor, output.parent)
+        block = max(share or 0, DEFAULT_BLOCK)
+        patch = changes.compact() if record is None else changes.growing(record, block)
+        expected = patch.applied(model.header_bytes)
+        edit = _new_file(model, patch, expected, output, share, wanted)
+        return _checked(model, edit, record)
+    patch, blocks = changes.growing(record, DEFAULT_BLOCK), Blocks()
     if patch.growth or wanted is Strategy.REFLINK or not model.exclusive:
-        place = strategies.place_of(files, model.descriptor, model.path.parent)
-        patch = changes.growing(record, place.block)
-    # With each, whether the record goes beside the file.
-    possible = {Strategy.COPY: (patch, False)}
-    without_record = changes.without_record()
-    if without_record is not None:
-        possible[Strategy.OVERWRITE] = (without_record, True)
-    if not patch.growth:
-        possible[Strategy.OVERWRITE] = (patch, False)
-    elif place.insert and patch.tells_its_state and not files.holes(model.descriptor):
-        possible[Strategy.INSERT] = (patch, False)
-    if place.share:
-        possible[Strategy.REFLINK] = (patch, False)
+        blocks = strategies.blocks_for(model.files, model.descriptor, model.path.parent)
+        patch = changes.growing(record, blocks.block)
+    possible = _possible(model, patch, blocks)
+    # Where the data cannot move, the record lies beside the file.
+    in_place = changes.without_record() if patch.growth else patch
+    if in_place is not None:
+        possible.add(Strategy.OVERWRITE)
     if not model.exclusive and wanted in {Strategy.INSERT, Strategy.OVERWRITE}:
         raise _not_exclusive(model)
-    chosen = wanted or _best(set(possible), grows=bool(patch.growth), exclusive=model.exclusive)
+    chosen = wanted or _best(model, patch, possible)
     if chosen not in possible:
-        raise _unusable(chosen, model.path, _why_not(files, model, chosen, place))
-    chosen_patch, is_beside = possible[chosen]
-    return _checked(
-        model,
-        chosen_patch,
-        chosen,
-        output=model.path,
-        block=place.block,
-        record=record,
-        is_beside=is_beside,
-    )
+        raise _unusable(chosen, model.path, _why_not(model, chosen, blocks))
+    beside = None
+    if chosen is Strategy.OVERWRITE and in_place is not None and patch.growth:
+        patch, beside = in_place, record.encode() if record else None
+    expected = patch.applied(model.header_bytes)
+    edit = _in_place(model, patch, expected, chosen, blocks, beside)
+    return _checked(model, edit, record)
 
 
-def _new_file(
-    files: FileSystem,
-    model: OpenModel,
-    changes: Changes,
-    record: History | None,
-    output: Path,
-    wanted: Strategy | None,
-) -> Edit:
-    """The edit that writes a model into a file of its own."""
-    share = strategies.share_block(files, model.descriptor, output.parent)
-    block = max(share or 0, DEFAULT_BLOCK)
-    patch = changes.compact() if record is None else changes.growing(record, block)
-    shares = share is not None and patch.growth % share == 0
-    chosen = wanted or (Strategy.REFLINK if shares else Strategy.COPY)
-    if chosen in {Strategy.INSERT, Strategy.OVERWRITE}:
-        raise _unusable(chosen, model.path, "a new file is written by reflink or copy")
-    if chosen is Strategy.REFLINK and not shares:
-        raise _unusable(chosen, model.path, _CANNOT_SHARE if share is None else _NO_FILLER)
-    return _checked(model, patch, chosen, output=output, block=block, record=record)
-
-
-def _best(possible: set[Strategy], *, grows: bool, exclusive: bool) -> Strategy:
-    """The safest of the quick strategies.
-
-    A reflink comes before an insert, which a power failure can leave half-done. Where nobody can
-    tell whether the file is in use, only a new file in its place is safe.
-    """
-    order: tuple[Strategy, ...]
-    if not exclusive:
-        order = (Strategy.REFLINK, Strategy.COPY)
-    elif grows:
-        order = (Strategy.REFLINK, Strategy.INSERT, Strategy.OVERWRITE, Strategy.COPY)
-    else:
-        order = (Strategy.OVERWRITE,)
-    return next(strategy for strategy in order if strategy in possible)
-
-
-def build_undo(files: FileSystem, model: OpenModel, *, output: Path | None) -> Edit:
+def build_undo(model: OpenFile, *, output: Path | None) -> Edit:
     """The edit that gives a model its original bytes back.
 
     Parameters
@@ -205,147 +165,112 @@ def build_undo(files: FileSystem, model: OpenModel, *, output: Path | None) -> E
     JournalError
         What is wrong with a record that does not fit.
     """
-    patch = model.undo_patch
+    patch = model.restored.patch if model.restored else None
     if patch is None:
         raise model.complaint or EditError(
             code="nothing_to_undo",
             path=model.path,
             message="carries no undo record: it was not rewritten by ggufext, or with --no-history",
         )
+    # The record's own check was that the patch leads to these bytes.
+    expected = model.original.header_bytes
     if output is not None:
-        block = strategies.share_block(files, model.descriptor, output.parent)
-        shares = block is not None and patch.growth % block == 0
-        chosen = Strategy.REFLINK if shares else Strategy.COPY
-        return _checked(model, patch, chosen, output=output, block=block or DEFAULT_BLOCK)
-    place = strategies.Place()
+        share = strategies.share_block(model.files, model.descriptor, output.parent)
+        return _new_file(model, patch, expected, output, share, None)
+    blocks = Blocks()
     if patch.growth or not model.exclusive:
-        place = strategies.place_of(files, model.descriptor, model.path.parent)
+        blocks = strategies.blocks_for(model.files, model.descriptor, model.path.parent)
+    chosen = _best(model, patch, _possible(model, patch, blocks))
+    return _in_place(model, patch, expected, chosen, blocks)
+
+
+def _possible(model: OpenFile, patch: Patch, blocks: Blocks) -> set[Strategy]:
+    """The strategies that put a patch into the file, whether it is in use or not."""
     possible = {Strategy.COPY}
     if not patch.growth:
         possible.add(Strategy.OVERWRITE)
     elif (
-        place.insert
-        and patch.growth % place.insert == 0
+        blocks.insert
+        and patch.growth % blocks.insert == 0
         and patch.tells_its_state
-        and not files.holes(model.descriptor)
+        and not model.files.holes(model.descriptor)
     ):
         possible.add(Strategy.INSERT)
-    if place.share and patch.growth % place.share == 0:
+    if blocks.share and patch.growth % blocks.share == 0:
         possible.add(Strategy.REFLINK)
-    chosen = _best(possible, grows=bool(patch.growth), exclusive=model.exclusive)
-    block = place.insert if chosen is Strategy.INSERT else place.share
-    return _checked(model, patch, chosen, output=model.path, block=block or DEFAULT_BLOCK)
+    return possible
 
 
-def apply(
-    files: FileSystem,
-    model: OpenModel,
-    edit: Edit,
-    *,
-    direction: Direction,
-    force: bool,
-    progress: Callable[[int, int], None],
-) -> None:
-    """Put an edit into the file, and its undo record in its place.
+def _best(model: OpenFile, patch: Patch, possible: set[Strategy]) -> Strategy:
+    """The safest of the quick strategies.
 
-    Parameters
-    ----------
-    force : bool
-        Replace what has the name of the output.
-    progress : callable
-        Called during a copy with bytes done and bytes in all.
-
-    Raises
-    ------
-    EditError
-        ``no_space``, ``read_only`` or ``os_error``: nothing was changed; and those of
-        `apply_in_place` and `apply_by_copy`.
+    A reflink comes before an insert, which a power failure can leave half-done. Where nobody can
+    tell whether the file is in use, only a new file in its place is safe.
     """
-    try:
-        _apply(files, model, edit, direction, force=force, progress=progress)
-    except SyncError as error:
-        kept = "the model was not changed, or completely: check the disk, then run"
-        if journals.path_for(model.path).exists():
-            kept = "the journal is kept: check the disk, then run"
-        raise EditError(
-            code="sync_failed",
-            path=model.path,
-            message=f"the disk did not confirm a write ({error.strerror}); {kept} "
-            f"`{command('recover', model.name)}`",
-        ) from error
-    except OSError as error:
-        refusal = of_system(error, edit.output, kind=EditError)
-        refusal.message += "; nothing was changed"
-        raise refusal from error
-
-
-def _apply(
-    files: FileSystem,
-    model: OpenModel,
-    edit: Edit,
-    direction: Direction,
-    *,
-    force: bool,
-    progress: Callable[[int, int], None],
-) -> None:
-    record = None if edit.record_beside is None else edit.record_beside.encode()
-    if edit.strategy in {Strategy.REFLINK, Strategy.COPY}:
-        apply_by_copy(
-            files,
-            model.descriptor,
-            model.path,
-            edit.output,
-            edit.patch,
-            expected_header=edit.expected_header,
-            share=edit.block if edit.strategy is Strategy.REFLINK else None,
-            replace=force,
-            progress=progress,
-        )
-        # They belonged to the file that was there before; the new one holds its record.
-        for left in (history.sidecar(edit.output), journals.path_for(edit.output)):
-            with suppress(PermissionError):  # somebody else's, which is not trusted
-                beside.remove(files, left)
+    order: tuple[Strategy, ...]
+    if not model.exclusive:
+        order = (Strategy.REFLINK, Strategy.COPY)
+    elif patch.growth:
+        order = (Strategy.REFLINK, Strategy.INSERT, Strategy.OVERWRITE, Strategy.COPY)
     else:
-        apply_in_place(
-            files,
-            model.descriptor,
-            model.path,
-            edit.patch,
-            name=model.name,
-            direction=direction,
-            block=edit.block,
-            expected_header=edit.expected_header,
-            record_beside=record,
-        )
+        order = (Strategy.OVERWRITE,)
+    return next(strategy for strategy in order if strategy in possible)
 
 
-def _checked(
-    model: OpenModel,
+def _in_place(
+    model: OpenFile,
     patch: Patch,
+    expected: bytes,
     strategy: Strategy,
-    *,
-    output: Path,
-    block: int,
-    record: History | None = None,
-    is_beside: bool = False,
+    blocks: Blocks,
+    beside: str | None = None,
 ) -> Edit:
-    """The edit, after its header and its undo were built in memory: before anything is touched."""
-    expected = patch.applied(model.header_bytes)
-    header = parse_header(expected, file_size=patch.size_after, path=model.path)
+    block = {Strategy.INSERT: blocks.insert, Strategy.REFLINK: blocks.share}.get(strategy)
+    return Edit(patch, strategy, model.path, block or DEFAULT_BLOCK, expected, beside)
+
+
+def _new_file(
+    model: OpenFile,
+    patch: Patch,
+    expected: bytes,
+    output: Path,
+    share: int | None,
+    wanted: Strategy | None,
+) -> Edit:
+    """The edit that writes a patched model into a file of its own.
+
+    `share` is what `ggufext.opened.strategies.share_block` found in its folder.
+    """
+    shares = share is not None and patch.growth % share == 0
+    chosen = wanted or (Strategy.REFLINK if shares else Strategy.COPY)
+    if chosen in {Strategy.INSERT, Strategy.OVERWRITE}:
+        raise _unusable(chosen, model.path, "a new file is written by reflink or copy")
+    if chosen is Strategy.REFLINK and not shares:
+        raise _unusable(chosen, model.path, _CANNOT_SHARE if share is None else _NO_FILLER)
+    return Edit(patch, chosen, output, share or DEFAULT_BLOCK, expected)
+
+
+def _checked(model: OpenFile, edit: Edit, record: History | None) -> Edit:
+    """The edit, after its header and its undo were read in memory: before anything is touched."""
+    patch = edit.patch
+    header = parse_header(edit.expected_header, file_size=patch.size_after, path=model.path)
     if record is not None:
-        _check_undo(model, patch, header, expected, record if is_beside else None)
-    return Edit(patch, strategy, output, block, expected, record if is_beside else None)
+        _check_undo(model, edit, header)
+    return edit
 
 
-def _check_undo(
-    model: OpenModel, patch: Patch, header: Header, header_bytes: bytes, record: History | None
-) -> None:
+def _check_undo(model: OpenFile, edit: Edit, header: Header) -> None:
     """Refuse an edit whose record, as it will be in the file or beside it, does not lead back."""
-    text = record.encode() if record else str(header.value(HISTORY_KEY))
+    original, text = model.original, edit.record_beside or str(header.value(HISTORY_KEY))
     try:
-        found = history.decode(text, model.path)
-        restored = restore(header, header_bytes, found, patch.reader(model.read))
-        exact = restored.header_bytes == model.original_bytes
+        restored = restoration.restore(
+            header,
+            edit.expected_header,
+            history.decode(text, model.path),
+            edit.patch.reader(model.read),
+            known=original,
+        )
+        exact = restored.original.header_bytes == original.header_bytes
     except JournalError:
         exact = False
     if not exact:
@@ -363,28 +288,28 @@ _NO_FILLER = "a header without history has no filler, so the data does not move 
 _CANNOT_SHARE = "the file system of this folder cannot share blocks between files (xfs, btrfs can)"
 
 
-def _why_not(files: FileSystem, model: OpenModel, strategy: Strategy, place: Place) -> str:
+def _why_not(model: OpenFile, strategy: Strategy, blocks: Blocks) -> str:
     if strategy is Strategy.OVERWRITE:
         return "there is no room for new keys in the header"
     if strategy is Strategy.REFLINK:
         return _CANNOT_SHARE
-    if place.insert is None:
+    if blocks.insert is None:
         return "the file system of this folder cannot insert ranges (ext4 and xfs can)"
-    if files.holes(model.descriptor):
+    if model.files.holes(model.descriptor):
         return "the file has holes, so an interrupted insert could not be recovered"
     return "there is room in the header: nothing has to move"
 
 
-def _unusable(strategy: Strategy | None, path: Path, why: str) -> EditError:
-    name = strategy.value if strategy else "this strategy"
+def _unusable(strategy: Strategy, path: Path, why: str) -> EditError:
     return EditError(
         code="strategy_unusable",
         path=path,
-        message=f"{name} is not possible here: {why}; leave --strategy out to have one chosen",
+        message=f"{strategy.value} is not possible here: {why}; leave --strategy out to have one "
+        "chosen",
     )
 
 
-def _not_exclusive(model: OpenModel) -> EditError:
+def _not_exclusive(model: OpenFile) -> EditError:
     replace = "leave --strategy out to have the file replaced by a new one"
     if model.in_use:
         return EditError(
@@ -399,3 +324,137 @@ def _not_exclusive(model: OpenModel) -> EditError:
         message="this file system, or the file's owner, does not let ggufext see whether another "
         f"program has it open; {replace}",
     )
+
+
+@dataclass(frozen=True, slots=True)
+class _Changes:
+    """Entries and tensors to change, so that a file holds a plan."""
+
+    model: OpenFile
+    entries: EntryChanges
+    tensors: TensorChange
+
+    @property
+    def are_in_the_file(self) -> bool:
+        """Whether the file already holds everything."""
+        keys, content = self.model.header.keys, self.model.header_bytes
+        return self.tensors.is_empty and all(
+            entry == (content[keys[key].start : keys[key].end] if key in keys else None)
+            for key, entry in self.entries.items()
+        )
+
+    def record(self, plan: Plan) -> History:
+        """The undo record, always back to the original file."""
+        model = self.model
+        entries = changed_entries(model.header, model.header_bytes, self._with(None))
+        return restoration.record_of(
+            model.original,
+            entries.front | entries.behind,
+            self.tensors.infos.encoded,
+            method=plan.method.value,
+            target_length=plan.target_length,
+            time=datetime.now(timezone.utc).isoformat(timespec="seconds"),
+            tensors=self.tensors.originals,
+            # Offsets count from the start of the data, which an edit moves as a whole.
+            data=lambda t: model.read(model.header.data_offset + t.offset, t.size),
+        )
+
+    def _with(self, record: History | None) -> EntryChanges:
+        return {**self.entries, HISTORY_KEY: record.entry() if record else None}
+
+    def growing(self, record: History | None, block: int) -> Patch:
+        """Patch with a filler and, where kept, the undo record; grows in blocks if it must."""
+        header, content = self.model.header, self.model.header_bytes
+        changes, step = self._with(record), max(block, header.alignment)
+        if self.tensors.infos_change:
+            infos = self.tensors.infos
+            patch = whole_patch(header, content, changes=changes, infos=infos, step=step)
+        else:
+            patch = front_patch(header, content, changes=changes, step=step)
+        return self.tensors.with_data(patch)
+
+    def compact(self) -> Patch:
+        """Patch that leaves no trace of this program in the file."""
+        patch = whole_patch(
+            self.model.header,
+            self.model.header_bytes,
+            changes=self._with(None),
+            infos=self.tensors.infos,
+            step=None,
+        )
+        return self.tensors.with_data(patch)
+
+    def without_record(self) -> Patch | None:
+        """Patch that moves nothing and leaves no record in the file; None where that is not enough.
+
+        With a filler or a record there is room to take; else values change where they stand.
+        """
+        header = self.model.header
+        if any(key in header.keys for key in OWN_KEYS):
+            patch = self.growing(None, header.alignment)
+            return None if patch.growth else patch
+        if self.tensors.infos_change:
+            return None
+        of_values = value_patch(header, self.model.header_bytes, self.entries)
+        return None if of_values is None else self.tensors.with_data(of_values)
+
+
+def _changes_for(model: OpenFile, plan: Plan) -> _Changes:
+    """What turns the file as it is into the original with this plan."""
+    tensors = _tensors(model, plan)
+    planned = {e.key: encode_entry(e.key, e.type, e.after) for e in plan.edits}
+    planned |= _counted(model, tensors)
+    # Keys of an earlier edit that this plan does not touch go back to the original.
+    changes = {**dict(model.earlier_keys), **planned}
+    entries = {key: entry for key, entry in changes.items() if key not in OWN_KEYS}
+    return _Changes(model, entries, tensors)
+
+
+def _tensors(model: OpenFile, plan: Plan) -> TensorChange:
+    original = model.original_header
+    if plan.tensor_edits:
+        _check_parts(model, plan)
+    return tensor_change(
+        model.header,
+        model.header_bytes,
+        model.read,
+        wanted=dict(model.copied.tensors if model.copied else ())
+        | {edit.name: encode_factors(edit.after) for edit in plan.tensor_edits},
+        originals=model.history.tensors if model.history else (),
+        original_size=original.file_size - original.data_offset,
+    )
+
+
+def _check_parts(model: OpenFile, plan: Plan) -> None:
+    """Refuse tensors that the first part of a split model, the only one edited, cannot get."""
+    later = model.later_shards
+    holders = {tensor.name: part for part in later for tensor in part.tensors}
+    merge = "merge the parts (llama.cpp's gguf-split --merge), or choose a method without tensors"
+    for edit in plan.tensor_edits:
+        if edit.name in holders:
+            raise EditError(
+                code="not_first_shard",
+                path=holders[edit.name].path,
+                field=edit.name,
+                message=f"lies in a later part of a split model, of which only the first is "
+                f"edited; {merge}",
+            )
+    if later and not model.original_header.tensor_count:
+        raise EditError(
+            code="tensors_not_supported",
+            path=model.path,
+            message=f"is the first part of a split model and holds no tensors, so none can be "
+            f"appended; {merge}",
+        )
+
+
+def _counted(model: OpenFile, tensors: TensorChange) -> dict[str, bytes]:
+    """The number of tensors that a split model declares in its first part."""
+    original = model.original_header
+    entry = original.keys.get(TENSOR_COUNT_KEY)
+    more = tensors.infos.count - original.tensor_count
+    if entry is None or not more:
+        return {}
+    total = original.value(TENSOR_COUNT_KEY)
+    assert isinstance(total, int)
+    return {TENSOR_COUNT_KEY: encode_entry(TENSOR_COUNT_KEY, entry.type, total + more)}

@@ -14,8 +14,9 @@ from typing import TYPE_CHECKING, NoReturn
 
 from ggufext.errors import JournalError
 from ggufext.header.header import POISONED_MAGIC
-from ggufext.opened import beside, history
+from ggufext.opened import history
 from ggufext.opened import journal as journals
+from ggufext.opened.files import draft_of
 from ggufext.opened.journal import Direction, Journal
 
 if TYPE_CHECKING:
@@ -67,11 +68,12 @@ def _settle_record(files: FileSystem, path: Path, journal: Journal, *, changed: 
     """Let the record beside a file be the one of its state."""
     place = history.sidecar(path)
     if not changed:
-        files.discard(beside.draft_of(place))
+        files.discard(draft_of(place))
     elif journal.record_beside is None:
-        beside.remove(files, place)
+        files.take_away(place)
     else:
-        beside.write(files, place, journal.record_beside.encode("utf-8"))
+        files.stage(place, journal.record_beside.encode("utf-8"))
+        files.publish(place)
 
 
 def poison(files: FileSystem, descriptor: int, patch: Patch) -> None:

@@ -5,39 +5,35 @@ from __future__ import annotations
 import errno
 import os
 import time
-from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from ggufext.editing import recovery
-from ggufext.editing.application import apply_by_copy, remove_abandoned_copies
-from ggufext.editing.edit import apply, build_edit, build_undo
+from ggufext.editing.application import apply, remove_abandoned_copies
+from ggufext.editing.edit import build_edit, build_undo
 from ggufext.editing.recovery import State
 from ggufext.errors import EditError, JournalError, PlanError, command
 from ggufext.header.architectures import Support
 from ggufext.header.header import MAGIC, read_header
-from ggufext.header.model import facts_hash
 from ggufext.header.shards import ShardName, first_shard, shard_name
 from ggufext.locating.names import is_name, local_path
-from ggufext.opened import beside, guards, history, strategies
+from ggufext.opened import guards, history
 from ggufext.opened import journal as journals
-from ggufext.opened.files import FileSystem
+from ggufext.opened.files import FileSystem, draft_of
 from ggufext.opened.journal import Direction
-from ggufext.opened.model import exclusively, in_use, open_model
-from ggufext.opened.patch import FIXED_SIZE, Patch
+from ggufext.opened.model import exclusively, in_use, open_file
 from ggufext.opened.strategies import Strategy
 from ggufext.planning.gamma import Verdict
 from ggufext.planning.plan import plan
-from ggufext.planning.request import check_model
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Mapping
+    from collections.abc import Callable
 
     from ggufext.editing.edit import ByteRange
     from ggufext.header.header import Header
     from ggufext.opened.journal import Journal
-    from ggufext.opened.model import OpenModel
+    from ggufext.opened.model import OpenFile
     from ggufext.planning.request import PlanRequest
     from ggufext.planning.result import Plan
 
@@ -152,24 +148,22 @@ def rewrite(
     _refuse_config(path, request.target_length)
     path = _source(path, target, follow=follow, force=force)
     writing = target is None
-    with open_model(files, path, writing=writing, force=force, name=name) as model:
-        facts = model.original_facts(
-            train_length=request.train_length, train_freq_base=request.train_freq_base
-        )
-        if request.recipe is not None and not force:
-            check_model(request.recipe, facts_hash(model.unextended, facts))
+    with open_file(path, writing=writing, force=force, name=name, files=files) as model:
+        facts = model.original_facts(request)
         made = plan(facts, request)
         _check_plan(made, model, facts.support, force=force)
-        edit = build_edit(
-            files, model, made, output=target, keep_history=keep_history, wanted=strategy
-        )
+        edit = build_edit(model, made, output=target, keep_history=keep_history, wanted=strategy)
         copies = _copies_of_parts(model, target, force=force) if target else {}
         if edit is not None and not dry_run:
-            share = strategy is not Strategy.COPY
-            with parts_copied(
-                files, copies, edit.output, share=share, replace=force, progress=progress
-            ):
-                apply(files, model, edit, direction=Direction.EDIT, force=force, progress=progress)
+            apply(
+                model,
+                edit,
+                direction=Direction.EDIT,
+                copies=copies,
+                share=strategy is not Strategy.COPY,
+                force=force,
+                progress=progress,
+            )
     return Rewritten(
         plan=made,
         receipt=Receipt(
@@ -220,15 +214,19 @@ def undo(
     name = path if isinstance(path, str) and is_name(path) else Path(path)
     path = _source(local_path(path), target, follow=follow, force=force)
     writing = target is None and not check
-    with open_model(files, path, writing=writing, force=force, name=name) as model:
-        edit = build_undo(files, model, output=target)
+    with open_file(path, writing=writing, force=force, name=name, files=files) as model:
+        edit = build_undo(model, output=target)
         copies = _copies_of_parts(model, target, force=force) if target else {}
         if not check:
-            share = edit.strategy is Strategy.REFLINK
-            with parts_copied(
-                files, copies, edit.output, share=share, replace=force, progress=progress
-            ):
-                apply(files, model, edit, direction=Direction.UNDO, force=force, progress=progress)
+            apply(
+                model,
+                edit,
+                direction=Direction.UNDO,
+                copies=copies,
+                share=True,
+                force=force,
+                progress=progress,
+            )
     state = State.POSSIBLE if check else State.RESTORED
     return Undone(
         path=edit.output,
@@ -261,14 +259,14 @@ def recover(
     EditError
         ``in_use``.
     JournalError
-        ``damaged_journal``, ``foreign_journal``, ``foreign_owner``, ``unclear_state``; nothing was
+        ``damaged_journal``, ``foreign_owner``, ``unclear_state``; nothing was
         changed.
     """
     files = files or FileSystem()
     path = guards.resolve(local_path(path), follow=follow)
     remove_abandoned_copies(files, path)
     small = (journals.path_for(path), history.sidecar(path))
-    drafts = [beside.draft_of(target) for target in small]
+    drafts = [draft_of(target) for target in small]
     state, strategy = State.UNTOUCHED, None
     if any(os.path.lexists(each) for each in (small[0], *drafts)):
         with exclusively(files, path, writing=True) as (descriptor, refusal):
@@ -298,14 +296,14 @@ def _check_unused(
 def _check_belongs(files: FileSystem, descriptor: int, path: Path, journal: Journal) -> None:
     if not journals.belongs(files, descriptor, journal):
         raise JournalError(
-            code="foreign_journal",
+            code="damaged_journal",
             path=journals.path_for(path),
             message="belongs to another file than the one beside it; nothing was changed; if the "
             "model loads, the journal may be removed",
         )
 
 
-def _check_plan(made: Plan, model: OpenModel, support: Support, *, force: bool) -> None:
+def _check_plan(made: Plan, model: OpenFile, support: Support, *, force: bool) -> None:
     if made.verdict is Verdict.NO_EXTENSION_NEEDED and not made.edits:
         instead = "if the model was trained on less, say so with --train-length"
         if model.history is not None:
@@ -332,11 +330,11 @@ def _check_plan(made: Plan, model: OpenModel, support: Support, *, force: bool) 
         )
 
 
-def _copies_of_parts(model: OpenModel, output: Path, *, force: bool) -> dict[Path, Path]:
+def _copies_of_parts(model: OpenFile, output: Path, *, force: bool) -> dict[Path, Path]:
     """Where the other parts of a split model have to go, by where they are."""
-    later = model.later_shards()
+    later = model.later_shards
     copies = {}
-    for part, target in zip(later, beside_output(later, output), strict=True):
+    for part, target in zip(later, _parts_beside(later, output), strict=True):
         if part.path is not None:
             _check_output(part.path, target, force=force)
             copies[part.path] = target
@@ -384,7 +382,7 @@ def _check_output(path: Path, output: Path, *, force: bool) -> None:
         )
 
 
-def beside_output(later: tuple[Header, ...], output: Path) -> tuple[Path, ...]:
+def _parts_beside(later: tuple[Header, ...], output: Path) -> tuple[Path, ...]:
     """Where the other parts of a split model go when its first goes to a new file.
 
     Parameters
@@ -411,76 +409,3 @@ def beside_output(later: tuple[Header, ...], output: Path) -> tuple[Path, ...]:
             f"first: expected --output {output.with_name(str(wanted))}",
         )
     return tuple(output.with_name(str(name.numbered(i))) for i in range(2, count + 1))
-
-
-@contextmanager
-def parts_copied(
-    files: FileSystem,
-    copies: Mapping[Path, Path],
-    output: Path,
-    *,
-    share: bool,
-    replace: bool,
-    progress: Callable[[int, int], None],
-) -> Iterator[None]:
-    """Copy the other parts of a split model as they are; nothing new stays when the rest fails.
-
-    Parameters
-    ----------
-    copies : mapping of Path to Path
-        Where each goes, by where it is; none for a model in one file.
-    output : Path
-        Where the first part will go.
-    share : bool
-        Share blocks with the source where that is possible.
-    replace : bool
-        Replace files that have the names of the copies.
-    progress : callable
-        Called during each copy with bytes done and bytes in all.
-
-    Raises
-    ------
-    EditError
-        As `ggufext.editing.application.apply_by_copy`.
-    """
-    made: list[Path] = []
-    try:
-        for source, target in copies.items():
-            made += () if replace and target.exists() else (target,)
-            _copy(files, source, target, share=share, replace=replace, progress=progress)
-        if copies:
-            made += () if replace and output.exists() else (output,)
-        yield
-    except (OSError, EditError, KeyboardInterrupt) as error:
-        if isinstance(error, EditError) and error.code == "output_exists":
-            made = made[:-1]  # the last one is somebody else's
-        for target in made:
-            files.discard(target)
-        raise
-
-
-def _copy(
-    files: FileSystem,
-    path: Path,
-    target: Path,
-    *,
-    share: bool,
-    replace: bool,
-    progress: Callable[[int, int], None],
-) -> None:
-    source = files.open_for_reading(path)
-    try:
-        front = files.read(source, 0, FIXED_SIZE)
-        apply_by_copy(
-            files,
-            source,
-            path,
-            target,
-            Patch(size=files.size(source), old_front=front, new_front=front),
-            expected_header=front,
-            share=strategies.share_block(files, source, target.parent) if share else None,
-            replace=replace,
-            progress=progress,
-        )
-    finally:
-        files.close(source)

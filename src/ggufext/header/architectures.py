@@ -1,19 +1,18 @@
-"""What llama.cpp does with each architecture, read from architectures.toml."""
+"""What llama.cpp does with each architecture, and what it demands of a file: architectures.json.
+
+The file is written from llama.cpp's sources by tests/header/list_architectures.py. The fields of an
+entry are those of `Architecture`; those of `support` verified have `loading` beside them, which
+`ggufext.header.loading` explains.
+"""
 
 from __future__ import annotations
 
-import re
-import sys
+import json
 from dataclasses import dataclass
 from enum import Enum
 from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
-
-if sys.version_info >= (3, 11):
-    import tomllib
-else:
-    import tomli as tomllib
 
 from ggufext.errors import printable
 
@@ -193,7 +192,7 @@ class Architecture:
     factor_support: FactorSupport = FactorSupport.NONE
 
 
-#: How what TOML holds becomes a field's value, where it is no plain number or truth value.
+#: How what JSON holds becomes a field's value, where it is no plain number, text or truth value.
 _FIELDS: dict[str, Callable[[Any], object]] = {
     "support": Support,
     "layout": Layout,
@@ -206,34 +205,31 @@ _FIELDS: dict[str, Callable[[Any], object]] = {
 
 
 @cache
-def _text() -> str:
-    return Path(__file__).with_name("architectures.toml").read_text(encoding="utf-8")
+def table() -> dict[str, Any]:
+    """Everything that architectures.json holds."""
+    found: dict[str, Any] = json.loads(Path(__file__).with_name("architectures.json").read_bytes())
+    return found
 
 
 def architecture_names() -> tuple[str, ...]:
     """Every architecture string in the table."""
-    return tuple(tomllib.loads(_text())["architectures"])
+    return tuple(table()["architectures"])
 
 
 def llama_cpp_version() -> str:
     """The llama-cpp-python whose sources the table was read from."""
-    return str(tomllib.loads(_text())["llama_cpp"])
-
-
-def _entry(name: str) -> dict[str, Any] | None:
-    """One table of the file: parsing all of them takes longer than reading a header."""
-    heading = f"\n[architectures.{name}]\n"
-    if not re.fullmatch(r"[\w-]+", name) or heading not in _text():
-        return None
-    return tomllib.loads(_text().partition(heading)[2].partition("\n[")[0])
+    return str(table()["llama_cpp"])
 
 
 def architecture(name: str) -> Architecture:
     """Look an architecture up; one that is not in the table has support `Support.UNKNOWN`."""
-    entry = _entry(name)
+    entry = table()["architectures"].get(name)
     if entry is None:
         return Architecture(name, Support.UNKNOWN, Layout.NONE, Positions.UNKNOWN)
-    return Architecture(name=name, **{key: _value(key, value) for key, value in entry.items()})
+    fields = {key: value for key, value in entry.items() if key != "loading"}
+    for key in fields.keys() & _FIELDS.keys():
+        fields[key] = _FIELDS[key](fields[key])
+    return Architecture(name=name, **fields)
 
 
 def unknown_to_llama_cpp(name: str) -> str:
@@ -246,8 +242,3 @@ def unknown_to_llama_cpp(name: str) -> str:
     alike = get_close_matches(name, known, n=3)
     hint = f"; it knows {', '.join(alike)}" if alike else ""
     return f"is {printable(name, 64)}, unknown to llama.cpp ({llama_cpp_version()}){hint}"
-
-
-def _value(key: str, value: Any) -> Any:
-    kind = _FIELDS.get(key)
-    return value if kind is None else kind(value)

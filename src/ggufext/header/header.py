@@ -5,11 +5,11 @@ from __future__ import annotations
 import hashlib
 import os
 import stat
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from enum import IntEnum
 from pathlib import Path
 from types import MappingProxyType
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 from ggufext import _core
 from ggufext.errors import HeaderError, command, of_system
@@ -158,9 +158,28 @@ class Header:
     data_offset: int
     data_end: int
     _index: _core.HeaderIndex
-    _source: FileSource | MemorySource
+    _source: _FileSource | _MemorySource
     _key_numbers: Mapping[str, int]
     _tensors: tuple[TensorInfo, ...] | None
+
+    def in_memory(self, data: bytes, fd: int) -> Header:
+        """The same header, whose values come from its bytes: no file is opened for them.
+
+        Parameters
+        ----------
+        data : bytes
+            The file's first data_offset bytes, read after the header.
+        fd : int
+            Through which both were read.
+
+        Raises
+        ------
+        HeaderError
+            ``changed_meanwhile``.
+        """
+        if _FileSource.of(fd, self.path) != self._source:
+            raise _changed(self.path)
+        return replace(self, _source=_MemorySource(data))
 
     @property
     def key_count(self) -> int:
@@ -285,8 +304,7 @@ class Header:
         )
 
 
-@dataclass(frozen=True, slots=True)
-class MemorySource:
+class _MemorySource(NamedTuple):
     """A header that was parsed from memory."""
 
     data: bytes
@@ -301,8 +319,7 @@ class MemorySource:
         )
 
 
-@dataclass(frozen=True, slots=True)
-class FileSource:
+class _FileSource(NamedTuple):
     """A file as it was when its header was read."""
 
     path: Path | None
@@ -312,7 +329,7 @@ class FileSource:
     mtime_ns: int
 
     @classmethod
-    def of(cls, fd: int, path: Path | None) -> FileSource:
+    def of(cls, fd: int, path: Path | None) -> _FileSource:
         """Describe the file behind a descriptor."""
         status = os.fstat(fd)
         return cls(path, status.st_dev, status.st_ino, status.st_size, status.st_mtime_ns)
@@ -333,12 +350,8 @@ class FileSource:
             )
         fd = open_file(self.path)
         try:
-            if FileSource.of(fd, self.path) != self:
-                raise HeaderError(
-                    code="changed_meanwhile",
-                    message="the file is not the one whose header was read: read it again when "
-                    "nothing writes to it",
-                )
+            if _FileSource.of(fd, self.path) != self:
+                raise _changed(self.path)
             return _core.read_value(
                 fd,
                 start=entry.value_start,
@@ -349,6 +362,15 @@ class FileSource:
             )
         finally:
             os.close(fd)
+
+
+def _changed(path: Path | None) -> HeaderError:
+    return HeaderError(
+        code="changed_meanwhile",
+        path=path,
+        message="the file is not the one whose header was read: read it again when nothing writes "
+        "to it",
+    )
 
 
 def open_file(path: Path) -> int:
@@ -435,7 +457,7 @@ def read_header_from(fd: int, *, path: Path | None = None) -> Header:
         As `read_header`.
     """
     try:
-        source = FileSource.of(fd, path)
+        source = _FileSource.of(fd, path)
         return _header(_core.HeaderIndex.open(fd), path=path, source=source)
     except HeaderError as error:
         error.path = path
@@ -467,11 +489,11 @@ def parse_header(data: bytes, *, file_size: int, path: Path | None = None) -> He
     except HeaderError as error:
         error.path = path
         raise
-    return _header(index, path=path, source=MemorySource(data))
+    return _header(index, path=path, source=_MemorySource(data))
 
 
 def _header(
-    index: _core.HeaderIndex, *, path: Path | None, source: FileSource | MemorySource
+    index: _core.HeaderIndex, *, path: Path | None, source: _FileSource | _MemorySource
 ) -> Header:
     entries = [
         KeyValue(

@@ -3,18 +3,27 @@
 from __future__ import annotations
 
 import json
-import math
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, NoReturn
 
 from ggufext.errors import HeaderError, ModelWarning, PlanError, printable
 from ggufext.header.architectures import FactorSupport, Layout, Support
-from ggufext.header.factors import ROPE_FACTORS_LONG, ROPE_FACTORS_SHORT, ROPE_FREQS
+from ggufext.header.frequencies import (
+    LLAMA3_HIGH_TURNS,
+    LLAMA3_LOW_TURNS,
+    ROPE_FACTORS_LONG,
+    ROPE_FACTORS_SHORT,
+    ROPE_FREQS,
+    USUAL_YARN,
+    Yarn,
+    inverse_frequencies,
+    llama3_factors,
+    longrope_attention_factor,
+)
 from ggufext.header.hf_reader import ConfigReader, parsed
 from ggufext.header.layers import LayerFacts
 from ggufext.header.model import MOST_LAYERS, ModelFacts, Scaling
-from ggufext.header.rope_keys import USUAL_YARN, Yarn
-from ggufext.header.training import at_documented_length, published
+from ggufext.header.training import at_documented_length, with_published
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
@@ -53,6 +62,15 @@ _ENTRIES: Mapping[str, tuple[str, ...]] = {
 _KEPT = ("partial_rotary_factor", "mrope_section", "mrope_interleaved")
 
 _IGNORED = ("rope_type", "type", "rope_theta", "finetuned")
+
+#: Window of each attention layer in tokens; None for a layer that sees everything.
+_Windows = tuple[int | None, ...]
+
+#: Every n-th layer is global where the file does not say (Transformers' configuration classes).
+_PATTERNS = {"gemma2": 2, "gemma3_text": 6, "cohere2": 4}
+
+#: Layers without a growing cache: they hold a state of fixed size.
+_RECURRENT = frozenset({"linear_attention", "conv", "mamba", "recurrent"})
 
 
 @dataclass(frozen=True, slots=True)
@@ -110,8 +128,7 @@ def read_config(path: Path, *, train_length: int | None = None) -> HfConfig:
         section = next((name for name in _SECTIONS if isinstance(entries.get(name), dict)), None)
         reader = ConfigReader(entries[section] if section else entries, section)
         found = _config(reader, entries, section, train_length)
-        said = published(_names(path, entries), found.facts)
-        facts = replace(found.facts, published=said)
+        facts = with_published(found.facts, _names(path, entries))
         return replace(found, facts=at_documented_length(facts) if train_length is None else facts)
     except (HeaderError, PlanError) as error:
         error.path = path
@@ -147,9 +164,9 @@ def _config(
     base = rope.real("rope_theta", above=1.0) or read.real("rope_theta", above=1.0)
     if base is None:
         read.missing("rope_theta")
-    inv_freq = tuple(base ** (-2.0 * i / rotary_dim) for i in range(rotary_dim // 2))
+    inv_freq = inverse_frequencies(base, rotary_dim)
     scaling, warnings = _scaling(read, rope, context_length)
-    windows = local_layers(read, own_rotation=local_rope is not None)
+    windows = _windows(read, own_rotation=local_rope is not None)
     length, source = _length(scaling, context_length, rope.field("factor"), train_length)
     return HfConfig(
         facts=ModelFacts(
@@ -162,7 +179,6 @@ def _config(
             freq_base=base,
             rotary_dim=rotary_dim,
             head_dim=head_dim,
-            inv_freq=inv_freq,
             scaling=scaling,
             has_scaling_factor=False,
             layers=_layers(read, windows, base, local_rope, heads, head_dim),
@@ -271,7 +287,7 @@ def _scaling(
         return unscaled, ()
     return unscaled, (
         ModelWarning(
-            "dynamic_replaced",
+            "scaling_replaced",
             f"{rope.place} is dynamic: it scales nothing up to the training length, and the plan "
             "takes its place",
         ),
@@ -321,8 +337,7 @@ def _longrope_attention(rope: ConfigReader, factor: float, original: int) -> flo
     """Source: Transformers, _compute_longrope_parameters."""
     factor = rope.real("factor") or factor
     given = rope.real("attention_factor")
-    plain = 1.0 if factor <= 1.0 else math.sqrt(1.0 + math.log(factor) / math.log(original))
-    return plain if given is None else given
+    return longrope_attention_factor(factor, original) if given is None else given
 
 
 def _factors(
@@ -337,17 +352,18 @@ def _factors(
         )
     if ROPE_FREQS not in scaling.factor_tensors:
         return ()
-    low, high = rope.real("low_freq_factor") or 1.0, rope.real("high_freq_factor") or 4.0
+    low = rope.real("low_freq_factor") or LLAMA3_LOW_TURNS
+    high = rope.real("high_freq_factor") or LLAMA3_HIGH_TURNS
     if high <= low:
         rope.nonsense("high_freq_factor", f"more than low_freq_factor, which is {low:g}")
-    factor, original = rope.real("factor") or 1.0, scaling.original_context_length or 1
-
-    def divisor(w: float) -> float:
-        turns = original * w / (2.0 * math.pi)
-        kept = min(1.0, max(0.0, (turns - low) / (high - low)))
-        return 1.0 / ((1.0 - kept) / factor + kept)
-
-    return ((ROPE_FREQS, tuple(map(divisor, inv_freq))),)
+    factors = llama3_factors(
+        inv_freq,
+        rope.real("factor") or 1.0,
+        scaling.original_context_length or 1,
+        low_turns=low,
+        high_turns=high,
+    )
+    return ((ROPE_FREQS, factors),)
 
 
 def _length(
@@ -365,7 +381,7 @@ def _length(
 
 def _layers(
     read: ConfigReader,
-    windows: LocalLayers,
+    windows: _Windows,
     base: float,
     local_rope: ConfigReader | None,
     heads: int,
@@ -394,7 +410,7 @@ def _kept(rope: ConfigReader, rotary_dim: int, head_dim: int) -> tuple[tuple[str
     return tuple(kept.items())
 
 
-def _windows_everywhere(windows: LocalLayers) -> tuple[ModelWarning, ...]:
+def _windows_everywhere(windows: _Windows) -> tuple[ModelWarning, ...]:
     seen = [window for window in windows if window is not None]
     if not seen or len(seen) < len(windows):
         return ()
@@ -419,30 +435,8 @@ def _own_code(whole: dict[str, Any]) -> tuple[ModelWarning, ...]:
     )
 
 
-#: Window of each attention layer in tokens; None for a layer that sees everything.
-LocalLayers = tuple[int | None, ...]
-
-#: Every n-th layer is global where the file does not say (Transformers' configuration classes).
-_PATTERNS = {"gemma2": 2, "gemma3_text": 6, "cohere2": 4}
-
-#: Layers without a growing cache: they hold a state of fixed size.
-_RECURRENT = frozenset({"linear_attention", "conv", "mamba", "recurrent"})
-
-
-def local_layers(read: ConfigReader, *, own_rotation: bool) -> LocalLayers:
-    """Windows of the layers.
-
-    Parameters
-    ----------
-    read : ConfigReader
-    own_rotation : bool
-        Whether local layers have a rope block of their own.
-
-    Raises
-    ------
-    PlanError
-        ``local_layers_would_change``: local and global layers share one rope block.
-    """
+def _windows(read: ConfigReader, *, own_rotation: bool) -> _Windows:
+    """Windows of the layers, whose local ones may have a rope block of their own."""
     count = read.required("num_hidden_layers", at_most=MOST_LAYERS)
     name, kinds = _layer_types(read, count)
     attention = [kind for kind in kinds if kind not in _RECURRENT]

@@ -14,10 +14,10 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 #: No configuration is larger; a model file named by mistake is not read whole.
-LARGEST_CONFIG = 16 << 20
+_LARGEST_CONFIG = 16 << 20
 
 #: Whole numbers above are taken for mistakes: no model has as many of anything.
-LARGEST_COUNT = 2**40
+_LARGEST_COUNT = 2**40
 
 #: So are reals that a 32-bit number cannot hold.
 _LARGEST_REAL = 3.4e38
@@ -85,7 +85,7 @@ class ConfigReader:
             "configuration again with its save_pretrained, or write it in",
         )
 
-    def count(self, name: str, *, at_most: int = LARGEST_COUNT) -> int | None:
+    def count(self, name: str, *, at_most: int = _LARGEST_COUNT) -> int | None:
         """A whole number above 0."""
         name, value = self.found(name)
         if value is None:
@@ -95,7 +95,7 @@ class ConfigReader:
             self.nonsense(name, f"1 to {at_most:,}")
         return int(value)
 
-    def required(self, name: str, *, at_most: int = LARGEST_COUNT) -> int:
+    def required(self, name: str, *, at_most: int = _LARGEST_COUNT) -> int:
         """A whole number above 0 that must be there."""
         value = self.count(name, at_most=at_most)
         if value is None:
@@ -164,9 +164,9 @@ def parsed(path: Path) -> dict[str, Any]:
         )
 
     with os.fdopen(open_file(path), "rb") as file:
-        text = file.read(LARGEST_CONFIG + 1)
-    if len(text) > LARGEST_CONFIG:
-        refuse(f"more than {LARGEST_CONFIG >> 20} MiB")
+        text = file.read(_LARGEST_CONFIG + 1)
+    if len(text) > _LARGEST_CONFIG:
+        refuse(f"more than {_LARGEST_CONFIG >> 20} MiB")
     try:
         entries = json.loads(text, parse_constant=constant)
     except RecursionError:

@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
+from ggufext.header import rope_keys
 from ggufext.header.architectures import LocalRotation, Unrotated
-from ggufext.header.header import ValueType
 
 if TYPE_CHECKING:
     from ggufext.header.architectures import Architecture
-    from ggufext.header.key_reader import KeyReader
+    from ggufext.header.rope_keys import KeyReader
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,8 +59,7 @@ class LayerFacts:
     follows_attention: bool = True
 
 
-@dataclass(frozen=True, slots=True)
-class HeadSizes:
+class HeadSizes(NamedTuple):
     """Elements of a head: of a key, of a value, and rotated."""
 
     key: int
@@ -98,14 +97,14 @@ def layer_facts(
     window, local = _windows(read, entry, count)
     rotates = _rotating(read, entry, local)
     cached = _cached(read, entry, count)
-    own_base = read.positive("rope.freq_base_swa", above=1.0) if any(local) else None
+    own_base = read.positive(rope_keys.FREQ_BASE_SWA, above=1.0) if any(local) else None
     local_sizes = HeadSizes(
-        key=read.count("attention.key_length_swa") or sizes.key,
-        value=read.count("attention.value_length_swa") or sizes.value,
-        rotary=read.count("rope.dimension_count_swa") or sizes.rotary,
+        key=read.count(rope_keys.KEY_LENGTH_SWA) or sizes.key,
+        value=read.count(rope_keys.VALUE_LENGTH_SWA) or sizes.value,
+        rotary=read.count(rope_keys.DIMENSION_COUNT_SWA) or sizes.rotary,
     )
     if any(local) and (local_sizes.rotary % 2 or local_sizes.rotary > local_sizes.key):
-        sources = ("rope.dimension_count_swa", "attention.key_length_swa")
+        sources = (rope_keys.DIMENSION_COUNT_SWA, rope_keys.KEY_LENGTH_SWA)
         read.nonsense(
             next(suffix for suffix in sources if read.prefix + suffix in read.header.keys),
             f"an even number of rotated dimensions, at most {local_sizes.key} a head",
@@ -164,7 +163,7 @@ def _windows(
     none = (False,) * count
     if entry.local_rotation is None or entry.local_block_count not in {None, count}:
         return None, none
-    window = read.count("attention.sliding_window", at_least=0)
+    window = read.count(rope_keys.SLIDING_WINDOW, at_least=0)
     if window is None:
         window = entry.local_window
     elif window and entry.fixed_window:
@@ -176,12 +175,10 @@ def _windows(
 
 def _local_layers(read: KeyReader, entry: Architecture, count: int) -> tuple[bool, ...]:
     if entry.local_where_attention:
-        return tuple(heads > 0 for heads in read.per_layer("attention.head_count_kv", count) or ())
-    suffix = "attention.sliding_window_pattern"
-    found = read.header.keys.get(read.prefix + suffix)
-    if found is not None and found.type is ValueType.ARRAY:
-        flags = read.header.array(found.key, ValueType.BOOL, ValueType.INT32, ValueType.UINT32)
-        given = tuple(bool(is_local) for is_local in flags or ())[:count]
+        return tuple(heads > 0 for heads in read.per_layer(rope_keys.HEAD_COUNT_KV, count) or ())
+    suffix = rope_keys.SLIDING_WINDOW_PATTERN
+    if read.is_array(suffix):
+        given = read.flags(suffix)[:count]
         # llama.cpp takes layers that a short array does not reach for global ones.
         return given + (False,) * (count - len(given))
     period = read.count(suffix, at_least=0)
@@ -199,9 +196,7 @@ def _local_layers(read: KeyReader, entry: Architecture, count: int) -> tuple[boo
 def _rotating(read: KeyReader, entry: Architecture, local: tuple[bool, ...]) -> tuple[bool, ...]:
     count, windowed = len(local), any(local)
     if entry.rope_pattern:
-        key = f"{read.prefix}attention.rope_pattern"
-        flags = read.header.array(key, ValueType.BOOL, ValueType.INT32, ValueType.UINT32) or ()
-        given = tuple(bool(rotates) for rotates in flags[:count])
+        given = read.flags(rope_keys.ROPE_PATTERN)[:count]
         return given + (True,) * (count - len(given))
     match entry.unrotated:
         case Unrotated.GLOBAL_BESIDE_LOCAL if windowed:
@@ -218,16 +213,15 @@ def _rotating(read: KeyReader, entry: Architecture, local: tuple[bool, ...]) -> 
 def _attending(read: KeyReader, entry: Architecture, count: int) -> tuple[bool, ...]:
     """Which layers attend; the others are recurrent (state-space or linear attention)."""
     if entry.recurrent_interval is not None:
-        flags = read.header.keys.get(f"{read.prefix}attention.recurrent_layers")
-        if flags is not None and flags.type is ValueType.ARRAY:
-            values = read.header.array(flags.key, ValueType.BOOL, ValueType.INT32, ValueType.UINT32)
-            attends = tuple(not value for value in (values or ())[:count])
+        if read.is_array(rope_keys.RECURRENT_LAYERS):
+            recurs = read.flags(rope_keys.RECURRENT_LAYERS)[:count]
+            attends = tuple(not each for each in recurs)
             if len(attends) < count:
-                read.nonsense("attention.recurrent_layers", f"{count} values, one a layer")
+                read.nonsense(rope_keys.RECURRENT_LAYERS, f"{count} values, one a layer")
             return attends
         interval = read.count("full_attention_interval") or entry.recurrent_interval
         return tuple((i + 1) % interval == 0 for i in range(count))
-    heads = read.per_layer("attention.head_count_kv", count)
+    heads = read.per_layer(rope_keys.HEAD_COUNT_KV, count)
     return (True,) * count if heads is None else tuple(kv > 0 for kv in heads)
 
 
@@ -235,9 +229,9 @@ def _cached(read: KeyReader, entry: Architecture, count: int) -> tuple[bool, ...
     """Which layers hold keys and values of their own."""
     held = entry.cached_layers or count
     if entry.shared_kv_layers:
-        held -= read.count("attention.shared_kv_layers", at_least=0) or 0
+        held -= read.count(rope_keys.SHARED_KV_LAYERS, at_least=0) or 0
     return tuple(attends and i < held for i, attends in enumerate(_attending(read, entry, count)))
 
 
 def _latent(read: KeyReader, entry: Architecture) -> bool:
-    return entry.latent_cache and read.count("attention.key_length_mla") is not None
+    return entry.latent_cache and read.count(rope_keys.KEY_LENGTH_MLA) is not None

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from ggufext.errors import HeaderError, ModelWarning, printable
+from ggufext.header import rope_keys
 from ggufext.header.architectures import Support, architecture, unknown_to_llama_cpp
 from ggufext.header.loading import refuse_unloadable
 from ggufext.header.rope_keys import unread_suffixes
@@ -65,18 +66,18 @@ def _unread_keys(header: Header, facts: ModelFacts) -> list[ModelWarning]:
 def _scaling(header: Header, facts: ModelFacts) -> list[ModelWarning]:
     found: list[ModelWarning] = []
     prefix, scaling = f"{facts.architecture}.", facts.scaling
-    has_type = f"{prefix}rope.scaling.type" in header.keys
+    has_type = f"{prefix}{rope_keys.SCALING_TYPE}" in header.keys
     if scaling.factor != 1.0 and scaling.type == "none":
         found.append(
             ModelWarning(
-                "factor_without_effect",
+                "key_not_read",
                 f"rope.scaling.factor is {scaling.factor:g}, but type none switches it off",
             )
         )
     if scaling.factor != 1.0 and not has_type:
         found.append(
             ModelWarning(
-                "type_missing",
+                "default_assumed",
                 f"rope.scaling.factor is {scaling.factor:g} without a type: llama.cpp takes it for "
                 "linear",
             )
@@ -92,12 +93,9 @@ def _scaling(header: Header, facts: ModelFacts) -> list[ModelWarning]:
         )
     if scaling.factor != 1.0 and scaling.type in {"yarn", "linear"}:
         found.extend(_context_of_scaling(facts))
-    if f"{prefix}rope.scale_linear" in header.keys:
-        found.append(
-            ModelWarning(
-                "old_key", f"{prefix}rope.scale_linear is the old name of rope.scaling.factor"
-            )
-        )
+    old = f"{prefix}{rope_keys.SCALE_LINEAR}"
+    if old in header.keys:
+        found.append(ModelWarning("old_key", f"{old} is the old name of rope.scaling.factor"))
     return found
 
 
@@ -108,7 +106,7 @@ def _context_of_scaling(facts: ModelFacts) -> list[ModelWarning]:
         if scaling.type == "yarn":
             return [
                 ModelWarning(
-                    "original_missing",
+                    "default_assumed",
                     "yarn without rope.scaling.original_context_length: llama.cpp takes "
                     f"context_length ({facts.train_length:,}) for the original length",
                 )

@@ -1,28 +1,39 @@
-"""Whether llama.cpp would load a model: what its loader demands, compared with a header."""
+"""Whether llama.cpp would load a model: what its loader demands, compared with a header.
+
+`loading` in architectures.json, of all files and of each verified architecture:
+
+required
+    Keys that must be there, without prefix; those with a dot in front have none.
+types
+    Of the keys that are read, GGUF names; of arrays those of their elements.
+lengths
+    Of arrays: a number, ``layers``, or ``all_layers`` (with those that predict tokens).
+asserts
+    What the head size must equal: ``value_length``, ``rotary_dim``.
+needed
+    Tensors that must be there: name, shape and the comparisons that must hold for that. Extents are
+    sums of products of keys and of llama.cpp's names, of the first layer or ``[i]`` of the layer;
+    no extents where the shape is not certain.
+possible
+    Tensors that may be there, names and shapes; others must not.
+"""
 
 from __future__ import annotations
 
 import math
 import operator
 import re
-import sys
-from dataclasses import dataclass
-from functools import cache, partial
-from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from functools import partial
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from ggufext.errors import HeaderError, printable
-from ggufext.header.architectures import llama_cpp_version
+from ggufext.header import rope_keys
+from ggufext.header.architectures import llama_cpp_version, table
 from ggufext.header.header import ValueType
 from ggufext.header.shards import COUNT_KEY
 
-if sys.version_info >= (3, 11):
-    import tomllib
-else:
-    import tomli as tomllib
-
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Sequence
 
     from ggufext.header.header import Header
     from ggufext.header.model import ModelFacts
@@ -36,7 +47,7 @@ _TOKENS_OF_PHI3 = frozenset({"<unk>", "<s>", "</s>", "<|endoftext|>"})
 #: A single expert counts as none.
 _SINGLE_EXPERTS = frozenset({"hunyuan-dense", "hunyuan_vl"})
 
-#: Stands for the number of a layer in loading.toml.
+#: Stands for the number of a layer in architectures.json.
 _LAYER = "*"
 
 _COMPARISON = re.compile(r" ([=!<>]=?) ")
@@ -62,26 +73,12 @@ _FUSED = {
 }
 
 
-@cache
-def _text() -> str:
-    return Path(__file__).with_name("loading.toml").read_text(encoding="utf-8")
-
-
-@cache
-def _entry(name: str) -> dict[str, Any] | None:
-    """One table of the file; None of an architecture that is not verified."""
-    heading = f"\n[{name}]\n"
-    if not re.fullmatch(r"[\w-]+", name) or heading not in _text():
-        return None
-    return tomllib.loads(_text().partition(heading)[2].partition("\n[")[0])
-
-
 def refuse_unloadable(
     header: Header, facts: ModelFacts, *, later_shards: tuple[Header, ...] = ()
 ) -> None:
     """Refuse a model that llama.cpp would not load.
 
-    What is demanded is listed in loading.toml, read from llama.cpp's loaders. A file without
+    What is demanded is listed in architectures.json, read from llama.cpp's loaders. A file without
     tensors (a vocabulary) and an architecture that is not verified are not judged.
 
     Parameters
@@ -97,45 +94,29 @@ def refuse_unloadable(
     HeaderError
         ``would_not_load`` with the key or tensor, what was found and what llama.cpp expects.
     """
-    entry = _entry(facts.architecture)
+    entry = table()["architectures"].get(facts.architecture, {}).get("loading")
     if entry is None or not facts.has_tensors:
         return
-    common = _entry("common") or {}
     judge = _Judge(header, facts, (header, *later_shards))
-    judge.keys(common)
+    judge.keys(table()["loading"])
     judge.keys(entry)
     judge.head_sizes(entry["asserts"])
     judge.experts()
     judge.vocabulary()
     if (header.integer(COUNT_KEY, value_type=ValueType.UINT16) or 1) > 1 + len(later_shards):
         return  # of a remote model only the first part was read
-    judge.tensors(*_tensors(facts.architecture))
+    judge.tensors(
+        needed=[_Demand(*each) for each in entry["needed"]],
+        possible=[_Demand(*each) for each in entry["possible"]],
+    )
 
 
-@dataclass(frozen=True, slots=True)
-class _Demand:
+class _Demand(NamedTuple):
     """A tensor that must, or may, be there."""
 
     name: str
-    shape: tuple[str, ...]
-    conditions: tuple[str, ...]
-
-
-@cache
-def _tensors(name: str) -> tuple[tuple[_Demand, ...], tuple[_Demand, ...]]:
-    """What an architecture's tensors must be, and what they may be."""
-    entry = _entry(name) or {}
-    return _demands(entry["needed"]), _demands(entry["possible"])
-
-
-def _demands(lines: list[str]) -> tuple[_Demand, ...]:
-    found = []
-    for line in lines:
-        name, _, rest = line.partition(":")
-        shape, _, conditions = rest.partition("|")
-        extents = tuple(each.strip() for each in shape.split(",") if each.strip())
-        found.append(_Demand(name, extents, tuple(filter(None, conditions.strip().split(" & ")))))
-    return tuple(found)
+    shape: Sequence[str]
+    conditions: Sequence[str] = ()
 
 
 class _Judge:
@@ -145,7 +126,6 @@ class _Judge:
         self._facts = facts
         self._layers = len(facts.layers)
         self._all_layers = self._whole("block_count") or self._layers
-        self._shards = shards
         self._values: dict[str, Callable[[int], int | None]] = {
             "layers": lambda _: self._layers,
             "is_recr": lambda layer: not self._has_kv(layer),
@@ -154,10 +134,10 @@ class _Judge:
             "n_embd": lambda _: self._whole("embedding_length"),
             "n_vocab": lambda _: self._vocabulary_size(),
             "n_expert": lambda _: self._whole("expert_count") or 0,
-            "n_head": partial(self._whole, "attention.head_count"),
+            "n_head": partial(self._whole, rope_keys.HEAD_COUNT),
             "n_head_kv": self._heads_kv,
-            "n_embd_head_k": partial(self._head_size, "attention.key_length"),
-            "n_embd_head_v": partial(self._head_size, "attention.value_length"),
+            "n_embd_head_k": partial(self._head_size, rope_keys.KEY_LENGTH),
+            "n_embd_head_v": partial(self._head_size, rope_keys.VALUE_LENGTH),
             "n_ff": lambda layer: self._whole("feed_forward_length", layer) or 0,
             "n_ff_exp": lambda layer: self._whole("expert_feed_forward_length", layer) or 0,
             "n_rot": self._rotated,
@@ -213,12 +193,12 @@ class _Judge:
             return
         if "value_length" in asserted and value != key:
             self._refuse_key(
-                f"{self._prefix}attention.value_length",
+                f"{self._prefix}{rope_keys.VALUE_LENGTH}",
                 f"values of {value} elements a head beside keys of {key}, expected the same",
             )
         if "rotary_dim" in asserted and rotary != key:
             self._refuse_key(
-                f"{self._prefix}rope.dimension_count",
+                f"{self._prefix}{rope_keys.DIMENSION_COUNT}",
                 f"{rotary} rotated dimensions in heads of {key}, expected all",
             )
 
@@ -275,7 +255,7 @@ class _Judge:
         key = "tokenizer.ggml.model"
         return key in self._header.keys and self._header.value(key) in {"none", "no_vocab"}
 
-    def tensors(self, needed: tuple[_Demand, ...], possible: tuple[_Demand, ...]) -> None:
+    def tensors(self, *, needed: list[_Demand], possible: list[_Demand]) -> None:
         """Names and shapes."""
         known = {demand.name for demand in (*needed, *possible)}
         for name in self._found:
@@ -347,7 +327,7 @@ class _Judge:
         return self._whole(name) or 0 if known is None else known(layer)
 
     def _is_swa(self, layer: int) -> bool | None:
-        if self._whole("attention.sliding_window") == 0:
+        if self._whole(rope_keys.SLIDING_WINDOW) == 0:
             return None  # some loaders then have no local layers, others those of the pattern
         return self._facts.layers[layer].window is not None
 
@@ -362,12 +342,12 @@ class _Judge:
         return None if tokens is None else tokens.count
 
     def _heads_kv(self, layer: int) -> int | None:
-        heads = self._whole("attention.head_count_kv", layer)
-        return self._whole("attention.head_count", layer) if heads is None else heads
+        heads = self._whole(rope_keys.HEAD_COUNT_KV, layer)
+        return self._whole(rope_keys.HEAD_COUNT, layer) if heads is None else heads
 
     def _rotated(self, layer: int) -> int | None:
-        default = self._whole("attention.key_length") or self._default_head_size()
-        return self._of_local("rope.dimension_count", layer, default)
+        default = self._whole(rope_keys.KEY_LENGTH) or self._default_head_size()
+        return self._of_local(rope_keys.DIMENSION_COUNT, layer, default)
 
     def _head_size(self, key: str, layer: int) -> int | None:
         return self._of_local(key, layer, self._default_head_size())
@@ -394,7 +374,7 @@ class _Judge:
 
 
 def _pattern(name: str) -> tuple[str, int | None]:
-    """A tensor's name as loading.toml writes it, and its layer."""
+    """A tensor's name as architectures.json writes it, and its layer."""
     match = re.match(r"blk\.(\d+)\.", name)
     if match is None:
         return name, None

@@ -17,16 +17,15 @@ from ggufext.header.architectures import (
     Support,
     architecture,
 )
-from ggufext.header.factors import factor_tensors
-from ggufext.header.key_reader import KeyReader
+from ggufext.header.frequencies import USUAL_YARN, factor_tensors, inverse_frequencies
 from ggufext.header.layers import HeadSizes, LayerFacts, layer_facts
-from ggufext.header.rope_keys import USUAL_YARN, yarn_of
+from ggufext.header.rope_keys import KeyReader, yarn_of
 
 if TYPE_CHECKING:
     from ggufext.header.architectures import Architecture
+    from ggufext.header.frequencies import Yarn
     from ggufext.header.header import Header, Value
-    from ggufext.header.rope_keys import Yarn
-    from ggufext.header.training import Published
+    from ggufext.header.published import Published
 
 
 #: llama.cpp's rope.freq_base for files that do not say (llama-model.cpp).
@@ -173,8 +172,6 @@ class ModelFacts:
         Rotated dimensions per head, even.
     head_dim : int
         Elements per head of a query.
-    inv_freq : tuple of float
-        Native inverse frequencies without scaling, radians per token, rotary_dim / 2 values.
     scaling : Scaling
         Native scaling of the file.
     has_scaling_factor : bool
@@ -219,7 +216,6 @@ class ModelFacts:
     freq_base: float
     rotary_dim: int
     head_dim: int
-    inv_freq: tuple[float, ...]
     scaling: Scaling
     has_scaling_factor: bool
     layers: tuple[LayerFacts, ...]
@@ -235,6 +231,11 @@ class ModelFacts:
     published: Published | None = None
     freq_base_source: str = "rope_theta"
     has_tensors: bool = True
+
+    @property
+    def inv_freq(self) -> tuple[float, ...]:
+        """Native inverse frequencies without scaling, radians per token, one a rotated pair."""
+        return inverse_frequencies(self.freq_base, self.rotary_dim)
 
     @property
     def train_length_is_the_files(self) -> bool:
@@ -276,8 +277,8 @@ def model_facts(
     later_shards : tuple of Header
         Of a split model's other parts (`ggufext.header.shards.later_shards`), which hold tensors.
     factors : tuple of (str, tuple of float)
-        Values of the frequency-factor tensors (`header.factors.read_factors`); a plan for a file
-        that has such tensors needs them.
+        Values of the frequency-factor tensors (`header.frequencies.read_factors`); a plan for a
+        file that has such tensors needs them.
 
     Raises
     ------
@@ -301,21 +302,21 @@ def model_facts(
         read.nonsense("nextn_predict_layers", f"fewer than the {layer_count} layers of the model")
     layer_count -= further
     embedding = read.required("embedding_length")
-    heads = read.per_layer("attention.head_count", layer_count)
+    heads = read.per_layer(rope_keys.HEAD_COUNT, layer_count)
     if heads is None:
-        read.missing("attention.head_count")
+        read.missing(rope_keys.HEAD_COUNT)
     if max(heads) == 0:
-        read.nonsense("attention.head_count", "at least one head")
+        read.nonsense(rope_keys.HEAD_COUNT, "at least one head")
     _refuse_without_rotation(read, entry, layer_count)
     if max(heads) > embedding:
-        read.nonsense("attention.head_count", f"at most embedding_length, which is {embedding}")
+        read.nonsense(rope_keys.HEAD_COUNT, f"at most embedding_length, which is {embedding}")
     sizes = _head_sizes(read, default=embedding // max(heads))
     multiplier = _freq_base_multiplier(read, entry, sizes.key)
     written_base = read.positive(rope_keys.FREQ_BASE, above=1.0)
     freq_base = multiplier * (train_freq_base or written_base or DEFAULT_FREQ_BASE)
-    heads_kv = read.per_layer("attention.head_count_kv", layer_count) or heads
+    heads_kv = read.per_layer(rope_keys.HEAD_COUNT_KV, layer_count) or heads
     if max(heads_kv) > max(heads):
-        read.nonsense("attention.head_count_kv", f"at most the {max(heads)} heads of queries")
+        read.nonsense(rope_keys.HEAD_COUNT_KV, f"at most the {max(heads)} heads of queries")
     layers = layer_facts(
         read,
         entry,
@@ -340,12 +341,11 @@ def model_facts(
         context_length=context_length,
         freq_base=freq_base,
         rotary_dim=rotary_dim,
-        head_dim=read.count("attention.key_length_mla") or sizes.key,
-        inv_freq=tuple(freq_base ** (-2.0 * i / rotary_dim) for i in range(rotary_dim // 2)),
+        head_dim=read.count(rope_keys.KEY_LENGTH_MLA) or sizes.key,
         scaling=scaling,
         has_scaling_factor=any(
             f"{name}.{key}" in header.keys
-            for key in (rope_keys.SCALING_FACTOR, "rope.scale_linear")
+            for key in (rope_keys.SCALING_FACTOR, rope_keys.SCALE_LINEAR)
         ),
         layers=layers,
         metadata=tuple(
@@ -453,7 +453,7 @@ def _refuse_without_rotation(read: KeyReader, entry: Architecture, layer_count: 
             f"llama.cpp rotates {entry.name} models with {only} layers only; this one has "
             f"{layer_count}: nothing to extend",
         )
-    switch = "rope.scaling.finetuned"
+    switch = rope_keys.SCALING_FINETUNED
     if entry.rope_switch and read.header.boolean(read.prefix + switch) is False:
         refuse(
             "no_rope",
@@ -470,29 +470,29 @@ def _refuse_without_rotation(read: KeyReader, entry: Architecture, layer_count: 
 
 
 def _head_sizes(read: KeyReader, *, default: int) -> HeadSizes:
-    key = read.count("attention.key_length") or default
-    rotary = read.count("rope.dimension_count") or key
+    key = read.count(rope_keys.KEY_LENGTH) or default
+    rotary = read.count(rope_keys.DIMENSION_COUNT) or key
     if rotary % 2 or not 2 <= rotary <= min(key, _LARGEST_DIMENSION):
-        sources = ("rope.dimension_count", "attention.key_length", "embedding_length")
+        sources = (rope_keys.DIMENSION_COUNT, rope_keys.KEY_LENGTH, "embedding_length")
         source = next(suffix for suffix in sources if read.prefix + suffix in read.header.keys)
         most = min(key, _LARGEST_DIMENSION)
         read.nonsense(source, f"an even number of rotated dimensions, at most {most} a head")
-    return HeadSizes(key, read.count("attention.value_length") or default, rotary)
+    return HeadSizes(key, read.count(rope_keys.VALUE_LENGTH) or default, rotary)
 
 
 def _freq_base_multiplier(read: KeyReader, entry: Architecture, head_dim: int) -> float:
-    alpha = read.factor("rope.scaling.alpha") if "rope.scaling.alpha" in entry.reads else None
+    alpha = read.factor(rope_keys.SCALING_ALPHA) if rope_keys.SCALING_ALPHA in entry.reads else None
     if not alpha or head_dim <= 2:
         return 1.0
     multiplier = math.pow(alpha, head_dim / (head_dim - 2))
     if multiplier > _LARGEST_ALPHA_MULTIPLIER:
-        read.nonsense("rope.scaling.alpha", "a number that leaves the base a 32-bit float")
+        read.nonsense(rope_keys.SCALING_ALPHA, "a number that leaves the base a 32-bit float")
     return multiplier
 
 
 def _layout(read: KeyReader, entry: Architecture) -> Layout:
     if entry.sections_when_present:
-        sections = read.numbers("rope.dimension_sections")
+        sections = read.numbers(rope_keys.DIMENSION_SECTIONS)
         # Two numbers above 0 switch them on (llama_hparams::use_mrope).
         if len(sections) > 1 and min(sections[:2]) > 0:
             return Layout.SECTIONS
@@ -510,7 +510,7 @@ def _scaling(read: KeyReader, entry: Architecture, shards: tuple[Header, ...]) -
         )
     factor = read.factor(rope_keys.SCALING_FACTOR)
     if factor is None:
-        factor = read.factor("rope.scale_linear")
+        factor = read.factor(rope_keys.SCALE_LINEAR)
     names = [tensor.name for shard in shards for tensor in factor_tensors(shard)]
     return Scaling(
         # llama.cpp takes an absent type for linear and an absent or zero factor for 1.

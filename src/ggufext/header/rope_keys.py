@@ -1,33 +1,51 @@
-"""The keys of rotation and attention that llama.cpp knows, and what each has to do with a plan.
+"""The keys of rotation and attention that llama.cpp knows, and values checked as they are read.
 
-`NEUTRAL` and `ACTING` together are every key of llama.cpp that begins with ``rope.`` or
-``attention.``. Which architectures read those of `READ_BY_SOME` stands in architectures.toml.
+Which architectures read those of `READ_BY_SOME` stands in architectures.json.
 """
 
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NoReturn
+
+from ggufext.errors import HeaderError, printable
+from ggufext.header.frequencies import Yarn
+from ggufext.header.header import ValueType
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
-
     from ggufext.header.architectures import Architecture
-    from ggufext.header.key_reader import KeyReader
+    from ggufext.header.header import Header
 
 CONTEXT_LENGTH = "context_length"
 FREQ_BASE = "rope.freq_base"
 FREQ_BASE_SWA = "rope.freq_base_swa"
+DIMENSION_COUNT = "rope.dimension_count"
+DIMENSION_COUNT_SWA = "rope.dimension_count_swa"
+DIMENSION_SECTIONS = "rope.dimension_sections"
 SCALING_TYPE = "rope.scaling.type"
 SCALING_FACTOR = "rope.scaling.factor"
+SCALE_LINEAR = "rope.scale_linear"
 ORIGINAL_LENGTH = "rope.scaling.original_context_length"
 ATTN_FACTOR = "rope.scaling.attn_factor"
+SCALING_ALPHA = "rope.scaling.alpha"
+SCALING_FINETUNED = "rope.scaling.finetuned"
 YARN_EXT_FACTOR = "rope.scaling.yarn_ext_factor"
 YARN_ATTN_FACTOR = "rope.scaling.yarn_attn_factor"
 YARN_BETA_FAST = "rope.scaling.yarn_beta_fast"
 YARN_BETA_SLOW = "rope.scaling.yarn_beta_slow"
 YARN_LOG_MULTIPLIER = "rope.scaling.yarn_log_multiplier"
+HEAD_COUNT = "attention.head_count"
+HEAD_COUNT_KV = "attention.head_count_kv"
+KEY_LENGTH = "attention.key_length"
+VALUE_LENGTH = "attention.value_length"
+KEY_LENGTH_MLA = "attention.key_length_mla"
+KEY_LENGTH_SWA = "attention.key_length_swa"
+VALUE_LENGTH_SWA = "attention.value_length_swa"
+SLIDING_WINDOW = "attention.sliding_window"
+SLIDING_WINDOW_PATTERN = "attention.sliding_window_pattern"
+ROPE_PATTERN = "attention.rope_pattern"
+SHARED_KV_LAYERS = "attention.shared_kv_layers"
+RECURRENT_LAYERS = "attention.recurrent_layers"
 TEMPERATURE_SCALE = "attention.temperature_scale"
 TEMPERATURE_LENGTH = "attention.temperature_length"
 
@@ -50,83 +68,10 @@ READ_BY_SOME = (
     YARN_BETA_FAST,
     YARN_BETA_SLOW,
     YARN_LOG_MULTIPLIER,
-    "rope.scaling.alpha",
+    SCALING_ALPHA,
     TEMPERATURE_SCALE,
     TEMPERATURE_LENGTH,
 )
-
-#: Keys that decide what rotates and how, or what queries are multiplied by at a position: the
-#: facts of a model or of its layers hold them.
-ACTING = (
-    FREQ_BASE,
-    FREQ_BASE_SWA,
-    "rope.dimension_count",
-    "rope.dimension_count_swa",
-    "rope.dimension_sections",
-    SCALING_TYPE,
-    SCALING_FACTOR,
-    "rope.scale_linear",
-    ORIGINAL_LENGTH,
-    ATTN_FACTOR,
-    "rope.scaling.finetuned",
-    *(key for key in READ_BY_SOME if key != TEMPERATURE_LENGTH),
-    "attention.head_count",
-    "attention.head_count_kv",
-    "attention.key_length",
-    "attention.value_length",
-    "attention.key_length_mla",
-    "attention.key_length_swa",
-    "attention.value_length_swa",
-    "attention.sliding_window",
-    "attention.sliding_window_pattern",
-    "attention.rope_pattern",
-    "attention.shared_kv_layers",
-    "attention.recurrent_layers",
-)
-
-_NORM = "a norm's constant"
-_WIDTH = "a width of matrices"
-_SPARSE = "which keys a sparse layer looks at, by their contents"
-_OTHER_MODELS = "read for architectures without RoPE only"
-_UNVERIFIED = "read for an architecture that is not verified: writing needs --force"
-
-#: Keys that leave a rotation alone, and why.
-NEUTRAL: Mapping[str, str] = {
-    "attention.max_alibi_bias": _OTHER_MODELS,
-    "attention.relative_buckets_count": _OTHER_MODELS,
-    "attention.decay_lora_rank": _OTHER_MODELS,
-    "attention.iclr_lora_rank": _OTHER_MODELS,
-    "attention.value_residual_mix_lora_rank": _OTHER_MODELS,
-    "attention.gate_lora_rank": _OTHER_MODELS,
-    "attention.layer_norm_epsilon": _NORM,
-    "attention.layer_norm_rms_epsilon": _NORM,
-    "attention.group_norm_epsilon": _NORM,
-    "attention.group_norm_groups": _NORM,
-    "attention.q_lora_rank": _WIDTH,
-    "attention.kv_lora_rank": _WIDTH,
-    "attention.kv_lora_rank_swa": _WIDTH,
-    "attention.output_lora_rank": _WIDTH,
-    "attention.output_group_count": _WIDTH,
-    "attention.value_length_mla": _WIDTH,
-    "attention.key_length_mla_swa": _UNVERIFIED,
-    "attention.value_length_mla_swa": _UNVERIFIED,
-    "attention.compress_ratios": _UNVERIFIED,
-    "attention.compress_rope_freq_base": _UNVERIFIED,
-    TEMPERATURE_LENGTH: "where queries begin to grow with their position; no plan changes it",
-    "attention.causal": "which keys a query may see",
-    "attention.clamp_kqv": "acts before the rotation, at every position alike",
-    "attention.scale": "multiplies every score alike; no plan changes it",
-    "attention.output_scale": "acts behind the attention",
-    "attention.value_scale": "values are not rotated",
-    "attention.indexer.head_count": _SPARSE,
-    "attention.indexer.key_length": _SPARSE,
-    "attention.indexer.top_k": _SPARSE,
-    "attention.indexer.block_size": _SPARSE,
-    "attention.indexer.local_blocks": _SPARSE,
-    "attention.indexer.types": _SPARSE,
-    "attention.indexer.kpool": _SPARSE,
-    "attention.indexer.kpool_select_tail": _SPARSE,
-}
 
 
 def unread_suffixes(entry: Architecture) -> tuple[str, ...]:
@@ -134,74 +79,95 @@ def unread_suffixes(entry: Architecture) -> tuple[str, ...]:
     return tuple(key for key in READ_BY_SOME if key not in entry.reads)
 
 
-@dataclass(frozen=True, slots=True)
-class Yarn:
-    """How llama.cpp scales frequencies and attention for one file, beside factor and length.
+class KeyReader:
+    """Checked values of one architecture's keys, which are named without its prefix."""
 
-    Attributes
-    ----------
-    beta_fast, beta_slow : float
-        Turns within the original length above which YaRN leaves a pair alone, and below which it
-        interpolates the pair fully.
-    ext_factor : float or None
-        How much of that mix takes place, whatever the scaling type; None: all of it with type
-        yarn, else none.
-    attn_factor : float
-        What queries and keys are multiplied by where nothing is mixed.
-    mscale, mscale_all_dim : float
-        Weights of ln f in the attention factor of rotated values, and in what it is divided by;
-        mscale_all_dim 0: it is divided by nothing.
+    def __init__(self, header: Header, prefix: str) -> None:
+        self.header = header
+        self.prefix = prefix
 
-    Source: llama-context.cpp; the defaults are those of Peng et al. 2023, section 3.2.
-    """
+    def nonsense(self, suffix: str, expected: str, *, advice: str = "") -> NoReturn:
+        """Refuse the value of a key that is there: ``nonsense_value``."""
+        key = self.prefix + suffix
+        if not advice and isinstance(self.header.value(key), int | float):
+            advice = ", or correct the key with gguf-set-metadata"
+        raise HeaderError(
+            code="nonsense_value",
+            field=key,
+            offset=self.header.keys[key].start,
+            path=self.header.path,
+            message=f"is {printable(repr(self.header.value(key)), 80)}; expected {expected}; "
+            f"convert the model again{advice}",
+        )
 
-    beta_fast: float = 32.0
-    beta_slow: float = 1.0
-    ext_factor: float | None = None
-    attn_factor: float = 1.0
-    mscale: float = 1.0
-    mscale_all_dim: float = 0.0
+    def count(self, suffix: str, *, at_least: int = 1) -> int | None:
+        """Whole number, None when there is no such key."""
+        value = self.header.integer(self.prefix + suffix)
+        if value is not None and value < at_least:
+            self.nonsense(suffix, f"{at_least} or more")
+        return value
 
-    def mix(self, scaling_type: str) -> float:
-        """The ext_factor in effect: 0 where every pair is scaled alike."""
-        if self.ext_factor is None:
-            return 1.0 if scaling_type == "yarn" else 0.0
-        return self.ext_factor
+    def required(self, suffix: str) -> int:
+        """Whole number, 1 or more, of a key that must be there."""
+        value = self.count(suffix)
+        if value is None:
+            self.missing(suffix)
+        return value
 
-    def attention_factor(self, factor: float, mix: float) -> float:
-        """What rotated queries and keys are multiplied by, rope.scaling.attn_factor aside.
+    def missing(self, suffix: str) -> NoReturn:
+        """Refuse a file without the key: ``missing_key``."""
+        raise HeaderError(
+            code="missing_key",
+            field=self.prefix + suffix,
+            path=self.header.path,
+            message="is not in the file; llama.cpp needs it; convert the model again",
+        )
 
-        Parameters
-        ----------
-        factor : float
-            f, > 0.
-        mix : float
-            As `mix` gives it.
-        """
-        if mix == 0.0:
-            return self.attn_factor
-        if self.mscale_all_dim == 0.0:
-            return _mscale(factor, 1.0)
-        return _mscale(factor, self.mscale) / _mscale(factor, self.mscale_all_dim)
+    def positive(self, suffix: str, *, above: float = 0.0) -> float | None:
+        """Finite number above a bound, None when there is no such key."""
+        value = self.header.number(self.prefix + suffix)
+        if value is not None and not (math.isfinite(value) and value > above):
+            self.nonsense(suffix, f"a finite number above {above:g}")
+        return value
 
-    def score_factor(self, factor: float, mix: float) -> float:
-        """What latent attention (MLA) multiplies every score by, rotated or not.
+    def finite(self, suffix: str) -> float | None:
+        """Finite number, None when there is no such key."""
+        value = self.header.number(self.prefix + suffix)
+        if value is not None and not math.isfinite(value):
+            self.nonsense(suffix, "a finite number")
+        return value
 
-        Source: deepseek2.cpp, attn_factor_org and mscale.
-        """
-        log = 0.1 * math.log(factor)
-        attention = self.attention_factor(factor, mix)
-        if mix == 0.0:
-            attention *= 1.0 + log
-        return (attention * (1.0 + self.mscale_all_dim * log)) ** 2
+    def factor(self, suffix: str) -> float | None:
+        """Finite number, 0 or more, None when there is no such key."""
+        value = self.header.number(self.prefix + suffix)
+        if value is not None and not (math.isfinite(value) and value >= 0.0):
+            self.nonsense(suffix, "a finite number, 0 or more")
+        return value
 
+    def per_layer(self, suffix: str, layers: int) -> tuple[int, ...] | None:
+        """One number a layer, from an array or from one number for all."""
+        if not self.is_array(suffix):
+            value = self.count(suffix, at_least=0)
+            return None if value is None else (value,) * layers
+        numbers = self.numbers(suffix)[:layers]
+        if len(numbers) < layers or min(numbers) < 0:
+            self.nonsense(suffix, f"{layers} whole numbers, one a layer")
+        return numbers
 
-#: YaRN as published, and as llama.cpp mixes where no key says otherwise.
-USUAL_YARN = Yarn()
+    def is_array(self, suffix: str) -> bool:
+        """Whether the key is there and holds an array."""
+        entry = self.header.keys.get(self.prefix + suffix)
+        return entry is not None and entry.type is ValueType.ARRAY
 
+    def flags(self, suffix: str) -> tuple[bool, ...]:
+        """Truth values of an array, which some files hold as numbers; empty when there is none."""
+        kinds = (ValueType.BOOL, ValueType.INT32, ValueType.UINT32)
+        return tuple(map(bool, self.header.array(self.prefix + suffix, *kinds) or ()))
 
-def _mscale(factor: float, weight: float) -> float:
-    return 1.0 if factor <= 1.0 else 0.1 * weight * math.log(factor) + 1.0
+    def numbers(self, suffix: str) -> tuple[int, ...]:
+        """Whole numbers of an array; empty when there is none."""
+        values = self.header.array(self.prefix + suffix, ValueType.INT32, ValueType.UINT32)
+        return tuple(int(value) for value in values or ())
 
 
 def yarn_of(read: KeyReader, entry: Architecture) -> Yarn:

@@ -3,21 +3,15 @@
 from __future__ import annotations
 
 import math
-import sys
-from dataclasses import dataclass, replace
-from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from dataclasses import replace
+from typing import TYPE_CHECKING
 
 from ggufext.errors import PlanError
 from ggufext.header import rope_keys
 from ggufext.header.architectures import FactorSupport
-from ggufext.header.factors import ROPE_FACTORS_LONG
+from ggufext.header.frequencies import ROPE_FACTORS_LONG
 from ggufext.header.model import EarlierExtension, model_facts
-
-if sys.version_info >= (3, 11):
-    import tomllib
-else:
-    import tomli as tomllib
+from ggufext.header.published import published
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
@@ -26,16 +20,13 @@ if TYPE_CHECKING:
     from ggufext.header.model import ModelFacts
 
 
-Factors = tuple[tuple[str, tuple[float, ...]], ...]
-
-
 def trained_facts(
     header: Header,
     *,
     train_length: int | None = None,
     train_freq_base: float | None = None,
     later_shards: tuple[Header, ...] = (),
-    factors: Factors = (),
+    factors: tuple[tuple[str, tuple[float, ...]], ...] = (),
     added: tuple[str, ...] = (),
     recorded: tuple[str, int] | None = None,
 ) -> ModelFacts:
@@ -72,7 +63,7 @@ def trained_facts(
     facts = model_facts(header, train_freq_base=train_freq_base, later_shards=later_shards)
     facts = replace(facts, factors=factors)
     as_it_stands = train_length is not None and train_length >= facts.train_length
-    unrecorded = None if recorded or as_it_stands else declared_extension(facts)
+    unrecorded = None if recorded or as_it_stands else _declared_extension(facts)
     if unrecorded is not None:
         kept_base = train_freq_base is not None or unrecorded.freq_base_known
         unrecorded = replace(unrecorded, freq_base_known=kept_base)
@@ -82,7 +73,7 @@ def trained_facts(
         source = f"{facts.architecture}.{rope_keys.ORIGINAL_LENGTH}"
         facts = replace(facts, train_length=unrecorded.train_length, train_length_source=source)
     facts = _without(facts, added)
-    facts = replace(facts, published=published(names_in(header), facts))
+    facts = with_published(facts, _names(header))
     if train_length is not None:
         facts = replace(facts, train_length=train_length, train_length_source="--train-length")
     elif unrecorded is None:
@@ -96,7 +87,28 @@ def trained_facts(
     return replace(facts, earlier_extension=found)
 
 
-def declared_extension(facts: ModelFacts) -> EarlierExtension | None:
+def with_published(facts: ModelFacts, names: Iterable[str]) -> ModelFacts:
+    """Facts with what is documented of a model of such names, where something is."""
+    scaling = facts.scaling
+    found = published(
+        names,
+        architecture=facts.architecture,
+        context_length=facts.train_length,
+        scaled_from=scaling.original_context_length if scaling.in_effect else None,
+    )
+    return replace(facts, published=found)
+
+
+def at_documented_length(facts: ModelFacts) -> ModelFacts:
+    """Facts with the training length that is documented, where one is."""
+    said = facts.published
+    if said is None:
+        return facts
+    source = f"documented for {said.family}, {said.source}"
+    return replace(facts, train_length=said.train_length, train_length_source=source)
+
+
+def _declared_extension(facts: ModelFacts) -> EarlierExtension | None:
     """An extension that a file without a record shows: an original length that no scaling needs.
 
     Scaling that the model was trained with brings an original length too: linear, yarn, and
@@ -147,89 +159,7 @@ def _without(facts: ModelFacts, added: tuple[str, ...]) -> ModelFacts:
     )
 
 
-@dataclass(frozen=True, slots=True)
-class Published:
-    """One entry of ``published.toml``.
-
-    Attributes
-    ----------
-    family : str
-    train_length : int
-        Tokens that the model was trained on.
-    freq_base : float or None
-        RoPE base of the family's files; None where nobody looked.
-    yarn_factor : float or None
-        Of the YaRN scaling on `train_length` that the publisher documents.
-    source : str
-        Address of the page that says so.
-    """
-
-    family: str
-    train_length: int
-    freq_base: float | None
-    yarn_factor: float | None
-    source: str
-
-    @property
-    def yarn_length(self) -> int | None:
-        """Tokens that the documented scaling reaches; None where there is none."""
-        return round(self.train_length * self.yarn_factor) if self.yarn_factor else None
-
-
-def entries() -> list[dict[str, Any]]:
-    """Every entry of the table as it stands in the file."""
-    text = Path(__file__).with_name("published.toml").read_text(encoding="utf-8")
-    found: list[dict[str, Any]] = tomllib.loads(text)["models"]
-    return found
-
-
-def published(names: Iterable[str], facts: ModelFacts) -> Published | None:
-    """What is documented of a model; None where the table does not know it.
-
-    A file that scales from the documented length says by itself what the table would.
-
-    Parameters
-    ----------
-    names : iterable of str
-        Of the model and of what it was made from.
-    facts : ModelFacts
-        With the length that the file declares, or that it had before an extension.
-    """
-    scaling = facts.scaling
-    # With a dash behind, so that a wanted name ends where a part of the name does.
-    spelled = [name.lower().replace(" ", "-").replace("_", "-") + "-" for name in names]
-    best, longest = None, 0
-    for entry in entries():
-        if (
-            facts.architecture not in entry["architectures"]
-            or facts.train_length not in (*entry["context_length"], entry["train_length"])
-            or (scaling.in_effect and scaling.original_context_length == entry["train_length"])
-        ):
-            continue
-        for wanted in entry["names"]:
-            if len(wanted) > longest and any(name.startswith(f"{wanted}-") for name in spelled):
-                best, longest = entry, len(wanted)
-    if best is None:
-        return None
-    return Published(
-        family=best["family"],
-        train_length=best["train_length"],
-        freq_base=best.get("freq_base"),
-        yarn_factor=best.get("yarn_factor"),
-        source=best["source"],
-    )
-
-
-def at_documented_length(facts: ModelFacts) -> ModelFacts:
-    """Facts with the training length that is documented, where one is."""
-    said = facts.published
-    if said is None:
-        return facts
-    source = f"documented for {said.family}, {said.source}"
-    return replace(facts, train_length=said.train_length, train_length_source=source)
-
-
-def names_in(header: Header) -> Iterator[str]:
+def _names(header: Header) -> Iterator[str]:
     """Names that a GGUF file gives its model and what it was made from."""
 
     def text(key: str) -> str:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from ggufext.header import rope_keys
 from ggufext.header.header import ValueType
 
 if TYPE_CHECKING:
@@ -53,7 +54,7 @@ def model_widths(header: Header) -> Widths:
             largest("feed_forward_length"),
             largest("expert_feed_forward_length") * largest("expert_used_count"),
         ),
-        heads=largest("attention.head_count"),
+        heads=largest(rope_keys.HEAD_COUNT),
     )
 
 

@@ -15,9 +15,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from ggufext.errors import EngineError
-from ggufext.llama.gguf_values import read_values
 from ggufext.llama.graph import GraphReader
-from ggufext.llama.library import Llama
+from ggufext.llama.library import GgufReader, Llama
 from ggufext.llama.machine import available_memory
 from ggufext.llama.model import Model, Vocabulary
 from ggufext.llama.protocol import load_request, receive, send
@@ -47,7 +46,7 @@ class _Session:
         self._known = _NOTHING
         if extend and not (model.can_reuse and self._api.llama_memory_can_shift(model.memory)):
             raise EngineError(
-                code="cannot_shift",
+                code="bad_condition",
                 message="Self-Extend moves positions, which this model's memory cannot",
             )
 
@@ -247,7 +246,17 @@ class _Child:
         return seen | graph.found(), b"".join(logits)
 
     def _values(self, _: bytes, *, load: LoadRequest, keys: list[str], tensors: list[str]) -> Reply:
-        return read_values(self._llama, load.path, keys=keys, tensors=tensors), b""
+        self._llama.forget_errors()
+        try:
+            reader = GgufReader(self._llama.ggml, load.path)
+        except ValueError as error:
+            raise EngineError(code="model_not_loaded", message=self._llama.errors()) from error
+        found = {
+            "keys": {key: reader.value(key) for key in keys},
+            "tensors": {name: reader.floats(name) for name in tensors},
+        }
+        reader.close()
+        return found, b""
 
     def _time(self, _: bytes, *, load: LoadRequest) -> Reply:
         self._session = None

@@ -6,7 +6,7 @@ import math
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from ggufext.header.factors import factors_in_effect
+from ggufext.header.frequencies import factors_in_effect
 from ggufext.header.rope_keys import FREQ_BASE_SWA, ORIGINAL_LENGTH
 from ggufext.llama.rope_nodes import observe
 from ggufext.llama.settings import ContextSettings
@@ -15,9 +15,9 @@ if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
     from pathlib import Path
 
+    from ggufext.header.frequencies import Yarn
     from ggufext.header.layers import LayerFacts
     from ggufext.header.model import ModelFacts
-    from ggufext.header.rope_keys import Yarn
     from ggufext.llama.process import LlamaProcess
     from ggufext.llama.rope_nodes import Observation, RopeNode
     from ggufext.llama.settings import Override

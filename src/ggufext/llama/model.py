@@ -154,7 +154,7 @@ class Vocabulary:
     Raises
     ------
     EngineError
-        ``no_vocabulary``.
+        ``cannot_be_audited``.
     """
 
     def __init__(self, llama: Llama, model: Any) -> None:
@@ -162,7 +162,7 @@ class Vocabulary:
         self._pointer = self._api.llama_model_get_vocab(model)
         if self._api.llama_vocab_type(self._pointer) == self._api.LLAMA_VOCAB_TYPE_NONE:
             raise EngineError(
-                code="no_vocabulary",
+                code="cannot_be_audited",
                 message="the file has no text vocabulary, so nothing can be asked in words",
             )
         self.size: int = self._api.llama_vocab_n_tokens(self._pointer)
@@ -180,7 +180,7 @@ class Vocabulary:
             self._pointer, text, len(text), buffer, room, False, special
         )
         if count < 0:
-            raise EngineError(code="tokenizer_failed", message=f"llama_tokenize returned {count}")
+            raise EngineError(code="cannot_be_audited", message=f"llama_tokenize returned {count}")
         return list(buffer[:count])
 
     def behind_a_stop(self, text: str) -> list[int]:
@@ -189,12 +189,12 @@ class Vocabulary:
         Raises
         ------
         EngineError
-            ``key_ambiguous``, ``tokenizer_failed``.
+            ``cannot_be_audited``.
         """
         tokens = self._tokenize(_BEFORE + text.encode())
         if tokens[: len(self._before)] != self._before:
             raise EngineError(
-                code="key_ambiguous",
+                code="cannot_be_audited",
                 message="the tokenizer merges the end of a sentence with the next one, so keys and "
                 "lengths have no exact place in tokens; this model cannot be audited that way",
             )

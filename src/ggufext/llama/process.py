@@ -82,7 +82,7 @@ class LlamaProcess:
         Raises
         ------
         EngineError
-            As `request`; ``no_rpc``, ``rpc_unreachable``.
+            As `request`; ``no_rpc``, ``engine_unreachable``.
         """
         reply, _ = self.request(path, "hello", rpc=list(rpc))
         return Hello(**reply)

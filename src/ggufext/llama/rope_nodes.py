@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from array import array
 from contextlib import nullcontext
 from dataclasses import dataclass
@@ -15,17 +14,8 @@ if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
     from pathlib import Path
 
-    import numpy as np
-    import numpy.typing as npt
-
     from ggufext.llama.process import LlamaProcess
     from ggufext.llama.settings import Override
-
-_CACHE_LINE = re.compile(
-    r"size = +[\d.]+ MiB \( *(?P<cells>\d+) cells, +(?P<layers>\d+) layers, +\d+/(?P<streams>\d+)"
-    r" seqs\), K \((?P<type_k>\w+)\): +(?P<mib_k>[\d.]+) MiB,"
-    r" V \((?P<type_v>\w+)\): +(?P<mib_v>[\d.]+) MiB"
-)
 
 
 class RopeMode(IntEnum):
@@ -100,19 +90,6 @@ class CacheTensor:
 
 
 @dataclass(frozen=True, slots=True)
-class CacheLine:
-    """One KV cache in llama.cpp's log: cells of a stream, layers, and MiB to two decimals."""
-
-    cells: int
-    layers: int
-    streams: int
-    type_k: str
-    mib_k: float
-    type_v: str
-    mib_v: float
-
-
-@dataclass(frozen=True, slots=True)
 class Observation:
     """What one run of a model showed.
 
@@ -142,29 +119,6 @@ class Observation:
     cache_tensors: tuple[CacheTensor, ...]
     log: tuple[str, ...]
     logits: tuple[bytes, ...]
-
-    @property
-    def cache_lines(self) -> tuple[CacheLine, ...]:
-        """KV caches as the log reports them, the global layers' before the local layers'."""
-        return tuple(
-            CacheLine(
-                cells=int(match["cells"]),
-                layers=int(match["layers"]),
-                streams=int(match["streams"]),
-                type_k=match["type_k"],
-                mib_k=float(match["mib_k"]),
-                type_v=match["type_v"],
-                mib_v=float(match["mib_v"]),
-            )
-            for match in map(_CACHE_LINE.search, self.log)
-            if match
-        )
-
-    def logits_array(self, run: int = 0) -> npt.NDArray[np.float32]:
-        """Logits of one start position as an array of shape (tokens, n_vocab)."""
-        import numpy as np
-
-        return np.frombuffer(self.logits[run], dtype="<f4").reshape(-1, self.n_vocab)
 
 
 def observe(
@@ -197,7 +151,7 @@ def observe(
     Raises
     ------
     EngineError
-        ``engine_missing`` without llama-cpp-python, ``model_not_loaded`` and
+        ``extra_missing`` without llama-cpp-python, ``model_not_loaded`` and
         ``context_not_created`` with llama.cpp's own words, ``decode_failed``, ``engine_died`` or
         ``out_of_memory`` with the last lines of the log when llama.cpp ends its process,
         ``unknown_setting``, and ``engine_unknown`` when this llama.cpp's graph is not one that

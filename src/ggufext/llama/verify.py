@@ -10,7 +10,7 @@ from ggufext.header.header import read_header
 from ggufext.llama.expectation import SMALL_CONTEXT, differences, of_plan, rotations
 from ggufext.llama.process import LlamaProcess
 from ggufext.llama.settings import LoadRequest
-from ggufext.opened.inspection import facts_of
+from ggufext.opened.model import facts_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -56,7 +56,7 @@ def verify_file(
         try:
             values = _read_by_llama_cpp(path, plan, process)
         except EngineError as error:
-            if error.code != "engine_missing":
+            if error.code != "extra_missing":
                 raise
             return _without_llama_cpp(path, plan, notify)
         return (

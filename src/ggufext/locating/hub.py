@@ -36,7 +36,7 @@ def hub_address(name: str) -> tuple[str, dict[str, str]]:
     ------
     LocationError
         ``remote_name``, ``remote_several_files``, ``remote_missing``, ``remote_refused``,
-        ``remote_unreachable``, ``remote_extra_missing``.
+        ``remote_unreachable``, ``extra_missing``.
     """
     match = _NAME.fullmatch(name)
     if match is None:
@@ -48,7 +48,7 @@ def hub_address(name: str) -> tuple[str, dict[str, str]]:
         )
     if find_spec("huggingface_hub") is None:
         raise LocationError(
-            code="remote_extra_missing",
+            code="extra_missing",
             path=name,
             message="needs huggingface_hub: pip install 'ggufext[remote]'",
         )

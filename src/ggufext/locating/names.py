@@ -3,8 +3,12 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import TYPE_CHECKING, TypeGuard
 
 from ggufext.errors import LocationError, shown
+
+if TYPE_CHECKING:
+    from ggufext.locating.ollama import OllamaModel
 
 #: What the name of one of Ollama's models begins with.
 OLLAMA_PREFIX = "ollama:"
@@ -12,7 +16,7 @@ OLLAMA_PREFIX = "ollama:"
 _REMOTE = ("http://", "https://", "hf://")
 
 
-def is_remote(name: Path | str) -> bool:
+def is_remote(name: Path | str) -> TypeGuard[str]:
     """Whether a name is an address on another machine."""
     return isinstance(name, str) and name.lower().startswith(_REMOTE)
 
@@ -35,8 +39,6 @@ def local_path(name: Path | str) -> Path:
     LocationError
         ``remote_model`` for an address; see `ggufext.locating.ollama.find`.
     """
-    if isinstance(name, Path):
-        return name
     if is_remote(name):
         raise LocationError(
             code="remote_model",
@@ -44,8 +46,24 @@ def local_path(name: Path | str) -> Path:
             message="lies on another machine: download it first; inspect, plan and diff read the "
             "header of a remote file",
         )
-    if not name.startswith(OLLAMA_PREFIX):
-        return Path(name)
+    model = ollama_model(name)
+    return Path(name) if model is None else model.blob
+
+
+def ollama_model(name: Path | str) -> OllamaModel | None:
+    """The model of Ollama's that a name means; None for a path and for names of other kinds.
+
+    Raises
+    ------
+    LocationError
+        See `ggufext.locating.ollama.find`.
+    """
+    if isinstance(name, Path) or not name.startswith(OLLAMA_PREFIX):
+        return None
     from ggufext.locating import ollama  # few names need it
 
-    return ollama.find(name).blob
+    try:
+        return ollama.find(name.removeprefix(OLLAMA_PREFIX))
+    except LocationError as error:
+        error.path = error.path or name
+        raise

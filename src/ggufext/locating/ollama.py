@@ -5,12 +5,10 @@ from __future__ import annotations
 import json
 import os
 import re
-from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 from ggufext.errors import LocationError
-from ggufext.locating.names import OLLAMA_PREFIX
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -33,12 +31,14 @@ _DIGEST = re.compile(r"sha256[:-]([0-9a-f]{64})")
 #: Longest manifest and longest small layer (template, parameters) taken for real, bytes.
 _LARGEST_TEXT = 1 << 20
 
+#: What a long text of a Modelfile stands between.
+_QUOTES = '"""'
+
 #: Names shown where the one asked for is not there.
 _SHOWN_NAMES = 8
 
 
-@dataclass(frozen=True, slots=True)
-class OllamaName:
+class OllamaName(NamedTuple):
     """A model's full name: host/namespace/model:tag."""
 
     host: str
@@ -70,7 +70,6 @@ class OllamaName:
         if not _HOST.fullmatch(name.host) or not all(_PART.fullmatch(part) for part in parts):
             raise LocationError(
                 code="ollama_name",
-                path=OLLAMA_PREFIX + text,
                 message="is no name of an Ollama model; expected ollama:NAME or ollama:NAME:TAG as "
                 "`ollama list` shows them",
             )
@@ -84,8 +83,7 @@ class OllamaName:
         return shown if self.host == _DEFAULT_HOST else f"{self.host}/{shown}"
 
 
-@dataclass(frozen=True, slots=True)
-class OllamaModel:
+class OllamaModel(NamedTuple):
     """A model's name, the blob that is its GGUF file, and its other layers by kind.
 
     Attributes
@@ -132,15 +130,20 @@ def is_blob(path: Path) -> bool:
 
 
 def find(text: str) -> OllamaModel:
-    """The model of a name such as ``ollama:llama3.2`` or ``ollama:hf.co/owner/repo:Q4_K_M``.
+    """The model of a name such as ``llama3.2`` or ``hf.co/owner/repo:Q4_K_M``.
+
+    Parameters
+    ----------
+    text : str
+        As for `OllamaName.parse`.
 
     Raises
     ------
     LocationError
-        ``ollama_name``, ``ollama_missing`` (no folder, no such name, or no file behind it),
-        ``ollama_manifest`` (it cannot be understood or names no GGUF file).
+        ``ollama_name``, ``ollama_missing`` (no folder, no such name, no GGUF file behind it, or a
+        manifest that cannot be understood).
     """
-    name = OllamaName.parse(text.removeprefix(OLLAMA_PREFIX))
+    name = OllamaName.parse(text)
     here = folders()
     for folder in here:
         manifest = folder / "manifests" / name.host / name.namespace / name.model / name.tag
@@ -149,7 +152,6 @@ def find(text: str) -> OllamaModel:
             if not model.blob.is_file():
                 raise LocationError(
                     code="ollama_missing",
-                    path=text,
                     message=f"is in the manifest {manifest}, but its file {model.blob} is not "
                     f"there or not readable for you; `ollama pull {name}` gets it",
                 )
@@ -165,7 +167,7 @@ def find(text: str) -> OllamaModel:
         why = f"there is no such model; there are {', '.join(known[:_SHOWN_NAMES])}{more}"
     else:
         why = f"there is no model in {here[0]}; `ollama pull {name}` gets it"
-    raise LocationError(code="ollama_missing", path=text, message=why)
+    raise LocationError(code="ollama_missing", message=why)
 
 
 def models(folder: Path) -> Iterator[OllamaModel]:
@@ -179,9 +181,35 @@ def models(folder: Path) -> Iterator[OllamaModel]:
             continue
 
 
+def modelfile(file: Path, *, context_length: int, model: OllamaModel | None = None) -> str:
+    """Text of a Modelfile: the new file with everything else of the model it was made from.
+
+    Parameters
+    ----------
+    file : Path
+        The new GGUF file.
+    context_length : int
+        Tokens; Ollama uses a few thousand unless num_ctx says otherwise.
+    model : OllamaModel, optional
+        Gives projector, adapter, template, system prompt and parameters.
+
+    Source: docs/modelfile.mdx and parser/parser.go of Ollama.
+    """
+    lines = [f"FROM {file.resolve()}"]
+    if model is not None:
+        lines += [f"FROM {blob}" for kind, blob in model.layers if kind == "projector"]
+        lines += [f"ADAPTER {blob}" for kind, blob in model.layers if kind == "adapter"]
+        for kind in ("template", "system"):
+            text = model.text(kind)
+            if text is not None:
+                lines.append(_line(kind.upper(), text))
+        lines += _parameters(model.text("params"))
+    return "\n".join([*lines, f"PARAMETER num_ctx {context_length}", ""])
+
+
 def _model(folder: Path, manifest: Path, name: OllamaName) -> OllamaModel:
     def refuse(why: str) -> LocationError:
-        return LocationError(code="ollama_manifest", path=manifest, message=why)
+        return LocationError(code="ollama_missing", path=manifest, message=why)
 
     text = _small_text(manifest)
     if text is None:
@@ -214,35 +242,6 @@ def _small_text(path: Path) -> str | None:
         return path.read_text(encoding="utf-8")
     except (OSError, UnicodeDecodeError):
         return None
-
-
-_QUOTES = '"""'
-
-
-def modelfile(file: Path, *, context_length: int, model: OllamaModel | None = None) -> str:
-    """Text of a Modelfile: the new file with everything else of the model it was made from.
-
-    Parameters
-    ----------
-    file : Path
-        The new GGUF file.
-    context_length : int
-        Tokens; Ollama uses a few thousand unless num_ctx says otherwise.
-    model : OllamaModel, optional
-        Gives projector, adapter, template, system prompt and parameters.
-
-    Source: docs/modelfile.mdx and parser/parser.go of Ollama.
-    """
-    lines = [f"FROM {file.resolve()}"]
-    if model is not None:
-        lines += [f"FROM {blob}" for kind, blob in model.layers if kind == "projector"]
-        lines += [f"ADAPTER {blob}" for kind, blob in model.layers if kind == "adapter"]
-        for kind in ("template", "system"):
-            text = model.text(kind)
-            if text is not None:
-                lines.append(_line(kind.upper(), text))
-        lines += _parameters(model.text("params"))
-    return "\n".join([*lines, f"PARAMETER num_ctx {context_length}", ""])
 
 
 def _parameters(params: str | None) -> list[str]:

@@ -1,22 +1,17 @@
-"""Where programs keep the models that people have: Ollama, Hugging Face, LM Studio, llama.cpp."""
+"""Where the models are that people have: Ollama, Hugging Face, LM Studio, llama.cpp, any folder."""
 
 from __future__ import annotations
 
 import os
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 from ggufext.errors import GgufextError, LocationError, ModelWarning
 from ggufext.header.architectures import architecture
 from ggufext.header.header import read_header
 from ggufext.header.lint import lint
-from ggufext.header.model import (
-    Scaling,
-    TrainLength,
-    architecture_name,
-    model_facts,
-)
+from ggufext.header.model import TrainLength, architecture_name, model_facts
 from ggufext.header.shards import later_shards, shard_name
 from ggufext.header.weights import quantization
 from ggufext.locating import ollama
@@ -27,7 +22,43 @@ if TYPE_CHECKING:
 
     from ggufext.header.architectures import Support
     from ggufext.header.header import Header
-    from ggufext.header.model import ModelFacts
+    from ggufext.header.model import Scaling
+
+#: Findings that the table says in a column of their own.
+_SAID_ELSEWHERE = frozenset({"unverified_architecture", "unknown_architecture"})
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SurveyedModel:
+    """What a table of models says of one; what could not be read is None.
+
+    Attributes
+    ----------
+    name : str
+        As its place calls it.
+    path : Path
+        The file, or the first part of a split set.
+    parts : int
+        Files that the model should have.
+    size : int
+        Bytes of all parts that are here.
+    train_length : TrainLength or None
+        Context length that the file declares.
+    scaling : Scaling or None
+    problems : tuple of ModelWarning
+        Why it cannot be read or extended, and what looks wrong.
+    """
+
+    name: str
+    path: Path
+    parts: int
+    architecture: str | None = None
+    quantization: str | None = None
+    size: int
+    train_length: TrainLength | None = None
+    scaling: Scaling | None = None
+    support: Support | None = None
+    problems: tuple[ModelWarning, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,36 +89,38 @@ def known_places() -> tuple[ModelPlace, ...]:
 
 
 def place_of(folder: Path | str) -> ModelPlace:
-    """The models of a folder; of Ollama's own folder by the names that Ollama gives them.
+    """The models of a folder, sorted by name; of Ollama's own by the names that Ollama gives them.
+
+    Links to folders are followed once; a file that several names lead to is one model.
 
     Raises
     ------
     LocationError
-        ``folder_unreadable``.
+        ``unreadable`` for the folder itself; unreadable folders in it are left out.
     """
     folder = Path(folder)
     if ollama.is_folder(folder):
-        return ModelPlace("ollama", folder, survey(_of_ollama(folder)))
-    return ModelPlace("folder", folder, survey(models_in(folder)))
+        return ModelPlace("ollama", folder, _survey(_of_ollama(folder)))
+    return ModelPlace("folder", folder, _survey(_of_folder(folder)))
 
 
 def _looked_into(
-    where: str, path: Path, models: Callable[[Path], tuple[ModelFiles, ...]]
+    where: str, path: Path, models: Callable[[Path], tuple[_ModelFiles, ...]]
 ) -> ModelPlace:
     """A place; one that cannot be read says so and keeps nobody from the others."""
     try:
-        return ModelPlace(where, path, survey(models(path)))
+        return ModelPlace(where, path, _survey(models(path)) if path.is_dir() else ())
     except LocationError as error:
         return ModelPlace(where, path, (), ModelWarning(error.code, error.message))
     except OSError as error:
-        problem = ModelWarning("folder_unreadable", error.strerror or str(error))
+        problem = ModelWarning("unreadable", error.strerror or str(error))
         return ModelPlace(where, path, (), problem)
 
 
-def _candidates() -> Iterator[tuple[str, Path, Callable[[Path], tuple[ModelFiles, ...]]]]:
+def _candidates() -> Iterator[tuple[str, Path, Callable[[Path], tuple[_ModelFiles, ...]]]]:
     for folder in ollama.folders():
         yield "ollama", folder, _of_ollama
-    yield "huggingface_cache", huggingface_cache(), _of_huggingface
+    yield "huggingface_cache", _huggingface_cache(), _of_huggingface
     home = Path(_expanded("~"))
     for folder in (home / ".lmstudio/models", home / ".cache/lm-studio/models"):
         yield "lm_studio", folder, _of_folder
@@ -95,7 +128,7 @@ def _candidates() -> Iterator[tuple[str, Path, Callable[[Path], tuple[ModelFiles
     yield "llama_cpp_cache", Path(chosen) if chosen else _cache_home() / "llama.cpp", _of_folder
 
 
-def huggingface_cache() -> Path:
+def _huggingface_cache() -> Path:
     """The folder of the Hugging Face cache, as huggingface_hub takes it from the environment."""
     for variable in ("HF_HUB_CACHE", "HUGGINGFACE_HUB_CACHE"):
         chosen = os.environ.get(variable)
@@ -103,46 +136,6 @@ def huggingface_cache() -> Path:
             return Path(_expanded(chosen))
     home = os.environ.get("HF_HOME")
     return (Path(_expanded(home)) if home else _cache_home() / "huggingface") / "hub"
-
-
-def _of_ollama(folder: Path) -> tuple[ModelFiles, ...]:
-    # Two names may share a blob: each is a model that people run.
-    return tuple(
-        ModelFiles(f"{OLLAMA_PREFIX}{model.name}", (model.blob,)) for model in ollama.models(folder)
-    )
-
-
-def _of_folder(folder: Path) -> tuple[ModelFiles, ...]:
-    return models_in(folder) if folder.is_dir() else ()
-
-
-def _of_huggingface(cache: Path) -> tuple[ModelFiles, ...]:
-    """Models by owner/repository/file; of several revisions with the same file, one."""
-    if not cache.is_dir():
-        return ()
-    from importlib.util import find_spec
-
-    listed = _scanned(cache) if find_spec("huggingface_hub") is not None else _walked(cache)
-    return grouped((name, path) for name, path in listed if name.lower().endswith(".gguf"))
-
-
-def _scanned(cache: Path) -> Iterator[tuple[str, Path]]:
-    from huggingface_hub import scan_cache_dir
-
-    models = (found for found in scan_cache_dir(cache).repos if found.repo_type == "model")
-    for repository in models:
-        for revision in repository.revisions:
-            for file in revision.files:
-                inner = file.file_path.relative_to(revision.snapshot_path)
-                yield f"{repository.repo_id}/{inner}", file.file_path
-
-
-def _walked(cache: Path) -> Iterator[tuple[str, Path]]:
-    for repository in cache.glob("models--*--*"):
-        name = repository.name.removeprefix("models--").replace("--", "/", 1)
-        for file in repository.glob("snapshots/*/**/*"):
-            inner = Path(*file.relative_to(repository).parts[2:])
-            yield f"{name}/{inner}", file
 
 
 def _cache_home() -> Path:
@@ -153,8 +146,7 @@ def _expanded(path: str) -> str:
     return os.path.expanduser(path)  # noqa: PTH111 - Path.expanduser raises without a home
 
 
-@dataclass(frozen=True, slots=True)
-class ModelFiles:
+class _ModelFiles(NamedTuple):
     """One model and its files.
 
     Attributes
@@ -178,26 +170,65 @@ class ModelFiles:
         return name is None or name.number == 1
 
 
-def models_in(folder: Path) -> tuple[ModelFiles, ...]:
-    """Every model under a folder, sorted by name.
+def _of_ollama(folder: Path) -> tuple[_ModelFiles, ...]:
+    # Two names may share a blob: each is a model that people run.
+    return tuple(
+        _ModelFiles(f"{OLLAMA_PREFIX}{model.name}", (model.blob,))
+        for model in ollama.models(folder)
+    )
 
-    Links to folders are followed once; a file that several names lead to is one model.
 
-    Raises
-    ------
-    LocationError
-        ``folder_unreadable`` for the folder itself; unreadable folders in it are left out.
-    """
+def _of_folder(folder: Path) -> tuple[_ModelFiles, ...]:
     try:
         os.scandir(folder).close()
     except OSError as error:
         raise LocationError(
-            code="folder_unreadable", path=folder, message=error.strerror or str(error)
+            code="unreadable", path=folder, message=error.strerror or str(error)
         ) from error
-    return grouped((str(path.relative_to(folder)), path) for path in _files(folder))
+    return _grouped((str(path.relative_to(folder)), path) for path in _files(folder))
 
 
-def grouped(named: Iterable[tuple[str, Path]]) -> tuple[ModelFiles, ...]:
+def _files(folder: Path) -> Iterator[Path]:
+    entered: set[tuple[int, int]] = set()
+    for place, folders, files in os.walk(folder, followlinks=True):
+        status = os.stat(place)  # noqa: PTH116 - thousands of folders
+        if (status.st_dev, status.st_ino) in entered:
+            folders.clear()
+            continue
+        entered.add((status.st_dev, status.st_ino))
+        for name in files:
+            if name.lower().endswith(".gguf"):
+                yield Path(place, name)
+
+
+def _of_huggingface(cache: Path) -> tuple[_ModelFiles, ...]:
+    """Models by owner/repository/file; of several revisions with the same file, one."""
+    from importlib.util import find_spec
+
+    listed = _scanned(cache) if find_spec("huggingface_hub") is not None else _walked(cache)
+    return _grouped((name, path) for name, path in listed if name.lower().endswith(".gguf"))
+
+
+def _scanned(cache: Path) -> Iterator[tuple[str, Path]]:
+    from huggingface_hub import scan_cache_dir
+
+    models = (found for found in scan_cache_dir(cache).repos if found.repo_type == "model")
+    for repository in models:
+        for revision in repository.revisions:
+            for file in revision.files:
+                inner = file.file_path.relative_to(revision.snapshot_path)
+                yield f"{repository.repo_id}/{inner}", file.file_path
+
+
+def _walked(cache: Path) -> Iterator[tuple[str, Path]]:
+    for repository in cache.glob("models--*--*"):
+        name = repository.name.removeprefix("models--").replace("--", "/", 1)
+        for file in repository.glob("snapshots/*/**/*"):
+            inner = Path(*file.relative_to(repository).parts[2:])
+            yield f"{name}/{inner}", file
+
+
+def _grouped(named: Iterable[tuple[str, Path]]) -> tuple[_ModelFiles, ...]:
     """Files as models: parts of a split set together, the same file under two names once."""
     models: dict[tuple[Path, int], list[tuple[str, Path]]] = {}
     seen: set[tuple[int, int]] = set()
@@ -217,128 +248,56 @@ def grouped(named: Iterable[tuple[str, Path]]) -> tuple[ModelFiles, ...]:
         parts = 1 if shard is None else shard.total
         models.setdefault((whole, parts), []).append((name, path))
     return tuple(
-        ModelFiles(files[0][0], tuple(path for _, path in files), parts)
+        _ModelFiles(files[0][0], tuple(path for _, path in files), parts)
         for (_, parts), files in models.items()
     )
 
 
-def _files(folder: Path) -> Iterator[Path]:
-    entered: set[tuple[int, int]] = set()
-    for place, folders, files in os.walk(folder, followlinks=True):
-        status = os.stat(place)  # noqa: PTH116 - thousands of folders
-        if (status.st_dev, status.st_ino) in entered:
-            folders.clear()
-            continue
-        entered.add((status.st_dev, status.st_ino))
-        for name in files:
-            if name.lower().endswith(".gguf"):
-                yield Path(place, name)
-
-
-#: Findings that the table says in a column of their own.
-_SAID_ELSEWHERE = frozenset({"unverified_architecture", "unknown_architecture"})
-
-
-@dataclass(frozen=True, slots=True)
-class SurveyedModel:
-    """What a table of models says of one; what could not be read is None.
-
-    Attributes
-    ----------
-    name : str
-        As its place calls it.
-    path : Path
-        The file, or the first part of a split set.
-    parts : int
-    size : int
-        Bytes of all parts that are here.
-    train_length : TrainLength or None
-        Context length that the file declares.
-    scaling : Scaling or None
-    problems : tuple of ModelWarning
-        Why it cannot be read or extended, and what looks wrong.
-    """
-
-    name: str
-    path: Path
-    parts: int
-    architecture: str | None
-    quantization: str | None
-    size: int
-    train_length: TrainLength | None
-    scaling: Scaling | None
-    support: Support | None
-    problems: tuple[ModelWarning, ...]
-
-
-def survey(models: Iterable[ModelFiles]) -> tuple[SurveyedModel, ...]:
+def _survey(models: Iterable[_ModelFiles]) -> tuple[SurveyedModel, ...]:
     """A line about each model, in the same order; nothing is raised for a broken one."""
     from concurrent.futures import ThreadPoolExecutor
 
     # The header is read without the interpreter's lock, so threads read side by side.
     with ThreadPoolExecutor(max_workers=min(8, os.cpu_count() or 1)) as pool:
-        return tuple(pool.map(survey_one, models))
+        return tuple(pool.map(_surveyed, models))
 
 
-def survey_one(model: ModelFiles) -> SurveyedModel:
-    """What a table says of one model."""
-    found = _of_files(model)
-    return SurveyedModel(
+def _surveyed(model: _ModelFiles) -> SurveyedModel:
+    found = SurveyedModel(
         name=model.name,
         path=model.paths[0],
         parts=model.parts,
-        architecture=found.architecture,
-        quantization=found.quantization,
         size=sum(map(_size, model.paths)),
-        train_length=found.train_length,
-        scaling=found.scaling,
-        support=found.support,
-        problems=found.problems,
     )
-
-
-@dataclass(frozen=True, slots=True)
-class _Found:
-    """What the headers of a model say."""
-
-    problems: tuple[ModelWarning, ...]
-    architecture: str | None = None
-    quantization: str | None = None
-    train_length: TrainLength | None = None
-    scaling: Scaling | None = None
-    support: Support | None = None
-
-
-def _of_files(model: ModelFiles) -> _Found:
     if not model.has_first:
         missing = ModelWarning("shard_missing", "the first part is not in the folder")
-        return _Found((missing,))
+        return replace(found, problems=(missing,))
     try:
         header = read_header(model.paths[0])
         name = architecture_name(header)
     except GgufextError as error:
-        return _Found((_problem(error),))
+        return replace(found, problems=(_problem(error),))
     problems: list[ModelWarning] = []
     later: tuple[Header, ...] = ()
     try:
         later = later_shards(header)
     except GgufextError as error:
         problems.append(_problem(error))
-    facts: ModelFacts | None = None
     try:
         facts = model_facts(header, later_shards=later)
     except GgufextError as error:
         problems.append(_problem(error))
     else:
-        found = lint(header, facts, later_shards=later)
-        problems += [warning for warning in found if warning.code not in _SAID_ELSEWHERE]
-    return _Found(
-        problems=tuple(problems),
+        hints = lint(header, facts, later_shards=later)
+        problems += [hint for hint in hints if hint.code not in _SAID_ELSEWHERE]
+        length = TrainLength(facts.train_length, facts.train_length_source)
+        found = replace(found, train_length=length, scaling=facts.scaling)
+    return replace(
+        found,
         architecture=name,
         quantization=quantization(header, *later),
-        train_length=TrainLength(facts.train_length, facts.train_length_source) if facts else None,
-        scaling=facts.scaling if facts else None,
         support=architecture(name).support,
+        problems=tuple(problems),
     )
 
 

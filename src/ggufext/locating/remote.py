@@ -5,11 +5,10 @@ from __future__ import annotations
 import re
 from contextlib import contextmanager
 from dataclasses import dataclass
-from functools import partial
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 from ggufext.errors import GgufextError, HeaderError, LocationError, shown
-from ggufext.header.factors import read_factors
+from ggufext.header.frequencies import MOST_PAIRS, factor_tensors
 from ggufext.header.header import parse_header
 
 if TYPE_CHECKING:
@@ -27,6 +26,9 @@ _MOST_REQUESTS = 32
 
 #: Bytes of one read, and bytes after which the header is tried first.
 _PIECE, _FIRST_TRY = 1 << 16, 1 << 18
+
+#: Largest factor tensor that is asked for, bytes: 32-bit numbers.
+_LARGEST_TENSOR = 4 * MOST_PAIRS
 
 #: Seconds without an answer or without a byte.
 _PATIENCE = 30.0
@@ -48,19 +50,18 @@ class RemoteModel:
         The file's first `header.data_offset` bytes.
     requests : int
         Requests for the file that it took.
-    factors : tuple of (str, tuple of float)
-        Values of the frequency-factor tensors by name; empty where the server knows no ranges.
+    tensors : mapping of str to bytes, or None
+        The frequency-factor tensors by name; None where the server knows no ranges.
     """
 
     name: str
     header: Header
     front: bytes
     requests: int
-    factors: tuple[tuple[str, tuple[float, ...]], ...] = ()
+    tensors: Mapping[str, bytes] | None
 
 
-@dataclass(frozen=True, slots=True)
-class _Answer:
+class _Answer(NamedTuple):
     """What the head of an answer promises.
 
     `end` is where its bytes stop in the file; `validators` change with the file.
@@ -97,9 +98,8 @@ def read_remote(
     Raises
     ------
     LocationError
-        ``remote_missing``, ``remote_refused``, ``remote_failed``, ``remote_unreachable``,
-        ``remote_timeout``, ``remote_truncated``, ``remote_inconsistent``, ``remote_size_unknown``,
-        ``remote_header_too_large``, ``remote_extra_missing`` and what `hub_address` raises.
+        ``remote_missing``, ``remote_refused``, ``remote_unreachable``, ``remote_failed``,
+        ``remote_unusable``, ``extra_missing`` and what `hub_address` raises.
     HeaderError
         The file is not a GGUF file that llama.cpp would read.
     """
@@ -108,9 +108,7 @@ def read_remote(
     from ggufext.locating.hub import direct_address, hub_address
 
     if find_spec("fsspec") is None or find_spec("aiohttp") is None:
-        raise _error(
-            name, "remote_extra_missing", "needs fsspec with http: pip install 'ggufext[remote]'"
-        )
+        raise _error(name, "extra_missing", "needs fsspec with http: pip install 'ggufext[remote]'")
     with _named_errors(name):
         if name.lower().startswith("hf://"):
             url, headers = hub_address(name)
@@ -155,14 +153,12 @@ class _RemoteFront:
             header, answer = self._request(end, first)
             if header is not None:
                 front = bytes(self.front[: header.data_offset])
-                factors: tuple[tuple[str, tuple[float, ...]], ...] = ()
-                if answer.ranged:
-                    factors = read_factors(header, partial(self._tensor, header, answer))
-                return RemoteModel(shown(self.name), header, front, self.requests, factors)
+                tensors = self._factor_tensors(header, answer) if answer.ranged else None
+                return RemoteModel(shown(self.name), header, front, self.requests, tensors)
             first = first or answer
         raise _error(
             self.name,
-            "remote_header_too_large",
+            "remote_unusable",
             f"its header takes more than {len(self.front):,} bytes in {self.requests} requests, "
             "more than any model needs; download the file if it is right",
         )
@@ -180,7 +176,7 @@ class _RemoteFront:
                 if not piece:
                     raise _error(
                         self.name,
-                        "remote_truncated",
+                        "remote_failed",
                         f"the connection ended after {len(self.front):,} of {answer.end:,} bytes "
                         "that the server promised; try again",
                     )
@@ -209,6 +205,13 @@ class _RemoteFront:
             },
         )
 
+    def _factor_tensors(self, header: Header, first: _Answer) -> dict[str, bytes]:
+        return {
+            tensor.name: self._tensor(header, first, tensor)
+            for tensor in factor_tensors(header)
+            if tensor.size <= _LARGEST_TENSOR  # a larger one is refused where it is understood
+        }
+
     def _tensor(self, header: Header, first: _Answer, tensor: TensorInfo) -> bytes:
         """The bytes of a small tensor, by a request of its own."""
         start = header.data_offset + tensor.offset
@@ -223,7 +226,7 @@ class _RemoteFront:
                 if not piece:
                     raise _error(
                         self.name,
-                        "remote_truncated",
+                        "remote_failed",
                         f"the connection ended within {tensor.name}; try again",
                     )
                 content += piece
@@ -258,7 +261,7 @@ class _RemoteFront:
         if length is None:
             raise _error(
                 self.name,
-                "remote_size_unknown",
+                "remote_unusable",
                 "the server knows neither ranges nor the length of the file; download it first",
             )
         return _Answer(False, min(int(length), _ENDS[-1]), int(length), validators)
@@ -267,7 +270,7 @@ class _RemoteFront:
         if first.validators != now.validators or first.file_size != now.file_size:
             raise _error(
                 self.name,
-                "remote_inconsistent",
+                "remote_unusable",
                 "the file changed between two requests; try again when nothing writes to it",
             )
         if first.ranged != now.ranged:
@@ -286,7 +289,7 @@ class _RemoteFront:
 
     def _inconsistent(self, what: str) -> LocationError:
         return _error(
-            self.name, "remote_inconsistent", f"{what}; download the file, or ask another server"
+            self.name, "remote_unusable", f"{what}; download the file, or ask another server"
         )
 
 
@@ -321,12 +324,12 @@ def _as_error(name: str, error: Exception) -> LocationError | None:
         ),
         (
             (asyncio.TimeoutError, TimeoutError),
-            "remote_timeout",
+            "remote_failed",
             "the server does not answer; try again, or download the file",
         ),
         (
             (aiohttp.ClientPayloadError,),
-            "remote_truncated",
+            "remote_failed",
             f"the connection ended before the promised bytes ({what}); try again",
         ),
         (

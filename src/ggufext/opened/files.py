@@ -1,8 +1,9 @@
 """The operations on files that editing is made of: the only module that writes.
 
 Every call is complete or raises OSError: short reads and writes are continued, interrupted calls
-repeated. Opening what is no file raises HeaderError. Tests put a recording and interrupting double
-in the place of `FileSystem`.
+repeated. Opening what is no file raises HeaderError. Small files beside a model (the journal, an
+undo record for which its file has no room) are written whole or not at all. Tests put a recording
+and interrupting double in the place of `FileSystem`.
 """
 
 from __future__ import annotations
@@ -10,6 +11,7 @@ from __future__ import annotations
 import errno
 import os
 import signal
+import stat
 import struct
 import sys
 import threading
@@ -17,6 +19,7 @@ from contextlib import contextmanager, suppress
 from functools import cache
 from typing import TYPE_CHECKING
 
+from ggufext.errors import JournalError
 from ggufext.header.header import check_regular
 
 if TYPE_CHECKING:
@@ -263,6 +266,66 @@ class FileSystem:
             if ignore:
                 signal.signal(signal.SIGIO, previous)
 
+    def stage(self, target: Path, content: bytes) -> None:
+        """Write a small file's draft completely and durably, or not at all."""
+        draft = draft_of(target)
+        if os.path.lexists(draft):
+            # Left by a run that was cut off before it had changed anything.
+            self.remove(draft)
+        try:
+            descriptor = self.create(draft)
+            try:
+                self.write(descriptor, 0, content)
+                self.sync(descriptor)
+            finally:
+                self.close(descriptor)
+        except (OSError, KeyboardInterrupt):
+            self.discard(draft)
+            raise
+
+    def publish(self, target: Path) -> None:
+        """Give a draft its name, durably."""
+        try:
+            self.rename(draft_of(target), target)
+        except (OSError, KeyboardInterrupt):
+            self.discard(draft_of(target))
+            raise
+        self.sync_folder(target.parent)
+
+    def take_away(self, target: Path) -> None:
+        """Remove a small file, durably; nothing where there is none."""
+        if os.path.lexists(target):
+            self.remove(target)
+            self.sync_folder(target.parent)
+
+    def read_beside(self, place: Path, model: Path, largest: int) -> bytes | None:
+        """Content of a small file beside a model, None where there is none.
+
+        Parameters
+        ----------
+        largest : int
+            Bytes from which on it is not taken for real: ``b""`` then.
+
+        Raises
+        ------
+        JournalError
+            ``foreign_owner``: somebody else could have put it there.
+        """
+        if not place.is_file() or place.is_symlink():
+            return None
+        descriptor = self.open_for_reading(place)
+        try:
+            _check_owner(os.fstat(descriptor).st_uid, place, model)
+            size = self.size(descriptor)
+            return self.read(descriptor, 0, size) if size <= largest else b""
+        finally:
+            self.close(descriptor)
+
+
+def draft_of(target: Path) -> Path:
+    """Where a small file is written before it takes its name."""
+    return target.with_name(target.name + ".new")
+
 
 def _flag(name: str) -> int:
     """Open flag that not every platform has."""
@@ -294,3 +357,18 @@ def _refuse_special(path: Path) -> None:
     # A missing file is the system's to name.
     if path.exists():
         check_regular(path)
+
+
+def _check_owner(owner: int, place: Path, model: Path) -> None:
+    folder = place.parent.stat()
+    shared = stat.S_IMODE(folder.st_mode) & (stat.S_IWOTH | stat.S_ISVTX)
+    # Who owns the model could have written anything into it, and root everywhere.
+    if not shared or owner in {os.geteuid(), model.stat().st_uid, 0}:
+        return
+    raise JournalError(
+        code="foreign_owner",
+        path=place,
+        message=f"belongs to user {owner}, who owns neither the model nor this process, in a "
+        "folder that others may write to; it is not trusted and nothing was changed; have it "
+        "removed, or change its owner (chown) if it is yours",
+    )

@@ -6,13 +6,9 @@ import os
 import stat
 import sys
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from ggufext.errors import EditError, shell_word
-from ggufext.header.shards import NUMBER_KEY, first_shard
-
-if TYPE_CHECKING:
-    from ggufext.header.header import Header
+from ggufext.header.shards import first_shard
 
 _NEW_FILE = "write a new file with --output"
 
@@ -32,7 +28,7 @@ def resolve(path: Path, *, follow: bool) -> Path:
     Raises
     ------
     EditError
-        ``symlink``, ``huggingface_cache``, ``ollama_blob``.
+        ``symlink``, ``shared_file``, ``ollama_blob``.
     HeaderError
         A later part of a split model cannot be read.
     """
@@ -64,7 +60,7 @@ def _refuse_managed(place: Path, path: Path) -> None:
     in_cache = any(part.startswith(("models--", "datasets--")) for part in parts)
     if in_cache and ("snapshots" in parts or "blobs" in parts):
         raise EditError(
-            code="huggingface_cache",
+            code="shared_file",
             path=path,
             message="lies in the Hugging Face cache, where every revision shares it under the "
             f"hash of its content; {_NEW_FILE}",
@@ -77,13 +73,13 @@ def check_writable(path: Path) -> None:
     Raises
     ------
     EditError
-        ``hard_links``, ``read_only``, ``folder_not_writable``.
+        ``shared_file``, ``read_only``.
     """
     status = path.stat()
     # Folders have several links too; what is no file is named when it is opened.
     if stat.S_ISREG(status.st_mode) and status.st_nlink > 1:
         raise EditError(
-            code="hard_links",
+            code="shared_file",
             path=path,
             message=f"has {status.st_nlink} hard links, and all of them would change; {_NEW_FILE}",
         )
@@ -134,14 +130,14 @@ def check_folder(folder: Path, path: Path) -> None:
     Raises
     ------
     EditError
-        ``folder_not_writable``.
+        ``read_only``.
     """
     obstacle = _obstacle(folder) if folder.is_dir() else "does not exist; make it first"
     if obstacle is None and not os.access(folder, os.W_OK | os.X_OK):
         obstacle = "takes no new files from you"
     if obstacle is not None:
         raise EditError(
-            code="folder_not_writable",
+            code="read_only",
             path=path,
             message=f"folder {folder} {obstacle}; the journal or the copy goes there; {_NEW_FILE} "
             "in another folder",
@@ -171,25 +167,4 @@ def check_space(folder: Path, needed: int, path: Path) -> None:
             path=path,
             message=f"needs {needed:,} bytes in {folder}, which has {free:,} free; make room, or "
             "write to another disk with --output",
-        )
-
-
-def check_first_shard(header: Header, path: Path) -> None:
-    """Refuse a later part of a split model whose name does not lead to the first.
-
-    Raises
-    ------
-    EditError
-        ``not_first_shard``.
-    """
-    if NUMBER_KEY not in header.keys:
-        return
-    number = header.value(NUMBER_KEY)
-    if isinstance(number, int) and number > 0:
-        raise EditError(
-            code="not_first_shard",
-            path=path,
-            field=NUMBER_KEY,
-            message=f"is part {number + 1} of a split model; its metadata lies in the first part, "
-            "NAME-00001-of-0000N.gguf: name that file, and give this one its name back",
         )

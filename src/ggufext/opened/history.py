@@ -12,12 +12,9 @@ import zlib
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from ggufext.errors import GgufextError, JournalError
-from ggufext.header.factors import MOST_PAIRS, factor_tensors
-from ggufext.header.header import ValueType, companion, parse_header
-from ggufext.header.model import model_facts
-from ggufext.opened import beside as beside_model
-from ggufext.opened.patch import HISTORY_KEY, PADDING_KEY, encode_entry, tensor_infos, whole_patch
+from ggufext.errors import JournalError
+from ggufext.header.header import ValueType, companion
+from ggufext.opened.patch import HISTORY_KEY, encode_entry
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -31,7 +28,7 @@ Originals = tuple[tuple[str, bytes | None], ...]
 
 
 #: A file's undo record lies beside it under this name where the file itself has no room.
-SIDECAR_SUFFIX = ".ggufext-undo"
+_SIDECAR_SUFFIX = ".ggufext-undo"
 
 #: Longest record taken for real, and most that its contents unpack to, bytes.
 LARGEST_RECORD = 16 * 1024 * 1024
@@ -40,7 +37,7 @@ _FORMAT = 2
 
 #: Where each part of the original header comes from, in order: a key, whose entry the record holds,
 #: or (start, length) of the edited header without the keys of this program.
-Layout = tuple["str | tuple[int, int]", ...]
+HeaderLayout = tuple["str | tuple[int, int]", ...]
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,7 +67,7 @@ class History:
         Tensors that were overwritten, as they stood in the file, and those that were appended.
     start, end : bytes
         The original header before its first entry and behind its tensor infos.
-    layout : Layout
+    layout : HeaderLayout
         What lies between them.
     """
 
@@ -87,7 +84,7 @@ class History:
     tensors: Originals
     start: bytes
     end: bytes
-    layout: Layout
+    layout: HeaderLayout
 
     def encode(self) -> str:
         """The record as JSON text."""
@@ -180,12 +177,12 @@ def in_file(header: Header) -> History | None:
 
 def sidecar(path: Path) -> Path:
     """Where a record lies that had no room in its file."""
-    return companion(path, SIDECAR_SUFFIX)
+    return companion(path, _SIDECAR_SUFFIX)
 
 
 def beside(files: FileSystem, path: Path) -> History | None:
     """The record that lies beside a file, if any; raises as `decode`, and ``foreign_owner``."""
-    data = beside_model.read(files, sidecar(path), path, LARGEST_RECORD)
+    data = files.read_beside(sidecar(path), path, LARGEST_RECORD)
     return None if data is None else decode(data.decode("utf-8", errors="replace"), sidecar(path))
 
 
@@ -239,91 +236,3 @@ def _count(value: object) -> int:
     if not isinstance(value, int) or isinstance(value, bool) or value < 0:
         raise TypeError
     return value
-
-
-#: Longest factor tensor taken for real, bytes: 32-bit numbers.
-_LONGEST_TENSOR = 4 * MOST_PAIRS
-
-
-@dataclass(frozen=True, slots=True)
-class Copied:
-    """What an extension replaced in the file that this one was copied from.
-
-    Attributes
-    ----------
-    original : Header
-        The header with the replaced keys put back, and every tensor of the file.
-    keys : tuple of (str, bytes or None)
-        Those keys, as entries; None for a key that the extension added.
-    tensors : tuple of (str, bytes)
-        Factor tensors that it overwrote, as they were before.
-    added : tuple of str
-        Factor tensors that it added, which stay in the file.
-    method, target_length
-        As the record says.
-    """
-
-    original: Header
-    keys: tuple[tuple[str, bytes | None], ...]
-    tensors: tuple[tuple[str, bytes], ...]
-    added: tuple[str, ...]
-    method: str
-    target_length: int
-
-
-def copied_extension(header: Header, header_bytes: bytes, record: History) -> Copied | None:
-    """The extension that a record of another file tells of.
-
-    Parameters
-    ----------
-    header, header_bytes : Header, bytes
-        Of the file as it is, and its first data_offset bytes.
-    record : History
-        One that does not fit the file.
-
-    Returns
-    -------
-    Copied or None
-        None where the file holds nothing of it any more, or the record makes no sense.
-    """
-    try:
-        now = model_facts(header)
-        written = {key for key, _ in now.metadata}
-        keys = tuple((key, raw) for key, raw in record.original if key in written)
-        original = _with_keys(header, header_bytes, dict(keys))
-        before = model_facts(original)
-    except (GgufextError, ValueError):
-        return None
-    sizes = {tensor.name: tensor.size for tensor in factor_tensors(header)}
-    tensors = tuple(
-        (name, raw)
-        for name, raw in record.tensors
-        if raw is not None and sizes.get(name) == len(raw) <= _LONGEST_TENSOR
-    )
-    added = tuple(name for name, raw in record.tensors if raw is None and name in sizes)
-    if before.metadata == now.metadata and not tensors and not added:
-        return None
-    return Copied(original, keys, tensors, added, record.method, record.target_length)
-
-
-def _with_keys(header: Header, header_bytes: bytes, keys: dict[str, bytes | None]) -> Header:
-    """The header with other entries of some keys.
-
-    Raises
-    ------
-    HeaderError, ValueError
-        An entry is none, or that of another key.
-    """
-    patch = whole_patch(
-        header,
-        header_bytes,
-        replaced={key: raw for key, raw in keys.items() if key in header.keys},
-        added=tuple(raw for key, raw in keys.items() if raw is not None and key not in header.keys),
-        infos=tensor_infos(header, header_bytes),
-        step=None,
-    )
-    made = parse_header(patch.applied(header_bytes), file_size=patch.size_after, path=header.path)
-    gone = {PADDING_KEY, *(key for key, raw in keys.items() if raw is None)}
-    if set(made.keys) != (set(header.keys) | set(keys)) - gone:
-        raise ValueError("another key")
-    return made

@@ -4,46 +4,35 @@ from __future__ import annotations
 
 from contextlib import suppress
 from dataclasses import dataclass
-from functools import partial
 from typing import TYPE_CHECKING
 
-from ggufext.errors import EditError, GgufextError, JournalError, ModelWarning, PlanError, command
+from ggufext.errors import EditError, GgufextError, ModelWarning, PlanError, command
 from ggufext.header.architectures import architecture
-from ggufext.header.factors import decode_factors
 from ggufext.header.header import ValueType
 from ggufext.header.lint import lint
-from ggufext.header.loading import refuse_unloadable
-from ggufext.header.model import (
-    DEFAULT_SOURCE,
-    TrainLength,
-    architecture_name,
-    facts_hash,
-    model_facts,
-)
+from ggufext.header.model import DEFAULT_SOURCE, TrainLength, architecture_name, model_facts
 from ggufext.header.shards import COUNT_KEY
-from ggufext.header.training import trained_facts
 from ggufext.header.weights import TensorType, quantization, tensor_types
 from ggufext.locating.names import is_remote, local_path
-from ggufext.locating.remote import RemoteModel, read_remote
-from ggufext.opened import guards, history, restoration, strategies
-from ggufext.opened.files import FileSystem
-from ggufext.opened.history import Copied, copied_extension
-from ggufext.opened.model import open_model
+from ggufext.opened import guards
+from ggufext.opened.model import OpenFile, open_model
 from ggufext.opened.patch import PADDING_KEY
+from ggufext.opened.strategies import likely_strategy
 from ggufext.planning.cautions import unusual_base
 from ggufext.planning.footprint import CacheType, KvCacheBytes, bytes_per_token
-from ggufext.planning.request import check_model
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
     from pathlib import Path
 
     from ggufext.header.architectures import Layout, Support
     from ggufext.header.header import Header
     from ggufext.header.model import EarlierExtension, ModelFacts
-    from ggufext.header.training import Published
+    from ggufext.header.published import Published
+    from ggufext.locating.remote import RemoteModel
+    from ggufext.opened.files import FileSystem
     from ggufext.opened.history import History
-    from ggufext.planning.request import Recipe
+    from ggufext.opened.model import OpenModel
+    from ggufext.opened.strategies import Strategy
 
 
 @dataclass(frozen=True, slots=True)
@@ -180,7 +169,7 @@ class Inspection:
     quantization: str | None
     tensor_types: tuple[TensorType, ...]
     kv_cache_bytes_per_token: KvCacheBytes | None
-    likely_strategy: strategies.Strategy | None
+    likely_strategy: Strategy | None
     shards: tuple[Shard, ...]
     history: EditInFile | None
     earlier_extension: EarlierExtension | None
@@ -193,82 +182,15 @@ def inspect(model: Path | str | RemoteModel, *, files: FileSystem | None = None)
 
     Parameters
     ----------
-    model : Path, str or RemoteModel
-        A path, a name that `ggufext.locating.names` understands, or a remote header already read.
-        A later part of a split model stands for the whole.
-    files : FileSystem, optional
-        The operations to use; for tests.
+    model, files
+        As for `ggufext.opened.model.open_model`.
 
     Raises
     ------
     HeaderError, LocationError
     """
-    if isinstance(model, str) and is_remote(model):
-        model = read_remote(model)
-    if isinstance(model, RemoteModel):
-        _, record, complaint = _original(model)
-        return _inspected(
-            model.name,
-            (model.header,),
-            None if isinstance(record, Copied) else _edit(record),
-            (*_complaints(complaint), *_unread_parts(model)),
-            likely_strategy=None,
-            trained=partial(_remote_facts, model),
-        )
-    files = files or FileSystem()
-    with open_model(files, local_path(model), writing=False) as opened:
-        return _inspected(
-            opened.path,
-            (opened.header, *opened.later_shards()),
-            _edit(opened.history),
-            _complaints(opened.complaint),
-            likely_strategy=strategies.likely_strategy(
-                opened.path, has_room=PADDING_KEY in opened.header.keys
-            ),
-            trained=opened.original_facts,
-        )
-
-
-def facts_of(
-    model: Path | str | RemoteModel,
-    *,
-    train_length: int | None = None,
-    train_freq_base: float | None = None,
-    recipe: Recipe | None = None,
-    files: FileSystem | None = None,
-) -> ModelFacts:
-    """Facts that a plan for a model starts from: those of its training, before any extension.
-
-    Parameters
-    ----------
-    model : Path, str or RemoteModel
-        As for `inspect`.
-    train_length, train_freq_base
-        What the model was really trained with, where the file says something else; see
-        `ggufext.header.training.trained_facts`.
-    recipe : Recipe, optional
-        Must have been made for this model.
-
-    Raises
-    ------
-    HeaderError, PlanError, LocationError
-        See `ggufext.header.model.model_facts`; ``would_not_load``, ``other_model``.
-    """
-    if isinstance(model, str) and is_remote(model):
-        model = read_remote(model)
-    if isinstance(model, RemoteModel):
-        original = _original(model)[0]
-        facts = _remote_facts(model, train_length=train_length, train_freq_base=train_freq_base)
-        refuse_unloadable(original, facts)
-    else:
-        with open_model(files or FileSystem(), local_path(model), writing=False) as opened:
-            original = opened.unextended
-            facts = opened.original_facts(
-                train_length=train_length, train_freq_base=train_freq_base
-            )
-    if recipe is not None:
-        check_model(recipe, facts_hash(original, facts))
-    return facts
+    with open_model(model, files=files) as opened:
+        return _inspected(opened)
 
 
 def undo_command(path: Path | str) -> str | None:
@@ -285,17 +207,9 @@ def undo_command(path: Path | str) -> str | None:
     return command("undo", path)
 
 
-def _inspected(
-    path: Path | str,
-    shards: tuple[Header, ...],
-    record: EditInFile | None,
-    complaint: tuple[ModelWarning, ...],
-    *,
-    likely_strategy: strategies.Strategy | None,
-    trained: Callable[[], ModelFacts],
-) -> Inspection:
-    header, *others = shards
-    later = tuple(others)
+def _inspected(model: OpenModel) -> Inspection:
+    header, later = model.header, model.later_shards
+    shards = (header, *later)
     name = architecture_name(header)
     facts: ModelFacts | None = None
     warnings: tuple[ModelWarning, ...]
@@ -306,12 +220,14 @@ def _inspected(
         warnings = (ModelWarning(error.code, error.message),)
     cache, before = None, None
     if facts is not None:
-        # Factor tensors that plan would refuse are no reason to say nothing of the header.
-        with suppress(GgufextError):
-            before = trained()
+        if all(warning.code != "would_not_load" for warning in warnings):
+            # Factor tensors that plan would refuse are no reason to say nothing of the header.
+            with suppress(GgufextError):
+                before = model.trained_facts()
         cache = KvCacheBytes(*(bytes_per_token(facts.layers, kind) for kind in CacheType))
+    has_room = PADDING_KEY in header.keys
     return Inspection(
-        path=path,
+        path=model.path,
         architecture=name,
         support=architecture(name).support,
         train_length=TrainLength(facts.train_length, facts.train_length_source) if facts else None,
@@ -326,12 +242,14 @@ def _inspected(
         quantization=quantization(*shards),
         tensor_types=tensor_types(*shards),
         kv_cache_bytes_per_token=cache,
-        likely_strategy=likely_strategy,
+        likely_strategy=likely_strategy(model.path, has_room=has_room)
+        if isinstance(model, OpenFile)
+        else None,
         shards=_shards(shards) if later else (),
-        history=record,
+        history=_edit(model.history),
         earlier_extension=before.earlier_extension if before else None,
         published=before.published if before else None,
-        warnings=(*warnings, *complaint, *_hints(before)),
+        warnings=(*warnings, *_complaints(model), *_unread_parts(model), *_hints(before)),
     )
 
 
@@ -380,56 +298,16 @@ def _layers(facts: ModelFacts) -> tuple[LayerInFile, ...]:
     )
 
 
-def _unread_parts(model: RemoteModel) -> tuple[ModelWarning, ...]:
+def _unread_parts(model: OpenModel) -> tuple[ModelWarning, ...]:
     count = model.header.integer(COUNT_KEY, value_type=ValueType.UINT16) or 0
-    if count < 2:
+    if count < 2 or model.later_shards:
         return ()
     what = f"the first of {count} parts; the tensors and sizes of the others are not counted"
     return (ModelWarning("parts_not_read", what),)
 
 
-def _original(
-    model: RemoteModel,
-) -> tuple[Header, History | Copied | None, JournalError | None]:
-    """The header before an edit of ours, what tells of it, and what is wrong with a record.
-
-    Of a remote model only the header was fetched.
-    """
-    try:
-        record = history.in_file(model.header)
-    except JournalError as error:
-        return model.header, None, error
-    if record is None:
-        return model.header, None, None
-    try:
-        return restoration.original_header(model.header, model.front, record), record, None
-    except JournalError as error:
-        copied = copied_extension(model.header, model.front, record)
-        return (copied.original if copied else model.header), copied, error
-
-
-def _remote_facts(
-    model: RemoteModel, *, train_length: int | None = None, train_freq_base: float | None = None
-) -> ModelFacts:
-    original, record, _ = _original(model)
-    before = dict(record.tensors) if record else {}
-    names = {tensor.name for tensor in original.tensors}
-    factors = tuple(
-        (name, decode_factors(raw) if (raw := before.get(name)) else values)
-        for name, values in model.factors
-        if name in names
-    )
-    return trained_facts(
-        original,
-        train_length=train_length,
-        train_freq_base=train_freq_base,
-        factors=factors,
-        added=record.added if isinstance(record, Copied) else (),
-        recorded=(record.method, record.target_length) if record else None,
-    )
-
-
-def _complaints(error: JournalError | None) -> tuple[ModelWarning, ...]:
+def _complaints(model: OpenModel) -> tuple[ModelWarning, ...]:
+    error = model.complaint
     return (ModelWarning(error.code, error.message),) if error else ()
 
 

@@ -16,7 +16,6 @@ from typing import TYPE_CHECKING
 
 from ggufext.errors import JournalError
 from ggufext.header.header import JOURNAL_SUFFIX, MAGIC, companion
-from ggufext.opened import beside
 from ggufext.opened.patch import Patch, Span
 
 if TYPE_CHECKING:
@@ -200,7 +199,8 @@ def fingerprint_at(files: FileSystem, descriptor: int, offset: int, size: int) -
 
 def write(files: FileSystem, journal: Journal, path: Path) -> None:
     """Put a journal beside `path`, complete and on disk, or not at all."""
-    beside.write(files, path_for(path), journal.encode())
+    files.stage(path_for(path), journal.encode())
+    files.publish(path_for(path))
 
 
 def read(files: FileSystem, path: Path) -> Journal | None:
@@ -211,7 +211,7 @@ def read(files: FileSystem, path: Path) -> Journal | None:
     JournalError
         ``damaged_journal``, ``foreign_owner``.
     """
-    data = beside.read(files, path_for(path), path, _LARGEST)
+    data = files.read_beside(path_for(path), path, _LARGEST)
     return None if data is None else decode(data, path_for(path))
 
 
@@ -234,7 +234,7 @@ def belongs(files: FileSystem, descriptor: int, journal: Journal) -> bool:
 
 def remove(files: FileSystem, path: Path) -> None:
     """Take the journal away, and make that durable."""
-    beside.remove(files, path_for(path))
+    files.take_away(path_for(path))
 
 
 def _base64(data: bytes) -> str:

@@ -1,136 +1,159 @@
-"""Opening a file for an edit: one descriptor, one lock, one lease, and what its header says."""
+"""The opened model of a command: read once, then handed on."""
 
 from __future__ import annotations
 
 import errno
+import hashlib
 import os
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
-from functools import partial
+from functools import cache, cached_property, partial
+from pathlib import Path
 from typing import TYPE_CHECKING
 
-from ggufext.errors import EditError, GgufextError, HeaderError, command
-from ggufext.header.factors import read_factors
-from ggufext.header.header import parse_header, read_header_from
+from ggufext.errors import EditError, GgufextError, HeaderError, PlanError, command, of_system
+from ggufext.header.frequencies import read_factors
+from ggufext.header.header import read_header_from
 from ggufext.header.loading import refuse_unloadable
-from ggufext.header.model import model_facts
-from ggufext.header.shards import first_shard, later_shards
+from ggufext.header.model import facts_hash, model_facts
+from ggufext.header.shards import NUMBER_KEY, first_shard, later_shards
 from ggufext.header.training import trained_facts
-from ggufext.opened import guards, history, restoration
+from ggufext.locating.names import is_remote, local_path
+from ggufext.opened import guards, history
 from ggufext.opened import journal as journals
-from ggufext.opened.history import copied_extension
+from ggufext.opened.files import FileSystem
+from ggufext.opened.restoration import Original, copied_extension, find
+from ggufext.planning.request import LONGEST_RECIPE, check_model, decode_recipe
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
-    from pathlib import Path
+    from collections.abc import Callable, Iterable, Iterator
 
     from ggufext.errors import JournalError
     from ggufext.header.header import Header, TensorInfo
     from ggufext.header.model import ModelFacts
-    from ggufext.opened.files import FileSystem
-    from ggufext.opened.history import Copied, History, Originals
-    from ggufext.opened.patch import Patch
+    from ggufext.locating.remote import RemoteModel
+    from ggufext.opened.history import History, Originals
+    from ggufext.opened.restoration import Copied, Restored
+    from ggufext.planning.request import PlanRequest, Recipe
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, kw_only=True)
 class OpenModel:
-    """A model file open under one descriptor.
+    """A model whose header was read, here or on another machine.
 
     Attributes
     ----------
-    path : Path
-        Of a split model the first part.
-    descriptor : int
+    path : Path or str
+        Of a split model the first part; the address of a remote file.
     header : Header
     header_bytes : bytes
         The file's first `header.data_offset` bytes.
-    history : History or None
-        Of an earlier edit, from the file or from beside it; one that does not fit counts as none.
+    restored : Restored or None
+        What the record of an earlier edit leads back to; None where none fits.
     complaint : JournalError or None
         What is wrong with a record that does not fit.
-    original, original_bytes : Header, bytes
-        The header before that edit: what an undo leads back to.
-    undo_patch : Patch or None
-        Back to the original; None without a record.
     copied : Copied or None
         An extension of ours in the file that this one was copied from.
-    unextended : Header
-        The header before either extension: what plans start from.
-    name : Path or str
-        As the user named it, for commands in messages.
-    exclusive : bool
-        Whether nobody else can have the file open, as far as an edit has to know.
-    in_use : bool
-        Whether another program has it open, as far as an edit has to know.
-    read : callable
-        Reads (offset, size) of the file as it is.
+    data : callable or None
+        Reads a factor tensor; None where a server sends no parts of its file.
     """
 
-    path: Path
-    descriptor: int
+    path: Path | str
     header: Header
     header_bytes: bytes
-    history: History | None
+    restored: Restored | None
     complaint: JournalError | None
-    original: Header
-    original_bytes: bytes
-    undo_patch: Patch | None
     copied: Copied | None
-    unextended: Header
-    name: Path | str
-    exclusive: bool
-    in_use: bool
-    read: Callable[[int, int], bytes]
+    data: Callable[[TensorInfo], bytes] | None
 
+    @property
+    def history(self) -> History | None:
+        """Record of an earlier edit, from the file or from beside it."""
+        return self.restored.record if self.restored else None
+
+    @property
+    def original_header(self) -> Header:
+        """The header before the first edit."""
+        return self.restored.original.header if self.restored else self.header
+
+    @property
+    def unextended(self) -> Header:
+        """The header before any extension of ours: what plans start from."""
+        return self.copied.original if self.copied else self.original_header
+
+    @cached_property
     def later_shards(self) -> tuple[Header, ...]:
-        """Headers of a split model's other parts; see `ggufext.header.shards.later_shards`."""
+        """Headers of a split model's other parts; see `ggufext.header.shards.later_shards`.
+
+        Those of a remote one are not read.
+        """
         return later_shards(self.header)
 
+    @cached_property
     def facts(self) -> ModelFacts:
-        """Facts of the model in the file as it is.
+        """Facts of the model as it is.
 
         Raises
         ------
         HeaderError, PlanError
             As `model_facts`, and ``would_not_load``.
         """
-        later = self.later_shards()
-        factors = self._factors(self.header, later, self._data)
+        later = self.later_shards
+        factors = self._factors(self.header, {})
         facts = model_facts(self.header, factors=factors, later_shards=later)
         refuse_unloadable(self.header, facts, later_shards=later)
         return facts
 
-    def original_facts(
-        self, *, train_length: int | None = None, train_freq_base: float | None = None
-    ) -> ModelFacts:
-        """Facts of the model as it was trained; parameters of `trained_facts`.
+    def original_facts(self, request: PlanRequest | None = None) -> ModelFacts:
+        """Facts that a plan starts from: those of the training, before any extension.
+
+        Parameters
+        ----------
+        request : PlanRequest, optional
+            Its `train_length` and `train_freq_base` count, and its recipe must have been made for
+            this model unless it is forced.
 
         Raises
         ------
         HeaderError, PlanError
-            As `trained_facts`, and ``would_not_load``.
+            As `trained_facts`; ``would_not_load``, ``other_model``.
         """
-        before, record = dict(self.earlier_tensors), self.copied or self.history
+        length, base = (request.train_length, request.train_freq_base) if request else (None, None)
+        facts = self._loadable(length, base)
+        if request is not None and request.recipe is not None and not request.force:
+            check_model(request.recipe, facts_hash(self.unextended, facts))
+        return facts
 
-        def data(tensor: TensorInfo) -> bytes:
-            return before.get(tensor.name) or self._data(tensor)
+    @cached_property
+    def _loadable(self) -> Callable[[int | None, float | None], ModelFacts]:
+        return cache(self._judged)
 
-        later = self.later_shards()
-        facts = trained_facts(
+    def _judged(self, train_length: int | None, train_freq_base: float | None) -> ModelFacts:
+        facts = self.trained_facts(train_length, train_freq_base)
+        refuse_unloadable(self.unextended, facts, later_shards=self.later_shards)
+        return facts
+
+    def trained_facts(
+        self, train_length: int | None = None, train_freq_base: float | None = None
+    ) -> ModelFacts:
+        """As `original_facts`, and nobody judges whether llama.cpp would load the model.
+
+        Parameters are those of `ggufext.header.training.trained_facts`.
+        """
+        record = self.copied or self.history
+        return trained_facts(
             self.unextended,
             train_length=train_length,
             train_freq_base=train_freq_base,
-            later_shards=later,
-            factors=self._factors(self.unextended, later, data),
+            later_shards=self.later_shards,
+            factors=self._factors(self.unextended, dict(self.earlier_tensors)),
             added=self.copied.added if self.copied else (),
             recorded=(record.method, record.target_length) if record else None,
         )
-        refuse_unloadable(self.unextended, facts, later_shards=later)
-        return facts
 
     @property
     def earlier_keys(self) -> tuple[tuple[str, bytes | None], ...]:
-        """Entries that it replaced; None for a key that it added."""
+        """Entries that an extension of ours replaced; None for a key that it added."""
         if self.copied is not None:
             return self.copied.keys
         return self.history.original if self.history else ()
@@ -142,18 +165,24 @@ class OpenModel:
             return self.copied.tensors
         return self.history.tensors if self.history else ()
 
-    @staticmethod
     def _factors(
-        header: Header, later: tuple[Header, ...], data: Callable[[TensorInfo], bytes]
+        self, header: Header, before: dict[str, bytes | None]
     ) -> tuple[tuple[str, tuple[float, ...]], ...]:
+        read = self.data
+        if read is None:
+            return ()
+
+        def data(tensor: TensorInfo) -> bytes:
+            content = before.get(tensor.name)
+            # Of a remote file the record was not compared with the tensors.
+            if content is None or len(content) != tensor.size:
+                return read(tensor)
+            return content
+
         factors = read_factors(header, data)
-        for shard in later:
+        for shard in self.later_shards:
             factors += read_factors(shard, partial(_data_of, shard))
         return factors
-
-    def _data(self, tensor: TensorInfo) -> bytes:
-        # Offsets count from the start of the data, which an edit moves as a whole.
-        return self.read(self.header.data_offset + tensor.offset, tensor.size)
 
 
 def _data_of(shard: Header, tensor: TensorInfo) -> bytes:
@@ -164,103 +193,201 @@ def _data_of(shard: Header, tensor: TensorInfo) -> bytes:
         return file.read(tensor.size)
 
 
+@dataclass(frozen=True, kw_only=True)
+class OpenFile(OpenModel):
+    """A model file of this machine, open under one descriptor.
+
+    Attributes
+    ----------
+    path : Path
+    files : FileSystem
+        The operations to use.
+    descriptor : int
+    name : Path or str
+        As the user named it, for commands in messages.
+    exclusive : bool
+        Whether nobody else can have the file open, as far as an edit has to know.
+    in_use : bool
+        Whether another program has it open, as far as an edit has to know.
+    """
+
+    path: Path
+    files: FileSystem
+    descriptor: int
+    name: Path | str
+    exclusive: bool
+    in_use: bool
+
+    def read(self, offset: int, size: int) -> bytes:
+        """Bytes of the file as it is; fewer only at its end."""
+        return self.files.read(self.descriptor, offset, size)
+
+    @cached_property
+    def original(self) -> Original:
+        """It with its bytes and their hash: what an undo leads back to."""
+        if self.restored is not None:
+            return self.restored.original
+        sha256 = hashlib.sha256(self.header_bytes).hexdigest()
+        return Original(self.header, self.header_bytes, sha256)
+
+
 @contextmanager
 def open_model(
-    files: FileSystem,
+    model: Path | str | RemoteModel, *, files: FileSystem | None = None
+) -> Iterator[OpenModel]:
+    """Open a model for reading.
+
+    Parameters
+    ----------
+    model : Path, str or RemoteModel
+        A path, a name that `ggufext.locating.names` understands, or a remote header already read.
+        A later part of a split model stands for the first.
+    files : FileSystem, optional
+        The operations to use; for tests.
+
+    Raises
+    ------
+    HeaderError
+        ``interrupted_edit`` and every fault of the header.
+    LocationError
+    """
+    if isinstance(model, str) and is_remote(model):
+        from ggufext.locating.remote import read_remote  # few models are
+
+        model = read_remote(model)
+    if not isinstance(model, (Path, str)):
+        records = (partial(history.in_file, model.header),)
+        restored, complaint, copied = _before(model.header, model.front, records, None)
+        tensors = model.tensors
+        yield OpenModel(
+            path=model.name,
+            header=model.header,
+            header_bytes=model.front,
+            restored=restored,
+            complaint=complaint,
+            copied=copied,
+            data=None if tensors is None else lambda tensor: tensors[tensor.name],
+        )
+        return
+    path = first_shard(local_path(model))
+    with open_file(path, writing=False, files=files or FileSystem()) as opened:
+        yield opened
+
+
+@contextmanager
+def open_file(
     path: Path,
     *,
     writing: bool,
     force: bool = False,
     name: Path | str | None = None,
-) -> Iterator[OpenModel]:
-    """Open a model; for writing, as its sole user.
+    files: FileSystem,
+) -> Iterator[OpenFile]:
+    """Open a model file for an edit, or its first part; for writing, as its sole user.
 
     Parameters
     ----------
-    path : Path
-        A later part of a split model stands for the first.
     writing : bool
         Lock the file and take a lease; nobody else may have it open.
     force : bool
-        Go on although someone has the file open; `OpenModel.in_use` says so.
+        Go on although someone has the file open; `OpenFile.in_use` says so.
     name : Path or str, optional
         What the user called it, where that is not `path`: a symbolic link, ``ollama:NAME``.
+    files : FileSystem
 
     Raises
     ------
     EditError
-        ``in_use``, and the guards' refusals.
+        ``in_use``, ``not_first_shard``, and the guards' refusals.
     HeaderError
         ``interrupted_edit`` and every fault of the header.
     """
-    path = first_shard(path)
     if writing:
         guards.check_writable(path)
     name = name or path
     with exclusively(files, path, writing=writing) as (descriptor, refusal):
         if refusal == errno.EAGAIN and not force:
             raise in_use(path, "--force, which puts a new file in the place of the open one")
-        try:
-            header = read_header_from(descriptor, path=path)
-            journal = journals.read(files, path)
-            interrupted = journal is not None and journals.belongs(files, descriptor, journal)
-        except HeaderError as error:
-            interrupted = error.code == "interrupted_edit"
-            if not interrupted:
-                raise
-        if interrupted:
-            raise HeaderError(
-                code="interrupted_edit",
-                path=path,
-                message="an edit of this file was interrupted; "
-                f"run `{command('recover', name)}` first",
-            )
-        guards.check_first_shard(header, path)
-        header_bytes = _header_bytes(files, descriptor, header)
-        # Values come from memory from here on: opening the file again would break the lease.
-        header = parse_header(header_bytes, file_size=header.file_size, path=path)
-        read = partial(files.read, descriptor)
-        found, complaint = restoration.find(files, path, header, header_bytes, read)
-        copied = _copied(header, header_bytes) if found is None else None
-        original = found.header if found else header
-        yield OpenModel(
+        header, header_bytes = _read(files, descriptor, path, name)
+        _check_first_shard(header, path)
+
+        def read(offset: int, size: int) -> bytes:
+            return files.read(descriptor, offset, size)
+
+        records = (partial(history.in_file, header), partial(history.beside, files, path))
+        restored, complaint, copied = _before(header, header_bytes, records, read)
+        yield OpenFile(
             path=path,
-            descriptor=descriptor,
             header=header,
             header_bytes=header_bytes,
-            history=found.record if found else None,
+            restored=restored,
             complaint=complaint,
-            original=original,
-            original_bytes=found.header_bytes if found else header_bytes,
-            undo_patch=found.patch if found else None,
             copied=copied,
-            unextended=copied.original if copied else original,
+            # Offsets count from the start of the data, which an edit moves as a whole.
+            data=lambda tensor: read(header.data_offset + tensor.offset, tensor.size),
+            files=files,
+            descriptor=descriptor,
             name=name,
             exclusive=refusal == 0,
             in_use=refusal == errno.EAGAIN,
-            read=read,
         )
 
 
-def _header_bytes(files: FileSystem, descriptor: int, header: Header) -> bytes:
-    """The file's first `header.data_offset` bytes."""
+def _read(files: FileSystem, descriptor: int, path: Path, name: Path | str) -> tuple[Header, bytes]:
+    """The header and its bytes, unless an edit was cut off."""
+    try:
+        header = read_header_from(descriptor, path=path)
+        journal = journals.read(files, path)
+        interrupted = journal is not None and journals.belongs(files, descriptor, journal)
+    except HeaderError as error:
+        interrupted = error.code == "interrupted_edit"
+        if not interrupted:
+            raise
+    if interrupted:
+        raise HeaderError(
+            code="interrupted_edit",
+            path=path,
+            message=f"an edit of this file was interrupted; run `{command('recover', name)}` first",
+        )
     content = files.read(descriptor, 0, header.data_offset)
     if len(content) != header.data_offset:
         raise HeaderError(
             code="truncated",
-            path=header.path,
+            path=path,
             message=f"the data would start at byte {header.data_offset:,}, and the file ends at "
             f"byte {len(content):,}: get it again",
         )
-    return content
+    # Values come from memory from here on: opening the file again would break the lease.
+    return header.in_memory(content, descriptor), content
 
 
-def _copied(header: Header, header_bytes: bytes) -> Copied | None:
-    try:
-        record = history.in_file(header)
-    except GgufextError:
-        return None
-    return copied_extension(header, header_bytes, record) if record else None
+def _check_first_shard(header: Header, path: Path) -> None:
+    """Refuse a later part of a split model whose name does not lead to the first."""
+    number = header.value(NUMBER_KEY) if NUMBER_KEY in header.keys else 0
+    if isinstance(number, int) and number > 0:
+        raise EditError(
+            code="not_first_shard",
+            path=path,
+            field=NUMBER_KEY,
+            message=f"is part {number + 1} of a split model; its metadata lies in the first part, "
+            "NAME-00001-of-0000N.gguf: name that file, and give this one its name back",
+        )
+
+
+def _before(
+    header: Header,
+    header_bytes: bytes,
+    records: Iterable[Callable[[], History | None]],
+    read: Callable[[int, int], bytes] | None,
+) -> tuple[Restored | None, JournalError | None, Copied | None]:
+    """What was before an extension of ours; parameters as of `find`."""
+    restored, complaint = find(header, header_bytes, records, read)
+    copied = None
+    if restored is None:
+        with suppress(GgufextError):
+            record = history.in_file(header)
+            copied = copied_extension(header, header_bytes, record) if record else None
+    return restored, complaint, copied
 
 
 @contextmanager
@@ -310,3 +437,44 @@ def in_use(path: Path, otherwise: str) -> EditError:
         message="is open in another program (llama.cpp maps models it has loaded); close that "
         f"program, or {otherwise}",
     )
+
+
+def facts_of(
+    model: Path | str | RemoteModel,
+    request: PlanRequest | None = None,
+    *,
+    files: FileSystem | None = None,
+) -> ModelFacts:
+    """Facts that a plan for a model starts from; see `OpenModel.original_facts`.
+
+    Parameters
+    ----------
+    model, files
+        As for `open_model`.
+    request : PlanRequest, optional
+
+    Raises
+    ------
+    HeaderError, PlanError, LocationError
+    """
+    with open_model(model, files=files) as opened:
+        return opened.original_facts(request)
+
+
+def read_recipe(path: Path | str) -> Recipe:
+    """Read a recipe from a file.
+
+    Raises
+    ------
+    PlanError
+        ``bad_recipe``, and what the system says of the file.
+    """
+    path = Path(path)
+    try:
+        with path.open(encoding="utf-8", errors="replace") as file:
+            return decode_recipe(file.read(LONGEST_RECIPE + 1))
+    except PlanError as error:
+        error.path = path
+        raise
+    except OSError as error:
+        raise of_system(error, path, kind=PlanError) from error

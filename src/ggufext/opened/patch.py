@@ -8,13 +8,14 @@ front: everything behind it moves by exactly the growth and keeps its bytes.
 from __future__ import annotations
 
 import struct
+from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 from ggufext.header.header import ValueType
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
+    from collections.abc import Callable
 
     from ggufext.header.header import Header, Value
 
@@ -145,6 +146,26 @@ class Patch:
             content[start : start + len(span.new)] = span.new
         return bytes(content)
 
+    def leads_to(self, header: bytes, wanted: bytes) -> bool:
+        """Whether a header's bytes become others by the patch; nothing of them is copied."""
+        before, done = memoryview(header), len(self.new_front)
+        if not wanted.startswith(self.new_front):
+            return False
+        for span in self.spans:
+            if span.offset >= len(header):
+                break  # data of a tensor
+            start = span.offset + self.growth
+            kept = before[done - self.growth : span.offset]
+            if not (wanted.startswith(kept, done) and wanted.startswith(span.new, start)):
+                return False
+            done = start + len(span.new)
+        kept = before[done - self.growth :]
+        return len(wanted) == done + len(kept) and wanted.startswith(kept, done)
+
+    def shared_from(self, block: int) -> int:
+        """First byte, before the patch, from which a new file can share the old one's blocks."""
+        return min(-(-len(self.old_front) // block) * block, self.size)
+
     def reader(self, read: Callable[[int, int], bytes]) -> Callable[[int, int], bytes]:
         """Reads (offset, size) of the file as it will be, behind its front, from the file as it is.
 
@@ -191,25 +212,45 @@ def encode_entry(key: str, kind: ValueType, value: Value) -> bytes:
 
 
 #: The smallest filler: an empty string.
-SMALLEST_PADDING = len(encode_entry(PADDING_KEY, ValueType.STRING, ""))
+_SMALLEST_PADDING = len(encode_entry(PADDING_KEY, ValueType.STRING, ""))
 
 
-def padding_entry(size: int) -> bytes:
-    """A filler of exactly `size` bytes, at least `SMALLEST_PADDING`."""
-    return encode_entry(PADDING_KEY, ValueType.STRING, " " * (size - SMALLEST_PADDING))
+def _padding_entry(size: int) -> bytes:
+    """A filler of exactly `size` bytes, at least `_SMALLEST_PADDING`."""
+    return encode_entry(PADDING_KEY, ValueType.STRING, " " * (size - _SMALLEST_PADDING))
 
 
-def front_end(header: Header, replaced: Mapping[str, bytes | None]) -> int:
-    """Byte at which the front of a header ends.
+#: New entries by key: they replace those of the file, or are added; None for a key that goes.
+EntryChanges = Mapping[str, bytes | None]
+
+
+class Entries(NamedTuple):
+    """Entries of a header after a change, without the filler.
+
+    Attributes
+    ----------
+    front, behind : dict of str to buffer
+        Before and behind the byte `front_end` of the header as it is, in the order of the file.
+        New keys stand at the end of the front.
+    front_end : int
+    """
+
+    front: dict[str, bytes | memoryview]
+    behind: dict[str, bytes | memoryview]
+    front_end: int
+
+
+def changed_entries(header: Header, header_bytes: bytes, changes: EntryChanges) -> Entries:
+    """Entries of a header after a change.
 
     The front holds every entry that changes its size, and ends before the first large entry
     where that is possible.
 
     Parameters
     ----------
-    header : Header
-    replaced : mapping of str to (bytes or None)
-        New entries of existing keys; None for a key that goes.
+    header, header_bytes : Header, bytes
+        Of the file as it is, and its first data_offset bytes.
+    changes : EntryChanges
     """
     end = FIXED_SIZE
     for entry in header.keys.values():
@@ -217,56 +258,46 @@ def front_end(header: Header, replaced: Mapping[str, bytes | None]) -> int:
         if entry.end - entry.start >= large:
             break
         end = entry.end
-    for key, new in replaced.items():
-        entry = header.keys[key]
+    for key, entry in header.keys.items():
+        resized = key in changes and len(changes[key] or b"") != entry.end - entry.start
         # One of ours counts always: where new keys go must not depend on how long a record is.
-        if new is None or key in OWN_KEYS or len(new) != entry.end - entry.start:
+        if resized or key in OWN_KEYS:
             end = max(end, entry.end)
-    return end
+    entries, view = Entries({}, {}, end), memoryview(header_bytes)
+    for key, entry in header.keys.items():
+        now = changes.get(key, view[entry.start : entry.end])
+        if now is not None and key != PADDING_KEY:
+            (entries.front if entry.start < end else entries.behind)[key] = now
+    for key, new in changes.items():
+        if new is not None and key not in header.keys:
+            entries.front[key] = new
+    return entries
 
 
-def front_patch(
-    header: Header,
-    header_bytes: bytes,
-    *,
-    replaced: Mapping[str, bytes | None],
-    added: tuple[bytes, ...],
-    step: int,
-) -> Patch:
-    """Patch that replaces and adds entries, keeping a filler at the end of the front.
+def front_patch(header: Header, header_bytes: bytes, *, changes: EntryChanges, step: int) -> Patch:
+    """Patch that changes entries, keeping a filler at the end of the front.
 
     The file does not grow when there is room in an earlier filler, and grows by a multiple of
     `step` otherwise.
 
     Parameters
     ----------
-    header : Header
-        Of the file as it is.
-    header_bytes : bytes
-        The file's first `header.data_offset` bytes.
-    replaced : mapping of str to (bytes or None)
-        New entries of existing keys, None for a key that goes; not the filler.
-    added : tuple of bytes
-        New entries, put behind those of the front.
+    header, header_bytes, changes
+        As for `changed_entries`; no filler among the changes.
     step : int
         A power of two, at least the alignment.
     """
-    changes: dict[str, bytes | None] = dict(replaced)
-    if PADDING_KEY in header.keys:
-        changes[PADDING_KEY] = None
-    end = front_end(header, changes)
-    entries, spans = _changed_entries(header, header_bytes, changes, end)
-    body = b"".join((*entries, *added))
-    used = FIXED_SIZE + len(body) + SMALLEST_PADDING
+    entries = changed_entries(header, header_bytes, changes)
+    end, body = entries.front_end, b"".join(entries.front.values())
+    used = FIXED_SIZE + len(body) + _SMALLEST_PADDING
     growth = 0 if used <= end else _rounded_up(used + _ROOM_FOR_LATER - end, step)
-    filler = padding_entry(end + growth - FIXED_SIZE - len(body))
-    gone = sum(new is None for new in changes.values())
-    count = header.key_count - gone + len(added) + 1
+    filler = _padding_entry(end + growth - FIXED_SIZE - len(body))
+    count = len(entries.front) + len(entries.behind) + 1
     return Patch(
         size=header.file_size,
         old_front=header_bytes[:end],
         new_front=_fixed(header_bytes, count, header.tensor_count) + body + filler,
-        spans=spans,
+        spans=_value_spans(header, header_bytes, {key: changes.get(key) for key in entries.behind}),
     )
 
 
@@ -288,8 +319,7 @@ def whole_patch(
     header: Header,
     header_bytes: bytes,
     *,
-    replaced: Mapping[str, bytes | None],
-    added: tuple[bytes, ...],
+    changes: EntryChanges,
     infos: TensorInfos,
     step: int | None,
 ) -> Patch:
@@ -299,7 +329,7 @@ def whole_patch(
 
     Parameters
     ----------
-    header, header_bytes, replaced, added
+    header, header_bytes, changes
         As in `front_patch`.
     infos : TensorInfos
         Descriptions of the tensors after the patch.
@@ -307,64 +337,51 @@ def whole_patch(
         The file grows by a multiple of it, with a filler; None: no filler, a filler in the file
         is removed, and the file becomes as long as it must.
     """
-    changes: dict[str, bytes | None] = dict(replaced)
-    if PADDING_KEY in header.keys:
-        changes[PADDING_KEY] = None
-    end = front_end(header, changes)
-    front, spans = _changed_entries(header, header_bytes, changes, end)
-    behind = bytearray(header_bytes[end : header.keys_end])
-    for span in spans:
-        behind[span.offset - end : span.offset - end + len(span.new)] = span.new
-    gone = sum(new is None for new in changes.values())
-    count = header.key_count - gone + len(added)
-    body, filler = b"".join((*front, *added)), b""
+    entries = changed_entries(header, header_bytes, changes)
+    body, behind = b"".join(entries.front.values()), b"".join(entries.behind.values())
+    count, filler = len(entries.front) + len(entries.behind), b""
     size = FIXED_SIZE + len(body) + len(behind) + len(infos.encoded)
     padding = header_bytes[header.infos_end :]
     if step is not None:
         # As much padding as before, so that an undo that only changes the front finds it.
-        used, room = size + SMALLEST_PADDING + len(padding), header.data_offset
+        used, room = size + _SMALLEST_PADDING + len(padding), header.data_offset
         growth = 0 if used <= room else _rounded_up(used + _ROOM_FOR_LATER - room, step)
-        filler, count = padding_entry(room + growth - size - len(padding)), count + 1
-    fixed = _fixed(header_bytes, count, infos.count)
-    new = fixed + body + filler + bytes(behind) + infos.encoded
+        filler, count = _padding_entry(room + growth - size - len(padding)), count + 1
+    new = _fixed(header_bytes, count, infos.count) + body + filler + behind + infos.encoded
     if infos.count:
         missing = -len(new) % header.alignment
         new += padding if len(padding) == missing else bytes(missing)
     return Patch(size=header.file_size, old_front=header_bytes, new_front=new)
 
 
-def value_patch(header: Header, header_bytes: bytes, replaced: Mapping[str, bytes]) -> Patch | None:
-    """Patch that changes values where they stand; None where an entry changes its size."""
-    spans = []
-    for key, new in replaced.items():
-        entry = header.keys[key]
-        old = header_bytes[entry.start : entry.end]
-        if len(old) != len(new):
-            return None
-        if old != new:
-            spans.append(Span(entry.start, old, new))
-    spans.sort(key=lambda span: span.offset)
-    front = header_bytes[:FIXED_SIZE]
-    return Patch(size=header.file_size, old_front=front, new_front=front, spans=tuple(spans))
-
-
-def _changed_entries(
-    header: Header, header_bytes: bytes, changes: Mapping[str, bytes | None], end: int
-) -> tuple[list[bytes], tuple[Span, ...]]:
-    """Entries of the front after the changes, and the changes behind it."""
-    front: list[bytes] = []
-    spans: list[Span] = []
-    for key, entry in header.keys.items():
-        if entry.start >= end and key not in changes:
-            continue
-        old = header_bytes[entry.start : entry.end]
-        new = changes.get(key, old)
-        if entry.start < end:
+def value_patch(header: Header, header_bytes: bytes, changes: EntryChanges) -> Patch | None:
+    """Patch that changes values where they stand; None where that is not enough."""
+    for key, new in changes.items():
+        entry = header.keys.get(key)
+        if entry is None:
             if new is not None:
-                front.append(new)
-        elif new is not None and new != old:
-            spans.append(Span(entry.start, old, new))
-    return front, tuple(spans)
+                return None
+        elif new is None or len(new) != entry.end - entry.start:
+            return None
+    front = header_bytes[:FIXED_SIZE]
+    return Patch(
+        size=header.file_size,
+        old_front=front,
+        new_front=front,
+        spans=_value_spans(header, header_bytes, changes),
+    )
+
+
+def _value_spans(header: Header, header_bytes: bytes, changes: EntryChanges) -> tuple[Span, ...]:
+    """Entries of the file that change without changing their size, in its order."""
+    spans = []
+    for key, new in changes.items():
+        if new is not None:
+            entry = header.keys[key]
+            old = header_bytes[entry.start : entry.end]
+            if old != new:
+                spans.append(Span(entry.start, old, new))
+    return tuple(sorted(spans, key=lambda span: span.offset))
 
 
 def _fixed(header_bytes: bytes, key_count: int, tensor_count: int) -> bytes:

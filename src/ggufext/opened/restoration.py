@@ -1,4 +1,4 @@
-"""From an edited file and a record back to the original, checked in memory.
+"""From a file and a record back to what was before, in memory: the original of an edited file.
 
 The record is believed only where it was made for this very state of the file, and where the header
 and the factor tensors that it leads to have the hashes of the original. Nothing else of a file is
@@ -9,52 +9,75 @@ from __future__ import annotations
 
 import hashlib
 from dataclasses import dataclass
-from functools import partial
+from itertools import accumulate, pairwise
 from typing import TYPE_CHECKING, NamedTuple
 
 from ggufext import __version__
 from ggufext.errors import GgufextError, JournalError
-from ggufext.header.factors import factor_tensors
+from ggufext.header.frequencies import factor_tensors
 from ggufext.header.header import parse_header
-from ggufext.opened import history
-from ggufext.opened.history import History
-from ggufext.opened.patch import FIXED_SIZE, HISTORY_KEY, OWN_KEYS, Patch, Span
+from ggufext.header.model import model_facts
+from ggufext.opened.history import LARGEST_RECORD, History
+from ggufext.opened.patch import (
+    FIXED_SIZE,
+    HISTORY_KEY,
+    OWN_KEYS,
+    PADDING_KEY,
+    Patch,
+    Span,
+    tensor_infos,
+    whole_patch,
+)
 from ggufext.opened.tensors import LARGEST_TENSOR, tensor_change
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable, Iterable, Iterator, Mapping
     from pathlib import Path
 
     from ggufext.header.header import Header, TensorInfo
-    from ggufext.opened.files import FileSystem
-    from ggufext.opened.history import Layout, Originals
+    from ggufext.opened.history import HeaderLayout, Originals
+    from ggufext.opened.patch import EntryChanges
+
+
+@dataclass(frozen=True, slots=True)
+class Original:
+    """The header of a file before its first edit.
+
+    Attributes
+    ----------
+    header : Header
+    header_bytes : bytes
+        Its first data_offset bytes.
+    sha256 : str
+        Of those.
+    """
+
+    header: Header
+    header_bytes: bytes
+    sha256: str
 
 
 @dataclass(frozen=True, slots=True)
 class Restored:
-    """The original of an edited file.
+    """What a record leads back to.
 
     Attributes
     ----------
     record : History
-    header : Header
-    header_bytes : bytes
-        Its first data_offset bytes.
-    patch : Patch
-        From the file as it is to the original.
+    original : Original
+    patch : Patch or None
+        From the file as it is to the original; None where only the header is here.
     """
 
     record: History
-    header: Header
-    header_bytes: bytes
-    patch: Patch
+    original: Original
+    patch: Patch | None
 
 
 def record_of(
-    original: Header,
-    original_bytes: bytes,
-    edited: Header,
-    edited_bytes: bytes,
+    original: Original,
+    entries: Mapping[str, bytes | memoryview],
+    infos: bytes,
     *,
     method: str,
     target_length: int,
@@ -66,85 +89,89 @@ def record_of(
 
     Parameters
     ----------
-    original, original_bytes : Header, bytes
-        Of the original file, and its first data_offset bytes.
-    edited, edited_bytes : Header, bytes
-        The same of the file after the edit; whatever the keys of this program hold.
+    original : Original
+    entries : mapping of str to buffer
+        Of the header after the edit, in order; whatever the keys of this program hold.
+    infos : bytes
+        Descriptions of the tensors after the edit.
     tensors : Originals
         What an undo puts back into tensors.
     data : callable
         Reads a tensor of the original from the file as it is.
     """
-    layout = _layout(original, original_bytes, edited, edited_bytes)
+    header, header_bytes = original.header, original.header_bytes
+    kept = {key: entry for key, entry in entries.items() if key not in OWN_KEYS}
+    layout = _layout(header, header_bytes, kept)
     before = {
-        key: original_bytes[original.keys[key].start : original.keys[key].end]
+        key: header_bytes[header.keys[key].start : header.keys[key].end]
         for key in layout
         if isinstance(key, str)
     }
-    added = [key for key in edited.keys if key not in original.keys and key not in OWN_KEYS]
+    added = [key for key in kept if key not in header.keys]
     return History(
         tool=f"ggufext {__version__}",
         time=time,
         method=method,
         target_length=target_length,
-        size=original.file_size,
-        data_offset=original.data_offset,
-        header_sha256=hashlib.sha256(original_bytes).hexdigest(),
-        tensors_sha256=_hash_of_factors(original, tensors, data),
-        edited_sha256=_hash_of_rest(edited, edited_bytes, layout),
+        size=header.file_size,
+        data_offset=header.data_offset,
+        header_sha256=original.sha256,
+        tensors_sha256=_hash_of_factors(header, tensors, data),
+        edited_sha256=_hash_of_rest((*kept.values(), infos), layout),
         original=(*before.items(), *((key, None) for key in added)),
         tensors=tensors,
-        start=original_bytes[:FIXED_SIZE],
-        end=original_bytes[original.infos_end :],
+        start=header_bytes[:FIXED_SIZE],
+        end=header_bytes[header.infos_end :],
         layout=layout,
     )
 
 
-def _layout(original: Header, original_bytes: bytes, edited: Header, edited_bytes: bytes) -> Layout:
+def _layout(
+    original: Header, original_bytes: bytes, kept: Mapping[str, bytes | memoryview]
+) -> HeaderLayout:
     places, end = {}, 0
-    for key, entry in edited.keys.items():
-        if key not in OWN_KEYS:
-            places[key] = end
-            end += entry.end - entry.start
+    for key, entry in kept.items():
+        places[key] = end
+        end += len(entry)
     parts: list[str | tuple[int, int]] = []
     done = 0
-    for key, entry in original.keys.items():
-        raw = original_bytes[entry.start : entry.end]
-        place = places.get(key, -1)
-        now = edited.keys.get(key)
-        if now is None or place < done or raw != edited_bytes[now.start : now.end]:
+    for key, at in original.keys.items():
+        length, now, place = at.end - at.start, kept.get(key, b""), places.get(key, -1)
+        same = len(now) == length and original_bytes.startswith(now, at.start)
+        if place < done or not same:
             parts.append(key)
             continue
         last = parts[-1] if parts else None
         if isinstance(last, tuple) and done == place:
-            parts[-1] = (last[0], last[1] + len(raw))
+            parts[-1] = (last[0], last[1] + length)
         else:
-            parts.append((place, len(raw)))
-        done = place + len(raw)
+            parts.append((place, length))
+        done = place + length
     # Descriptions of appended tensors stand behind those of the original.
     return (*parts, (end, original.infos_end - original.keys_end))
 
 
 def find(
-    files: FileSystem,
-    path: Path,
     header: Header,
     header_bytes: bytes,
-    read: Callable[[int, int], bytes],
+    records: Iterable[Callable[[], History | None]],
+    read: Callable[[int, int], bytes] | None,
 ) -> tuple[Restored | None, JournalError | None]:
-    """The original that a record in the file or beside it leads to, or why a record does not.
+    """What the first record that fits leads back to, or why a record does not fit.
 
     Parameters
     ----------
     header, header_bytes : Header, bytes
         Of the file as it is, and its first data_offset bytes.
-    read : callable
-        Reads (offset, size) of the file.
+    records : iterable of callable
+        Each reads the record of one place.
+    read : callable or None
+        Reads (offset, size) of the file; None where only the header is here.
     """
     complaint = None
-    for place in (partial(history.in_file, header), partial(history.beside, files, path)):
+    for record_at in records:
         try:
-            record = place()
+            record = record_at()
             if record is not None:
                 return restore(header, header_bytes, record, read), None
         except JournalError as error:
@@ -153,18 +180,31 @@ def find(
 
 
 def restore(
-    header: Header, header_bytes: bytes, record: History, read: Callable[[int, int], bytes]
+    header: Header,
+    header_bytes: bytes,
+    record: History,
+    read: Callable[[int, int], bytes] | None,
+    *,
+    known: Original | None = None,
 ) -> Restored:
-    """The original and the patch that leads to it, both checked against the record's hashes.
+    """What a record leads back to, checked against its hashes.
 
-    Parameters are those of `find`.
+    Parameters
+    ----------
+    header, header_bytes, read
+        As for `find`.
+    record : History
+    known : Original, optional
+        What it has to be: the same bytes are neither hashed nor read again.
 
     Raises
     ------
     JournalError
         ``history_mismatch``: the record belongs to another file, or the file was changed since.
     """
-    original, restored, pieces = _original(header, header_bytes, record)
+    original, pieces = _original(header, header_bytes, record, known)
+    if read is None:
+        return Restored(record, original, None)
     try:
         change = tensor_change(
             header,
@@ -177,28 +217,18 @@ def restore(
         if change.old_tail and not change.infos_change:
             raise ValueError("bytes behind the data")
         factors = _hash_of_factors(
-            original, record.tensors, lambda t: read(header.data_offset + t.offset, t.size)
+            original.header, record.tensors, lambda t: read(header.data_offset + t.offset, t.size)
         )
         if factors != record.tensors_sha256:
             raise ValueError("hash")
     except ValueError:
         what = "the file's size or tensors differ from those in the undo record"
         raise _mismatch(header, what) from None
+    restored = original.header_bytes
     patch = change.with_data(_patch_between(header, header_bytes, restored, pieces))
-    if patch.size_after != record.size or patch.applied(header_bytes) != restored:
+    if patch.size_after != record.size or not patch.leads_to(header_bytes, restored):
         raise _mismatch(header, "the header was changed since")
-    return Restored(record, original, restored, patch)
-
-
-def original_header(header: Header, header_bytes: bytes, record: History) -> Header:
-    """The header of the original of a file of which only the start is here.
-
-    Raises
-    ------
-    JournalError
-        As `restore`; tensors are not looked at.
-    """
-    return _original(header, header_bytes, record)[0]
+    return Restored(record, original, patch)
 
 
 class _Piece(NamedTuple):
@@ -209,21 +239,37 @@ class _Piece(NamedTuple):
 
 
 def _original(
-    header: Header, header_bytes: bytes, record: History
-) -> tuple[Header, bytes, tuple[_Piece, ...]]:
+    header: Header, header_bytes: bytes, record: History, known: Original | None
+) -> tuple[Original, tuple[_Piece, ...]]:
     try:
-        if _hash_of_rest(header, header_bytes, record.layout) != record.edited_sha256:
+        rest = _buffers(header_bytes, _ranges_of_content(header))
+        if _hash_of_rest(rest, record.layout) != record.edited_sha256:
             raise ValueError("rest")
         pieces = tuple(_pieces(header, header_bytes, record))
-        restored = b"".join(piece.data for piece in pieces)
-        if len(restored) != record.data_offset:
-            raise ValueError("size")
-        if hashlib.sha256(restored).hexdigest() != record.header_sha256:
+        if known is None or not _same(pieces, known.header_bytes):
+            known = _read(pieces, record, header.path)
+        elif known.sha256 != record.header_sha256 or known.header.file_size != record.size:
             raise ValueError("hash")
-        original = parse_header(restored, file_size=record.size, path=header.path)
     except (ValueError, KeyError, GgufextError):
         raise _mismatch(header, "the header is not the one that the edit left") from None
-    return original, restored, pieces
+    return known, pieces
+
+
+def _same(pieces: tuple[_Piece, ...], content: bytes) -> bool:
+    done = 0
+    for piece in pieces:
+        if not content.startswith(piece.data, done):
+            return False
+        done += len(piece.data)
+    return done == len(content)
+
+
+def _read(pieces: tuple[_Piece, ...], record: History, path: Path | None) -> Original:
+    restored = b"".join(piece.data for piece in pieces)
+    sha256 = hashlib.sha256(restored).hexdigest()
+    if len(restored) != record.data_offset or sha256 != record.header_sha256:
+        raise ValueError("hash")
+    return Original(parse_header(restored, file_size=record.size, path=path), restored, sha256)
 
 
 def _pieces(header: Header, header_bytes: bytes, record: History) -> Iterator[_Piece]:
@@ -233,7 +279,7 @@ def _pieces(header: Header, header_bytes: bytes, record: History) -> Iterator[_P
     yield _Piece(record.start, None)
     ranges = _ranges_of_content(header)
     # A record may name an entry many times.
-    room = len(header_bytes) + history.LARGEST_RECORD
+    room = len(header_bytes) + LARGEST_RECORD
     for part in record.layout:
         if isinstance(part, str):
             entry = before[part]
@@ -269,20 +315,35 @@ def _places(ranges: list[tuple[int, int]], start: int, end: int) -> Iterator[tup
         raise ValueError("range")
 
 
-def _hash_of_rest(header: Header, header_bytes: bytes, layout: Layout) -> str:
+def _buffers(header_bytes: bytes, ranges: Iterable[tuple[int, int]]) -> tuple[memoryview, ...]:
+    view = memoryview(header_bytes)
+    return tuple(view[start:end] for start, end in ranges)
+
+
+def _hash_of_rest(content: tuple[bytes | memoryview, ...], layout: HeaderLayout) -> str:
     """Hash of what an edited header holds besides that of which the original is made.
 
     With the hash of the original it covers every byte; and no byte is hashed twice.
+
+    Parameters
+    ----------
+    content : tuple of buffer
+        Entries and tensor infos of the edited header, without the keys of this program.
+    layout : HeaderLayout
     """
-    ranges = _ranges_of_content(header)
-    end = sum(high - low for low, high in ranges)
+    ends = [0, *accumulate(map(len, content))]
+    ranges = list(pairwise(ends))
     kept = (part for part in layout if not isinstance(part, str))
     done, rest = 0, hashlib.sha256()
-    for start, length in (*kept, (end, 0)):
+    for start, length in (*kept, (ends[-1], 0)):
         if start < done:
             raise ValueError("order")
-        for low, high in _places(ranges, done, start):
-            rest.update(memoryview(header_bytes)[low:high])
+        for buffer, (low, high) in zip(content, ranges, strict=True):
+            first, last = max(low, done), min(high, start)
+            if first < last:
+                rest.update(buffer[first - low : last - low])
+        if start > ends[-1]:
+            raise ValueError("range")
         done = start + length
     return rest.hexdigest()
 
@@ -333,3 +394,81 @@ def _mismatch(header: Header, what: str) -> JournalError:
         message=f"{what}; the record was made for another state of the file, so an exact "
         "undo is not possible; get the original again, or use rewrite on this one",
     )
+
+
+@dataclass(frozen=True, slots=True)
+class Copied:
+    """What an extension replaced in the file that this one was copied from.
+
+    Attributes
+    ----------
+    original : Header
+        The header with the replaced keys put back, and every tensor of the file.
+    keys : tuple of (str, bytes or None)
+        Those keys, as entries; None for a key that the extension added.
+    tensors : tuple of (str, bytes)
+        Factor tensors that it overwrote, as they were before.
+    added : tuple of str
+        Factor tensors that it added, which stay in the file.
+    method, target_length
+        As the record says.
+    """
+
+    original: Header
+    keys: tuple[tuple[str, bytes | None], ...]
+    tensors: tuple[tuple[str, bytes], ...]
+    added: tuple[str, ...]
+    method: str
+    target_length: int
+
+
+def copied_extension(header: Header, header_bytes: bytes, record: History) -> Copied | None:
+    """The extension that a record of another file tells of.
+
+    Parameters
+    ----------
+    header, header_bytes : Header, bytes
+        Of the file as it is, and its first data_offset bytes.
+    record : History
+        One that does not fit the file.
+
+    Returns
+    -------
+    Copied or None
+        None where the file holds nothing of it any more, or the record makes no sense.
+    """
+    try:
+        now = model_facts(header)
+        written = {key for key, _ in now.metadata}
+        keys = tuple((key, raw) for key, raw in record.original if key in written)
+        original = _with_keys(header, header_bytes, dict(keys))
+        before = model_facts(original)
+    except (GgufextError, ValueError):
+        return None
+    sizes = {tensor.name: tensor.size for tensor in factor_tensors(header)}
+    tensors = tuple(
+        (name, raw)
+        for name, raw in record.tensors
+        if raw is not None and sizes.get(name) == len(raw) <= LARGEST_TENSOR
+    )
+    added = tuple(name for name, raw in record.tensors if raw is None and name in sizes)
+    if before.metadata == now.metadata and not tensors and not added:
+        return None
+    return Copied(original, keys, tensors, added, record.method, record.target_length)
+
+
+def _with_keys(header: Header, header_bytes: bytes, keys: EntryChanges) -> Header:
+    """The header with other entries of some keys.
+
+    Raises
+    ------
+    HeaderError, ValueError
+        An entry is none, or that of another key.
+    """
+    infos = tensor_infos(header, header_bytes)
+    patch = whole_patch(header, header_bytes, changes=keys, infos=infos, step=None)
+    made = parse_header(patch.applied(header_bytes), file_size=patch.size_after, path=header.path)
+    gone = {PADDING_KEY, *(key for key, raw in keys.items() if raw is None)}
+    if set(made.keys) != (set(header.keys) | set(keys)) - gone:
+        raise ValueError("another key")
+    return made

@@ -39,8 +39,8 @@ class Strategy(Enum):
     """A new file beside the old one, then renamed over it."""
 
 
-class Place(NamedTuple):
-    """What the file system allows for a file: bytes in whose multiples data can shift, or None.
+class Blocks(NamedTuple):
+    """Bytes in whose multiples the file system can shift the data of a file; None: it cannot.
 
     Attributes
     ----------
@@ -59,8 +59,8 @@ class Place(NamedTuple):
         return max(DEFAULT_BLOCK, self.insert or 0, self.share or 0)
 
 
-def place_of(files: FileSystem, descriptor: int, folder: Path) -> Place:
-    """What is possible for an open file and a folder, tried there on nameless files.
+def blocks_for(files: FileSystem, descriptor: int, folder: Path) -> Blocks:
+    """Those of an open file and a folder, tried there on nameless files.
 
     Parameters
     ----------
@@ -69,7 +69,7 @@ def place_of(files: FileSystem, descriptor: int, folder: Path) -> Place:
     folder : Path
         Where the result goes.
     """
-    return Place(insert_block(files, folder), share_block(files, descriptor, folder))
+    return Blocks(insert_block(files, folder), share_block(files, descriptor, folder))
 
 
 def file_system_type(path: Path) -> str:

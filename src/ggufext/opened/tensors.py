@@ -11,7 +11,7 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from ggufext.errors import EditError
-from ggufext.header.factors import FACTOR_TENSORS
+from ggufext.header.frequencies import FACTOR_TENSORS
 from ggufext.opened.patch import Span, TensorInfos, tensor_infos
 
 if TYPE_CHECKING:
@@ -93,7 +93,7 @@ def tensor_change(
     Raises
     ------
     EditError
-        ``trailing_bytes``, ``no_tensors``: nothing can be appended.
+        ``tensors_not_supported``: nothing can be appended.
     ValueError
         The originals do not fit the file.
     """
@@ -130,14 +130,14 @@ def tensor_change(
     if new_names:
         if not own:
             raise EditError(
-                code="no_tensors",
+                code="tensors_not_supported",
                 path=header.path,
                 message="holds no tensors, so none can be appended (a vocabulary only, or the "
                 "first part of a split model without tensors); choose a method that needs none",
             )
         if not 0 <= data_end + padding - original_size < header.alignment:
             raise EditError(
-                code="trailing_bytes",
+                code="tensors_not_supported",
                 path=header.path,
                 message=f"{original_size - data_end - padding:,} bytes follow the last tensor, so "
                 "no tensor can be appended; choose a method that needs none",

@@ -36,7 +36,7 @@ def support_warnings(facts: ModelFacts) -> tuple[ModelWarning, ...]:
     if not facts.has_tensors:
         found.append(
             ModelWarning(
-                "loading_not_judged",
+                "no_tensors",
                 "the file holds no tensors, so whether llama.cpp loads a model with these keys was "
                 "not judged",
             )

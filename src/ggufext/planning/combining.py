@@ -9,7 +9,13 @@ from typing import TYPE_CHECKING
 
 from ggufext.errors import PlanError
 from ggufext.header.architectures import FactorSupport
-from ggufext.header.factors import ROPE_FACTORS_LONG, ROPE_FACTORS_SHORT, ROPE_FREQS
+from ggufext.header.frequencies import (
+    ROPE_FACTORS_LONG,
+    ROPE_FACTORS_SHORT,
+    ROPE_FREQS,
+    llama3_factors,
+    longrope_attention_factor,
+)
 from ggufext.header.rope_keys import FREQ_BASE
 from ggufext.planning import methods
 from ggufext.planning.gamma import freq_base_for_gamma, gamma_pade
@@ -23,8 +29,8 @@ from ggufext.planning.native import (
 )
 
 if TYPE_CHECKING:
+    from ggufext.header.frequencies import Yarn
     from ggufext.header.model import ModelFacts
-    from ggufext.header.rope_keys import Yarn
     from ggufext.planning.request import Factors, PlanRequest
 
 
@@ -108,7 +114,7 @@ def combine(wanted: Extension) -> Combination:
     ------
     PlanError
         ``cannot_combine``, ``tensors_not_supported``, ``factors_needed``,
-        ``factors_do_not_fit``, ``lowers_base``, ``gamma_out_of_range``.
+        ``bad_recipe``, ``lowers_base``, ``gamma_out_of_range``, ``base_out_of_range``.
     """
     facts, native, request = wanted.facts, wanted.native, wanted.request
     if native.kind is NativeKind.LONGROPE:
@@ -259,14 +265,14 @@ def _base_ratio(wanted: Extension) -> float:
     Raises
     ------
     PlanError
-        ``lowers_base``, ``gamma_out_of_range``, ``cannot_combine``.
+        ``lowers_base``, ``gamma_out_of_range``, ``base_out_of_range``, ``cannot_combine``.
     """
     facts, native, request = wanted.facts, wanted.native, wanted.request
     factor, dim = wanted.factor, facts.rotary_dim
     if request.freq_base is not None:
         if not (math.isfinite(as_float32(request.freq_base)) and request.freq_base > 1.0):
             raise PlanError(
-                code="gamma_out_of_range",
+                code="base_out_of_range",
                 message=f"base of {request.freq_base:g}; it must be a finite number above 1",
             )
         _check_not_lower(wanted, facts.freq_base, request.freq_base)
@@ -334,7 +340,7 @@ def _llama3(wanted: Extension) -> Combination:
                 "again for another length; choose --method gamma, ntk, linear or yarn",
             )
         factor, original = factor * found[0], found[1]
-    factors = tuple(map(as_float32, methods.llama3_factors(facts.inv_freq, factor, original)))
+    factors = tuple(map(as_float32, llama3_factors(facts.inv_freq, factor, original)))
     rotation = Rotation(facts.freq_base, 1.0, divided(facts.inv_freq, factors), 1.0)
     return Combination(
         rotation=rotation,
@@ -365,7 +371,7 @@ def _factors_from_outside(wanted: Extension) -> Combination:
     tensors = [(ROPE_FACTORS_LONG, long)]
     attention = factors.attention_factor
     if attention is None:
-        attention = methods.longrope_attention_factor(wanted.factor, facts.train_length)
+        attention = longrope_attention_factor(wanted.factor, facts.train_length)
     if factors.short is not None and not request.keep_short:
         tensors.append((ROPE_FACTORS_SHORT, tuple(map(as_float32, factors.short))))
     written = 1.0 if request.keep_short else as_float32(attention)
@@ -415,7 +421,7 @@ def _beyond(wanted: Extension) -> tuple[float, ...]:
     if request.method is Method.LINEAR:
         return tuple(w / factor for w in native.inv_freq)
     if request.method is Method.LLAMA3:
-        factors = methods.llama3_factors(native.inv_freq, factor, facts.train_length)
+        factors = llama3_factors(native.inv_freq, factor, facts.train_length)
         return divided(native.inv_freq, factors)
     if request.method is Method.YARN:
         refuse(
@@ -443,7 +449,7 @@ def _checked_factors(wanted: Extension) -> Factors:
     for name, values in (("long", factors.long), ("short", factors.short)):
         if values is not None and len(values) != pairs:
             raise PlanError(
-                code="factors_do_not_fit",
+                code="bad_recipe",
                 field=f"plan.{name}",
                 message=f"has {len(values)} factors; this model rotates {pairs} pairs a head",
             )

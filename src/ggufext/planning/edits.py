@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 from ggufext.errors import ModelWarning, PlanError
 from ggufext.header import rope_keys
 from ggufext.header.architectures import FactorSupport, Layout
-from ggufext.header.factors import ROPE_FACTORS_LONG, ROPE_FACTORS_SHORT, ROPE_FREQS
+from ggufext.header.frequencies import ROPE_FACTORS_LONG, ROPE_FACTORS_SHORT, ROPE_FREQS
 from ggufext.header.header import ValueType
 from ggufext.header.model import DEFAULT_FREQ_BASE
 from ggufext.planning.combining import Form, factor_key

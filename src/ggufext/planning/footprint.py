@@ -129,7 +129,7 @@ def compute_bytes(
         of ggml reuses what one leaves for the next.
 
     Source: fitted to the log of llama.cpp (llama-cpp-python 0.3.36) on the processor; compared
-    with it in tests/audit/test_memory_log.py.
+    with it in tests/llama/test_memory_log.py.
     """
     cells = padded_cells(length)
     # Models with local and global layers keep a mask for each.

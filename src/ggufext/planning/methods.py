@@ -13,15 +13,16 @@ from enum import Enum
 from typing import TYPE_CHECKING
 
 from ggufext.errors import PlanError
-from ggufext.header.rope_keys import USUAL_YARN
+from ggufext.header.frequencies import (
+    LLAMA3_HIGH_TURNS,
+    LLAMA3_LOW_TURNS,
+    USUAL_YARN,
+    inverse_frequencies,
+    llama3_factors,
+)
 
 if TYPE_CHECKING:
-    from ggufext.header.rope_keys import Yarn
-
-#: Turns within the original length below which llama3 interpolates a pair fully, and above which
-#: it leaves the pair alone: those of every Llama 3.1 and 3.2.
-LLAMA3_LOW_TURNS = 1.0
-LLAMA3_HIGH_TURNS = 4.0
+    from ggufext.header.frequencies import Yarn
 
 
 class Method(Enum):
@@ -64,26 +65,6 @@ class Rotation:
     freq_scale_factor: float
     inv_freq: tuple[float, ...]
     attention_factor: float
-
-
-def inverse_frequencies(freq_base: float, rotary_dim: int) -> tuple[float, ...]:
-    """ω_i = θ^(−2i/d) for each pair, radians per token.
-
-    Parameters
-    ----------
-    freq_base : float
-        RoPE base θ, > 0.
-    rotary_dim : int
-        Rotated dimensions per head d, even and positive.
-
-    Returns
-    -------
-    tuple of float
-        d/2 values, falling from 1.
-
-    Source: Su et al. 2021, RoFormer, section 3.2.2.
-    """
-    return tuple(freq_base ** (-2.0 * i / rotary_dim) for i in range(rotary_dim // 2))
 
 
 def ntk_freq_base(freq_base: float, rotary_dim: int, factor: float) -> float:
@@ -189,31 +170,6 @@ def yarn(
     return scaled(freq_base, rotary_dim, factor, training_length, keys=keys, mix=1.0)
 
 
-def llama3_factors(
-    inv_freq: tuple[float, ...], factor: float, original_length: float
-) -> tuple[float, ...]:
-    """What llama3 divides each frequency by: 1 for fast pairs, f for slow ones, smooth between.
-
-    Parameters
-    ----------
-    inv_freq : tuple of float
-        Frequencies as trained, radians per token.
-    factor : float
-        f, > 0.
-    original_length : float
-        Tokens that the wavelengths are compared with.
-
-    Source: Llama 3.1's rope_scaling of type llama3 (transformers, modeling_rope_utils.py).
-    """
-    span = LLAMA3_HIGH_TURNS - LLAMA3_LOW_TURNS
-    factors = []
-    for w in inv_freq:
-        turns = original_length * w / (2.0 * math.pi)
-        kept = min(1.0, max(0.0, (turns - LLAMA3_LOW_TURNS) / span))
-        factors.append(1.0 / ((1.0 - kept) / factor + kept))
-    return tuple(factors)
-
-
 def llama3_parameters(
     inv_freq: tuple[float, ...], factors: tuple[float, ...]
 ) -> tuple[float, int] | None:
@@ -246,13 +202,6 @@ def llama3_parameters(
     if any(abs(a - b) > 1e-3 * b for a, b in zip(again, factors, strict=True)):
         return None
     return largest, original
-
-
-def longrope_attention_factor(factor: float, training_length: float) -> float:
-    """√(1 + ln f / ln T), 1 without an extension (Ding et al. 2024, LongRoPE)."""
-    if factor <= 1.0:
-        return 1.0
-    return math.sqrt(1.0 + math.log(factor) / math.log(training_length))
 
 
 def as_float32(value: float) -> float:

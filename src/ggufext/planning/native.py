@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, NoReturn
 from ggufext.errors import PlanError
 from ggufext.header import rope_keys
 from ggufext.header.architectures import FactorSupport
-from ggufext.header.factors import (
+from ggufext.header.frequencies import (
     ROPE_FACTORS_LONG,
     ROPE_FACTORS_SHORT,
     ROPE_FREQS,

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 from ggufext.errors import PlanError
 from ggufext.header.architectures import Support, unknown_to_llama_cpp
-from ggufext.header.factors import factors_in_effect
+from ggufext.header.frequencies import factors_in_effect
 from ggufext.header.model import TrainLength
 from ggufext.planning.cautions import (
     context_length_warnings,
@@ -80,9 +80,9 @@ def plan(facts: ModelFacts, request: PlanRequest) -> Plan:
     ------
     PlanError
         ``unverified_architecture``, ``target_absurd``, ``lowers_base``, ``gamma_out_of_range``,
-        ``gamma_needs_gamma_method``, ``cannot_combine``, ``local_layers_would_change``,
-        ``tensors_not_supported``, ``factors_needed``, ``factors_do_not_fit``,
-        ``factors_need_longrope``, ``train_base_unknown``.
+        ``not_for_method``, ``cannot_combine``, ``local_layers_would_change``,
+        ``tensors_not_supported``, ``factors_needed``, ``bad_recipe``, ``base_out_of_range``,
+        ``train_base_unknown``.
     """
     if facts.support is Support.UNKNOWN and not request.force:
         raise PlanError(
@@ -216,17 +216,17 @@ def _check_belongs(request: PlanRequest) -> None:
     method = request.method
     if request.gamma is not None and method is not Method.GAMMA:
         raise PlanError(
-            code="gamma_needs_gamma_method",
+            code="not_for_method",
             message=f"a wanted γ belongs to method gamma, not to {method.value}",
         )
     if request.freq_base is not None and method not in {Method.GAMMA, Method.NTK}:
         raise PlanError(
-            code="gamma_needs_gamma_method",
+            code="not_for_method",
             message=f"a wanted base belongs to methods gamma and ntk, not to {method.value}",
         )
     if request.factors is not None and method is not Method.LONGROPE:
         raise PlanError(
-            code="factors_need_longrope",
+            code="not_for_method",
             message=f"factors from a file belong to method longrope, not to {method.value}",
         )
 

@@ -10,9 +10,9 @@ from ggufext.planning.native import turns
 
 if TYPE_CHECKING:
     from ggufext.errors import ModelWarning
+    from ggufext.header.frequencies import Yarn
     from ggufext.header.header import Value, ValueType
     from ggufext.header.model import EarlierExtension, TrainLength
-    from ggufext.header.rope_keys import Yarn
     from ggufext.planning.footprint import KvCacheBytes
     from ggufext.planning.gamma import Verdict
     from ggufext.planning.methods import Method

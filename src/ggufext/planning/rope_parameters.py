@@ -15,15 +15,20 @@ from typing import TYPE_CHECKING
 
 from ggufext.errors import printable
 from ggufext.header.architectures import Layout
-from ggufext.header.rope_keys import USUAL_YARN
+from ggufext.header.frequencies import (
+    LLAMA3_HIGH_TURNS,
+    LLAMA3_LOW_TURNS,
+    USUAL_YARN,
+    inverse_frequencies,
+)
 from ggufext.planning import methods
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
+    from ggufext.header.frequencies import Yarn
     from ggufext.header.hf_config import HfConfig
     from ggufext.header.model import ModelFacts
-    from ggufext.header.rope_keys import Yarn
     from ggufext.planning.result import Plan
 
 Entries = dict[str, object]
@@ -102,7 +107,7 @@ def _rope_type(made: Plan, facts: ModelFacts) -> RopeType:
 
 def _pair_factors(made: Plan, facts: ModelFacts) -> tuple[float, ...]:
     """What the plan divides each pair by in long contexts, beside its base."""
-    native = methods.inverse_frequencies(made.freq_base.after, facts.rotary_dim)
+    native = inverse_frequencies(made.freq_base.after, facts.rotary_dim)
     return tuple(n / after for n, after in zip(native, made.inv_freq, strict=True))
 
 
@@ -110,7 +115,7 @@ def _llama3(made: Plan, facts: ModelFacts) -> tuple[float, int] | None:
     """Factor and original length, where that is what the plan does at every length."""
     if made.scaling_type == RopeType.FACTORS.value:
         return None
-    native = methods.inverse_frequencies(made.freq_base.after, facts.rotary_dim)
+    native = inverse_frequencies(made.freq_base.after, facts.rotary_dim)
     return methods.llama3_parameters(native, _pair_factors(made, facts))
 
 
@@ -170,8 +175,8 @@ def _parameters(made: Plan, facts: ModelFacts, rope_type: RopeType) -> Entries:
         return found | {
             "factor": llama3[0],
             "original_max_position_embeddings": llama3[1],
-            "low_freq_factor": methods.LLAMA3_LOW_TURNS,
-            "high_freq_factor": methods.LLAMA3_HIGH_TURNS,
+            "low_freq_factor": LLAMA3_LOW_TURNS,
+            "high_freq_factor": LLAMA3_HIGH_TURNS,
         }
     long = _pair_factors(made, facts)
     # Without short factors contexts up to the original length rotate as trained.

@@ -274,5 +274,5 @@ def test_password_of_a_proxy_is_not_repeated(proxy: str, monkeypatch: pytest.Mon
     monkeypatch.setenv("http_proxy", proxy.format(real_servers.free_port()))
     with pytest.raises(EngineError) as refused:
         ask("http://nowhere.invalid/v1")
-    assert refused.value.code == "server_unreachable"
+    assert refused.value.code == "engine_unreachable"
     assert PASSWORD not in repr(refused.value)

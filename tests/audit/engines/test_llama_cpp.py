@@ -108,7 +108,7 @@ def test_self_extend_is_refused_where_positions_cannot_move(recurrent: LoadReque
     engine = LlamaCpp(recurrent.path)
     with pytest.raises(EngineError, match="Self-Extend") as refused:
         engine.open(replace(recurrent, self_extend=SelfExtend(group=2, window=128)))
-    assert refused.value.code == "cannot_shift"
+    assert refused.value.code == "bad_condition"
     engine.close()
 
 
@@ -223,7 +223,7 @@ def test_file_without_a_text_vocabulary_is_refused_by_name(tmp_path: Path) -> No
     )
     with pytest.raises(EngineError) as refused:
         LlamaCpp(path)
-    assert refused.value.code == "no_vocabulary"
+    assert refused.value.code == "cannot_be_audited"
 
 
 def test_rpc_without_support_names_the_build_option(engine: LlamaCpp, passkey_model: Path) -> None:

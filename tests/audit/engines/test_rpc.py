@@ -54,7 +54,7 @@ def test_a_workers_memory_counts_as_a_devices(worker: Worker, passkey_model: Pat
 def test_worker_that_is_not_there_is_named(address: str, passkey_model: Path) -> None:
     with pytest.raises(EngineError, match=address) as refused:
         LlamaCpp(passkey_model, rpc=(address,))
-    assert refused.value.code == "rpc_unreachable"
+    assert refused.value.code == "engine_unreachable"
 
 
 def test_worker_that_dies_ends_the_run_with_what_was_measured(passkey_model: Path) -> None:

@@ -286,7 +286,7 @@ def test_server_that_dies_keeps_the_finished_trials(tmp_path: Path) -> None:
     with serving(respond) as url:
         run = check(url, request)
     assert run.run.stop is not None
-    assert run.run.stop.code == "server_unreachable"
+    assert run.run.stop.code == "engine_unreachable"
     assert len(run.trials) == 2
 
 
@@ -296,7 +296,7 @@ def test_unreachable_server_is_said_with_its_address() -> None:
         url = f"http://127.0.0.1:{free.getsockname()[1]}"
     with pytest.raises(EngineError, match=f"{url}.*is the server running") as refused:
         check(url)
-    assert refused.value.code == "server_unreachable"
+    assert refused.value.code == "engine_unreachable"
 
 
 @pytest.mark.parametrize(
@@ -327,4 +327,4 @@ def test_server_that_speaks_something_else_is_refused(answer: bytes) -> None:
 def test_conditions_other_than_file_need_a_file() -> None:
     with pytest.raises(PlanError, match="native") as refused:
         check("http://127.0.0.1:1", replace(REQUEST, conditions=("file", "native")))
-    assert refused.value.code == "condition_needs_file"
+    assert refused.value.code == "bad_condition"

@@ -23,14 +23,14 @@ if TYPE_CHECKING:
 def test_an_ending_without_a_format_is_refused(tmp_path: Path, name: str) -> None:
     with pytest.raises(GgufextError) as caught:
         check_report_path(tmp_path / name)
-    assert caught.value.code == "report_format"
+    assert caught.value.code == "report_path"
     assert ".html, .png, .json" in str(caught.value)
 
 
 def test_a_folder_that_does_not_exist_is_refused_before_the_run(tmp_path: Path) -> None:
     with pytest.raises(GgufextError) as caught:
         check_report_path(tmp_path / "missing" / "report.html")
-    assert caught.value.code == "report_folder"
+    assert caught.value.code == "report_path"
 
 
 @pytest.mark.parametrize("missing", ["resvg_py", "font_source_sans_pro"])
@@ -41,7 +41,7 @@ def test_a_png_without_its_packages_names_the_extra(
     monkeypatch.setattr(report, "find_spec", lambda name: name if name in installed else None)
     with pytest.raises(GgufextError) as caught:
         check_report_path(tmp_path / "report.png")
-    assert caught.value.code == "report_extra_missing"
+    assert caught.value.code == "extra_missing"
     assert "ggufext[report]" in str(caught.value)
 
 
@@ -51,14 +51,14 @@ def test_a_report_never_replaces_what_the_run_reads_or_keeps(tmp_path: Path) -> 
     for path in (kept, tmp_path / "sub" / ".." / "run.json"):
         with pytest.raises(GgufextError) as caught:  # also before the file is there
             check_report_path(path, inputs=[tmp_path / "model.gguf", kept])
-        assert caught.value.code == "report_replaces_input"
+        assert caught.value.code == "report_path"
     kept.touch()
     linked.symlink_to(kept)
     os.link(kept, twin)
     for path in (linked, twin):
         with pytest.raises(GgufextError) as caught:
             check_report_path(path, inputs=[kept])
-        assert caught.value.code == "report_replaces_input"
+        assert caught.value.code == "report_path"
     check_report_path(tmp_path / "other.json", inputs=[kept])
 
 
@@ -66,7 +66,7 @@ def test_a_folder_in_place_of_the_report_is_refused_before_the_run(tmp_path: Pat
     (tmp_path / "report.html").mkdir()
     with pytest.raises(GgufextError) as caught:
         check_report_path(tmp_path / "report.html")
-    assert caught.value.code == "report_folder"
+    assert caught.value.code == "report_path"
 
 
 @pytest.mark.parametrize("suffix", [".html", ".png", ".json"])

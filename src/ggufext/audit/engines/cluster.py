@@ -51,7 +51,7 @@ class Cluster:
     Raises
     ------
     EngineError
-        ``dask_missing``, ``cluster_unreachable``; of every method also ``worker_lost``.
+        ``extra_missing``, ``engine_unreachable``; of every method also ``worker_lost``.
     """
 
     def __init__(self, path: Path, address: str) -> None:
@@ -59,7 +59,7 @@ class Cluster:
             import distributed
         except ImportError as error:
             raise EngineError(
-                code="dask_missing",
+                code="extra_missing",
                 message=f"dask.distributed cannot be imported ({error}): pip install "
                 "'ggufext[cluster]', here and on the workers",
             ) from error
@@ -75,7 +75,7 @@ class Cluster:
             workers = self._client.scheduler_info(n_workers=-1)["workers"]
             if not workers:
                 raise EngineError(
-                    code="cluster_unreachable",
+                    code="engine_unreachable",
                     message=f"the dask scheduler at {address} has no workers; `dask worker "
                     f"{address} --nthreads 1` starts one",
                 )
@@ -83,7 +83,7 @@ class Cluster:
         except (OSError, ValueError) as error:
             self.close()
             raise EngineError(
-                code="cluster_unreachable",
+                code="engine_unreachable",
                 message=f"no dask scheduler answers at {address} ({error}); `dask scheduler` "
                 "starts one and prints its address, which looks like tcp://192.168.1.7:8786",
             ) from error

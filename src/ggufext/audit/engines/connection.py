@@ -38,7 +38,7 @@ class Connection:
     Raises
     ------
     EngineError
-        Of every method: ``server_unreachable``, ``server_refused``, ``server_not_understood``.
+        Of every method: ``engine_unreachable``, ``server_refused``, ``server_not_understood``.
     """
 
     def __init__(self, settings: ServerSettings) -> None:
@@ -127,7 +127,7 @@ class Connection:
 
     def _unreachable(self, path: str, why: str) -> NoReturn:
         raise EngineError(
-            code="server_unreachable",
+            code="engine_unreachable",
             message=f"{self.address}{path}: {why or 'no answer'}; tried "
             f"{self._settings.retries + 1} times; is the server running, and is the address right?",
         )
@@ -155,7 +155,7 @@ def _parsed(address: str) -> Url:
     Raises
     ------
     EngineError
-        ``server_unreachable``: it is none of a server.
+        ``engine_unreachable``: it is none of a server.
     """
     from urllib3.exceptions import LocationParseError
     from urllib3.util import Url, parse_url
@@ -166,7 +166,7 @@ def _parsed(address: str) -> Url:
         url = Url()
     if url.scheme not in {"http", "https"} or not url.host or url.query or url.fragment:
         raise EngineError(
-            code="server_unreachable",
+            code="engine_unreachable",
             message=f"{_without_secrets(address)!r} is no address of a server; it looks like "
             "http://localhost:8080",
         )
@@ -208,7 +208,7 @@ def _pool(url: Url, headers: dict[str, str]) -> PoolManager:
         return ProxyManager(proxy, headers=headers, proxy_headers=shown)
     except HTTPError:
         raise EngineError(
-            code="server_unreachable",
+            code="engine_unreachable",
             message=f"the environment's {url.scheme}_proxy is no address of a proxy; it looks like "
             "http://proxy:3128",
         ) from None

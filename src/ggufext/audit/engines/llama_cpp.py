@@ -40,7 +40,7 @@ class LlamaCpp:
     Raises
     ------
     EngineError
-        Of every method: ``engine_missing``, ``model_not_loaded``, ``no_vocabulary``,
+        Of every method: ``extra_missing``, ``model_not_loaded``, ``cannot_be_audited``,
         ``context_not_created``, ``decode_failed``, ``out_of_memory``, and ``engine_died`` with
         the last lines of the log when llama.cpp ends its process.
     """

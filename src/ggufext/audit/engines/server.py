@@ -53,7 +53,7 @@ class Server:
     Raises
     ------
     EngineError
-        Of every method: ``server_unreachable``, ``server_refused``, ``server_not_understood``.
+        Of every method: ``engine_unreachable``, ``server_refused``, ``server_not_understood``.
     """
 
     def __init__(self, settings: ServerSettings, *, chat: bool = False) -> None:
@@ -258,7 +258,7 @@ class Server:
         try:
             reply = self._connection.get("/v1/models")
         except EngineError as error:
-            if error.code == "server_unreachable":
+            if error.code == "engine_unreachable":
                 raise
             return {}
         found = reply.get("data")

@@ -391,7 +391,7 @@ def too_few_texts(comparisons: Sequence[Comparison], texts: int) -> tuple[ModelW
     Returns
     -------
     tuple of ModelWarning
-        ``few_texts`` or nothing.
+        ``few_answers`` or nothing.
     """
     smallest = 2.0 ** (1 - texts)
     over_texts = any(c.test is ComparisonTest.PERMUTATION_OVER_TEXTS for c in comparisons)
@@ -399,7 +399,7 @@ def too_few_texts(comparisons: Sequence[Comparison], texts: int) -> tuple[ModelW
         return ()
     return (
         ModelWarning(
-            "few_texts",
+            "few_answers",
             f"conditions are compared over {texts} texts, so p cannot fall below {smallest:.2g} "
             "whatever they do: 6 texts are the fewest that can show a difference (--trials)",
         ),

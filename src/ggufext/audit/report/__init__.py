@@ -35,13 +35,13 @@ def check_report_path(path: Path, *, inputs: Iterable[Path] = ()) -> None:
     Raises
     ------
     GgufextError
-        ``report_format`` for another ending than .html, .png or .json, ``report_folder`` for a
-        folder that does not exist or takes no files, ``report_replaces_input``,
-        ``report_extra_missing`` for a PNG without its packages.
+        ``report_path`` for another ending than .html, .png or .json, a folder that does not exist
+        or takes no files, or a file that the run reads; ``extra_missing`` for a PNG without
+        its packages.
     """
     if path.suffix.lower() not in _SUFFIXES:
         raise GgufextError(
-            code="report_format",
+            code="report_path",
             path=path,
             message=f"a report ends in {', '.join(_SUFFIXES)}; found "
             f"{path.suffix or 'no ending'!r}",
@@ -50,24 +50,24 @@ def check_report_path(path: Path, *, inputs: Iterable[Path] = ()) -> None:
     folder = target.parent
     if not folder.is_dir():
         raise GgufextError(
-            code="report_folder", path=path, message="its folder does not exist; create it first"
+            code="report_path", path=path, message="its folder does not exist; create it first"
         )
     if path.is_dir() or not os.access(folder, os.W_OK | os.X_OK):
         what = "is a folder" if path.is_dir() else "its folder takes no new files"
         raise GgufextError(
-            code="report_folder", path=path, message=f"{what}; name a file in another place"
+            code="report_path", path=path, message=f"{what}; name a file in another place"
         )
     for each in inputs:
         if target == _target(each) or (path.exists() and each.exists() and path.samefile(each)):
             raise GgufextError(
-                code="report_replaces_input",
+                code="report_path",
                 path=path,
                 message="is a file that this run reads or keeps its answers in, and the report "
                 "would replace it; name another file",
             )
     if path.suffix.lower() == ".png" and None in map(find_spec, _PNG_PACKAGES):
         raise GgufextError(
-            code="report_extra_missing",
+            code="extra_missing",
             path=path,
             message="a PNG needs resvg-py and a font, which are not installed: pip install "
             "'ggufext[report]', or ask for .html",

@@ -51,7 +51,7 @@ class _Filler:
             block = list(zip(texts, counts(texts), strict=True))
             if any(count < 1 for _, count in block):
                 raise EngineError(
-                    code="tokenizer_failed",
+                    code="cannot_be_audited",
                     message="the tokenizer gives some sentences no tokens at all, so no prompt of "
                     "a known length can be made; this model cannot be audited in words",
                 )
@@ -176,7 +176,7 @@ def _sweep(plan: PromptPlan, text: int, counts: Counts) -> list[Question]:
     wanted_keys = len(plan.lengths) * len(plan.depths)
     if wanted_keys > wording.MOST_LABELS:
         raise EngineError(
-            code="too_many_keys",
+            code="request_absurd",
             message=f"{len(plan.lengths)} lengths at {len(plan.depths)} depths need "
             f"{wanted_keys:,} labelled keys; there are {wording.MOST_LABELS:,}; ask for fewer",
         )
@@ -292,7 +292,7 @@ def check_keys(pieces: Pieces, *, path: Path | None = None) -> None:
     Raises
     ------
     EngineError
-        ``key_ambiguous``.
+        ``cannot_be_audited``.
     """
     for key in _SAMPLE:
         line, answer = pieces([wording.key_line(key), f" {key}"])
@@ -300,7 +300,7 @@ def check_keys(pieces: Pieces, *, path: Path | None = None) -> None:
         if None in found:
             text = b"".join(line).decode(errors="replace").strip()
             raise EngineError(
-                code="key_ambiguous",
+                code="cannot_be_audited",
                 path=path,
                 message=f"the tokenizer gives key {key} no tokens of its own in {text!r}: digits "
                 "are lost or merged with their neighbours, and a hit would mean nothing; this "
@@ -308,7 +308,7 @@ def check_keys(pieces: Pieces, *, path: Path | None = None) -> None:
             )
         if len(found) != 1:
             raise EngineError(
-                code="key_ambiguous",
+                code="cannot_be_audited",
                 path=path,
                 message=f"the tokenizer splits key {key} differently in the text and in the "
                 "answer: a miss would blame the model for its tokenizer; it cannot be audited "
@@ -357,7 +357,7 @@ class Passkey:
         Raises
         ------
         EngineError
-            ``length_too_short``: a length has no room for the prompt itself; ``too_many_keys``.
+            ``length_too_short``: a length has no room for the prompt itself; ``request_absurd``.
         """
         compose = _standard if plan.mode is Mode.STANDARD else _sweep
         questions: list[Question] = []

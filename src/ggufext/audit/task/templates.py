@@ -60,12 +60,12 @@ def frame_of(
     Raises
     ------
     EngineError
-        ``template_refused`` when it is too long, fails, runs on, or loses the question.
+        ``no_chat_template`` when it is too long, fails, runs on, or loses the question.
     """
 
     def refused(why: str) -> EngineError:
         return EngineError(
-            code="template_refused",
+            code="no_chat_template",
             path=path,
             field="tokenizer.chat_template",
             message=f"{why}; `--template none` asks in plain text",

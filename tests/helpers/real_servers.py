@@ -1,0 +1,121 @@
+"""Real servers on loopback with a model of the project, for the tests that ask them."""
+
+from __future__ import annotations
+
+import os
+import socket
+import subprocess
+import sys
+import time
+from contextlib import closing, contextmanager
+from dataclasses import dataclass
+from importlib.util import find_spec
+from pathlib import Path
+from shutil import which
+from typing import TYPE_CHECKING
+
+import pytest
+
+from ggufext.audit.engines.connection import Connection
+from ggufext.audit.request import ServerSettings
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+MODEL = Path(__file__).parents[2] / "models" / "passkey-Q8_0.gguf"
+
+
+@dataclass(frozen=True, slots=True)
+class RunningServer:
+    """Address of a server, and its process."""
+
+    url: str
+    process: subprocess.Popen[bytes]
+
+
+def free_port() -> int:
+    """A port of loopback that nobody listens to."""
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port: int = free.getsockname()[1]
+        return port
+
+
+def _wait_for(url: str, path: str) -> None:
+    """Try until a server that starts answers, at longer and longer intervals."""
+    settings = ServerSettings(url=url, retries=9, retry_seconds=0.1)
+    with closing(Connection(settings)) as connection:
+        connection.get(path)
+
+
+@contextmanager
+def llama_cpp_python(*arguments: str, n_ctx: int = 512) -> Iterator[RunningServer]:
+    """llama-cpp-python's server with the shipped model on one thread."""
+    if any(find_spec(name) is None for name in ("llama_cpp", "uvicorn", "starlette_context")):
+        pytest.skip("needs llama-cpp-python[server]")
+    cpu = Path("/proc/cpuinfo")
+    if cpu.exists() and "amx_tile" in cpu.read_text():
+        pytest.skip("llama-cpp-python's server cannot be told to avoid the crash on AMX")
+    port = free_port()
+    usual = ["--model", str(MODEL), "--n_ctx", str(n_ctx), "--n_threads", "1", "--port", str(port)]
+    child = subprocess.Popen(
+        [sys.executable, "-m", "llama_cpp.server", *usual, *arguments],
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+    )
+    url = f"http://127.0.0.1:{port}"
+    try:
+        _wait_for(url, "/v1/models")
+        yield RunningServer(url, child)
+    finally:
+        child.kill()
+        child.wait()
+
+
+@contextmanager
+def llama_server(model: Path, *arguments: str, n_ctx: int = 512) -> Iterator[RunningServer]:
+    """llama.cpp's own server; GGUFEXT_LLAMA_SERVER names its program."""
+    program = os.environ.get("GGUFEXT_LLAMA_SERVER") or which("llama-server")
+    if program is None:
+        pytest.skip("needs llama-server: GGUFEXT_LLAMA_SERVER names the program")
+    port = free_port()
+    usual = ["-m", str(model), "-c", str(n_ctx), "-t", "1", "-tb", "1", "-np", "1"]
+    child = subprocess.Popen(
+        [program, *usual, "--port", str(port), *arguments],
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+    )
+    url = f"http://127.0.0.1:{port}"
+    try:
+        _wait_for(url, "/health")
+        yield RunningServer(url, child)
+    finally:
+        child.kill()
+        child.wait()
+
+
+@contextmanager
+def rpc_worker() -> Iterator[tuple[str, subprocess.Popen[bytes]]]:
+    """Address and process of llama.cpp's RPC worker; GGUFEXT_RPC_SERVER names its program."""
+    program = os.environ.get("GGUFEXT_RPC_SERVER") or which("ggml-rpc-server")
+    if program is None:
+        pytest.skip("needs llama.cpp's RPC worker: GGUFEXT_RPC_SERVER names the program")
+    port = free_port()
+    child = subprocess.Popen(
+        [program, "-H", "127.0.0.1", "-p", str(port), "-t", "1"],
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+    )
+    try:
+        deadline = time.monotonic() + 30
+        while not _listens(port) and time.monotonic() < deadline:
+            os.sched_yield()
+        yield f"127.0.0.1:{port}", child
+    finally:
+        child.kill()
+        child.wait()
+
+
+def _listens(port: int) -> bool:
+    with socket.socket() as probe:
+        return probe.connect_ex(("127.0.0.1", port)) == 0
