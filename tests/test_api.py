@@ -6,6 +6,7 @@ import inspect
 import math
 import os
 import pickle
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -14,20 +15,32 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 import ggufext
-from ggufext import api
-from ggufext.api import CheckRequest, Engine, LocalSettings, Plan, ServerSettings
+from ggufext import (
+    CheckRequest,
+    Engine,
+    LocalSettings,
+    Plan,
+    PlanRequest,
+    Receipt,
+    Rewritten,
+    ServerSettings,
+)
 from ggufext.errors import GgufextError
-from ggufext.planning.request import PlanRequest
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
 MODEL = Path(__file__).parents[1] / "models" / "passkey-Q8_0.gguf"
 REQUEST = CheckRequest(lengths=(128,), depths=1, trials=1)
+FACTS = ggufext.facts_of(MODEL)
 
 
 def made() -> Plan:
     return ggufext.plan(MODEL, PlanRequest(target_length=1024))
+
+
+def done() -> Rewritten:
+    return Rewritten(made(), Receipt(None, MODEL, 0, (), 0.0, None))
 
 
 #: Every public function that takes a file, called with one.
@@ -41,27 +54,44 @@ WITH_A_FILE: dict[str, Callable[[Any], object]] = {
     "rewrite": lambda path: ggufext.rewrite(path, PlanRequest(target_length=1024), dry_run=True),
     "undo": ggufext.undo,
     "recover": ggufext.recover,
+    "facts_of": ggufext.facts_of,
+    "cache_fits": lambda path: ggufext.cache_fits(path, FACTS, 1024, memory=2**30),
     "check": lambda path: ggufext.check(path, REQUEST),
 }
 
 #: The others, called with what they take.
 WITH_SOMETHING_ELSE: dict[str, Callable[[Any], object]] = {
-    "bound_missed": lambda result: api.bound_missed(result, 0.9),
-    "bound_out_of_reach": lambda request: api.bound_out_of_reach(request, 0.9),
+    "bound_missed": lambda result: ggufext.bound_missed(result, 0.9),
+    "bound_out_of_reach": lambda request: ggufext.bound_out_of_reach(request, 0.9),
     "decode_recipe": ggufext.decode_recipe,
+    "doctor": ggufext.doctor,
+    "documented_plan": ggufext.documented_plan,
     "dynamic": lambda facts: ggufext.dynamic(facts, target_length=1024),
+    "find_model": ggufext.find_model,
+    "first_shard": ggufext.first_shard,
+    "is_name": ggufext.is_name,
+    "local_path": ggufext.local_path,
     "model_facts": ggufext.model_facts,
+    "modelfile": lambda path: ggufext.modelfile(path, done()),
+    "place_of": ggufext.place_of,
     "plan_all_methods": lambda facts: ggufext.plan_all_methods(
         facts, PlanRequest(target_length=1024)
     ),
+    "check_report_path": ggufext.check_report_path,
+    "print_report": ggufext.print_report,
+    "read_config": ggufext.read_config,
+    "read_recipe": ggufext.read_recipe,
     "self_extend": lambda facts: ggufext.self_extend(facts, target_length=1024),
+    "undo_command": ggufext.undo_command,
+    "verify": ggufext.verify,
+    "write_report": lambda result: ggufext.write_report(result, Path("report.json")),
 }
 
 
 def test_every_public_function_is_tried() -> None:
-    functions = {name for name in api.__all__ if inspect.isfunction(getattr(api, name))}
+    functions = {name for name in dir(ggufext) if inspect.isfunction(getattr(ggufext, name))}
     tried = {name.partition(",")[0] for name in (*WITH_A_FILE, *WITH_SOMETHING_ELSE)}
-    assert tried == functions
+    assert tried == functions - {"known_places"}  # takes nothing
 
 
 def empty(folder: Path) -> Path:
@@ -248,6 +278,27 @@ def test_public_functions_go_to_other_processes(function: object) -> None:
     assert pickle.loads(pickle.dumps(function)) is function
 
 
+def test_every_name_is_listed_once_and_there() -> None:
+    names = dir(ggufext)
+    assert len(names) == len(set(names))
+    assert all(hasattr(ggufext, name) for name in names)
+
+
+def test_a_name_that_is_not_there_is_no_attribute() -> None:
+    with pytest.raises(AttributeError, match="has no attribute 'nonsense'"):
+        _ = ggufext.nonsense
+
+
+@pytest.mark.parametrize("name", [name for name in dir(ggufext) if name != "__version__"])
+def test_what_public_functions_take_and_return_is_public(name: str) -> None:
+    function = getattr(ggufext, name)
+    if not inspect.isfunction(function):
+        return
+    annotations = " ".join(map(str, inspect.unwrap(function).__annotations__.values()))
+    types = set(re.findall(r"[A-Z]\w+", annotations)) - {"Callable", "Path", "None", "FileSystem"}
+    assert types <= set(dir(ggufext))
+
+
 @pytest.mark.parametrize(
     "program",
     [
@@ -255,6 +306,7 @@ def test_public_functions_go_to_other_processes(function: object) -> None:
         "import ggufext.errors; print(ggufext.errors.GgufextError.__name__)",
         "from ggufext import errors; print(errors.GgufextError.__name__)",
         "import ggufext; ggufext.rope.rotate; print('GgufextError')",
+        "from ggufext import *; rewrite, PlanRequest, check; print('GgufextError')",
     ],
 )
 def test_modules_that_the_readme_names_are_there(program: str) -> None:

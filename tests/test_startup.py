@@ -27,9 +27,8 @@ def modules_after(statement: str) -> set[str]:
         "import ggufext",
         "import ggufext; ggufext.plan, ggufext.rewrite, ggufext.read_header",
         "import ggufext.cli",
-        "import ggufext.cli.inspect, ggufext.cli.plan, ggufext.cli.rewrite",
-        "import ggufext.cli.undo, ggufext.cli.recover, ggufext.cli.doctor",
-        "import ggufext.cli.diff, ggufext.cli.completion, ggufext.locating.places",
+        "import ggufext.cli.inspect, ggufext.cli.plan, ggufext.cli.edits",
+        "import ggufext.cli.diff, ggufext.cli.doctor, ggufext.locating.places",
         "import ggufext.header.model, ggufext.planning.plan, ggufext.editing.rewrite",
     ],
 )
@@ -42,13 +41,20 @@ def test_importing_the_package_loads_none_of_its_stages() -> None:
     assert loaded == {"ggufext"}
 
 
-def test_editing_loads_nothing_of_the_audit() -> None:
-    loaded = modules_after("import ggufext.cli.rewrite, ggufext.cli.plan, ggufext.cli.inspect")
+@pytest.mark.parametrize(
+    "statement",
+    [
+        "import ggufext; ggufext.rewrite, ggufext.plan, ggufext.inspect, ggufext.emit",
+        "import ggufext.cli.edits, ggufext.cli.plan, ggufext.cli.inspect",
+    ],
+)
+def test_editing_loads_nothing_of_the_audit(statement: str) -> None:
+    loaded = modules_after(statement)
     assert not [name for name in loaded if name.startswith("ggufext.audit")]
 
 
 def test_rewriting_loads_nothing_that_only_other_commands_or_names_need() -> None:
-    loaded = modules_after("import ggufext.cli.rewrite")
+    loaded = modules_after("import ggufext.cli.edits")
     assert not loaded & {
         "ggufext.opened.inspection",
         "ggufext.header.hf_config",

@@ -1,122 +1,66 @@
-"""Arguments of the public functions, checked where they come in; errors of the system named."""
+"""Arguments of the public functions, checked where they come in; errors of the system named.
+
+Types are those of the annotations, of functions and of the requests and settings they take.
+"""
 
 from __future__ import annotations
 
+import builtins
 import inspect
 import math
 import os
 import sys
-from dataclasses import dataclass, fields, is_dataclass
+import typing
+from collections import ChainMap
+from collections.abc import Callable
+from dataclasses import fields, is_dataclass
 from enum import Enum
-from functools import wraps
+from functools import cache, wraps
 from pathlib import Path
+from types import UnionType
 from typing import TYPE_CHECKING, Any, ParamSpec, TypeVar
 
-from ggufext.audit.findings.results import CheckResult
-from ggufext.audit.request import CheckRequest, LocalSettings, Mode, ServerSettings, Template
+import ggufext
 from ggufext.errors import LocationError, of_system
-from ggufext.header.header import Header
-from ggufext.header.model import ModelFacts
-from ggufext.locating.remote import RemoteModel
-from ggufext.opened.strategies import Strategy
-from ggufext.planning.emit import Engine
-from ggufext.planning.footprint import CacheType
-from ggufext.planning.methods import Method
-from ggufext.planning.request import PlanRequest, Recipe
-from ggufext.planning.result import LARGEST_TARGET, Plan
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
+    from collections.abc import Mapping
 
 _Arguments = ParamSpec("_Arguments")
 _Result = TypeVar("_Result")
 
 
-@dataclass(frozen=True, slots=True)
-class _Expected:
-    """Types of an argument, and the range of a number, both ends included."""
+@cache
+def _ranges() -> Mapping[str, tuple[float, float]]:
+    """Ranges of numbers, both ends included, by the one name that they have everywhere.
 
-    types: tuple[type, ...]
-    low: float = -math.inf
-    high: float = math.inf
+    A plan refuses a target itself, in the words of the command line.
+    """
+    from ggufext.planning.result import LARGEST_TARGET  # diff needs no plan
 
-    def range(self) -> str:
-        """The range in words."""
-        if self.high == math.inf:
-            return f"at least {self.low:,}"
-        return f"{self.low:,} to {self.high:,}"
-
-
-_NAME = _Expected((Path, str))
-_TOKENS = _Expected((int,), 1, LARGEST_TARGET)
-_NUMBER = _Expected((int, float), -sys.float_info.max, sys.float_info.max)
-_TEXT = _Expected((str,))
-
-#: By the name that all public functions give an argument; others are checked by what takes them.
-_ARGUMENTS: Mapping[str, _Expected] = {
-    "after": _Expected((Path, str, Header)),
-    "before": _Expected((Path, str, Header)),
-    "bound": _Expected((int, float), 1e-6, 1 - 1e-6),
-    "engine": _Expected((Engine,)),
-    "facts": _Expected((ModelFacts,)),
-    "header": _Expected((Header,)),
-    "made": _Expected((Plan,)),
-    "method": _Expected((Method,)),
-    "gamma": _NUMBER,
-    "recipe": _Expected((Recipe,)),
-    "model": _Expected((Path, str, ModelFacts, RemoteModel, ServerSettings)),
-    "output": _NAME,
-    "path": _NAME,
-    "request": _Expected((CheckRequest, PlanRequest)),
-    "result": _Expected((CheckResult,)),
-    "strategy": _Expected((Strategy,)),
-    "target_length": _Expected((int,)),
-    "text": _TEXT,
-    "train_freq_base": _NUMBER,
-    "train_length": _TOKENS,
-}
-
-#: Of the settings, by the names of their fields.
-_FIELDS: Mapping[str, _Expected] = {
-    "answer_tokens": _TOKENS,
-    "api_key": _TEXT,
-    "cache_type": _Expected((CacheType,)),
-    "conditions": _Expected((tuple,)),
-    "dask": _TEXT,
-    "engine": _Expected((LocalSettings,)),
-    "gpu_layers": _Expected((int,), 0),
-    "lengths": _Expected((tuple,)),
-    "mode": _Expected((Mode,)),
-    "model": _TEXT,
-    "resume": _Expected((Path,)),
-    "retries": _Expected((int,), 0),
-    "retry_seconds": _Expected((int, float), 0),
-    "rpc": _Expected((tuple,)),
-    "seed": _Expected((int,), 0),
-    "target_length": _TOKENS,
-    "template": _Expected((Template,)),
-    "threads": _Expected((int,), 1),
-    "threshold": _Expected((int, float), 1e-6, 1),
-    "timeout": _Expected((int, float), 0.001, 1_000_000),
-    "train_freq_base": _NUMBER,
-    "train_length": _TOKENS,
-    "trials": _Expected((int,)),
-    "url": _TEXT,
-}
+    tokens = (1, LARGEST_TARGET)
+    finite = (-sys.float_info.max, sys.float_info.max)
+    return {
+        "CheckRequest.target_length": tokens,
+        "answer_tokens": tokens,
+        "bound": (1e-6, 1 - 1e-6),
+        "gamma": finite,
+        "gpu_layers": (0, math.inf),
+        "retries": (0, math.inf),
+        "retry_seconds": (0, math.inf),
+        "seed": (0, math.inf),
+        "threads": (1, math.inf),
+        "threshold": (1e-6, 1),
+        "timeout": (0.001, 1_000_000),
+        "train_freq_base": finite,
+        "train_length": tokens,
+    }
 
 
-def public(
-    function: Callable[_Arguments, _Result], *, unchecked: frozenset[str] = frozenset()
-) -> Callable[_Arguments, _Result]:
+def public(function: Callable[_Arguments, _Result]) -> Callable[_Arguments, _Result]:
     """A function of the project as users call it.
 
     The result checks arguments before anything is done, and errors of the system come as ours.
-
-    Parameters
-    ----------
-    function : callable
-    unchecked : frozenset of str
-        Arguments that mean something else here than in other public functions.
 
     Raises
     ------
@@ -127,40 +71,77 @@ def public(
     GgufextError
         Of the result: what `function` raises, and `of_system` of an `OSError`.
     """
-    signature = inspect.signature(function)
 
     @wraps(function)
     def call(*args: _Arguments.args, **kwargs: _Arguments.kwargs) -> _Result:
-        for name, value in signature.bind(*args, **kwargs).arguments.items():
-            if value is not None or signature.parameters[name].default is not None:
-                _check(name, value, None if name in unchecked else _ARGUMENTS.get(name))
+        given = _signature(function).bind(*args, **kwargs).arguments
+        types = _types(function)
+        for name, value in given.items():
+            _check(name, value, types[name])
         try:
             return function(*args, **kwargs)
         except OSError as error:
-            raise of_system(error) from error
+            raise of_system(error, given.get("path")) from error
 
     # Where it can be found: processes find a function by its module and its name.
-    call.__module__ = "ggufext.api"
+    call.__module__ = "ggufext"
     return call
 
 
-def _check(name: str, value: Any, expected: _Expected | None) -> None:
-    if expected is None:
-        return
-    if not isinstance(value, expected.types) or isinstance(value, bool):
-        kinds = " or ".join(_words(kind) for kind in expected.types)
-        raise TypeError(f"{name}: is {type(value).__name__}, expected {kinds}")
-    if isinstance(value, (int, float)) and not expected.low <= value <= expected.high:
-        raise ValueError(f"{name}: is {value}, expected {expected.range()}")
-    if isinstance(value, (Path, str)) and Path in expected.types:
+#: Read when a function is called: reading those of all takes a millisecond of every start.
+_signature = cache(inspect.signature)
+
+
+class _PublicNames(dict[str, object]):
+    """What annotations name and the module itself imports for the type checker alone."""
+
+    def __missing__(self, name: str) -> object:
+        return getattr(ggufext, name)
+
+
+@cache
+def _types(annotated: Callable[..., object]) -> Mapping[str, Any]:
+    """Types of a function's arguments or of a dataclass's fields."""
+    module = vars(sys.modules[annotated.__module__])
+    # A file system of its own is for tests.
+    known = {"Path": Path, "Callable": Callable, "FileSystem": object}
+    names = ChainMap(module, vars(builtins), known, _PublicNames())
+    return typing.get_type_hints(annotated, localns=names)
+
+
+def _check(name: str, value: Any, expected: Any, owner: str = "") -> None:
+    kinds = _kinds(expected)
+    # A bool is an int to Python, and no length to anyone.
+    if not (bool in kinds if isinstance(value, bool) else isinstance(value, kinds)):
+        words = " or ".join(_words(kind) for kind in kinds if kind is not type(None))
+        raise TypeError(f"{name}: is {type(value).__name__}, expected {words}")
+    if isinstance(value, (int, float)):
+        _check_number(name, value, owner)
+    if isinstance(value, (Path, str)) and Path in kinds:
         _check_name(name, value)
-    if isinstance(value, (CheckRequest, PlanRequest, LocalSettings, ServerSettings)):
-        for field in fields(value):
-            found = getattr(value, field.name)
-            # A plan refuses a target itself, in the words of the command line.
-            fields_of = _ARGUMENTS if isinstance(value, PlanRequest) else _FIELDS
-            if found is not None or field.default is not None:
-                _check(f"{name}.{field.name}", found, fields_of.get(field.name))
+    # What users fill in; what functions return comes back as it was.
+    kind: type = type(value)
+    if kind.__name__.endswith(("Request", "Settings")):
+        types = _types(kind)
+        for field in (each.name for each in fields(value)):
+            _check(f"{name}.{field}", getattr(value, field), types[field], kind.__name__)
+
+
+def _check_number(name: str, value: float, owner: str) -> None:
+    field = name.rpartition(".")[2]
+    everywhere = _ranges().get(field, (-math.inf, math.inf))
+    low, high = _ranges().get(f"{owner}.{field}", everywhere)
+    if not low <= value <= high:
+        words = f"at least {low:,}" if high == math.inf else f"{low:,} to {high:,}"
+        raise ValueError(f"{name}: is {value}, expected {words}")
+
+
+def _kinds(expected: Any) -> tuple[type, ...]:
+    """Classes of an annotation's values; numbers with a fraction may be whole."""
+    origin = typing.get_origin(expected)
+    if origin in {typing.Union, UnionType}:
+        return tuple(kind for part in typing.get_args(expected) for kind in _kinds(part))
+    return (int, float) if expected is float else (origin or expected,)
 
 
 def _words(kind: type) -> str:

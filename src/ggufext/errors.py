@@ -189,3 +189,12 @@ def printable(text: str, limit: int = 400) -> str:
         c if c.isprintable() else c.encode("unicode_escape", "surrogatepass").decode("ascii")
         for c in text
     )
+
+
+def shown(name: str) -> str:
+    """A name without the password that an address may carry."""
+    scheme, separator, rest = name.partition("://")
+    host, slash, path = rest.partition("/")
+    if "@" not in host or not separator or scheme.lower() == "hf":
+        return name
+    return f"{scheme}://…@{host.rpartition('@')[2]}{slash}{path}"

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from ggufext.api import rewrite
+from ggufext import rewrite
 from ggufext.audit import check as auditing
 from ggufext.audit.check import measure_model
 from ggufext.audit.conditions import conditions

@@ -11,7 +11,7 @@ import pytest
 from click.testing import CliRunner, Result
 
 from gguf_bytes import gguf_bytes
-from ggufext.api import rewrite
+from ggufext import rewrite
 from ggufext.audit import check as auditing
 from ggufext.audit.conditions import CopyNeeded
 from ggufext.audit.engines import Answer

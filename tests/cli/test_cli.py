@@ -90,6 +90,13 @@ def test_results_go_to_standard_output_and_warnings_to_standard_error(llama: Pat
     assert "not validated" in done.stderr
 
 
+def test_warnings_of_several_methods_are_said_once_and_name_the_file_once(llama: Path) -> None:
+    lines = run("plan", llama, "--target", "16k").stderr.splitlines()
+    assert [line for line in lines if str(llama) in line] == lines[:1]
+    assert all(line.startswith("warning: ") for line in lines)
+    assert len([line for line in lines if "acts on short texts" in line]) == 1
+
+
 def test_nothing_is_coloured_in_a_pipe(llama: Path) -> None:
     for command in (("inspect",), ("plan", "--target", "8k"), ("rewrite", "--target", "8k")):
         done = run(command[0], llama, *command[1:])

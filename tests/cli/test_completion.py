@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 import pytest
 from click.testing import CliRunner
 
-from ggufext.cli.completion import completion
+from ggufext.cli.doctor import completion
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 import pytest
 from click.testing import CliRunner
 
-from ggufext import doctor
+from ggufext.api import doctor
 from ggufext.cli.doctor import doctor as command
 from ggufext.opened.files import FileSystem
 from ggufext.opened.strategies import Blocks
@@ -29,7 +29,7 @@ def test_json_is_value_ok_and_hint_by_name(tmp_path: Path) -> None:
 
 
 def test_the_folder_is_left_as_it_was(tmp_path: Path) -> None:
-    doctor.examine(tmp_path)
+    doctor.doctor(tmp_path)
     assert list(tmp_path.iterdir()) == []
 
 
@@ -37,7 +37,7 @@ def test_a_processor_with_amx_gets_the_hint(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(doctor, "_cpu_flags", lambda: ("avx2", "amx_tile"))
-    finding = doctor.examine(tmp_path)["amx"]
+    finding = doctor.doctor(tmp_path)["amx"]
     assert "has AMX" in finding.value
     assert "GGML_NATIVE=OFF" in finding.hint
 
@@ -58,7 +58,7 @@ def test_a_folder_says_what_is_possible_there(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, place: Blocks, words: str
 ) -> None:
     monkeypatch.setattr(doctor, "blocks_for", lambda *_arguments: place)
-    assert words in doctor.examine(tmp_path)["folder"].value
+    assert words in doctor.doctor(tmp_path)["folder"].value
 
 
 def test_a_file_system_without_nameless_files_is_no_error(
@@ -68,7 +68,7 @@ def test_a_file_system_without_nameless_files_is_no_error(
         raise OSError(errno.EOPNOTSUPP, "not supported")
 
     monkeypatch.setattr(FileSystem, "create_nameless", refuse)
-    assert "copy" in doctor.examine(tmp_path)["folder"].value
+    assert "copy" in doctor.doctor(tmp_path)["folder"].value
 
 
 def made_up_nvml(*, answers: bool) -> ModuleType:
@@ -105,7 +105,7 @@ def test_a_gpu_says_capability_memory_and_driver(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setitem(sys.modules, "pynvml", made_up_nvml(answers=True))
-    assert doctor.examine(tmp_path)["gpu"].value == (
+    assert doctor.doctor(tmp_path)["gpu"].value == (
         "Made-up GPU, compute capability 9.0, 70.00 GiB of 80.00 GiB free; driver 999.1, "
         "CUDA up to 12.8"
     )
@@ -115,14 +115,14 @@ def test_a_driver_that_does_not_answer_is_not_well(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setitem(sys.modules, "pynvml", made_up_nvml(answers=False))
-    finding = doctor.examine(tmp_path)["gpu"]
+    finding = doctor.doctor(tmp_path)["gpu"]
     assert not finding.ok
     assert "no answer" in finding.value
 
 
 def test_the_build_of_llama_cpp_is_told(tmp_path: Path) -> None:
     pytest.importorskip("llama_cpp")
-    value = doctor.examine(tmp_path)["llama_cpp"].value
+    value = doctor.doctor(tmp_path)["llama_cpp"].value
     assert "GPU offload" in value
     assert "CPU:" in value
 
@@ -133,7 +133,7 @@ def test_a_llama_cpp_that_crashes_is_not_well(
     pytest.importorskip("llama_cpp")
     (tmp_path / "llama_cpp.py").write_text("import os\nos.abort()\n")
     monkeypatch.syspath_prepend(tmp_path)
-    found = doctor.examine(tmp_path)
+    found = doctor.doctor(tmp_path)
     assert not found["llama_cpp"].ok
     assert "SIGABRT" in found["llama_cpp"].value
     assert "not known" in found["rpc"].value

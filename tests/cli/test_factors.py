@@ -83,12 +83,17 @@ def test_self_extend_is_explained_with_llama_cpps_options(llama: Path) -> None:
     assert "--condition self-extend:g=5,w=510" in text
 
 
-@pytest.mark.parametrize("method", ["dynamic", "self-extend"])
-def test_run_time_methods_write_nothing(llama: Path, method: str) -> None:
+@pytest.mark.parametrize(
+    ("method", "named"), [("dynamic", "--rope-freq-base"), ("self-extend", "--grp-attn-n")]
+)
+def test_run_time_methods_write_nothing(llama: Path, method: str, named: str) -> None:
     content = llama.read_bytes()
     done = run("rewrite", llama, "--target", "8k", "--method", method, "--json")
     assert done.returncode == 1
-    assert json.loads(done.stdout)["error"]["code"] == "run_time_method"
+    error = json.loads(done.stdout)["error"]
+    assert error["code"] == "run_time_method"
+    assert f"`ggufext plan --target 8192 --method {method} {llama}`" in error["message"]
+    assert named in error["message"]
     assert llama.read_bytes() == content
 
 

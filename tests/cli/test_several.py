@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 import click
 import pytest
 
-from ggufext.cli.several import Work, handle_files
+from ggufext.cli.output import Work, handle_files
 from ggufext.errors import GgufextError
 from program import run
 from split_model import split_model

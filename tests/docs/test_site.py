@@ -1,17 +1,23 @@
 """The documentation builds as a site, with every page in the menu and no broken link."""
 
+import re
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
 
+import ggufext
+
 ROOT = Path(__file__).parents[2]
+#: What results hold that the reference need not describe.
+NOT_OURS = {"Any", "Mapping", "None", "Path"}
 
 
 @pytest.fixture(scope="module")
 def site(tmp_path_factory: pytest.TempPathFactory) -> Path:
     pytest.importorskip("material", reason="needs mkdocs-material")
+    pytest.importorskip("mkdocstrings", reason="needs mkdocstrings")
     folder = tmp_path_factory.mktemp("site")
     built = subprocess.run(
         [sys.executable, "-m", "mkdocs", "build", "--strict", "--site-dir", str(folder)],
@@ -41,3 +47,16 @@ def test_pages_load_nothing_from_elsewhere(site: Path) -> None:
         text = page.read_text(encoding="utf-8")
         assert 'src="http' not in text
         assert 'rel="stylesheet" href="http' not in text
+
+
+def test_every_public_name_is_in_the_reference(site: Path) -> None:
+    page = (site / "reference" / "index.html").read_text(encoding="utf-8")
+    described = set(re.findall(r'id="ggufext\.api\.\w+\.(\w+)"', page))
+    assert described >= set(dir(ggufext)) - {"__version__"}
+    assert 'id="ggufext.rope.rotate"' in page
+    for result in (ggufext.Plan, ggufext.Inspection, ggufext.CheckResult):
+        for part in re.findall(r"[A-Z]\w+", " ".join(result.__annotations__.values())):
+            assert re.search(rf'id="ggufext\.[\w.]+\.{part}"', page) or part in NOT_OURS, part
+    # With the signature and the docstring of where it is defined.
+    assert "Context length in tokens." in page
+    assert "public(" not in page

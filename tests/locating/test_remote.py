@@ -12,9 +12,9 @@ import pytest
 
 from gguf_bytes import SMALLEST_LLAMA, SMALLEST_TENSORS, U16, U32, Tensor, gguf_bytes
 from ggufext.editing.rewrite import rewrite
-from ggufext.errors import GgufextError, LocationError, PlanError
+from ggufext.errors import GgufextError, LocationError, PlanError, shown
 from ggufext.header.header import parse_header, read_header
-from ggufext.locating.names import local_path, shown
+from ggufext.locating.names import local_path
 from ggufext.locating.remote import RemoteModel, read_remote
 from ggufext.opened import history
 from ggufext.opened.inspection import inspect

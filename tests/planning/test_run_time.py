@@ -11,8 +11,7 @@ from hypothesis import strategies as st
 
 from ggufext.errors import PlanError
 from ggufext.header.model import Scaling
-from ggufext.planning.methods import RunTimeMethod
-from ggufext.planning.run_time import dynamic, refuse_to_write, self_extend
+from ggufext.planning.run_time import dynamic, self_extend
 from planning.facts import LLAMA_2, LLAMA_3
 
 
@@ -80,14 +79,3 @@ def test_dynamic_refuses_a_base_that_32_bits_do_not_hold() -> None:
     with pytest.raises(PlanError) as caught:
         dynamic(narrow, target_length=2**31 - 1, force=True)
     assert caught.value.code == "base_out_of_range"
-
-
-@pytest.mark.parametrize(
-    ("method", "named"),
-    [(RunTimeMethod.DYNAMIC, "--rope-freq-base"), (RunTimeMethod.SELF_EXTEND, "--grp-attn-n")],
-)
-def test_writing_is_refused_with_what_to_do(method: RunTimeMethod, named: str) -> None:
-    error = refuse_to_write(method, "`ggufext plan model.gguf`")
-    assert error.code == "run_time_method"
-    assert "`ggufext plan model.gguf`" in error.message
-    assert named in error.message

@@ -5,17 +5,25 @@ from __future__ import annotations
 import os
 import sys
 from importlib import import_module
+from typing import NoReturn
 
 import click
 
 from ggufext import __version__
-from ggufext.cli.output import show_error
 from ggufext.errors import GgufextError, of_system
 
-#: Commands by name; each lies in the module of its name and is loaded when it is called.
-_COMMANDS = (
-    "inspect", "plan", "rewrite", "undo", "recover", "diff", "check", "doctor", "completion",
-)  # fmt: skip
+#: Modules of the commands by name, loaded when one is called.
+_COMMANDS = {
+    "inspect": "inspect",
+    "plan": "plan",
+    "rewrite": "edits",
+    "undo": "edits",
+    "recover": "edits",
+    "diff": "diff",
+    "check": "check",
+    "doctor": "doctor",
+    "completion": "doctor",
+}
 
 
 class _Commands(click.Group):
@@ -27,7 +35,7 @@ class _Commands(click.Group):
     def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
         if cmd_name not in _COMMANDS:
             return None
-        command = getattr(import_module(f"ggufext.cli.{cmd_name}"), cmd_name)
+        command = getattr(import_module(f"ggufext.cli.{_COMMANDS[cmd_name]}"), cmd_name)
         assert isinstance(command, click.Command)
         return command
 
@@ -58,8 +66,7 @@ def main() -> None:
     try:
         cli.main(standalone_mode=False)
     except GgufextError as error:
-        show_error(error, as_json=as_json)
-        sys.exit(1)
+        _fail(error, as_json=as_json)
     except click.ClickException as error:
         error.show()
         sys.exit(error.exit_code)
@@ -71,5 +78,11 @@ def main() -> None:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         sys.exit(1)
     except OSError as error:
-        show_error(of_system(error), as_json=as_json)
-        sys.exit(1)
+        _fail(of_system(error), as_json=as_json)
+
+
+def _fail(error: GgufextError, *, as_json: bool) -> NoReturn:
+    from ggufext.cli.output import show_error  # --version and --help show none
+
+    show_error(error, as_json=as_json)
+    sys.exit(1)

@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 import os
+import re
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import click
 
-from ggufext.cli.check_options import ConditionName, Depths, LayerCount, Lengths
+from ggufext.api import names
 from ggufext.cli.check_progress import show_progress
 from ggufext.cli.options import (
+    TOKENS,
     ModelName,
     json_option,
     model_files,
@@ -20,11 +22,10 @@ from ggufext.cli.options import (
 )
 from ggufext.cli.output import show_error, show_json
 from ggufext.errors import EngineError, GgufextError, printable
-from ggufext.locating.names import local_path
 from ggufext.text import binary_size
 
 if TYPE_CHECKING:
-    from ggufext.api import CheckResult, CopyNeeded
+    from ggufext.api.audits import CheckResult, CopyNeeded
 
 _REQUIRED_BOUND_MISSED = 3
 _INTERRUPTED = 130
@@ -37,6 +38,87 @@ _OF_A_FILE = (
 _OF_A_SERVER = ("model",)
 
 _FLASH_ATTENTION = {"auto": None, "on": True, "off": False}
+
+
+class Lengths(click.ParamType["tuple[int, ...]"]):
+    """Lengths in tokens, separated by commas: 4k,8k,16k."""
+
+    name = "lengths"
+
+    def convert(
+        self, value: object, param: click.Parameter | None, ctx: click.Context | None
+    ) -> tuple[int, ...]:
+        """Rising, each once."""
+        if isinstance(value, tuple):
+            return value
+        parts = str(value).split(",")
+        return tuple(sorted({TOKENS.convert(part.strip(), param, ctx) for part in parts}))
+
+
+class Depths(click.ParamType["int | tuple[float, ...]"]):
+    """Depths of the key: a number of bins, or the depths themselves as shares or in percent."""
+
+    name = "depths"
+
+    def convert(
+        self, value: object, param: click.Parameter | None, ctx: click.Context | None
+    ) -> int | tuple[float, ...]:
+        """Bins 1 … 100, or shares of [0, 1]."""
+        if isinstance(value, int):
+            return value
+        text = str(value)
+        bins = int(text) if re.fullmatch(r"\d{1,3}", text) else None
+        if bins is not None and 1 <= bins <= 100:
+            return bins
+        parts = [part.strip() for part in text.split(",")]
+        if bins is not None or not all(
+            re.fullmatch(r"\d{1,3}(\.\d{1,9})?%?", part) for part in parts
+        ):
+            self.fail(
+                f"{text!r} is neither a number of bins up to 100 nor a list of depths such as "
+                "0,25,50,75,100 or 0.1,0.5",
+                param,
+                ctx,
+            )
+        numbers = [float(part.removesuffix("%")) for part in parts]
+        percent = any(part.endswith("%") for part in parts) or max(numbers) > 1
+        if percent and any(0 < number < 1 for number in numbers):
+            self.fail(f"{text!r} mixes shares of 1 and percent", param, ctx)
+        if percent:
+            numbers = [number / 100 for number in numbers]
+        if max(numbers) > 1 or len(numbers) > 100:
+            self.fail(f"{text!r}: up to 100 depths, each from 0 to 100 %", param, ctx)
+        return tuple(sorted(set(numbers)))
+
+
+class ConditionName(click.ParamType["str"]):
+    """A condition: lower case, but for the name of a file in it."""
+
+    name = "condition"
+
+    def convert(
+        self, value: object, param: click.Parameter | None, ctx: click.Context | None
+    ) -> str:
+        """The name as `ggufext.audit.conditions.conditions` takes it."""
+        text = str(value)
+        return text if ".json" in text else text.lower()
+
+
+class LayerCount(click.ParamType["int | None"]):
+    """Layers given to a device: a number, or auto for as many as fit."""
+
+    name = "layers"
+
+    def convert(
+        self, value: object, param: click.Parameter | None, ctx: click.Context | None
+    ) -> int | None:
+        """None for auto."""
+        text = str(value).lower()
+        if text == "auto":
+            return None
+        if not text.isdecimal() or len(text) > 6:
+            self.fail(f"{text!r} is neither a number of layers nor auto", param, ctx)
+        return int(text)
 
 
 @click.command()
@@ -208,8 +290,8 @@ def check(
 
     Nothing is written to FILE: planned conditions are tried without editing it.
     """
-    from ggufext import api
-    from ggufext.audit.report import check_report_path, write_report
+    from ggufext.api import audits
+    from ggufext.api.plans import CacheType
 
     if (path is None) == (server is None):
         raise click.UsageError("give one of FILE and --server")
@@ -218,25 +300,25 @@ def check(
         raise click.UsageError("give one of --dask and --rpc")
     if server and lengths is None:
         raise click.UsageError("--server needs --lengths: it does not say what to try")
-    path = None if path is None else local_path(path)
-    request = api.CheckRequest(
+    path = None if path is None else names.local_path(path)
+    request = audits.CheckRequest(
         lengths=lengths,
         depths=depths,
         trials=trials,
-        mode=api.Mode(mode),
+        mode=audits.Mode(mode),
         seed=seed,
         conditions=conditions,
         train_length=train_length,
         train_freq_base=train_freq_base,
-        template=api.Template(template),
+        template=audits.Template(template),
         threshold=threshold,
         resume=resume,
         engine=None
         if server
-        else api.LocalSettings(
+        else audits.LocalSettings(
             threads=threads,
             gpu_layers=gpu_layers,
-            cache_type=api.CacheType[kv_type.upper()],
+            cache_type=CacheType[kv_type.upper()],
             flash_attention=_FLASH_ATTENTION[flash_attention],
             rpc=rpc,
             dask=dask,
@@ -244,14 +326,14 @@ def check(
         ),
     )
     for report in reports:
-        check_report_path(report, inputs=(*([path] if path else []), *request.files))
-    if require is not None and (why := api.bound_out_of_reach(request, require)):
+        audits.check_report_path(report, inputs=(*([path] if path else []), *request.files))
+    if require is not None and (why := audits.bound_out_of_reach(request, require)):
         raise click.UsageError(f"--require {why}")
-    asked = path or api.ServerSettings(
+    asked = path or audits.ServerSettings(
         url=server or "", model=model, api_key=os.environ.get("GGUFEXT_API_KEY")
     )
     with show_progress() as notify:
-        result = api.check(asked, request, allow_copy=lambda x: yes or _agreed(x), notify=notify)
+        result = audits.check(asked, request, allow_copy=lambda x: yes or _agreed(x), notify=notify)
     if as_json:
         show_json(result)
     else:
@@ -259,7 +341,7 @@ def check(
     failed = False
     for report in reports:
         try:
-            write_report(result, report)
+            audits.write_report(result, report)
         except GgufextError as error:
             show_error(error, as_json=False)
             failed = True
@@ -290,7 +372,7 @@ def _refuse_options(names: tuple[str, ...], belongs_to: str) -> None:
 
 
 def _show(result: CheckResult) -> None:
-    from ggufext.audit.report.terminal import print_report
+    from ggufext.api.audits import print_report
 
     print_report(result)
     for sentence in result.run.audited:
@@ -299,7 +381,7 @@ def _show(result: CheckResult) -> None:
 
 def _exit(result: CheckResult, require: float | None) -> None:
     """End with the status of an interrupted or failed run, or of a missed bound."""
-    from ggufext import api
+    from ggufext.api import audits
 
     stop = result.run.stop
     if stop is not None and stop.code == "interrupted":
@@ -308,6 +390,6 @@ def _exit(result: CheckResult, require: float | None) -> None:
     if stop is not None:
         show_error(EngineError(code=stop.code, message=stop.message), as_json=False)
         sys.exit(1)
-    if require is not None and (where := api.bound_missed(result, require)):
+    if require is not None and (where := audits.bound_missed(result, require)):
         click.echo(f"required bound missed: {where}", err=True)
         sys.exit(_REQUIRED_BOUND_MISSED)

@@ -15,7 +15,7 @@ from ggufext.text import duration
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
-    from ggufext.api import Progress, RunNotes
+    from ggufext.api.audits import Progress, RunNotes
 
 #: Seconds between two lines where nobody watches a bar.
 _BETWEEN_LINES = 10.0
@@ -36,7 +36,7 @@ def show_progress() -> Iterator[Callable[[Progress | RunNotes], None]]:
     from rich import progress
     from rich.console import Console
 
-    from ggufext.api import RunNotes
+    from ggufext.api.audits import RunNotes
 
     bar = progress.Progress(
         "{task.description}",
@@ -74,7 +74,7 @@ class _Lines:
         self._started = self._said = 0.0
 
     def __call__(self, event: Progress | RunNotes) -> None:
-        from ggufext.api import RunNotes
+        from ggufext.api.audits import RunNotes
 
         now = time.monotonic()
         if isinstance(event, RunNotes):

@@ -7,25 +7,22 @@ from typing import TYPE_CHECKING
 
 import click
 
-from ggufext.cli.models import found_model
-from ggufext.cli.options import ModelName, json_option
+from ggufext.api import headers
+from ggufext.cli.options import ModelName, found_model, json_option
 from ggufext.cli.output import show_json
 from ggufext.errors import printable
-from ggufext.header.difference import difference
-from ggufext.header.header import read_header
-from ggufext.locating.remote import RemoteModel
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
 
-    from ggufext.header.difference import (
+    from ggufext.api.headers import (
         HeaderDifference,
         KeyDifference,
         ShownValue,
         TensorDifference,
+        TensorInfo,
     )
-    from ggufext.header.header import Header, TensorInfo
 
 #: Status where the headers differ: 1 is an error, unlike that of diff(1).
 _DIFFERENT = 3
@@ -43,7 +40,7 @@ def diff(before: Path | str, after: Path | str, as_json: bool) -> None:
     Weights are not compared. Lines begin with - for what only A has, + for what only B has and ~
     for what differs. Exit status 0 where nothing differs, 3 where something does, 1 on failure.
     """
-    found = difference(_header(before), _header(after))
+    found = headers.diff(found_model(before), found_model(after))
     if as_json:
         show_json(found)
     else:
@@ -55,11 +52,6 @@ def diff(before: Path | str, after: Path | str, as_json: bool) -> None:
         )
     if not found.is_empty:
         sys.exit(_DIFFERENT)
-
-
-def _header(name: Path | str) -> Header:
-    model = found_model(name)
-    return model.header if isinstance(model, RemoteModel) else read_header(model)
 
 
 def _lines(found: HeaderDifference) -> Iterator[tuple[str, str]]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from functools import partial
 from itertools import groupby
 from pathlib import Path
@@ -9,25 +10,18 @@ from typing import TYPE_CHECKING
 
 import click
 
-from ggufext.cli.model_table import show_place
-from ggufext.cli.models import found_model
-from ggufext.cli.options import ModelName, json_option, model_files
-from ggufext.cli.output import show_json, show_warnings
-from ggufext.cli.several import Work, handle_files
-from ggufext.errors import EditError, command, printable
-from ggufext.header.architectures import Support
-from ggufext.header.model import DEFAULT_SOURCE
-from ggufext.locating.names import is_remote, local_path, shown
-from ggufext.locating.places import ModelPlace, known_places, place_of
-from ggufext.opened.guards import resolve
-from ggufext.opened.inspection import Inspection
-from ggufext.opened.inspection import inspect as inspect_model
+from ggufext.api import models
+from ggufext.api.models import Inspection, ModelPlace, Support
+from ggufext.cli.options import ModelName, found_model, json_option, model_files
+from ggufext.cli.output import Work, handle_files, show_json, show_table, show_warnings
+from ggufext.errors import printable, shown
 from ggufext.text import binary_size, percent
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
+    from typing import Literal
 
-    from ggufext.opened.inspection import LayerInFile
+    from ggufext.api.models import LayerInFile, SurveyedModel
 
 _SUPPORT = {
     Support.VERIFIED: "verified with llama.cpp",
@@ -69,17 +63,17 @@ def inspect(paths: tuple[Path | str, ...], layers: bool, as_json: bool) -> None:
 def _found(path: Path | str) -> Inspection | ModelPlace:
     model = found_model(path)
     if isinstance(model, Path) and model.is_dir():
-        return place_of(model)
-    return inspect_model(model)
+        return models.place_of(model)
+    return models.inspect(model)
 
 
 def _show_known_places(*, as_json: bool) -> None:
-    places = known_places()
+    places = models.known_places()
     if as_json:
         show_json({"places": places})
         return
     for place in places:
-        show_place(place)
+        _show_place(place)
     if not places:
         click.echo(
             "no models of Ollama, the Hugging Face cache, LM Studio or llama.cpp here; name a "
@@ -89,7 +83,7 @@ def _show_known_places(*, as_json: bool) -> None:
 
 def _show(path: Path | str, found: Inspection | ModelPlace, *, layers: bool) -> None:
     if isinstance(found, ModelPlace):
-        show_place(found)
+        _show_place(found)
         return
     name = shown(str(path))
     if name != str(found.path):
@@ -112,17 +106,6 @@ def _cells(found: Inspection | ModelPlace) -> tuple[str, ...]:
         f"{found.size:,}",
         found.likely_strategy.value if found.likely_strategy else "",
     )
-
-
-def _undoing(path: Path | str) -> str:
-    """What undoes an edit: in a new file, where the old one must not change."""
-    if is_remote(path):
-        return ""  # its tensors were not compared with the record
-    try:
-        resolve(local_path(path), follow=True)
-    except EditError:
-        return f"; `{command('undo', path, '--output', 'original.gguf')}` gives the original back"
-    return f"; `{command('undo', path)}` gives the original back"
 
 
 def _row(name: str, value: str) -> str:
@@ -157,8 +140,7 @@ def _lines(path: Path | str, found: Inspection, *, layers: bool) -> Iterator[str
         )
         if scaling.factor_tensors:
             how = f"by {', '.join(scaling.factor_tensors)}"
-        source = found.rope.freq_base_source
-        default = f" ({source})" if source == DEFAULT_SOURCE else ""
+        default = f" ({found.rope.freq_base_source})" if found.rope.base_is_default else ""
         yield _row(
             "rope",
             f"base {found.rope.freq_base:,.10g}{default}, {found.rope.rotary_dim} of "
@@ -200,11 +182,13 @@ def _training(path: Path | str, found: Inspection) -> Iterator[str]:
             "plans start from before, `ggufext undo` cannot give that back",
         )
     if found.history is not None:
+        undo = models.undo_command(path)
+        undoing = f"; `{undo}` gives the original back" if undo else ""
         yield _row(
             "extended",
             f"{printable(found.history.time, 40)} by {printable(found.history.tool, 40)}: "
             f"{printable(found.history.method, 20)} to {found.history.target_length:,} "
-            f"tokens{_undoing(path)}",
+            f"tokens{undoing}",
         )
 
 
@@ -230,3 +214,80 @@ def _layer(layer: LayerInFile) -> str:
         held = f"{layer.head_count_kv} KV {heads} of {layer.key_length} + {layer.value_length}"
     moves = "moved by an extension" if layer.moves else "kept as trained"
     return f"{sees}, {rotation}, {moves}; {held}"
+
+
+_PLACES = {
+    "folder": "",
+    "ollama": "Ollama, ",
+    "huggingface_cache": "Hugging Face cache, ",
+    "lm_studio": "LM Studio, ",
+    "llama_cpp_cache": "llama.cpp's cache, ",
+}
+
+_COLUMNS = (
+    "name", "architecture", "weights", "size", "context", "scaling", "support", "problem",
+)  # fmt: skip
+_RIGHT = frozenset({"size", "context"})
+_FOLDED = frozenset({"name", "problem"})
+
+
+def _show_place(place: ModelPlace) -> None:
+    """Print the models of a place, a line each."""
+    found = printable(place.problem.message) if place.problem else _sum(place.models)
+    heading = f"{_PLACES[place.where]}{printable(str(place.path))}: {found}"
+    click.echo(click.style(heading, bold=True))
+    rows = [_survey_cells(model) for model in place.models]
+    if rows and sys.stdout.isatty():
+        _draw(rows)
+    elif rows:
+        show_table(_COLUMNS, rows)
+
+
+def _draw(rows: Sequence[tuple[str, ...]]) -> None:
+    """Print the table on a terminal: without empty columns, long names on several lines."""
+    from rich.console import Console
+    from rich.table import Table
+
+    used = [i for i in range(len(_COLUMNS)) if any(row[i] for row in rows)]
+    table = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0))
+    for i in used:
+        justify: Literal["left", "right"] = "right" if _COLUMNS[i] in _RIGHT else "left"
+        keeps_line = _COLUMNS[i] not in _FOLDED
+        table.add_column(_COLUMNS[i], justify=justify, no_wrap=keeps_line, overflow="fold")
+    for row in rows:
+        table.add_row(*(row[i] for i in used))
+    Console(markup=False, emoji=False, highlight=False).print(table)
+
+
+def _survey_cells(model: SurveyedModel) -> tuple[str, ...]:
+    name = printable(model.name)
+    if model.parts > 1:
+        name += f" ({model.parts} parts)"
+    length = f"{model.train_length.value:,}" if model.train_length else ""
+    problems = ", ".join(problem.code for problem in model.problems)
+    return (
+        name,
+        printable(model.architecture or "", 32),
+        model.quantization or "",
+        binary_size(model.size),
+        length,
+        _scaling(model),
+        model.support.value if model.support else "",
+        problems,
+    )
+
+
+def _scaling(model: SurveyedModel) -> str:
+    scaling = model.scaling
+    if scaling is None or not scaling.in_effect:
+        return ""
+    if scaling.factor != 1.0:
+        return f"{scaling.type} ×{scaling.factor:g}"
+    return "factors" if scaling.factor_tensors else scaling.type
+
+
+def _sum(models: Sequence[SurveyedModel]) -> str:
+    count = "1 model" if len(models) == 1 else f"{len(models):,} models"
+    unread = sum(model.architecture is None for model in models)
+    size = binary_size(sum(model.size for model in models))
+    return f"{count}, {size}" + (f", {unread} of them not readable" if unread else "")

@@ -3,20 +3,24 @@
 from __future__ import annotations
 
 import re
+import sys
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import click
 from click.shell_completion import CompletionItem
 
+from ggufext.api import names
+from ggufext.api.names import is_name
 from ggufext.cli.output import show_note
 from ggufext.errors import GgufextError
-from ggufext.header.shards import first_shard
-from ggufext.locating.names import is_name
-from ggufext.planning.methods import Method, RunTimeMethod
+from ggufext.text import binary_size
 
 if TYPE_CHECKING:
-    from ggufext.planning.emit import Engine
+    from collections.abc import Callable, Iterator
+
+    from ggufext.api.headers import RemoteModel
 
 _MULTIPLES = {"": 1, "k": 2**10, "m": 2**20, "g": 2**30, "t": 2**40}
 
@@ -46,27 +50,7 @@ class Size(click.ParamType["int"]):
         return int(match[1]) * _MULTIPLES[match[2].lower()]
 
 
-class Engines(click.ParamType["tuple[Engine, ...]"]):
-    """Names of engines, separated by commas."""
-
-    name = "engines"
-
-    def convert(
-        self, value: object, param: click.Parameter | None, ctx: click.Context | None
-    ) -> tuple[Engine, ...]:
-        """Engines in the order given, each once."""
-        from ggufext.planning.emit import Engine  # plan alone needs it
-
-        names = dict.fromkeys(part.strip().lower() for part in str(value).split(","))
-        known = {engine.value: engine for engine in Engine}
-        for name in names:
-            if name not in known:
-                self.fail(f"{name!r} is no engine: {', '.join(known)}", param, ctx)
-        return tuple(known[name] for name in names)
-
-
 TOKENS = Size("tokens", "km")
-BYTES = Size("bytes", "kmgt")
 
 
 class ModelName(click.ParamType["Path | str"]):
@@ -111,7 +95,7 @@ def model_files(
 
 def _first_shard(path: Path | str) -> Path | str:
     try:
-        return first_shard(path) if isinstance(path, Path) else path
+        return names.first_shard(path) if isinstance(path, Path) else path
     except (GgufextError, OSError):
         return path  # the command says what is wrong with it
 
@@ -125,17 +109,6 @@ paths_argument = click.argument(
     type=ModelName(),
     callback=model_files,
 )
-target_option = click.option(
-    "--target",
-    "target_length",
-    type=TOKENS,
-    help="Context length wanted: 32k, 1m. Without it that of --recipe.",
-)
-gamma_option = click.option(
-    "--gamma",
-    type=click.FloatRange(-1, 1, min_open=True, max_open=True),
-    help="Decay exponent wanted at the target, for method gamma; the native one is kept without.",
-)
 train_length_option = click.option(
     "--train-length",
     type=TOKENS,
@@ -148,25 +121,40 @@ train_freq_base_option = click.option(
     help="RoPE base (rope_theta) the model was really trained with, where the file says something "
     "else.",
 )
-allow_lower_base_option = click.option(
-    "--allow-lower-base", is_flag=True, help="Accept a --gamma that lowers the RoPE base."
-)
-recipe_option = click.option(
-    "--recipe",
-    "recipe_path",
-    metavar="FILE",
-    type=click.Path(path_type=Path),
-    help="Method, and base or factors for it, as this JSON file says (docs/methods.md).",
-)
-keep_short_option = click.option(
-    "--keep-short",
-    is_flag=True,
-    help="Write long factors: contexts up to the training length stay exactly as they are.",
-)
 follow_option = click.option(
     "--follow", is_flag=True, help="Edit the file that a symbolic link points to."
 )
 json_option = click.option("--json", "as_json", is_flag=True, help="Print the result as JSON.")
 
 
-METHOD = click.Choice([method.value for method in (*Method, *RunTimeMethod)], case_sensitive=False)
+def found_model(name: Path | str) -> Path | RemoteModel:
+    """The file of a name, or the header of a remote one, read with a line that says how far.
+
+    Raises
+    ------
+    LocationError, HeaderError
+    """
+    with _progress() as progress:
+        return names.find_model(name, progress=progress)
+
+
+@contextmanager
+def _progress() -> Iterator[Callable[[int], None]]:
+    """A line on a terminal that is gone when the header is read."""
+    if not sys.stderr.isatty():
+        yield lambda _read: None
+        return
+    shown = ""
+
+    def report(read: int) -> None:
+        nonlocal shown
+        line = f"reading the header: {binary_size(read)}"
+        if line != shown:
+            click.echo(f"\r{line:<{len(shown)}}", err=True, nl=False)
+            shown = line
+
+    try:
+        yield report
+    finally:
+        if shown:
+            click.echo(f"\r{'':<{len(shown)}}\r", err=True, nl=False)

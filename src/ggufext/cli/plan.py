@@ -4,69 +4,55 @@ from __future__ import annotations
 
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import click
 
-from ggufext.cli.asked import asked
-from ggufext.cli.emission import config_of, emissions, show_emissions
-from ggufext.cli.models import found_model
-from ggufext.cli.options import (
-    BYTES,
-    METHOD,
-    Engines,
-    allow_lower_base_option,
-    gamma_option,
-    json_option,
-    keep_short_option,
-    path_argument,
-    recipe_option,
-    target_option,
-    train_freq_base_option,
-    train_length_option,
-)
+from ggufext.api import emissions, plans
+from ggufext.api.emissions import Engine
+from ggufext.api.plans import RunTimeMethod, Verdict
+from ggufext.cli.options import Size, found_model, json_option, path_argument
 from ggufext.cli.output import show_json, show_warnings
+from ggufext.cli.plan_options import asked, plan_options
 from ggufext.cli.plan_text import (
     cache_sizes,
     factors_of_pairs,
     head_line,
     plan_as_json,
     plan_lines,
+    show_emissions,
+    show_run_time,
 )
-from ggufext.cli.run_time import show_run_time
 from ggufext.errors import PlanError
-from ggufext.header.header import read_header
-from ggufext.header.shards import later_shards
-from ggufext.header.weights import model_widths
 from ggufext.json_text import jsonable
-from ggufext.opened.model import facts_of
-from ggufext.planning.emit import Engine
-from ggufext.planning.footprint import cache_fits
-from ggufext.planning.gamma import Verdict
-from ggufext.planning.methods import RunTimeMethod
-from ggufext.planning.plan import documented_plan, plan_all_methods
-from ggufext.planning.plan import plan as plan_facts
 from ggufext.text import binary_size
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from ggufext.header.layers import LayerFacts
-    from ggufext.locating.remote import RemoteModel
-    from ggufext.planning.footprint import CacheFit
-    from ggufext.planning.result import Plan
+    from ggufext.api.plans import CacheFit, Plan
+
+
+class Engines(click.ParamType["tuple[Engine, ...]"]):
+    """Names of engines, separated by commas."""
+
+    name = "engines"
+
+    def convert(
+        self, value: object, param: click.Parameter | None, ctx: click.Context | None
+    ) -> tuple[Engine, ...]:
+        """Engines in the order given, each once."""
+        names = dict.fromkeys(part.strip().lower() for part in str(value).split(","))
+        known = {engine.value: engine for engine in Engine}
+        for name in names:
+            if name not in known:
+                self.fail(f"{name!r} is no engine: {', '.join(known)}", param, ctx)
+        return tuple(known[name] for name in names)
 
 
 @click.command(short_help="Show what could be written and what to expect.")
 @path_argument
-@target_option
-@click.option("--method", type=METHOD, help="Plan this one; every method side by side without.")
-@gamma_option
-@recipe_option
-@keep_short_option
-@train_length_option
-@train_freq_base_option
-@allow_lower_base_option
+@plan_options(method_help="Plan this one; every method side by side without.")
 @click.option(
     "--emit",
     "engines",
@@ -75,7 +61,9 @@ if TYPE_CHECKING:
     help="Print the plan for hf, vllm, llama.cpp, ollama, koboldcpp, lmstudio.",
 )
 @click.option(
-    "--vram", type=BYTES, help="Memory that must hold weights, KV cache and compute buffers: 12g."
+    "--vram",
+    type=Size("bytes", "kmgt"),
+    help="Memory that must hold weights, KV cache and compute buffers: 12g.",
 )
 @click.option(
     "--force",
@@ -86,80 +74,70 @@ if TYPE_CHECKING:
 @json_option
 def plan(
     path: Path | str,
-    target_length: int | None,
-    method: str | None,
-    gamma: float | None,
-    recipe_path: Path | None,
-    keep_short: bool,
-    train_length: int | None,
-    train_freq_base: float | None,
-    allow_lower_base: bool,
     engines: tuple[Engine, ...] | None,
     vram: int | None,
     force: bool,
     as_json: bool,
+    **wished: Any,
 ) -> None:
     """Show what an extension would write and what to expect of it; nothing is written.
 
     FILE is a GGUF file, or a Hugging Face config.json or the folder that holds one.
     """
-    named, request = asked(
-        method=method,
-        target_length=target_length,
-        recipe_path=recipe_path,
-        gamma=gamma,
-        keep_short=keep_short,
-        train_length=train_length,
-        train_freq_base=train_freq_base,
-        allow_lower_base=allow_lower_base,
-        force=force,
-    )
-    if gamma is not None and named is None:
+    named, request = asked(force=force, **wished)
+    if request.gamma is not None and named is None:
         raise click.UsageError("--gamma belongs to --method gamma")
     model = found_model(path)
     path = model if isinstance(model, Path) else model.name
-    config = config_of(model, train_length=train_length) if isinstance(model, Path) else None
-    if config is not None and train_freq_base is not None:
+    config = emissions.read_config(model, train_length=request.train_length)
+    if config is not None and request.train_freq_base is not None:
         raise click.UsageError("--train-freq-base is for a GGUF file: edit rope_theta instead")
-    facts = config.facts if config else facts_of(model, request)
-    with naming(path):
+    facts = config.facts if config else plans.facts_of(model, request)
+    with _naming(path):
         if isinstance(named, RunTimeMethod):
             show_run_time(path, facts, named, request, as_json=as_json)
             return
         documented: Plan | None = None
         if named is None:
-            documented = documented_plan(facts, force=force)
-            plans = plan_all_methods(facts, request)
+            documented = plans.documented_plan(facts, force=force)
+            made = plans.plan_all_methods(facts, request)
         else:
-            plans = (plan_facts(facts, request),)
+            made = (plans.plan(facts, request),)
     if vram is not None and config is not None:
         raise click.UsageError("--vram needs the weights of a GGUF file; this is a configuration")
     if engines is None:
         engines = (Engine.HF,) if config and named else ()
-    emitted = emissions(path, plans, facts, engines, config=config)
-    fits = _fits(model, facts.layers, request.target_length, vram)
+    emitted = {
+        each.method: tuple(
+            emissions.emit(path, each, engine, known=config or facts) for engine in engines
+        )
+        for each in made
+    }
+    length = request.target_length
+    fits = () if vram is None else plans.cache_fits(model, facts, length, memory=vram)
     if as_json:
         shown = [
-            plan_as_json(path, p, emitted[p.method]) | ({"memory": jsonable(fits)} if fits else {})
-            for p in plans
+            plan_as_json(path, each, emitted[each.method])
+            | ({"memory": jsonable(fits)} if fits else {})
+            for each in made
         ]
         said = plan_as_json(path, documented) if documented else None
         show_json(shown[0] if named else {"plans": shown, "documented": said})
         return
-    if named is None and plans[0].verdict is not Verdict.NO_EXTENSION_NEEDED:
-        _show_table(path, plans, documented)
+    if named is None and made[0].verdict is not Verdict.NO_EXTENSION_NEEDED:
+        _show_table(path, made, documented)
     else:
-        for line in plan_lines(path, plans[0]):
+        for line in plan_lines(path, made[0]):
             click.echo(line)
     for fit in fits:
-        click.echo(_fit_line(fit, request.target_length))
+        click.echo(_fit_line(fit, length))
     show_emissions(emitted)
-    warnings = [w for p in plans for w in p.warnings] + list(config.warnings if config else ())
+    warnings = [w for each in made for w in each.warnings] + list(config.warnings if config else ())
     show_warnings(dict.fromkeys(warnings), path)
 
 
 @contextmanager
-def naming(path: Path | str) -> Iterator[None]:
+def _naming(path: Path | str) -> Iterator[None]:
     """Name the file in a refusal: planning knows no files."""
     try:
         yield
@@ -207,19 +185,6 @@ def _show_table(path: Path | str, plans: tuple[Plan, ...], documented: Plan | No
         console = Console(width=110)
     console.print(table)
     click.echo(f"KV cache at {first.target_length:,} tokens: {cache_sizes(first)}")
-
-
-def _fits(
-    model: Path | RemoteModel, layers: tuple[LayerFacts, ...], target_length: int, vram: int | None
-) -> tuple[CacheFit, ...]:
-    if vram is None:
-        return ()
-    first = read_header(model) if isinstance(model, Path) else model.header
-    shards = (first, *later_shards(first))
-    weights = sum(header.data_end - header.data_offset for header in shards)
-    return cache_fits(
-        layers, target_length, widths=model_widths(first), weights=weights, memory=vram
-    )
 
 
 def _fit_line(fit: CacheFit, target_length: int) -> str:

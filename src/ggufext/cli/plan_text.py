@@ -1,4 +1,4 @@
-"""A plan as text and as JSON, for the commands that show one."""
+"""Plans as text and as JSON, in our words and in those of other engines."""
 
 from __future__ import annotations
 
@@ -6,20 +6,18 @@ from typing import TYPE_CHECKING
 
 import click
 
-from ggufext.errors import printable
-from ggufext.header.model import DEFAULT_SOURCE
+from ggufext.api.plans import Method, RunTimeMethod, Verdict, dynamic, self_extend
+from ggufext.cli.output import show_json
+from ggufext.errors import command, printable
 from ggufext.json_text import jsonable
-from ggufext.planning.gamma import Verdict
-from ggufext.planning.methods import Method
-from ggufext.planning.native import turns
 from ggufext.text import binary_size
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterator, Mapping
     from pathlib import Path
 
-    from ggufext.planning.emit import Emission
-    from ggufext.planning.result import Plan
+    from ggufext.api.emissions import Emission
+    from ggufext.api.plans import DynamicPlan, ModelFacts, Plan, PlanRequest, SelfExtendPlan
 
 
 def plan_as_json(
@@ -62,9 +60,9 @@ def plan_lines(path: Path | str, made: Plan) -> Iterator[str]:
             f"  d_horizon {made.d_horizon:,.0f} tokens (base {made.freq_base.before:,.10g}, "
             f"γ {gamma.effective:.3f})"
         )
-    angles, turning = made.out_of_distribution, sum(map(turns, made.inv_freq))
+    angles = made.out_of_distribution
     yield (
-        f"  angles beyond training: {angles.pairs} of {turning} pairs, at most "
+        f"  angles beyond training: {angles.pairs} of {made.turning_pairs} pairs, at most "
         f"{angles.max_excess:.3g} times"
     )
     yield f"  KV cache at {target}: {cache_sizes(made)}"
@@ -97,7 +95,7 @@ def head_line(path: Path | str, made: Plan) -> str:
     length, source = f"{made.train_length.value:,}", printable(made.train_length.source, 160)
     base = made.freq_base
     default = ""
-    if base.source == DEFAULT_SOURCE:
+    if base.is_default:
         default = f", base {base.before:,.10g} ({base.source})"
     architecture = printable(made.architecture, 64)
     return f"{name}: {architecture}, trained on {length} tokens ({source}){default}"
@@ -108,3 +106,67 @@ def cache_sizes(made: Plan) -> str:
     cache = made.kv_cache_bytes
     sizes = {"f16": cache.f16, "q8_0": cache.q8_0, "q4_0": cache.q4_0}
     return ", ".join(f"{name} {binary_size(n)}" for name, n in sizes.items() if n is not None)
+
+
+def show_run_time(
+    path: Path | str,
+    facts: ModelFacts,
+    method: RunTimeMethod,
+    request: PlanRequest,
+    *,
+    as_json: bool,
+) -> None:
+    """Print the plan of a run-time method."""
+    made: DynamicPlan | SelfExtendPlan
+    target_length, force = request.target_length, request.force
+    if method is RunTimeMethod.DYNAMIC:
+        made = dynamic(facts, target_length=target_length, force=force)
+        lines = _dynamic(made)
+    else:
+        made = self_extend(facts, target_length=target_length, force=force)
+        lines = _self_extend(path, made)
+    if as_json:
+        shown = jsonable(made)
+        assert isinstance(shown, dict)
+        show_json({"path": str(path), **shown})
+        return
+    name = click.style(printable(str(path)), bold=True)
+    click.echo(f"{name}: {method.value} to {target_length:,} tokens; nothing to write")
+    for line in lines:
+        click.echo(f"  {line}")
+
+
+def _dynamic(made: DynamicPlan) -> list[str]:
+    rows = [f"{row.length:>12,}  {row.options}" for row in made.rows]
+    return [
+        "the base depends on the length of the context: choose the row that serves,",
+        "and give its options to llama-cli, llama-server or any program of llama.cpp",
+        *rows,
+    ]
+
+
+def _self_extend(path: Path | str, made: SelfExtendPlan) -> list[str]:
+    condition = f"self-extend:g={made.group},w={made.window}"
+    measuring = ("--lengths", str(made.target_length), "--condition", condition)
+    return [
+        f"groups of {made.group} tokens share a position beyond {made.window:,} neighbours: "
+        f"{made.target_length:,} tokens take",
+        f"{made.largest_position:,} positions of {made.train_length:,} trained ones",
+        f"llama-completion {made.options}",
+        f"llama-server has no such options; measure it with {command('check', path, *measuring)}",
+    ]
+
+
+def show_emissions(emitted: Mapping[Method, tuple[Emission, ...]]) -> None:
+    """Print blocks as they are to be pasted, and what cannot be said."""
+    for method, found in emitted.items():
+        for emission in found:
+            head = f"\n# {emission.engine.value}, {method.value}"
+            for block in emission.blocks:
+                click.echo(f"{head}: {block.title}")
+                click.echo(block.text)
+            if emission.not_expressible is not None:
+                reason = printable(emission.not_expressible)
+                click.echo(f"{head}: not expressible there: {reason}")
+            for note in emission.notes:
+                click.echo(f"# note: {printable(note)}")

@@ -8,14 +8,13 @@ the name of the first (llama_split_path) and refuses a set that does not fit tog
 from __future__ import annotations
 
 import re
+from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
 from ggufext.errors import HeaderError
 from ggufext.header.header import ValueType, read_header
 
 if TYPE_CHECKING:
-    from pathlib import Path
-
     from ggufext.header.header import Header
 
 NUMBER_KEY = "split.no"
@@ -53,7 +52,7 @@ def shard_name(name: str) -> ShardName | None:
     return ShardName(found[1], int(found[2]), int(found[3])) if found else None
 
 
-def first_shard(path: Path) -> Path:
+def first_shard(path: Path | str) -> Path:
     """The file that holds a model's metadata: `path`, or the first part where it is a later one.
 
     Raises
@@ -61,6 +60,7 @@ def first_shard(path: Path) -> Path:
     HeaderError
         A file whose name says that it is a later part cannot be read.
     """
+    path = Path(path)
     name = shard_name(path.name)
     if name is None or name.number <= 1 or not path.is_file():
         return path

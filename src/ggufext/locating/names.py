@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING, TypeGuard
 
-from ggufext.errors import LocationError
+from ggufext.errors import LocationError, shown
 
 if TYPE_CHECKING:
     from ggufext.locating.ollama import OllamaModel
@@ -67,12 +67,3 @@ def ollama_model(name: Path | str) -> OllamaModel | None:
     except LocationError as error:
         error.path = error.path or name
         raise
-
-
-def shown(name: str) -> str:
-    """A name without the password that an address may carry."""
-    scheme, separator, rest = name.partition("://")
-    host, slash, path = rest.partition("/")
-    if "@" not in host or not separator or scheme.lower() == "hf":
-        return name
-    return f"{scheme}://…@{host.rpartition('@')[2]}{slash}{path}"

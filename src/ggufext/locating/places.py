@@ -88,7 +88,7 @@ def known_places() -> tuple[ModelPlace, ...]:
     return tuple(place for place in places if place.models or place.problem)
 
 
-def place_of(folder: Path) -> ModelPlace:
+def place_of(folder: Path | str) -> ModelPlace:
     """The models of a folder, sorted by name; of Ollama's own by the names that Ollama gives them.
 
     Links to folders are followed once; a file that several names lead to is one model.
@@ -98,6 +98,7 @@ def place_of(folder: Path) -> ModelPlace:
     LocationError
         ``unreadable`` for the folder itself; unreadable folders in it are left out.
     """
+    folder = Path(folder)
     if ollama.is_folder(folder):
         return ModelPlace("ollama", folder, _survey(_of_ollama(folder)))
     return ModelPlace("folder", folder, _survey(_of_folder(folder)))

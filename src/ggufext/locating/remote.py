@@ -7,10 +7,9 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, NamedTuple
 
-from ggufext.errors import GgufextError, HeaderError, LocationError
+from ggufext.errors import GgufextError, HeaderError, LocationError, shown
 from ggufext.header.frequencies import MOST_PAIRS, factor_tensors
 from ggufext.header.header import parse_header
-from ggufext.locating.names import shown
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping

@@ -6,13 +6,15 @@ from contextlib import suppress
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from ggufext.errors import GgufextError, ModelWarning, PlanError
+from ggufext.errors import EditError, GgufextError, ModelWarning, PlanError, command
 from ggufext.header.architectures import architecture
 from ggufext.header.header import ValueType
 from ggufext.header.lint import lint
-from ggufext.header.model import TrainLength, architecture_name, model_facts
+from ggufext.header.model import DEFAULT_SOURCE, TrainLength, architecture_name, model_facts
 from ggufext.header.shards import COUNT_KEY
 from ggufext.header.weights import TensorType, quantization, tensor_types
+from ggufext.locating.names import is_remote, local_path
+from ggufext.opened import guards
 from ggufext.opened.model import OpenFile, open_model
 from ggufext.opened.patch import PADDING_KEY
 from ggufext.opened.strategies import likely_strategy
@@ -52,6 +54,11 @@ class RopeInFile:
     freq_base: float
     freq_base_source: str
     scaling: ScalingInFile
+
+    @property
+    def base_is_default(self) -> bool:
+        """Whether the file says no base, so that llama.cpp takes its own."""
+        return self.freq_base_source == DEFAULT_SOURCE
 
 
 @dataclass(frozen=True, slots=True)
@@ -184,6 +191,20 @@ def inspect(model: Path | str | RemoteModel, *, files: FileSystem | None = None)
     """
     with open_model(model, files=files) as opened:
         return _inspected(opened)
+
+
+def undo_command(path: Path | str) -> str | None:
+    """The command that takes an edit back: into a new file, where the old one must not change.
+
+    None for a name on another machine, whose tensors cannot be compared with the record.
+    """
+    if is_remote(path):
+        return None
+    try:
+        guards.resolve(local_path(path), follow=True)
+    except EditError:
+        return command("undo", path, "--output", "original.gguf")
+    return command("undo", path)
 
 
 def _inspected(model: OpenModel) -> Inspection:

@@ -461,7 +461,7 @@ def facts_of(
         return opened.original_facts(request)
 
 
-def read_recipe(path: Path) -> Recipe:
+def read_recipe(path: Path | str) -> Recipe:
     """Read a recipe from a file.
 
     Raises
@@ -469,6 +469,7 @@ def read_recipe(path: Path) -> Recipe:
     PlanError
         ``bad_recipe``, and what the system says of the file.
     """
+    path = Path(path)
     try:
         with path.open(encoding="utf-8", errors="replace") as file:
             return decode_recipe(file.read(LONGEST_RECIPE + 1))

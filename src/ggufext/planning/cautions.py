@@ -196,12 +196,12 @@ def _domain_of_gamma(facts: ModelFacts, gammas: Gamma) -> Iterator[ModelWarning]
 
 
 def _method(wanted: Extension, made: Combination) -> Iterator[ModelWarning]:
-    method = wanted.request.method
-    if method in {Method.LINEAR, Method.YARN} and not keeps_short(wanted, made):
+    is_static = wanted.request.method in {Method.LINEAR, Method.YARN}
+    if is_static and not keeps_short(wanted, made):
         yield ModelWarning(
             "short_texts",
-            f"static {method.value} scaling acts on short texts too and costs them quality; "
-            "choose the smallest target that serves",
+            "static scaling (yarn, linear) acts on short texts too and costs them quality; choose "
+            "the smallest target that serves",
         )
     if needs_finetuning(wanted.request, made):
         yield ModelWarning(

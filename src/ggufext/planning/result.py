@@ -5,6 +5,9 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from ggufext.header.model import DEFAULT_SOURCE
+from ggufext.planning.native import turns
+
 if TYPE_CHECKING:
     from ggufext.errors import ModelWarning
     from ggufext.header.frequencies import Yarn
@@ -64,6 +67,11 @@ class FreqBase:
     before: float
     after: float
     source: str
+
+    @property
+    def is_default(self) -> bool:
+        """Whether the file says none, so that llama.cpp takes its own."""
+        return self.source == DEFAULT_SOURCE
 
 
 @dataclass(frozen=True, slots=True)
@@ -186,3 +194,8 @@ class Plan:
     long_factors: tuple[float, ...] | None
     short_factors: tuple[float, ...] | None
     earlier_extension: EarlierExtension | None = None
+
+    @property
+    def turning_pairs(self) -> int:
+        """Pairs that the plan lets turn; some models switch the others off."""
+        return sum(map(turns, self.inv_freq))

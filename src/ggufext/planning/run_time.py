@@ -92,6 +92,8 @@ def dynamic(facts: ModelFacts, *, target_length: int, force: bool = False) -> Dy
         ``target_not_longer``, ``target_absurd``, ``base_out_of_range``; ``cannot_combine`` for a
         model with scaling of its own beside rope_freqs, or with 2 rotated dimensions.
 
+    Notes
+    -----
     Source: the dynamic rope_scaling of transformers (modeling_rope_utils.py).
     """
     facts = at_reach(facts)
@@ -161,23 +163,3 @@ def _longer(facts: ModelFacts, target_length: int, *, force: bool) -> float:
             f"{facts.train_length:,} ({facts.train_length_source}): nothing to extend",
         )
     return factor
-
-
-def refuse_to_write(method: RunTimeMethod, planning: str) -> PlanError:
-    """What to say where a file should be written by such a method: ``run_time_method``.
-
-    Parameters
-    ----------
-    method : RunTimeMethod
-    planning : str
-        The command that plans it.
-    """
-    what = {
-        RunTimeMethod.DYNAMIC: "dynamic changes the base with the length of the context, which no "
-        f"file can hold; {planning} gives the base for each length, for llama.cpp's "
-        "--rope-freq-base; to write one base, use --method ntk or gamma",
-        RunTimeMethod.SELF_EXTEND: "self-extend changes positions while the model runs, which no "
-        f"file can hold; {planning} gives llama.cpp's --grp-attn-n and --grp-attn-w, and how to "
-        "measure it",
-    }[method]
-    return PlanError(code="run_time_method", message=what)

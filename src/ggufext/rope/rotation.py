@@ -102,6 +102,8 @@ def rotate(
     NativeError
         The tensor lies on a CUDA device and the CUDA part of this package is missing.
 
+    Notes
+    -----
     Source: Su et al. 2021, RoFormer; section rows as in llama.cpp's ggml_mrope_cache_init.
     """
     return _rotate(

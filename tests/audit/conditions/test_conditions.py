@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from ggufext.api import rewrite
+from ggufext import rewrite
 from ggufext.audit.conditions import OriginalCopy, conditions
 from ggufext.errors import PlanError
 from ggufext.llama.rope_nodes import observe

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from ggufext.api import rewrite
+from ggufext import rewrite
 from ggufext.audit.check import measure_model
 from ggufext.audit.request import CheckRequest, LocalSettings
 from ggufext.errors import EngineError

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 import real_servers
-from ggufext.api import rewrite
+from ggufext import rewrite
 from ggufext.audit.check import measure_model
 from ggufext.audit.engines.server import Server
 from ggufext.audit.request import CheckRequest, LocalSettings, Mode, ServerSettings, Template

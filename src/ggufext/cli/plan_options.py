@@ -2,16 +2,64 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
-from ggufext.opened.model import read_recipe
-from ggufext.planning.methods import Method, RunTimeMethod
-from ggufext.planning.request import PlanRequest
+from ggufext.api.plans import Method, PlanRequest, RunTimeMethod, read_recipe
+from ggufext.cli.options import TOKENS, train_freq_base_option, train_length_option
 
 if TYPE_CHECKING:
-    from pathlib import Path
+    from collections.abc import Callable
+
+_Command = TypeVar("_Command", bound="Callable[..., Any]")
+
+
+def plan_options(*, method_help: str) -> Callable[[_Command], _Command]:
+    """The options that `asked` takes, but for --force."""
+    methods = [method.value for method in (*Method, *RunTimeMethod)]
+    options = (
+        click.option(
+            "--target",
+            "target_length",
+            type=TOKENS,
+            help="Context length wanted: 32k, 1m. Without it that of --recipe.",
+        ),
+        click.option(
+            "--method", type=click.Choice(methods, case_sensitive=False), help=method_help
+        ),
+        click.option(
+            "--gamma",
+            type=click.FloatRange(-1, 1, min_open=True, max_open=True),
+            help="Decay exponent wanted at the target, for method gamma; the native one is kept "
+            "without.",
+        ),
+        click.option(
+            "--recipe",
+            "recipe_path",
+            metavar="FILE",
+            type=click.Path(path_type=Path),
+            help="Method, and base or factors for it, as this JSON file says (docs/methods.md).",
+        ),
+        click.option(
+            "--keep-short",
+            is_flag=True,
+            help="Write long factors: contexts up to the training length stay exactly as they are.",
+        ),
+        train_length_option,
+        train_freq_base_option,
+        click.option(
+            "--allow-lower-base", is_flag=True, help="Accept a --gamma that lowers the RoPE base."
+        ),
+    )
+
+    def add(command: _Command) -> _Command:
+        for option in reversed(options):
+            command = option(command)
+        return command
+
+    return add
 
 
 def asked(

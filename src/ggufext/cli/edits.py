@@ -1,4 +1,4 @@
-"""``ggufext rewrite``: extend the context of model files in place."""
+"""``ggufext rewrite``, ``undo`` and ``recover``: what changes files."""
 
 from __future__ import annotations
 
@@ -6,59 +6,42 @@ import sys
 from contextlib import ExitStack, contextmanager
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import click
 
-from ggufext.cli.asked import asked
-from ggufext.cli.options import (
-    METHOD,
-    allow_lower_base_option,
-    follow_option,
-    gamma_option,
-    json_option,
-    keep_short_option,
-    paths_argument,
-    recipe_option,
-    target_option,
-    train_freq_base_option,
-    train_length_option,
-)
-from ggufext.cli.output import IN_USE, show_note, show_warnings
+from ggufext.api import edits
+from ggufext.api.edits import State, Strategy
+from ggufext.api.plans import RunTimeMethod
+from ggufext.cli.options import follow_option, json_option, path_argument, paths_argument
+from ggufext.cli.output import IN_USE, Work, handle_files, show_json, show_note, show_warnings
+from ggufext.cli.plan_options import asked, plan_options
 from ggufext.cli.plan_text import plan_as_json, plan_lines
-from ggufext.cli.several import Work, handle_files
-from ggufext.editing.rewrite import rewrite as rewrite_file
-from ggufext.errors import GgufextError, command, of_system, printable, shell_word
-from ggufext.locating.names import ollama_model
-from ggufext.opened.strategies import Strategy
-from ggufext.planning.methods import RunTimeMethod
-from ggufext.planning.run_time import refuse_to_write
+from ggufext.errors import GgufextError, PlanError, command, printable, shell_word
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
     from rich.progress import Progress
 
-    from ggufext.editing.rewrite import Receipt, Rewritten
+    from ggufext.api.edits import Receipt, Rewritten, Undone
 
     #: A rewrite, and what --verify compared.
     _Outcome = tuple[Rewritten, tuple[str, ...]]
 
 
+_RUN_TIME = {
+    RunTimeMethod.DYNAMIC: "dynamic changes the base with the length of the context, which no "
+    "file can hold; `{planning}` gives the base for each length, for llama.cpp's "
+    "--rope-freq-base; to write one base, use --method ntk or gamma",
+    RunTimeMethod.SELF_EXTEND: "self-extend changes positions while the model runs, which no file "
+    "can hold; `{planning}` gives llama.cpp's --grp-attn-n and --grp-attn-w, and how to measure it",
+}
+
+
 @click.command(short_help="Extend models in place.")
 @paths_argument
-@target_option
-@click.option(
-    "--method",
-    type=METHOD,
-    help="How to extend; gamma without it, or what --recipe says.",
-)
-@gamma_option
-@recipe_option
-@keep_short_option
-@train_length_option
-@train_freq_base_option
-@allow_lower_base_option
+@plan_options(method_help="How to extend; gamma without it, or what --recipe says.")
 @click.option(
     "--output",
     type=click.Path(path_type=Path),
@@ -88,14 +71,6 @@ if TYPE_CHECKING:
 @json_option
 def rewrite(
     paths: tuple[Path | str, ...],
-    target_length: int | None,
-    method: str | None,
-    gamma: float | None,
-    recipe_path: Path | None,
-    keep_short: bool,
-    train_length: int | None,
-    train_freq_base: float | None,
-    allow_lower_base: bool,
     output: Path | None,
     no_history: bool,
     strategy: str | None,
@@ -104,6 +79,7 @@ def rewrite(
     verify: bool,
     force: bool,
     as_json: bool,
+    **wished: Any,
 ) -> None:
     """Extend the context of GGUF files in place.
 
@@ -112,24 +88,15 @@ def rewrite(
     """
     if output is not None and len(set(paths)) > 1:
         raise click.UsageError("--output takes one FILE")
-    named, request = asked(
-        method=method,
-        target_length=target_length,
-        recipe_path=recipe_path,
-        gamma=gamma,
-        keep_short=keep_short,
-        train_length=train_length,
-        train_freq_base=train_freq_base,
-        allow_lower_base=allow_lower_base,
-        force=force,
-    )
+    named, request = asked(force=force, **wished)
     if isinstance(named, RunTimeMethod):
-        wish = ("--target", str(request.target_length), "--method", named.value)
-        raise refuse_to_write(named, f"`{command('plan', paths[0], *wish)}`")
+        target = str(request.target_length)
+        planning = command("plan", paths[0], "--target", target, "--method", named.value)
+        raise PlanError(code="run_time_method", message=_RUN_TIME[named].format(planning=planning))
 
     def do(path: Path | str) -> _Outcome:
         with copy_progress() as progress:
-            done = rewrite_file(
+            done = edits.rewrite(
                 path,
                 request,
                 output=output,
@@ -159,17 +126,15 @@ def rewrite(
 
 
 def _verified(path: Path | str, done: Rewritten) -> tuple[str, ...]:
-    from ggufext.llama.verify import verify_file
-
-    output = done.receipt.output
+    stands = _what_stands(path, done.receipt)
     try:
-        return verify_file(output, done.plan, notify=partial(show_note, path=path))
-    except (GgufextError, OSError) as error:
-        refusal = error if isinstance(error, GgufextError) else of_system(error, output)
-        refusal.message += f"; {_what_stands(path, done.receipt)}"
-        raise refusal from error
+        return edits.verify(done, notify=partial(show_note, path=path))
+    except GgufextError as error:
+        error.path = error.path or done.receipt.output
+        error.message += f"; {stands}"
+        raise
     except KeyboardInterrupt:
-        show_note(f"interrupted before it was verified; {_what_stands(path, done.receipt)}", output)
+        show_note(f"interrupted before it was verified; {stands}", done.receipt.output)
         raise
 
 
@@ -207,26 +172,12 @@ def _as_json(path: Path | str, outcome: _Outcome) -> dict[str, object]:
         "seconds": receipt.seconds,
         "undo": receipt.undo,
     }
-    text = _modelfile(path, done)
+    text = edits.modelfile(path, done)
     return (
         shown
         | ({"verified": list(checks)} if checks else {})
         | ({"modelfile": text} if text else {})
     )
-
-
-def _modelfile(path: Path | str, done: Rewritten) -> str | None:
-    """What makes a model of a new file that was made from one of Ollama's."""
-    if done.receipt.output == path:
-        return None
-    from ggufext.locating.ollama import is_blob, modelfile
-
-    if not done.receipt.output.exists():
-        return None
-    model = ollama_model(path)
-    if model is None and not is_blob(Path(path)):
-        return None
-    return modelfile(done.receipt.output, context_length=done.plan.target_length, model=model)
 
 
 def _show(path: Path | str, outcome: _Outcome, *, dry_run: bool) -> None:
@@ -252,7 +203,7 @@ def _show(path: Path | str, outcome: _Outcome, *, dry_run: bool) -> None:
             click.echo(f"  {IN_USE}")
     for check in checks:
         click.echo(f"  verified: {check}")
-    text = _modelfile(path, done)
+    text = edits.modelfile(path, done)
     if text is not None:
         click.echo("  save these lines as Modelfile, then `ollama create NAME -f Modelfile`:")
         click.echo(text, nl=False)
@@ -290,3 +241,90 @@ def _bar() -> Progress:
         console=Console(stderr=True),
         transient=True,
     )
+
+
+_UNDONE = {
+    State.RESTORED: "original restored by",
+    State.POSSIBLE: "an exact undo is possible, by",
+}
+
+
+@click.command(short_help="Give the exact original bytes back.")
+@paths_argument
+@follow_option
+@click.option("--check", is_flag=True, help="Only say whether an exact undo is possible.")
+@click.option(
+    "--output",
+    type=click.Path(path_type=Path),
+    help="Write the original to this new file and leave FILE alone.",
+)
+@click.option(
+    "--force",
+    is_flag=True,
+    help="Replace a file that is in use by a new one; replace an existing output.",
+)
+@json_option
+def undo(
+    paths: tuple[Path | str, ...],
+    follow: bool,
+    check: bool,
+    output: Path | None,
+    force: bool,
+    as_json: bool,
+) -> None:
+    """Give rewritten files their exact original bytes back.
+
+    With --check nothing is written; the exit status is 1 where an exact undo is not possible.
+    """
+    if output is not None and len(set(paths)) > 1:
+        raise click.UsageError("--output takes one FILE")
+
+    def do(path: Path | str) -> Undone:
+        with copy_progress() as progress:
+            return edits.undo(
+                path, output=output, follow=follow, check=check, force=force, progress=progress
+            )
+
+    work = Work(
+        do=do,
+        as_json=lambda _path, done: done,
+        show=_show_undone,
+        columns=("state", "by", "original bytes"),
+        cells=_cells_of_undone,
+    )
+    handle_files(paths, work, as_json=as_json)
+
+
+def _show_undone(_path: Path | str, done: Undone) -> None:
+    by = done.strategy.value if done.strategy else "nothing"
+    click.echo(f"{printable(str(done.path))}: {_UNDONE[done.state]} {by}, {done.size:,} bytes")
+    if done.in_use:
+        click.echo(f"  {IN_USE}")
+
+
+def _cells_of_undone(done: Undone) -> tuple[str, ...]:
+    by = done.strategy.value if done.strategy else ""
+    return done.state.value, by, f"{done.size:,}"
+
+
+_RECOVERED = {
+    State.RESTORED: "is as it was before the interrupted edit",
+    State.FINISHED: "the interrupted edit is finished",
+    State.UNTOUCHED: "is complete: nothing had to be done",
+}
+
+
+@click.command(short_help="Finish or take back an interrupted edit.")
+@path_argument
+@follow_option
+@click.option(
+    "--force", is_flag=True, help="Recover a file that is in use, where no program can load it."
+)
+@json_option
+def recover(path: Path | str, follow: bool, force: bool, as_json: bool) -> None:
+    """Bring a file whose edit was interrupted to its old or its new state."""
+    done = edits.recover(path, follow=follow, force=force)
+    if as_json:
+        show_json(done)
+    else:
+        click.echo(f"{printable(str(done.path))}: {_RECOVERED[done.state]}, {done.size:,} bytes")

@@ -1,4 +1,4 @@
-"""What this machine, its libraries and a folder allow, for ``ggufext doctor``."""
+"""What this machine, its libraries and a folder allow."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from ggufext.arguments import public
 from ggufext.errors import EngineError
 from ggufext.llama.machine import usable_processors
 from ggufext.llama.process import Hello, LlamaProcess
@@ -20,6 +21,8 @@ from ggufext.text import binary_size
 
 if TYPE_CHECKING:
     from types import ModuleType
+
+__all__ = ["Finding", "doctor"]
 
 #: Instruction sets that matter to llama.cpp or to the rotation kernels, as Linux names them.
 _CPU_FLAGS = ("avx2", "fma", "f16c", "avx512f", "avx512bw", "amx_tile", "asimd")
@@ -34,12 +37,13 @@ class Finding:
     hint: str = ""
 
 
-def examine(folder: Path) -> dict[str, Finding]:
+@public
+def doctor(folder: Path | str) -> dict[str, Finding]:
     """Look at versions, processor, GPU, llama.cpp and what a folder's file system can do.
 
     Parameters
     ----------
-    folder : Path
+    folder : Path or str
         Where models lie; tried with a nameless temporary file.
 
     Returns
@@ -47,6 +51,7 @@ def examine(folder: Path) -> dict[str, Finding]:
     dict of str to Finding
         By name, in the order in which they are worth reading.
     """
+    folder = Path(folder)
     flags = _cpu_flags()
     llama_cpp = _ask_llama_cpp()
     return {

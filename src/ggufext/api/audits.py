@@ -1,0 +1,123 @@
+"""Audits: what a model still finds at every length and depth, and reports on that."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from ggufext.api.names import local_path
+from ggufext.arguments import public
+from ggufext.audit import check as auditing
+from ggufext.audit import report
+from ggufext.audit.conditions import CopyNeeded
+from ggufext.audit.findings import summary
+from ggufext.audit.findings.results import CheckResult
+from ggufext.audit.request import CheckRequest, LocalSettings, Mode, ServerSettings, Template
+from ggufext.audit.run.measure import Progress, RunNotes
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+__all__ = [
+    "CheckRequest",
+    "CheckResult",
+    "CopyNeeded",
+    "LocalSettings",
+    "Mode",
+    "Progress",
+    "RunNotes",
+    "ServerSettings",
+    "Template",
+    "bound_missed",
+    "bound_out_of_reach",
+    "check",
+    "check_report_path",
+    "print_report",
+    "write_report",
+]
+
+bound_missed = public(summary.bound_missed)
+bound_out_of_reach = public(summary.bound_out_of_reach)
+
+
+@public
+def check(
+    model: Path | str | ServerSettings,
+    request: CheckRequest,
+    *,
+    allow_copy: bool | Callable[[CopyNeeded], bool] = False,
+    notify: Callable[[Progress | RunNotes], None] = lambda _: None,
+) -> CheckResult:
+    """Ask a model for hidden keys at every length and depth; nothing is written to its file.
+
+    Parameters
+    ----------
+    model : Path, str or ServerSettings
+        A file, or the address of an OpenAI-compatible server.
+    request : CheckRequest
+        What to ask: lengths, depths, trials, conditions; how to run llama.cpp on a file.
+    allow_copy : bool or callable
+        Make a temporary copy of the file for a condition that needs factor tensors; or asked with
+        a `CopyNeeded` before each.
+    notify : callable
+        Hears `RunNotes` before the first question, and `Progress` with every answer.
+
+    Returns
+    -------
+    CheckResult
+        ``run.complete`` is False after Ctrl-C or the engine's death; ``run.stop`` says why.
+
+    Raises
+    ------
+    HeaderError, PlanError, EngineError
+        Before the first question; see `ggufext.audit.check.check`.
+    ValueError
+        `request.engine` with a server: it runs the model in its own way.
+    """
+    if isinstance(model, ServerSettings):
+        if request.engine is not None:
+            raise ValueError("request.engine: a server runs the model in its own way")
+    else:
+        model = local_path(model)
+    asked = allow_copy if callable(allow_copy) else lambda _: allow_copy
+    return auditing.check(model, request, allow_copy=asked, notify=notify)
+
+
+@public
+def check_report_path(path: Path | str, *, inputs: tuple[Path, ...] = ()) -> None:
+    """Refuse a report that could not be written, before hours of measuring.
+
+    Parameters
+    ----------
+    path : Path or str
+    inputs : tuple of Path
+        Files of the run, which a report must not replace.
+
+    Raises
+    ------
+    GgufextError
+        ``report_format``, ``report_folder``, ``report_replaces_input``, ``report_extra_missing``.
+    """
+    report.check_report_path(Path(path), inputs=inputs)
+
+
+@public
+def write_report(result: CheckResult, path: Path | str) -> None:
+    """Write a report in the format of its ending: .html, .png or .json.
+
+    What stood there before stays until the new report is on the disk.
+
+    Raises
+    ------
+    GgufextError
+        What `check_report_path` raises; ``report_not_written``.
+    """
+    report.write_report(result, Path(path))
+
+
+@public
+def print_report(result: CheckResult) -> None:
+    """Print the report of a terminal: a picture of each condition, and the sentences beside it."""
+    from ggufext.audit.report import terminal  # loads rich
+
+    terminal.print_report(result)

@@ -1,0 +1,83 @@
+"""Edits of files: rewriting, comparing the result, undoing, recovering."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from ggufext.arguments import public
+from ggufext.editing import rewrite as rewriting
+from ggufext.editing.recovery import State
+from ggufext.editing.rewrite import Receipt, Rewritten, Undone
+from ggufext.locating.names import ollama_model
+from ggufext.opened.strategies import Strategy
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+__all__ = [
+    "Receipt",
+    "Rewritten",
+    "State",
+    "Strategy",
+    "Undone",
+    "modelfile",
+    "recover",
+    "rewrite",
+    "undo",
+    "verify",
+]
+
+recover = public(rewriting.recover)
+rewrite = public(rewriting.rewrite)
+undo = public(rewriting.undo)
+
+
+@public
+def verify(
+    done: Rewritten, *, notify: Callable[[str], None] = lambda _sentence: None
+) -> tuple[str, ...]:
+    """Compare a rewritten file with its plan through readers that are not ours.
+
+    Parameters
+    ----------
+    done : Rewritten
+    notify : callable
+        Hears beforehand of a reader that will take more than about two seconds.
+
+    Returns
+    -------
+    tuple of str
+        What was compared, a sentence each.
+
+    Raises
+    ------
+    EditError
+        ``not_verified``: a reader sees something else.
+    EngineError
+        llama.cpp is installed and does not load the file.
+    """
+    from ggufext.llama.verify import verify_file  # few edits need it
+
+    return verify_file(done.receipt.output, done.plan, notify=notify)
+
+
+@public
+def modelfile(path: Path | str, done: Rewritten) -> str | None:
+    """What makes a model of Ollama of a new file that was made from one of Ollama's, else None.
+
+    Parameters
+    ----------
+    path : Path or str
+        What was rewritten.
+    done : Rewritten
+    """
+    output = done.receipt.output
+    if output == path or not output.exists():
+        return None
+    from ggufext.locating import ollama  # few edits need it
+
+    model = ollama_model(path)
+    if model is None and not ollama.is_blob(Path(path)):
+        return None
+    return ollama.modelfile(output, context_length=done.plan.target_length, model=model)
