@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import os
+import select
 import signal
+import subprocess
+import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -126,3 +129,42 @@ def test_no_child_outlives_its_process(process: LlamaProcess) -> None:
     assert child.exists()
     process.close()
     assert not child.exists()
+
+
+#: Asks for what takes minutes, and says who computes it once it was asked.
+ASKING = """
+import sys
+from pathlib import Path
+from ggufext.llama import process
+from ggufext.llama.rope_nodes import observe
+from ggufext.llama.settings import ContextSettings
+
+child = process.LlamaProcess()
+child.hello()
+receive = process.receive
+
+def asked(stream):
+    print(child.process_id, flush=True)
+    return receive(stream)
+
+process.receive = asked
+settings = ContextSettings(n_ctx=4096)
+observe(Path(sys.argv[1]), tokens=(0,) * 4096, starts=(0,) * 100, settings=settings, process=child)
+"""
+
+
+@pytest.mark.skipif(not hasattr(os, "pidfd_open"), reason="waits for a process as Linux can")
+def test_a_child_ends_with_the_process_that_asks_it(
+    passkey_model: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pytest.importorskip("llama_cpp")
+    monkeypatch.setenv("PYTHONPATH", os.pathsep.join(sys.path))
+    command = [sys.executable, "-c", ASKING, str(passkey_model)]
+    with subprocess.Popen(command, stdout=subprocess.PIPE) as asking:
+        assert asking.stdout is not None
+        child = os.pidfd_open(int(asking.stdout.readline()))
+        asking.kill()
+    try:
+        assert select.select([child], [], [], 30)[0], "the child goes on computing"
+    finally:
+        os.close(child)

@@ -9,7 +9,8 @@ from __future__ import annotations
 
 import os
 import re
-import sys
+from queue import SimpleQueue
+from threading import Thread
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -23,8 +24,8 @@ from ggufext.llama.protocol import load_request, receive, send
 from ggufext.llama.stopwatch import Stopwatch
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
-    from typing import BinaryIO, NoReturn
+    from collections.abc import Callable, Iterator
+    from typing import BinaryIO
 
     from ggufext.llama.model import Logits, Tokens
     from ggufext.llama.settings import LoadRequest, SelfExtend
@@ -277,12 +278,12 @@ class _Child:
         self._model = self._session = None
 
 
-def main() -> NoReturn:
+def main() -> None:
     """Answer requests until standard input ends."""
     _forbid_core_dump()
     replies = _private_output()
     child: _Child | None = None
-    while message := receive(sys.stdin.buffer):
+    for message in _requests():
         try:
             child = child or _Child()
             reply, payload = child.answer(*message)
@@ -292,8 +293,23 @@ def main() -> NoReturn:
             refusal = {"code": "out_of_memory", "message": "Python ran out of memory"}
             reply, payload = {"error": refusal}, b""
         send(replies, reply, payload)
-    # The interpreter's end would run llama.cpp's destructors; nothing is left to tidy up.
-    os._exit(0)
+
+
+def _requests() -> Iterator[tuple[dict[str, Any], bytes]]:
+    """Requests as they come; the process ends with the one that asks, whatever it computes."""
+    waiting: SimpleQueue[tuple[dict[str, Any], bytes]] = SimpleQueue()
+    # Not sys.stdin, which the interpreter closes at its end: another thread must not be reading it.
+    stream = os.fdopen(os.dup(0), "rb")
+
+    def read() -> None:
+        while message := receive(stream):
+            waiting.put(message)
+        # The interpreter's end would run llama.cpp's destructors; nothing is left to tidy up.
+        os._exit(0)
+
+    Thread(target=read, daemon=True).start()
+    while True:
+        yield waiting.get()
 
 
 def _private_output() -> BinaryIO:
