@@ -172,7 +172,7 @@ def test_argument_of_another_type_is_a_type_error(function: str, wrong: object) 
         ("target_length", "32k"), ("target_length", 1024.0), ("target_length", True),
         ("target_length", None), ("method", "yarn"), ("method", "nonsense"), ("method", None),
         ("gamma", "0.5"), ("train_freq_base", "1e6"), ("recipe", 5), ("recipe", (1.0, 2.0)),
-        ("train_length", 1.5), ("train_length", "2k"),
+        ("train_length", 1.5), ("train_length", "2k"), ("keep_short", 1), ("force", "no"),
     ],
 )  # fmt: skip
 def test_option_of_another_type_is_never_planned_with(option: str, wrong: object) -> None:

@@ -95,6 +95,9 @@ _signature = cache(inspect.signature)
 class _PublicNames(dict[str, object]):
     """What annotations name and the module itself imports for the type checker alone."""
 
+    def __contains__(self, name: object) -> bool:
+        return hasattr(ggufext, str(name))  # Python 3.14 asks before it reads
+
     def __missing__(self, name: str) -> object:
         return getattr(ggufext, name)
 
