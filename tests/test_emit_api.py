@@ -10,7 +10,7 @@ import pytest
 import ggufext
 from ggufext import Engine, Method, PlanRequest, Recipe
 from ggufext.errors import PlanError
-from ggufext.json_text import jsonable
+from ggufext.text import jsonable
 from program import run
 
 if TYPE_CHECKING:

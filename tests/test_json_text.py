@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from ggufext.json_text import json_text, jsonable
+from ggufext.text import json_text, jsonable
 
 
 class Colour(Enum):

@@ -36,7 +36,7 @@ def _ranges() -> Mapping[str, tuple[float, float]]:
 
     A plan refuses a target itself, in the words of the command line.
     """
-    from ggufext.planning.result import LARGEST_TARGET  # diff needs no plan
+    from ggufext.planning.footprint import LARGEST_TARGET
 
     tokens = (1, LARGEST_TARGET)
     finite = (-sys.float_info.max, sys.float_info.max)

@@ -1,6 +1,13 @@
-"""Numbers as people read them: shares, sizes and times, written one way everywhere."""
+"""What is written one way everywhere: results as JSON, and shares, sizes and times for people."""
 
 from __future__ import annotations
+
+import dataclasses
+import json
+import math
+import re
+from enum import Enum
+from pathlib import PurePath
 
 
 def percent(share: float) -> str:
@@ -29,3 +36,59 @@ def duration(seconds: float) -> str:
     if seconds < 7200:
         return f"{seconds / 60:.0f} min"
     return f"{seconds / 3600:.0f} h" if seconds < 72 * 3600 else f"{seconds / 86400:.0f} days"
+
+
+#: Characters that may have to be escaped: nearly all text is none of them.
+_NOT_PRINTABLE = re.compile(r"[^\x20-\x7e]")
+
+
+def jsonable(value: object) -> object:
+    """A value in the types of JSON.
+
+    Dataclasses become objects by field name, enums their values, paths and keys text. Numbers
+    that are not finite, for which JSON has no form, become ``"NaN"``, ``"Infinity"`` and
+    ``"-Infinity"``, as in the JSON mapping of Protocol Buffers.
+    """
+    if isinstance(value, Enum):
+        return value.value
+    if isinstance(value, PurePath):
+        return str(value)
+    if isinstance(value, float) and not math.isfinite(value):
+        return json.dumps(value)
+    if dataclasses.is_dataclass(value) and not isinstance(value, type):
+        value = {field.name: getattr(value, field.name) for field in dataclasses.fields(value)}
+    if isinstance(value, dict):
+        return {str(jsonable(key)): jsonable(item) for key, item in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [jsonable(item) for item in value]
+    return value
+
+
+def json_text(value: object, *, indent: int | None = 2) -> str:
+    """One JSON document; only what a terminal can show stays unescaped.
+
+    So is a file name that is not UTF-8: Python's ``json.loads`` gives back the path, and the text
+    can be encoded.
+
+    Parameters
+    ----------
+    value : object
+        As `jsonable` takes it.
+    indent : int or None
+        Blanks a level; None: all on one line.
+
+    Raises
+    ------
+    TypeError
+        The value holds something that is no data.
+    """
+    text = json.dumps(jsonable(value), indent=indent, ensure_ascii=False, allow_nan=False)
+    return text if text.isprintable() else _NOT_PRINTABLE.sub(_escaped, text)
+
+
+def _escaped(found: re.Match[str]) -> str:
+    character = found[0]
+    # Lines of the document itself end here; those inside strings are escaped already.
+    if character.isprintable() or character == "\n":
+        return character
+    return json.dumps(character)[1:-1]

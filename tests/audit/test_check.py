@@ -14,7 +14,7 @@ from ggufext import rewrite
 from ggufext.audit import check as auditing
 from ggufext.audit.check import measure_model
 from ggufext.audit.conditions import conditions
-from ggufext.audit.engines import contexts
+from ggufext.audit.engines import llama_cpp as contexts
 from ggufext.audit.engines.llama_cpp import LlamaCpp
 from ggufext.audit.request import CheckRequest, LocalSettings, Mode, Template
 from ggufext.audit.run.duration import Speed

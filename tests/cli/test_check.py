@@ -18,7 +18,7 @@ from ggufext.audit.engines import Answer
 from ggufext.audit.request import CheckRequest, LocalSettings, Mode, ServerSettings
 from ggufext.audit.run.duration import Estimate
 from ggufext.audit.run.measure import RunNotes
-from ggufext.cli import check_progress
+from ggufext.cli import check as check_progress
 from ggufext.cli.check import check
 from ggufext.errors import EngineError, GgufextError
 from ggufext.llama.process import Hello
@@ -439,7 +439,7 @@ def test_progress_is_lines_now_and_then_without_a_terminal(
     engine: MadeUpEngine, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     seconds = iter(range(0, 1000, 4))
-    monkeypatch.setattr("ggufext.cli.check_progress.time.monotonic", lambda: float(next(seconds)))
+    monkeypatch.setattr("ggufext.cli.check.time.monotonic", lambda: float(next(seconds)))
     _, *lines = ran(MODEL).stderr.splitlines()
     assert len(lines) == 50 // 3  # every 12 s
     assert re.fullmatch(

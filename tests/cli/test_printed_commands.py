@@ -295,7 +295,7 @@ def test_a_failing_verification_says_what_stands_and_how_to_be_rid_of_it(
     def differs(file: Path, _plan: object, **_options: object) -> None:
         raise EditError(code="not_verified", path=file, message="gguf-py reads something else")
 
-    monkeypatch.setattr("ggufext.llama.verify.verify_file", differs)
+    monkeypatch.setattr("ggufext.llama.expectation.verify_file", differs)
     arguments = ["rewrite", argument(path), "--target", "8k", "--verify", *options]
     monkeypatch.setattr(sys, "argv", ["ggufext", *arguments])
     with pytest.raises(SystemExit) as ended:

@@ -15,9 +15,9 @@ from ggufext.audit.check import measure_model
 from ggufext.audit.request import CheckRequest, LocalSettings
 from ggufext.editing.rewrite import rewrite
 from ggufext.errors import PlanError
+from ggufext.llama.expectation import verify_file
 from ggufext.llama.rope_nodes import observe
 from ggufext.llama.settings import ContextSettings
-from ggufext.llama.verify import verify_file
 from ggufext.opened.model import facts_of
 from ggufext.planning.methods import Method
 from ggufext.planning.native import rotation_in_effect

@@ -14,9 +14,9 @@ from ggufext.editing.rewrite import rewrite, undo
 from ggufext.errors import EngineError
 from ggufext.header.architectures import FactorSupport, architecture, architecture_names
 from ggufext.header.frequencies import ROPE_FACTORS_LONG, ROPE_FREQS
+from ggufext.llama.expectation import verify_file
 from ggufext.llama.rope_nodes import observe
 from ggufext.llama.settings import ContextSettings
-from ggufext.llama.verify import verify_file
 from ggufext.opened.model import facts_of
 from ggufext.planning.methods import Method
 from random_architectures import ARCHITECTURES

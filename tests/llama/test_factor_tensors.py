@@ -21,9 +21,9 @@ from ggufext.header.frequencies import (
     inverse_frequencies,
     llama3_factors,
 )
+from ggufext.llama.expectation import verify_file
 from ggufext.llama.rope_nodes import observe
 from ggufext.llama.settings import ContextSettings
-from ggufext.llama.verify import verify_file
 from ggufext.opened.model import facts_of
 from ggufext.planning.methods import Method, as_float32, llama3_parameters
 from ggufext.planning.plan import plan

@@ -11,9 +11,9 @@ from ggufext.planning.request import PlanRequest
 pytest.importorskip("llama_cpp", reason="needs llama-cpp-python: pip install .[check]")
 from ggufext.editing.rewrite import rewrite, undo
 from ggufext.errors import EditError
+from ggufext.llama.expectation import verify_file
 from ggufext.llama.rope_nodes import observe
 from ggufext.llama.settings import ContextSettings
-from ggufext.llama.verify import verify_file
 from ggufext.opened.model import facts_of
 from ggufext.planning.footprint import CacheType, kv_cache_bytes
 from ggufext.planning.methods import Method

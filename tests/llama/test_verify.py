@@ -21,9 +21,9 @@ from gguf_bytes import (
 from ggufext.editing.rewrite import rewrite
 from ggufext.errors import EditError, EngineError
 from ggufext.header.header import read_header
-from ggufext.llama import verify
+from ggufext.llama import expectation as verify
+from ggufext.llama.expectation import verify_file
 from ggufext.llama.settings import LoadRequest
-from ggufext.llama.verify import verify_file
 from ggufext.planning.methods import Method
 from ggufext.planning.request import PlanRequest
 

@@ -10,7 +10,7 @@ import pytest
 
 import program
 from gguf_bytes import SMALLEST_LLAMA, SMALLEST_TENSORS, gguf_bytes
-from ggufext.locating.hub import direct_address
+from ggufext.locating.remote import direct_address
 from range_server import Reply, ranged, serving
 
 if TYPE_CHECKING:

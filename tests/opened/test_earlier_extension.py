@@ -22,7 +22,7 @@ from ggufext.editing.rewrite import rewrite
 from ggufext.errors import PlanError
 from ggufext.header.header import parse_header, read_header
 from ggufext.header.model import EarlierExtension
-from ggufext.llama.verify import verify_file
+from ggufext.llama.expectation import verify_file
 from ggufext.opened import history
 from ggufext.opened.inspection import inspect
 from ggufext.opened.model import facts_of

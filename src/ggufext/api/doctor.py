@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 
 from ggufext.arguments import public
 from ggufext.errors import EngineError
-from ggufext.llama.machine import usable_processors
+from ggufext.llama.memory import usable_processors
 from ggufext.llama.process import Hello, LlamaProcess
 from ggufext.opened.files import FileSystem
 from ggufext.opened.strategies import Blocks, blocks_for, file_system_type

@@ -57,7 +57,7 @@ def verify(
     EngineError
         llama.cpp is installed and does not load the file.
     """
-    from ggufext.llama.verify import verify_file  # few edits need it
+    from ggufext.llama.expectation import verify_file  # few edits need it
 
     return verify_file(done.receipt.output, done.plan, notify=notify)
 

@@ -11,8 +11,7 @@ from typing import TYPE_CHECKING
 from ggufext import __version__
 from ggufext.audit.conditions import conditions, refuse_copies, with_copies
 from ggufext.audit.engines.cluster import Cluster
-from ggufext.audit.engines.contexts import contexts
-from ggufext.audit.engines.llama_cpp import LlamaCpp
+from ggufext.audit.engines.llama_cpp import LlamaCpp, contexts
 from ggufext.audit.engines.server import Server
 from ggufext.audit.findings.summary import result_of
 from ggufext.audit.request import LocalSettings, Mode, ServerSettings, Template, depth_bins

@@ -8,8 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from ggufext.errors import PlanError
-from ggufext.planning.footprint import CacheType
-from ggufext.planning.result import LARGEST_TARGET
+from ggufext.planning.footprint import LARGEST_TARGET, CacheType
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

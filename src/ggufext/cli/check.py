@@ -5,13 +5,14 @@ from __future__ import annotations
 import os
 import re
 import sys
+import time
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import click
 
 from ggufext.api import names
-from ggufext.cli.check_progress import show_progress
 from ggufext.cli.options import (
     TOKENS,
     ModelName,
@@ -22,10 +23,105 @@ from ggufext.cli.options import (
 )
 from ggufext.cli.output import show_error, show_json
 from ggufext.errors import EngineError, GgufextError, printable
-from ggufext.text import binary_size
+from ggufext.text import binary_size, duration
 
 if TYPE_CHECKING:
-    from ggufext.api.audits import CheckResult, CopyNeeded
+    from collections.abc import Callable, Iterator
+
+    from ggufext.api.audits import CheckResult, CopyNeeded, Progress, RunNotes
+
+
+#: Seconds between two lines where nobody watches a bar.
+_BETWEEN_LINES = 10.0
+
+#: Seconds from which on something shorter is offered.
+_LONG = 600.0
+
+#: Seconds over which a bar's speed is averaged: a question of a long text may take minutes.
+_AVERAGED = 1800.0
+
+
+@contextmanager
+def _show_progress() -> Iterator[Callable[[Progress | RunNotes], None]]:
+    """Tell on standard error: a bar on a terminal, lines elsewhere."""
+    if not sys.stderr.isatty():
+        yield _Lines()
+        return
+    from rich import progress
+    from rich.console import Console
+
+    from ggufext.api.audits import RunNotes
+
+    bar = progress.Progress(
+        "{task.description}",
+        progress.BarColumn(),
+        progress.TextColumn("{task.fields[done]}"),
+        progress.TimeRemainingColumn(),
+        console=Console(stderr=True, markup=False, highlight=False),
+        speed_estimate_period=_AVERAGED,
+        transient=True,
+    )
+    task = bar.add_task("loading", total=None, done="")
+    total = 0
+
+    def report(event: Progress | RunNotes) -> None:
+        nonlocal total
+        if isinstance(event, RunNotes):
+            total = event.tokens
+            bar.update(task, description="asking", total=total)
+            if event.estimate is not None:
+                bar.console.print(beginning(event))
+        else:
+            name = printable(event.trial.condition, 60)
+            done = f"{event.tokens:,} of {total:,} tokens"
+            bar.update(task, completed=event.tokens, description=name, done=done)
+
+    with bar:
+        yield report
+
+
+class _Lines:
+    """A line at the beginning, and now and then one on how far the run is."""
+
+    def __init__(self) -> None:
+        self._questions = self._tokens = 0
+        self._started = self._said = 0.0
+
+    def __call__(self, event: Progress | RunNotes) -> None:
+        from ggufext.api.audits import RunNotes
+
+        now = time.monotonic()
+        if isinstance(event, RunNotes):
+            self._questions, self._tokens = event.questions, event.tokens
+            self._started = self._said = now
+            click.echo(beginning(event), err=True)
+        elif now - self._said >= _BETWEEN_LINES:
+            self._said = now
+            left = (now - self._started) / event.tokens * (self._tokens - event.tokens)
+            click.echo(
+                f"{printable(event.trial.condition, 60)}: {event.questions:,} of "
+                f"{self._questions:,} questions, {event.tokens:,} of "
+                f"{self._tokens:,} tokens, about {duration(left)} left",
+                err=True,
+            )
+
+
+def beginning(notes: RunNotes) -> str:
+    """What is asked, how long it takes, and what would take less."""
+    asked = f"asking {notes.questions - notes.finished:,} questions"
+    if notes.finished:
+        asked += f" ({notes.finished:,} are answered)"
+    said = f"{asked}, {notes.tokens:,} tokens"
+    found = notes.estimate
+    if found is None:
+        return said
+    said += f": about {duration(found.seconds)}, measured on the first tokens of this model"
+    if found.sweep_seconds is not None:
+        said += f"; --mode sweep would take about {duration(found.sweep_seconds)}"
+    if found.seconds > _LONG and found.shorter_seconds is not None:
+        said += f", without the longest of --lengths about {duration(found.shorter_seconds)}"
+    return said
+
 
 _REQUIRED_BOUND_MISSED = 3
 _INTERRUPTED = 130
@@ -91,7 +187,7 @@ class Depths(click.ParamType["int | tuple[float, ...]"]):
         return tuple(sorted(set(numbers)))
 
 
-class ConditionName(click.ParamType["str"]):
+class _ConditionName(click.ParamType["str"]):
     """A condition: lower case, but for the name of a file in it."""
 
     name = "condition"
@@ -104,7 +200,7 @@ class ConditionName(click.ParamType["str"]):
         return text if ".json" in text else text.lower()
 
 
-class LayerCount(click.ParamType["int | None"]):
+class _LayerCount(click.ParamType["int | None"]):
     """Layers given to a device: a number, or auto for as many as fit."""
 
     name = "layers"
@@ -169,7 +265,7 @@ class LayerCount(click.ParamType["int | None"]):
 @click.option(
     "--condition",
     "conditions",
-    type=ConditionName(),
+    type=_ConditionName(),
     metavar="CONDITION",
     multiple=True,
     default=("file",),
@@ -200,7 +296,7 @@ class LayerCount(click.ParamType["int | None"]):
     "template where it has one; a server in plain text.",
 )
 @click.option(
-    "--gpu-layers", type=LayerCount(), default="auto", show_default=True, help="Layers on devices."
+    "--gpu-layers", type=_LayerCount(), default="auto", show_default=True, help="Layers on devices."
 )
 @click.option(
     "--threads",
@@ -332,7 +428,7 @@ def check(
     asked = path or audits.ServerSettings(
         url=server or "", model=model, api_key=os.environ.get("GGUFEXT_API_KEY")
     )
-    with show_progress() as notify:
+    with _show_progress() as notify:
         result = audits.check(asked, request, allow_copy=lambda x: yes or _agreed(x), notify=notify)
     if as_json:
         show_json(result)

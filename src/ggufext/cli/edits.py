@@ -15,8 +15,7 @@ from ggufext.api.edits import State, Strategy
 from ggufext.api.plans import RunTimeMethod
 from ggufext.cli.options import follow_option, json_option, path_argument, paths_argument
 from ggufext.cli.output import IN_USE, Work, handle_files, show_json, show_note, show_warnings
-from ggufext.cli.plan_options import asked, plan_options
-from ggufext.cli.plan_text import plan_as_json, plan_lines
+from ggufext.cli.planning import asked, plan_as_json, plan_lines, plan_options
 from ggufext.errors import GgufextError, PlanError, command, printable, shell_word
 
 if TYPE_CHECKING:
@@ -95,7 +94,7 @@ def rewrite(
         raise PlanError(code="run_time_method", message=_RUN_TIME[named].format(planning=planning))
 
     def do(path: Path | str) -> _Outcome:
-        with copy_progress() as progress:
+        with _copy_progress() as progress:
             done = edits.rewrite(
                 path,
                 request,
@@ -211,7 +210,7 @@ def _show(path: Path | str, outcome: _Outcome, *, dry_run: bool) -> None:
 
 
 @contextmanager
-def copy_progress() -> Iterator[Callable[[int, int], None]]:
+def _copy_progress() -> Iterator[Callable[[int, int], None]]:
     """A progress bar on a terminal, from the first report of a copy on."""
     if not sys.stderr.isatty():
         yield lambda _done, _total: None
@@ -280,7 +279,7 @@ def undo(
         raise click.UsageError("--output takes one FILE")
 
     def do(path: Path | str) -> Undone:
-        with copy_progress() as progress:
+        with _copy_progress() as progress:
             return edits.undo(
                 path, output=output, follow=follow, check=check, force=force, progress=progress
             )

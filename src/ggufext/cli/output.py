@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Generic, TypeVar
 import click
 
 from ggufext.errors import GgufextError, of_system, printable, shown
-from ggufext.json_text import json_text
+from ggufext.text import json_text
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
@@ -27,7 +27,7 @@ def show_json(value: object) -> None:
     click.echo(json_text(value))
 
 
-def error_as_json(error: GgufextError) -> Mapping[str, object]:
+def _error_as_json(error: GgufextError) -> Mapping[str, object]:
     """The error object that programs read."""
     return {
         "error": {
@@ -43,7 +43,7 @@ def show_error(error: GgufextError, *, as_json: bool) -> None:
     """Say an error in one line on standard error, and as JSON on standard output if asked."""
     click.echo(f"{click.style('error', fg='red', bold=True)}: {error}", err=True)
     if as_json:
-        show_json(error_as_json(error))
+        show_json(_error_as_json(error))
 
 
 def show_warnings(warnings: Iterable[ModelWarning], path: Path | str) -> None:
@@ -78,11 +78,11 @@ def show_note(message: str, path: Path | str) -> None:
     click.echo(f"note: {printable(str(path))}: {printable(message)}", err=True)
 
 
-Done = TypeVar("Done")
+_Done = TypeVar("_Done")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Work(Generic[Done]):
+class Work(Generic[_Done]):
     """What a command does to a file, and how it shows the result.
 
     Attributes
@@ -99,14 +99,14 @@ class Work(Generic[Done]):
         Takes a result, gives its cells; an error takes their place where there is none.
     """
 
-    do: Callable[[Path | str], Done]
-    as_json: Callable[[Path | str, Done], object]
-    show: Callable[[Path | str, Done], None]
+    do: Callable[[Path | str], _Done]
+    as_json: Callable[[Path | str, _Done], object]
+    show: Callable[[Path | str, _Done], None]
     columns: tuple[str, ...]
-    cells: Callable[[Done], tuple[str, ...]]
+    cells: Callable[[_Done], tuple[str, ...]]
 
 
-def handle_files(paths: tuple[Path | str, ...], work: Work[Done], *, as_json: bool) -> None:
+def handle_files(paths: tuple[Path | str, ...], work: Work[_Done], *, as_json: bool) -> None:
     """Do the work on each file and show what came of it.
 
     The error of a single file is raised. Among several one that fails does not stop the others:
@@ -134,7 +134,7 @@ def handle_files(paths: tuple[Path | str, ...], work: Work[Done], *, as_json: bo
         else:
             work.show(path, done)
         return
-    outcomes: dict[Path | str, Done | GgufextError] = {}
+    outcomes: dict[Path | str, _Done | GgufextError] = {}
     for path, outcome in _outcomes(paths, work):
         outcomes[path] = outcome
         if not as_json and not isinstance(outcome, GgufextError):
@@ -154,8 +154,8 @@ _NOT_DONE = "not_done"
 
 
 def _outcomes(
-    paths: tuple[Path | str, ...], work: Work[Done]
-) -> Iterator[tuple[Path | str, Done | GgufextError]]:
+    paths: tuple[Path | str, ...], work: Work[_Done]
+) -> Iterator[tuple[Path | str, _Done | GgufextError]]:
     interrupted = False
     for path in paths:
         try:
@@ -178,13 +178,13 @@ def _named(error: GgufextError | OSError, path: Path | str) -> GgufextError:
 
 
 def _show_all(
-    outcomes: dict[Path | str, Done | GgufextError], work: Work[Done], *, as_json: bool
+    outcomes: dict[Path | str, _Done | GgufextError], work: Work[_Done], *, as_json: bool
 ) -> None:
     if as_json:
         show_json(
             {
                 "files": [
-                    {"path": shown(str(path)), **error_as_json(outcome)}
+                    {"path": shown(str(path)), **_error_as_json(outcome)}
                     if isinstance(outcome, GgufextError)
                     else work.as_json(path, outcome)
                     for path, outcome in outcomes.items()
@@ -198,7 +198,7 @@ def _show_all(
     show_table(("file", *work.columns), rows)
 
 
-def _cells(outcome: Done | GgufextError, work: Work[Done]) -> tuple[str, ...]:
+def _cells(outcome: _Done | GgufextError, work: Work[_Done]) -> tuple[str, ...]:
     if isinstance(outcome, GgufextError):
         return (f"failed: {outcome.code}", *[""] * (len(work.columns) - 1))
     return work.cells(outcome)

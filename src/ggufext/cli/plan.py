@@ -13,19 +13,19 @@ from ggufext.api.emissions import Engine
 from ggufext.api.plans import RunTimeMethod, Verdict
 from ggufext.cli.options import Size, found_model, json_option, path_argument
 from ggufext.cli.output import show_json, show_warnings
-from ggufext.cli.plan_options import asked, plan_options
-from ggufext.cli.plan_text import (
+from ggufext.cli.planning import (
+    asked,
     cache_sizes,
     factors_of_pairs,
     head_line,
     plan_as_json,
     plan_lines,
+    plan_options,
     show_emissions,
     show_run_time,
 )
 from ggufext.errors import PlanError
-from ggufext.json_text import jsonable
-from ggufext.text import binary_size
+from ggufext.text import binary_size, jsonable
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

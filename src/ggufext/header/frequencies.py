@@ -83,7 +83,7 @@ def read_factors(
     found = []
     for tensor in factor_tensors(header):
         _check_factor_tensor(header, tensor)
-        values = decode_factors(read(tensor))
+        values = _decode_factors(read(tensor))
         wrong = next((v for v in values if not (math.isfinite(v) and v > 0.0)), None)
         if wrong is not None:
             raise HeaderError(
@@ -139,7 +139,7 @@ def encode_factors(values: tuple[float, ...]) -> bytes:
     return struct.pack(f"<{len(values)}f", *values)
 
 
-def decode_factors(data: bytes) -> tuple[float, ...]:
+def _decode_factors(data: bytes) -> tuple[float, ...]:
     """Factors from a tensor's bytes; the inverse of `encode_factors`."""
     return struct.unpack(f"<{len(data) // _FLOAT_BYTES}f", data)
 

@@ -1,14 +1,17 @@
 """The child process: llama.cpp with one model, asked by `ggufext.llama.process`.
 
 A failed assertion of llama.cpp ends the process it happens in, so it happens here. Requests come
-on standard input and replies go to standard output, as `ggufext.llama.protocol` writes them;
+on standard input and replies go to standard output, as `ggufext.llama.settings` writes them;
 standard error is llama.cpp's log.
 """
 
 from __future__ import annotations
 
+import ctypes
 import os
 import re
+import time
+from dataclasses import replace
 from queue import SimpleQueue
 from threading import Thread
 from typing import TYPE_CHECKING, Any
@@ -16,19 +19,17 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from ggufext.errors import EngineError
-from ggufext.llama.graph import GraphReader
 from ggufext.llama.library import GgufReader, Llama
-from ggufext.llama.machine import available_memory
-from ggufext.llama.model import Model, Vocabulary
+from ggufext.llama.memory import available_memory
+from ggufext.llama.model import GraphReader, Model, Vocabulary
 from ggufext.llama.protocol import load_request, receive, send
-from ggufext.llama.stopwatch import Stopwatch
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
     from typing import BinaryIO
 
     from ggufext.llama.model import Logits, Tokens
-    from ggufext.llama.settings import LoadRequest, SelfExtend
+    from ggufext.llama.settings import ContextSettings, LoadRequest, SelfExtend
 
     Reply = tuple[dict[str, Any], bytes]
 
@@ -326,3 +327,98 @@ def _forbid_core_dump() -> None:
     except ImportError:  # not on Windows
         return
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
+
+
+#: Tokens of an answer that are timed one by one.
+_ANSWER = 3
+
+#: Cells that are copied at once: every micro-batch and every window is as large.
+_COPIED = 64
+
+#: Sequence of the tokens, the one that copies pass through, and one that holds all cells: a
+#: sliding-window cache uses cells behind the window again, but only those of a single sequence.
+_MAIN, _COPY, _HOLDS = range(3)
+
+
+class Stopwatch:
+    """What the tokens of a model take in a context that is opened for it.
+
+    Attributes
+    ----------
+    cells : int
+        Cells in use.
+    tokens : int
+        Tokens that were computed.
+    """
+
+    def __init__(self, llama: Llama, model: Model, settings: ContextSettings) -> None:
+        self._api = llama.api
+        self._model = model
+        model.open(replace(settings, n_seq_max=_HOLDS + 1, kv_unified=True))
+        self.cells = 0
+        self.tokens = 0
+
+    def measure(self) -> dict[str, float | int]:
+        """Seconds a token, with what else `ggufext.audit.run.duration.Speed` holds.
+
+        Raises
+        ------
+        EngineError
+            ``decode_failed``.
+        """
+        self._prompt()  # weights come from the disk
+        prompt_start, answer_start = self._prompt(), self._answer()
+        room = self._model.n_ctx - 2 * self._model.n_ubatch - 2 * _ANSWER
+        if self.cells < room:
+            self._fill(room)
+        else:  # a context of a few micro-batches
+            self._model.clear(data=True)
+            self.cells = 0
+        self._decode(1)  # moves the copies
+        return {
+            "prompt_start": prompt_start,
+            "prompt_end": min(self._prompt(), self._prompt()),
+            "answer_start": answer_start,
+            "answer_end": self._answer(),
+            "context": self.cells,
+            "tokens": self.tokens,
+            "can_reuse": self._model.can_reuse,
+        }
+
+    def _prompt(self) -> float:
+        size = self._model.n_ubatch
+        return self._decode(size) / size
+
+    def _answer(self) -> float:
+        return min(self._decode(1) for _ in range(_ANSWER))
+
+    def _decode(self, count: int) -> float:
+        """Compute tokens behind those that are there; seconds."""
+        position = self._api.llama_memory_seq_pos_max(self._model.memory, _MAIN) + 1
+        numbers = np.arange(self.tokens, self.tokens + count)
+        tokens = (7 * numbers % self._model.n_vocab).astype(np.int32)
+        started = time.perf_counter()
+        self._model.decode(tokens, position)
+        seconds = time.perf_counter() - started
+        self.cells += count
+        self.tokens += count
+        return seconds
+
+    def _fill(self, until: int) -> None:
+        """Copy the cells that are there until so many are in use."""
+        api, context, memory = self._api, self._model.context, self._model.memory
+        api.llama_memory_seq_cp(memory, _MAIN, _HOLDS, -1, -1)
+        api.llama_memory_seq_cp(memory, _MAIN, _COPY, 0, _COPIED)
+        size = api.llama_state_seq_get_size(context, _COPY)
+        state = (ctypes.c_uint8 * size)()
+        size = api.llama_state_seq_get_data(context, state, size, _COPY)
+        can_move = api.llama_memory_can_shift(memory)
+        while self.cells + _COPIED <= until:
+            if not api.llama_state_seq_set_data(context, state, size, _COPY):
+                raise EngineError(code="decode_failed", message="llama_state_seq_set_data failed")
+            if can_move:
+                api.llama_memory_seq_add(memory, _COPY, -1, -1, self.cells)
+            for sequence in (_MAIN, _HOLDS):
+                api.llama_memory_seq_cp(memory, _COPY, sequence, -1, -1)
+            api.llama_memory_seq_rm(memory, _COPY, -1, -1)
+            self.cells += _COPIED

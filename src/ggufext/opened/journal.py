@@ -43,7 +43,7 @@ class Direction(Enum):
 
 
 @dataclass(frozen=True, slots=True)
-class Fingerprint:
+class _Fingerprint:
     """Hash of some bytes behind the front, at their place before the patch."""
 
     offset: int
@@ -63,7 +63,7 @@ class Journal:
         Of the file. (Its device number may change across a reboot.)
     block : int
         Bytes; places of fingerprints and shifts are multiples of it.
-    fingerprints : tuple of Fingerprint
+    fingerprints : tuple of _Fingerprint
     record_beside : str or None
         Undo record that lies beside the file after the patch; None: none does.
     """
@@ -72,7 +72,7 @@ class Journal:
     patch: Patch
     inode: int
     block: int
-    fingerprints: tuple[Fingerprint, ...]
+    fingerprints: tuple[_Fingerprint, ...]
     record_beside: str | None
 
     def encode(self) -> bytes:
@@ -131,7 +131,7 @@ def decode(data: bytes, path: Path) -> Journal:
             ),
             inode=body["inode"],
             block=body["block"],
-            fingerprints=tuple(Fingerprint(*f) for f in body["fingerprints"]),
+            fingerprints=tuple(_Fingerprint(*f) for f in body["fingerprints"]),
             record_beside=body["record_beside"],
         )
         _check(journal)
@@ -175,7 +175,7 @@ def _check(journal: Journal) -> None:
 
 def fingerprints(
     files: FileSystem, descriptor: int, patch: Patch, block: int
-) -> tuple[Fingerprint, ...]:
+) -> tuple[_Fingerprint, ...]:
     """Fingerprints of full blocks behind the front, the first and the last among them."""
     first = -(-max(len(patch.old_front), len(patch.new_front)) // block)
     last = patch.tail_start // block - 1
@@ -188,7 +188,7 @@ def fingerprints(
         offset = index * block
         if any(s.offset < offset + block and offset < s.offset + len(s.old) for s in patch.spans):
             continue
-        marks.append(Fingerprint(offset, block, fingerprint_at(files, descriptor, offset, block)))
+        marks.append(_Fingerprint(offset, block, fingerprint_at(files, descriptor, offset, block)))
     return tuple(marks)
 
 

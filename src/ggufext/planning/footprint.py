@@ -6,11 +6,13 @@ from dataclasses import dataclass
 from enum import Enum
 from typing import TYPE_CHECKING
 
-from ggufext.planning.result import LARGEST_TARGET
-
 if TYPE_CHECKING:
     from ggufext.header.layers import LayerFacts
     from ggufext.header.weights import Widths
+
+
+#: llama.cpp keeps context lengths and positions in 32-bit integers.
+LARGEST_TARGET = 2**31 - 1
 
 
 #: llama.cpp rounds contexts and local caches up to this many cells (llama-kv-cache*.cpp).

@@ -26,7 +26,7 @@ from ggufext.planning.edits import (
     neutral_factors,
     tensor_edits,
 )
-from ggufext.planning.footprint import CacheType, KvCacheBytes, kv_cache_bytes
+from ggufext.planning.footprint import LARGEST_TARGET, CacheType, KvCacheBytes, kv_cache_bytes
 from ggufext.planning.gamma import d_horizon, gamma_pade, verdict
 from ggufext.planning.methods import Method
 from ggufext.planning.native import (
@@ -39,13 +39,7 @@ from ggufext.planning.native import (
     turns,
 )
 from ggufext.planning.request import PlanRequest
-from ggufext.planning.result import (
-    LARGEST_TARGET,
-    FreqBase,
-    Gamma,
-    OutOfDistribution,
-    Plan,
-)
+from ggufext.planning.result import FreqBase, Gamma, OutOfDistribution, Plan
 
 if TYPE_CHECKING:
     from ggufext.header.model import ModelFacts

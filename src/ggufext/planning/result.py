@@ -18,10 +18,6 @@ if TYPE_CHECKING:
     from ggufext.planning.methods import Method
 
 
-#: llama.cpp keeps context lengths and positions in 32-bit integers.
-LARGEST_TARGET = 2**31 - 1
-
-
 @dataclass(frozen=True, slots=True)
 class MetadataEdit:
     """One key to write.

@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+import importlib
+import sys
 from typing import TYPE_CHECKING, Any, Literal, Protocol
 
 import numpy as np
 
 from ggufext import _core
-from ggufext.rope.device import allocate_like, cuda_module, is_on_cuda, stream_of
+from ggufext.errors import NativeError
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
+
 
 Layout = Literal["interleaved", "half"]
 SectionOrder = Literal["blocked", "interleaved"]
@@ -231,12 +234,97 @@ def _rotate(
     if isinstance(first, np.ndarray):
         return _core.rope_rotate(first, second, positions, *frequencies, *form, out, threads, *old)
     if out is None and second is None:
-        out = allocate_like(first, "x" if old[0] is None else "k")
+        out = _allocate_like(first, "x" if old[0] is None else "k")
     elif out is None:
-        out = (allocate_like(first, "q"), allocate_like(second, "k"))
-    if is_on_cuda(first):
-        stream = stream_of(first)
-        return cuda_module().rope_rotate(
+        out = (_allocate_like(first, "q"), _allocate_like(second, "k"))
+    if _is_on_cuda(first):
+        stream = _stream_of(first)
+        return _cuda_module().rope_rotate(
             first, second, positions, *frequencies, *form, out, stream, *old
         )
     return _core.rope_rotate(first, second, positions, *frequencies, *form, out, threads, *old)
+
+
+#: DLPack's numbers for memory that CUDA kernels work on: device and managed.
+_CUDA_DEVICES = (2, 13)
+
+#: CUDA's legacy default stream, which waits for all others.
+_LEGACY_STREAM = 0
+
+
+def _is_on_cuda(array: Any) -> bool:
+    """Whether an array lies on a CUDA device; False for what is no array at all."""
+    if hasattr(array, "__dlpack_device__"):
+        return array.__dlpack_device__()[0] in _CUDA_DEVICES
+    return hasattr(array, "__cuda_array_interface__")
+
+
+def _stream_of(array: Any) -> int:
+    """Stream on which the owner of an array works now, as the address of a CUDA stream.
+
+    PyTorch's and CuPy's current stream of the array's device; for others the stream that
+    ``__cuda_array_interface__`` names, or the legacy default stream.
+    """
+    library = _library(array)
+    if library == "torch":
+        torch = sys.modules["torch"]
+        return int(torch.cuda.current_stream(array.device).cuda_stream)
+    if library == "cupy":
+        return int(sys.modules["cupy"].cuda.get_current_stream(array.device.id).ptr)
+    named = getattr(array, "__cuda_array_interface__", {}).get("stream")
+    return _LEGACY_STREAM if named is None else int(named)
+
+
+def _allocate_like(array: Any, name: str) -> Any:
+    """Return a new array in C order, of the library, type, shape and device of another.
+
+    Parameters
+    ----------
+    array : array
+    name : str
+        The argument it came from, for errors.
+
+    Raises
+    ------
+    TypeError
+        It is no array.
+    ValueError
+        It is of a library for which the caller has to allocate.
+    """
+    library = _library(array)
+    if library == "torch":
+        return array.new_empty(array.shape)
+    if library == "cupy":
+        with array.device:
+            return sys.modules["cupy"].empty(array.shape, array.dtype)
+    if not hasattr(array, "__dlpack__") and not hasattr(array, "__cuda_array_interface__"):
+        raise TypeError(
+            f"{name}: is {type(array).__name__}, expected a NumPy array or an array with DLPack or "
+            "__cuda_array_interface__ (PyTorch, CuPy)"
+        )
+    raise ValueError(
+        f"out: is needed for arrays of type {type(array).__name__}; pass out=x to rotate in place"
+    )
+
+
+def _cuda_module() -> Any:
+    """Return the CUDA part of this package.
+
+    Raises
+    ------
+    NativeError
+        ``cuda_not_built``: this installation was built without it.
+    """
+    try:
+        return importlib.import_module("ggufext._cuda")
+    except ImportError as error:
+        raise NativeError(
+            code="cuda_not_built",
+            message="the tensor lies on a CUDA device, but this installation has no CUDA kernels "
+            f"({error}); install a CUDA toolkit (nvcc) and reinstall with "
+            "CMAKE_ARGS=-DGGUFEXT_CUDA=ON, or move the tensor to the CPU",
+        ) from error
+
+
+def _library(array: Any) -> str:
+    return type(array).__module__.partition(".")[0]

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ggufext.audit.report.colours import (
+from ggufext.audit.report.picture import (
     STOPS,
     accuracy_colour,
     contrast,

@@ -13,8 +13,8 @@ import pytest
 from PIL import Image
 
 from ggufext.audit.report import write_report
-from ggufext.audit.report.colours import accuracy_colour
 from ggufext.audit.report.page import page
+from ggufext.audit.report.picture import accuracy_colour
 from made_up_audits import HOSTILE, NAMED, SHARES, audit, named, with_run
 
 if TYPE_CHECKING:

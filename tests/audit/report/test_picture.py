@@ -11,8 +11,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from ggufext.audit.report.colours import accuracy_colour
-from ggufext.audit.report.picture import heatmap, length_chart, png
+from ggufext.audit.report.picture import accuracy_colour, heatmap, length_chart, png
 from ggufext.audit.request import Mode
 from ggufext.errors import ModelWarning
 from made_up_audits import HOSTILE, SHARES, audit, with_run

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from ggufext.errors import GgufextError
-from ggufext.json_text import json_text
+from ggufext.text import json_text
 
 if TYPE_CHECKING:
     from collections.abc import Iterable

@@ -30,8 +30,7 @@ from ggufext.audit.report.sentences import (
     tokens_text,
     verdict_text,
 )
-from ggufext.json_text import json_text
-from ggufext.text import percent
+from ggufext.text import json_text, percent
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

@@ -10,7 +10,7 @@ from rich.style import Style
 from rich.table import Table
 from rich.text import Text
 
-from ggufext.audit.report.colours import accuracy_colour, hexadecimal, text_colour
+from ggufext.audit.report.picture import accuracy_colour, hexadecimal, text_colour
 from ggufext.audit.report.sentences import (
     comparison_text,
     effective_text,

@@ -9,8 +9,8 @@ from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any
 
 from ggufext.errors import EngineError
-from ggufext.json_text import json_text
 from ggufext.opened.files import FileSystem
+from ggufext.text import json_text
 
 if TYPE_CHECKING:
     from collections.abc import Mapping

@@ -19,7 +19,7 @@ ANSWER_START = " The pass key is"
 SWEEP_ANNOUNCEMENT = " Several pass keys are hidden here. Remember them."
 
 #: Digits of a pass key; the first is not 0, so that it reads the same as an integer.
-KEY_DIGITS = 5
+_KEY_DIGITS = 5
 
 
 def _words(text: str) -> tuple[str, ...]:
@@ -95,7 +95,7 @@ MOST_LABELS = len(LABELS) * len(ADJECTIVES)
 
 def random_key(rng: random.Random) -> str:
     """Five digits, the first not 0."""
-    return str(rng.randrange(10 ** (KEY_DIGITS - 1), 10**KEY_DIGITS))
+    return str(rng.randrange(10 ** (_KEY_DIGITS - 1), 10**_KEY_DIGITS))
 
 
 def labels(rng: random.Random, count: int) -> list[str]:
