@@ -9,6 +9,7 @@ import builtins
 import inspect
 import math
 import os
+import re
 import sys
 import typing
 from collections import ChainMap
@@ -75,9 +76,8 @@ def public(function: Callable[_Arguments, _Result]) -> Callable[_Arguments, _Res
     @wraps(function)
     def call(*args: _Arguments.args, **kwargs: _Arguments.kwargs) -> _Result:
         given = _signature(function).bind(*args, **kwargs).arguments
-        types = _types(function)
         for name, value in given.items():
-            _check(name, value, types[name])
+            _check(name, value, function)
         try:
             return function(*args, **kwargs)
         except OSError as error:
@@ -112,22 +112,34 @@ def _types(annotated: Callable[..., object]) -> Mapping[str, Any]:
     return typing.get_type_hints(annotated, localns=names)
 
 
-def _check(name: str, value: Any, expected: Any, owner: str = "") -> None:
-    kinds = _kinds(expected)
-    # A bool is an int to Python, and no length to anyone.
-    if not (bool in kinds if isinstance(value, bool) else isinstance(value, kinds)):
-        words = " or ".join(_words(kind) for kind in kinds if kind is not type(None))
-        raise TypeError(f"{name}: is {type(value).__name__}, expected {words}")
+def _check(argument: str, value: Any, annotated: Callable[..., object]) -> None:
+    """Check an argument of a function, or a field of a dataclass, named ``argument.field``."""
+    name = argument.rpartition(".")[2]
+    named = re.sub(r"\[.*\]", "", annotated.__annotations__[name]).split(" | ")
+    # What a class is called is enough to know a right value: finding all classes loads modules.
+    if not (
+        type(value).__name__ in named
+        or (value is None and "None" in named)
+        or (isinstance(value, Path) and "Path" in named)
+        or (callable(value) and "Callable" in named)
+    ):
+        _check_type(argument, value, _kinds(_types(annotated)[name]))
     if isinstance(value, (int, float)):
-        _check_number(name, value, owner)
-    if isinstance(value, (Path, str)) and Path in kinds:
-        _check_name(name, value)
+        _check_number(argument, value, annotated.__name__)
+    if isinstance(value, (Path, str)) and "Path" in named:
+        _check_name(argument, value)
     # What users fill in; what functions return comes back as it was.
     kind: type = type(value)
     if kind.__name__.endswith(("Request", "Settings")):
-        types = _types(kind)
-        for field in (each.name for each in fields(value)):
-            _check(f"{name}.{field}", getattr(value, field), types[field], kind.__name__)
+        for field in fields(value):
+            _check(f"{argument}.{field.name}", getattr(value, field.name), kind)
+
+
+def _check_type(argument: str, value: object, kinds: tuple[type, ...]) -> None:
+    # A bool is an int to Python, and no length to anyone.
+    if not (bool in kinds if isinstance(value, bool) else isinstance(value, kinds)):
+        words = " or ".join(_words(kind) for kind in kinds if kind is not type(None))
+        raise TypeError(f"{argument}: is {type(value).__name__}, expected {words}")
 
 
 def _check_number(name: str, value: float, owner: str) -> None:
