@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from typing import TYPE_CHECKING
 
 import pytest
@@ -101,6 +102,14 @@ def test_nothing_is_coloured_in_a_pipe(llama: Path) -> None:
     for command in (("inspect",), ("plan", "--target", "8k"), ("rewrite", "--target", "8k")):
         done = run(command[0], llama, *command[1:])
         assert "\x1b" not in done.stdout + done.stderr
+
+
+def test_a_narrow_terminal_cuts_no_expectation_off(llama: Path) -> None:
+    narrow = os.environ | {"COLUMNS": "80", "FORCE_COLOR": "1"}
+    shown = run("plan", llama, "--target", "8k", env=narrow).stdout
+    assert shown.count("USABLE-WITH-CARE") + shown.count("HEALTHY") == 4
+    assert "NEEDS-FINETUNE" in shown
+    assert "…" not in shown
 
 
 def test_plan_tells_what_fits_into_a_memory(llama: Path) -> None:

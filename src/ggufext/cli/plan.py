@@ -157,13 +157,16 @@ def _show_table(path: Path | str, plans: tuple[Plan, ...], documented: Plan | No
         f"γ {first.gamma.native:.3f} at training length, {first.gamma.unscaled:.3f} at the target "
         "without extension"
     )
-    table = Table()
+    # What is cut off says nothing: of narrow terminals only words wrap.
+    table = Table(box=None, pad_edge=False, padding=(0, 1))
     table.add_column("method")
+    table.add_column("base", justify="right", no_wrap=True)
     tensors = any(made.tensor_edits for made in plans)
-    factor = "factor, or factors of pairs" if tensors else "factor"
-    for name in ("base", factor, "attention", "γ effective", "angles beyond training"):
-        table.add_column(name, justify="right")
-    table.add_column("expectation")
+    table.add_column("factor, or of pairs" if tensors else "factor", justify="right")
+    table.add_column("attention", justify="right", no_wrap=True)
+    table.add_column("γ", justify="right", no_wrap=True)
+    table.add_column("angles beyond training", justify="right")
+    table.add_column("expectation", no_wrap=True)
     rows = [(made.method.value, made) for made in plans]
     if documented is not None:
         name, length = documented.method.value, documented.target_length
