@@ -29,7 +29,7 @@ def modules_after(statement: str) -> set[str]:
         "import ggufext.cli",
         "import ggufext.cli.inspect, ggufext.cli.plan, ggufext.cli.edits",
         "import ggufext.cli.diff, ggufext.cli.doctor, ggufext.locating.places",
-        "import ggufext.header.model, ggufext.planning.plan, ggufext.editing.rewrite",
+        "import ggufext.header.facts, ggufext.planning.plan, ggufext.editing.rewrite",
     ],
 )
 def test_heavy_libraries_are_not_loaded_at_start(statement: str) -> None:

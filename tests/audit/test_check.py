@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import io
 import json
 import os
 import signal
@@ -102,6 +103,22 @@ def test_planned_condition_gives_the_trials_of_the_rewritten_file(passkey_copy: 
 
 def test_run_is_the_same_twice(passkey_model: Path) -> None:
     assert check(passkey_model, LONG).trials == check(passkey_model, LONG).trials
+
+
+def test_the_process_that_asks_opens_the_model_once(
+    passkey_model: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    opened: list[object] = []
+    for module in (os, io):
+        open_ = module.open
+
+        def noting(path: Any, *args: Any, true: Any = open_, **options: Any) -> Any:
+            opened.append(path)
+            return true(path, *args, **options)
+
+        monkeypatch.setattr(module, "open", noting)
+    check(passkey_model, replace(REQUEST, conditions=("file", "native", "planned:gamma")))
+    assert [path for path in opened if str(path) == str(passkey_model)] == [passkey_model]
 
 
 def test_every_cell_is_asked_once_a_text_and_condition(passkey_model: Path) -> None:

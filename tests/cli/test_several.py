@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 import click
 import pytest
 
-from ggufext.cli.output import Work, handle_files
+from ggufext.cli.output import FileCommand, handle_files
 from ggufext.errors import GgufextError
 from program import run
 from split_model import split_model
@@ -22,8 +22,8 @@ if TYPE_CHECKING:
 PATHS = tuple(Path(name) for name in ("one.gguf", "two.gguf", "three.gguf"))
 
 
-def work(do: Callable[[Path | str], str]) -> Work[str]:
-    return Work(
+def work(do: Callable[[Path | str], str]) -> FileCommand[str]:
+    return FileCommand(
         do=do,
         as_json=lambda path, done: {"path": path, "result": done},
         show=lambda path, done: click.echo(f"{path} {done}"),

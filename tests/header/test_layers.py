@@ -15,8 +15,8 @@ from ggufext.header.architectures import (
     architecture,
     architecture_names,
 )
+from ggufext.header.facts import ModelFacts, model_facts
 from ggufext.header.header import parse_header
-from ggufext.header.model import ModelFacts, model_facts
 
 if TYPE_CHECKING:
     from collections.abc import Mapping

@@ -6,10 +6,10 @@ import pytest
 
 from gguf_bytes import F32, SMALLEST_LLAMA, SMALLEST_TENSORS, U16, U32, Tensor, gguf_bytes
 from ggufext.errors import HeaderError
+from ggufext.header.facts import model_facts
 from ggufext.header.header import parse_header
 from ggufext.header.lint import lint
 from ggufext.header.loading import refuse_unloadable
-from ggufext.header.model import model_facts
 
 
 def refusal(

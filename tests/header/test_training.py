@@ -12,7 +12,7 @@ from ggufext.header.header import parse_header
 from ggufext.header.training import trained_facts
 
 if TYPE_CHECKING:
-    from ggufext.header.model import ModelFacts
+    from ggufext.header.facts import ModelFacts
 
 LLAMA: dict[str, object] = {
     "general.architecture": "llama",

@@ -32,8 +32,8 @@ if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
     from pathlib import Path
 
+    from ggufext.header.facts import ModelFacts
     from ggufext.header.layers import LayerFacts
-    from ggufext.header.model import ModelFacts
     from ggufext.llama.process import LlamaProcess
     from ggufext.llama.rope_nodes import Observation, RopeNode
     from ggufext.llama.settings import Override

@@ -17,9 +17,9 @@ import numpy as np
 from gguf import GGUFValueType
 
 from ggufext.errors import EngineError, HeaderError, PlanError
+from ggufext.header.facts import model_facts
 from ggufext.header.header import read_header
 from ggufext.header.loading import refuse_unloadable
-from ggufext.header.model import model_facts
 from ggufext.llama.process import LlamaProcess
 from ggufext.llama.rope_nodes import observe
 from ggufext.llama.settings import ContextSettings

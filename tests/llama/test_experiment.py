@@ -11,7 +11,7 @@ pytest.importorskip("llama_cpp", reason="needs llama-cpp-python: pip install .[c
 import experiment
 from experiment import try_architecture
 from ggufext.errors import EngineError, PlanError
-from ggufext.header import model
+from ggufext.header import facts
 from ggufext.header.architectures import Layout, LocalRotation, architecture
 from ggufext.opened import model as opened_model
 from random_architectures import ARCHITECTURES
@@ -163,7 +163,7 @@ def test_the_experiment_finds_a_wrong_entry(
     finding: str,
 ) -> None:
     entry = replace(architecture(name), **wrong)
-    monkeypatch.setattr(model, "architecture", lambda _: entry)
+    monkeypatch.setattr(facts, "architecture", lambda _: entry)
     # llama.cpp is to find it, not the list of what it demands.
     monkeypatch.setattr(opened_model, "refuse_unloadable", lambda *_, **_options: None)
     assert finding in " | ".join(try_file(name, {}).disagreements)

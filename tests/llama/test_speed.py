@@ -48,7 +48,7 @@ import sys
 sys.path[:] = {sys.path!r}
 from pathlib import Path
 from ggufext.llama.library import Llama
-from ggufext.llama.model import Model
+from ggufext.llama.loaded import Model
 from ggufext.llama.settings import ContextSettings, LoadRequest
 from ggufext.llama.child import Stopwatch
 llama = Llama()

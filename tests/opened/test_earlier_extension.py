@@ -20,8 +20,8 @@ from gguf_bytes import (
 )
 from ggufext.editing.rewrite import rewrite
 from ggufext.errors import PlanError
+from ggufext.header.facts import EarlierExtension
 from ggufext.header.header import parse_header, read_header
-from ggufext.header.model import EarlierExtension
 from ggufext.llama.expectation import verify_file
 from ggufext.opened import history
 from ggufext.opened.inspection import inspect

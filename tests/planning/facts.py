@@ -5,8 +5,8 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from ggufext.header.architectures import FactorSupport, Layout, Support
+from ggufext.header.facts import ModelFacts, Scaling
 from ggufext.header.layers import LayerFacts
-from ggufext.header.model import ModelFacts, Scaling
 
 if TYPE_CHECKING:
     from ggufext.planning.result import Plan

@@ -6,7 +6,7 @@ from dataclasses import replace
 
 import pytest
 
-from ggufext.header.model import Scaling
+from ggufext.header.facts import Scaling
 from ggufext.header.published import Published
 from ggufext.planning.gamma import Verdict
 from ggufext.planning.methods import Method

@@ -14,7 +14,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from ggufext.header.architectures import FactorSupport, Layout
-from ggufext.header.model import ModelFacts, Scaling
+from ggufext.header.facts import ModelFacts, Scaling
 from ggufext.planning.emit import Emission, Engine, emit, number
 from ggufext.planning.methods import Method
 from ggufext.planning.plan import plan

@@ -17,7 +17,7 @@ from ggufext.planning.request import Factors, PlanRequest, Recipe
 from planning.facts import LLAMA_2, codes, edits, facts, tensors
 
 if TYPE_CHECKING:
-    from ggufext.header.model import ModelFacts
+    from ggufext.header.facts import ModelFacts
 
 MODEL = replace(LLAMA_2, factor_support=FactorSupport.BY_TYPE)
 LONG = tuple(1.0 + i / 2 for i in range(64))

@@ -15,7 +15,7 @@ from ggufext.planning.request import PlanRequest
 from planning.facts import LLAMA_2, edits
 
 if TYPE_CHECKING:
-    from ggufext.header.model import ModelFacts
+    from ggufext.header.facts import ModelFacts
 
 GLOBAL = LLAMA_2.layers[0]
 LOCAL = replace(GLOBAL, window=512, moves=False)

@@ -11,8 +11,8 @@ import pytest
 
 from ggufext.errors import PlanError
 from ggufext.header.architectures import FactorSupport
+from ggufext.header.facts import ModelFacts, Scaling
 from ggufext.header.frequencies import ROPE_FACTORS_LONG, ROPE_FACTORS_SHORT, ROPE_FREQS
-from ggufext.header.model import ModelFacts, Scaling
 from ggufext.planning.gamma import gamma_pade
 from ggufext.planning.methods import Method, as_float32
 from ggufext.planning.native import native_scaling

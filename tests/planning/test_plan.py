@@ -10,7 +10,7 @@ import pytest
 
 from ggufext.errors import PlanError
 from ggufext.header.architectures import Support
-from ggufext.header.model import ModelFacts, Scaling
+from ggufext.header.facts import ModelFacts, Scaling
 from ggufext.planning.gamma import Verdict, gamma_pade
 from ggufext.planning.methods import Method
 from ggufext.planning.plan import plan, plan_all_methods

@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from ggufext.errors import PlanError
-from ggufext.header.model import Scaling
+from ggufext.header.facts import Scaling
 from ggufext.planning.run_time import dynamic, self_extend
 from planning.facts import LLAMA_2, LLAMA_3
 

@@ -10,13 +10,13 @@ import pytest
 
 from ggufext.errors import PlanError
 from ggufext.header.architectures import FactorSupport
+from ggufext.header.facts import ModelFacts, Scaling
 from ggufext.header.frequencies import (
     ROPE_FACTORS_LONG,
     ROPE_FACTORS_SHORT,
     Yarn,
     inverse_frequencies,
 )
-from ggufext.header.model import ModelFacts, Scaling
 from ggufext.planning.emit import Engine, emit
 from ggufext.planning.gamma import Verdict, gamma_pade
 from ggufext.planning.methods import Method

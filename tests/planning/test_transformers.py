@@ -24,7 +24,7 @@ from planning.test_emit import (
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from ggufext.header.model import ModelFacts
+    from ggufext.header.facts import ModelFacts
     from ggufext.planning.result import Plan
 
 pytest.importorskip("torch", reason="needs torch: pip install torch")

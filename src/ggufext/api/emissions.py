@@ -7,9 +7,9 @@ from typing import TYPE_CHECKING
 
 from ggufext.api.plans import facts_of
 from ggufext.arguments import public
+from ggufext.header.facts import ModelFacts
 from ggufext.header.hf_config import HfConfig, config_file
 from ggufext.header.hf_config import read_config as read
-from ggufext.header.model import ModelFacts
 from ggufext.locating.names import is_remote, local_path
 from ggufext.planning import emit as emissions
 from ggufext.planning.emit import Emission, Engine

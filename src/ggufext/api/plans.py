@@ -7,9 +7,9 @@ from typing import TYPE_CHECKING
 
 from ggufext.api.names import find_model
 from ggufext.arguments import public
-from ggufext.header import model as models
+from ggufext.header import facts
+from ggufext.header.facts import ModelFacts
 from ggufext.header.header import read_header
-from ggufext.header.model import ModelFacts
 from ggufext.header.shards import later_shards
 from ggufext.opened import model as opened
 from ggufext.planning import footprint, run_time
@@ -53,7 +53,7 @@ __all__ = [
 decode_recipe = public(requests.decode_recipe)
 documented_plan = public(planning.documented_plan)
 dynamic = public(run_time.dynamic)
-model_facts = public(models.model_facts)
+model_facts = public(facts.model_facts)
 plan_all_methods = public(planning.plan_all_methods)
 read_recipe = public(opened.read_recipe)
 self_extend = public(run_time.self_extend)

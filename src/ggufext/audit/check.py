@@ -22,7 +22,7 @@ from ggufext.audit.task import PromptPlan, prompts_hash
 from ggufext.audit.task.passkey import Passkey
 from ggufext.audit.task.templates import Frame, frame_of
 from ggufext.errors import EngineError, ModelWarning, PlanError
-from ggufext.header.model import architecture_name
+from ggufext.header.facts import architecture_name
 from ggufext.header.weights import model_widths
 from ggufext.llama.expectation import differences, rotations
 from ggufext.llama.memory import ModelSize, gpu_layers, micro_batch, plan_memory
@@ -42,8 +42,8 @@ if TYPE_CHECKING:
     from ggufext.audit.run.duration import Speed
     from ggufext.audit.run.measure import Measured, Progress, RunNotes
     from ggufext.audit.task import Task
+    from ggufext.header.facts import ModelFacts
     from ggufext.header.header import Header
-    from ggufext.header.model import ModelFacts
     from ggufext.llama.memory import Budget
 
     Notify = Callable[[Progress | RunNotes], None]

@@ -20,9 +20,9 @@ from ggufext.audit.request import KEEP_SHORT, PLANNED, recipe_file
 from ggufext.editing.rewrite import rewrite, undo
 from ggufext.errors import EngineError, ModelWarning, PlanError
 from ggufext.header import rope_keys
+from ggufext.header.facts import DEFAULT_FREQ_BASE
 from ggufext.header.frequencies import factors_in_effect
 from ggufext.header.header import read_header
-from ggufext.header.model import DEFAULT_FREQ_BASE
 from ggufext.header.shards import later_shards
 from ggufext.llama.expectation import SMALL_CONTEXT, Expected, of_facts, of_plan
 from ggufext.llama.settings import Override, SelfExtend
@@ -35,8 +35,8 @@ from ggufext.planning.plan import plan
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
 
+    from ggufext.header.facts import ModelFacts
     from ggufext.header.header import Header
-    from ggufext.header.model import ModelFacts
     from ggufext.opened.model import OpenModel
     from ggufext.planning.request import PlanRequest
 

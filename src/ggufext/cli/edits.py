@@ -14,7 +14,14 @@ from ggufext.api import edits
 from ggufext.api.edits import State, Strategy
 from ggufext.api.plans import RunTimeMethod
 from ggufext.cli.options import follow_option, json_option, path_argument, paths_argument
-from ggufext.cli.output import IN_USE, Work, handle_files, show_json, show_note, show_warnings
+from ggufext.cli.output import (
+    IN_USE,
+    FileCommand,
+    handle_files,
+    show_json,
+    show_note,
+    show_warnings,
+)
 from ggufext.cli.planning import asked, plan_as_json, plan_lines, plan_options
 from ggufext.errors import GgufextError, PlanError, command, printable, shell_word
 
@@ -107,7 +114,7 @@ def rewrite(
             )
         return done, _verified(path, done) if verify and not dry_run else ()
 
-    work = Work(
+    work = FileCommand(
         do=do,
         as_json=_as_json,
         show=partial(_show, dry_run=dry_run),
@@ -284,7 +291,7 @@ def undo(
                 path, output=output, follow=follow, check=check, force=force, progress=progress
             )
 
-    work = Work(
+    work = FileCommand(
         do=do,
         as_json=lambda _path, done: done,
         show=_show_undone,

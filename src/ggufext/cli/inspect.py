@@ -13,7 +13,7 @@ import click
 from ggufext.api import models
 from ggufext.api.models import Inspection, ModelPlace, Support
 from ggufext.cli.options import ModelName, found_model, json_option, model_files
-from ggufext.cli.output import Work, handle_files, show_json, show_table, show_warnings
+from ggufext.cli.output import FileCommand, handle_files, show_json, show_table, show_warnings
 from ggufext.errors import printable, shown
 from ggufext.text import binary_size, percent
 
@@ -50,7 +50,7 @@ def inspect(paths: tuple[Path | str, ...], layers: bool, as_json: bool) -> None:
     if not paths:
         _show_known_places(as_json=as_json)
         return
-    work = Work(
+    work = FileCommand(
         do=_found,
         as_json=lambda _path, found: found,
         show=partial(_show, layers=layers),

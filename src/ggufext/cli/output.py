@@ -82,7 +82,7 @@ _Done = TypeVar("_Done")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Work(Generic[_Done]):
+class FileCommand(Generic[_Done]):
     """What a command does to a file, and how it shows the result.
 
     Attributes
@@ -106,7 +106,7 @@ class Work(Generic[_Done]):
     cells: Callable[[_Done], tuple[str, ...]]
 
 
-def handle_files(paths: tuple[Path | str, ...], work: Work[_Done], *, as_json: bool) -> None:
+def handle_files(paths: tuple[Path | str, ...], work: FileCommand[_Done], *, as_json: bool) -> None:
     """Do the work on each file and show what came of it.
 
     The error of a single file is raised. Among several one that fails does not stop the others:
@@ -154,7 +154,7 @@ _NOT_DONE = "not_done"
 
 
 def _outcomes(
-    paths: tuple[Path | str, ...], work: Work[_Done]
+    paths: tuple[Path | str, ...], work: FileCommand[_Done]
 ) -> Iterator[tuple[Path | str, _Done | GgufextError]]:
     interrupted = False
     for path in paths:
@@ -178,7 +178,7 @@ def _named(error: GgufextError | OSError, path: Path | str) -> GgufextError:
 
 
 def _show_all(
-    outcomes: dict[Path | str, _Done | GgufextError], work: Work[_Done], *, as_json: bool
+    outcomes: dict[Path | str, _Done | GgufextError], work: FileCommand[_Done], *, as_json: bool
 ) -> None:
     if as_json:
         show_json(
@@ -198,7 +198,7 @@ def _show_all(
     show_table(("file", *work.columns), rows)
 
 
-def _cells(outcome: _Done | GgufextError, work: Work[_Done]) -> tuple[str, ...]:
+def _cells(outcome: _Done | GgufextError, work: FileCommand[_Done]) -> tuple[str, ...]:
     if isinstance(outcome, GgufextError):
         return (f"failed: {outcome.code}", *[""] * (len(work.columns) - 1))
     return work.cells(outcome)

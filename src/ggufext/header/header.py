@@ -348,7 +348,7 @@ class _FileSource(NamedTuple):
                 message="this value is too large to be kept, and the file that holds it has no "
                 "name here: read the header with its path",
             )
-        fd = open_file(self.path)
+        fd = open_regular(self.path)
         try:
             if _FileSource.of(fd, self.path) != self:
                 raise _changed(self.path)
@@ -373,7 +373,7 @@ def _changed(path: Path | None) -> HeaderError:
     )
 
 
-def open_file(path: Path) -> int:
+def open_regular(path: Path) -> int:
     """Open for reading, without waiting for a pipe's other end.
 
     Raises
@@ -434,7 +434,7 @@ def read_header(path: Path | str) -> Header:
         when the file cannot be opened.
     """
     path = Path(path)
-    fd = open_file(path)
+    fd = open_regular(path)
     try:
         return read_header_from(fd, path=path)
     finally:

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any, NoReturn
 
 from ggufext.errors import HeaderError, ModelWarning, PlanError, printable
 from ggufext.header.architectures import FactorSupport, Layout, Support
+from ggufext.header.facts import MOST_LAYERS, ModelFacts, Scaling
 from ggufext.header.frequencies import (
     LLAMA3_HIGH_TURNS,
     LLAMA3_LOW_TURNS,
@@ -22,7 +23,6 @@ from ggufext.header.frequencies import (
 )
 from ggufext.header.hf_reader import ConfigReader, parsed
 from ggufext.header.layers import LayerFacts
-from ggufext.header.model import MOST_LAYERS, ModelFacts, Scaling
 from ggufext.header.training import at_documented_length, with_published
 
 if TYPE_CHECKING:

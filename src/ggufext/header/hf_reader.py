@@ -7,7 +7,7 @@ import os
 from typing import TYPE_CHECKING, Any, NoReturn
 
 from ggufext.errors import HeaderError, printable
-from ggufext.header.header import open_file
+from ggufext.header.header import open_regular
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -163,7 +163,7 @@ def parsed(path: Path) -> dict[str, Any]:
             message=f"found {found}, expected a Hugging Face config.json: a JSON object",
         )
 
-    with os.fdopen(open_file(path), "rb") as file:
+    with os.fdopen(open_regular(path), "rb") as file:
         text = file.read(_LARGEST_CONFIG + 1)
     if len(text) > _LARGEST_CONFIG:
         refuse(f"more than {_LARGEST_CONFIG >> 20} MiB")

@@ -11,8 +11,8 @@ from ggufext.header.loading import refuse_unloadable
 from ggufext.header.rope_keys import unread_suffixes
 
 if TYPE_CHECKING:
+    from ggufext.header.facts import ModelFacts
     from ggufext.header.header import Header
-    from ggufext.header.model import ModelFacts
 
 
 def lint(

@@ -35,8 +35,8 @@ from ggufext.header.shards import COUNT_KEY
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
+    from ggufext.header.facts import ModelFacts
     from ggufext.header.header import Header
-    from ggufext.header.model import ModelFacts
 
 #: llama.cpp reads arrays of these into numbers as well.
 _WHOLE = frozenset({"BOOL", "INT32", "UINT32"})

@@ -9,15 +9,15 @@ from typing import TYPE_CHECKING
 from ggufext.errors import PlanError
 from ggufext.header import rope_keys
 from ggufext.header.architectures import FactorSupport
+from ggufext.header.facts import EarlierExtension, model_facts
 from ggufext.header.frequencies import ROPE_FACTORS_LONG
-from ggufext.header.model import EarlierExtension, model_facts
 from ggufext.header.published import published
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
 
+    from ggufext.header.facts import ModelFacts
     from ggufext.header.header import Header
-    from ggufext.header.model import ModelFacts
 
 
 def trained_facts(
@@ -40,7 +40,7 @@ def trained_facts(
     Parameters
     ----------
     header, train_length, train_freq_base, later_shards, factors
-        As for `ggufext.header.model.model_facts`.
+        As for `ggufext.header.facts.model_facts`.
     added : tuple of str
         Factor tensors that an earlier extension added.
     recorded : tuple of (str, int), optional

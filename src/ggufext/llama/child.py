@@ -20,15 +20,15 @@ import numpy as np
 
 from ggufext.errors import EngineError
 from ggufext.llama.library import GgufReader, Llama
+from ggufext.llama.loaded import GraphReader, Model, Vocabulary
 from ggufext.llama.memory import available_memory
-from ggufext.llama.model import GraphReader, Model, Vocabulary
 from ggufext.llama.protocol import load_request, receive, send
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
     from typing import BinaryIO
 
-    from ggufext.llama.model import Logits, Tokens
+    from ggufext.llama.loaded import Logits, Tokens
     from ggufext.llama.settings import ContextSettings, LoadRequest, SelfExtend
 
     Reply = tuple[dict[str, Any], bytes]

@@ -20,10 +20,10 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping, Sequence
     from pathlib import Path
 
+    from ggufext.header.facts import ModelFacts
     from ggufext.header.frequencies import Yarn
     from ggufext.header.header import Value
     from ggufext.header.layers import LayerFacts
-    from ggufext.header.model import ModelFacts
     from ggufext.llama.rope_nodes import Observation, RopeNode
     from ggufext.llama.settings import Override
     from ggufext.planning.result import Plan

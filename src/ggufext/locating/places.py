@@ -9,9 +9,9 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from ggufext.errors import GgufextError, LocationError, ModelWarning
 from ggufext.header.architectures import architecture
+from ggufext.header.facts import TrainLength, architecture_name, model_facts
 from ggufext.header.header import read_header
 from ggufext.header.lint import lint
-from ggufext.header.model import TrainLength, architecture_name, model_facts
 from ggufext.header.shards import later_shards, shard_name
 from ggufext.header.weights import quantization
 from ggufext.locating import ollama
@@ -21,8 +21,8 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator
 
     from ggufext.header.architectures import Support
+    from ggufext.header.facts import Scaling
     from ggufext.header.header import Header
-    from ggufext.header.model import Scaling
 
 #: Findings that the table says in a column of their own.
 _SAID_ELSEWHERE = frozenset({"unverified_architecture", "unknown_architecture"})

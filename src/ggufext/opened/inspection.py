@@ -8,9 +8,9 @@ from typing import TYPE_CHECKING
 
 from ggufext.errors import EditError, GgufextError, ModelWarning, PlanError, command
 from ggufext.header.architectures import architecture
+from ggufext.header.facts import DEFAULT_SOURCE, TrainLength, architecture_name, model_facts
 from ggufext.header.header import ValueType
 from ggufext.header.lint import lint
-from ggufext.header.model import DEFAULT_SOURCE, TrainLength, architecture_name, model_facts
 from ggufext.header.shards import COUNT_KEY
 from ggufext.header.weights import TensorType, quantization, tensor_types
 from ggufext.locating.names import is_remote, local_path
@@ -25,8 +25,8 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from ggufext.header.architectures import Layout, Support
+    from ggufext.header.facts import EarlierExtension, ModelFacts
     from ggufext.header.header import Header
-    from ggufext.header.model import EarlierExtension, ModelFacts
     from ggufext.header.published import Published
     from ggufext.locating.remote import RemoteModel
     from ggufext.opened.files import FileSystem

@@ -12,25 +12,25 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from ggufext.errors import EditError, GgufextError, HeaderError, PlanError, command, of_system
+from ggufext.header.facts import facts_hash, model_facts
 from ggufext.header.frequencies import read_factors
 from ggufext.header.header import read_header_from
 from ggufext.header.loading import refuse_unloadable
-from ggufext.header.model import facts_hash, model_facts
 from ggufext.header.shards import NUMBER_KEY, first_shard, later_shards
 from ggufext.header.training import trained_facts
 from ggufext.locating.names import is_remote, local_path
 from ggufext.opened import guards, history
 from ggufext.opened import journal as journals
 from ggufext.opened.files import FileSystem
-from ggufext.opened.restoration import Original, copied_extension, find
+from ggufext.opened.restoration import Original, copied_extension, find_restored
 from ggufext.planning.request import LONGEST_RECIPE, check_model, decode_recipe
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator
 
     from ggufext.errors import JournalError
+    from ggufext.header.facts import ModelFacts
     from ggufext.header.header import Header, TensorInfo
-    from ggufext.header.model import ModelFacts
     from ggufext.locating.remote import RemoteModel
     from ggufext.opened.history import History, Originals
     from ggufext.opened.restoration import Copied, Restored
@@ -380,8 +380,8 @@ def _before(
     records: Iterable[Callable[[], History | None]],
     read: Callable[[int, int], bytes] | None,
 ) -> tuple[Restored | None, JournalError | None, Copied | None]:
-    """What was before an extension of ours; parameters as of `find`."""
-    restored, complaint = find(header, header_bytes, records, read)
+    """What was before an extension of ours; parameters as of `find_restored`."""
+    restored, complaint = find_restored(header, header_bytes, records, read)
     copied = None
     if restored is None:
         with suppress(GgufextError):

@@ -14,9 +14,9 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from ggufext import __version__
 from ggufext.errors import GgufextError, JournalError
+from ggufext.header.facts import model_facts
 from ggufext.header.frequencies import factor_tensors
 from ggufext.header.header import parse_header
-from ggufext.header.model import model_facts
 from ggufext.opened.history import LARGEST_RECORD, History
 from ggufext.opened.patch import (
     FIXED_SIZE,
@@ -151,7 +151,7 @@ def _layout(
     return (*parts, (end, original.infos_end - original.keys_end))
 
 
-def find(
+def find_restored(
     header: Header,
     header_bytes: bytes,
     records: Iterable[Callable[[], History | None]],
@@ -192,7 +192,7 @@ def restore(
     Parameters
     ----------
     header, header_bytes, read
-        As for `find`.
+        As for `find_restored`.
     record : History
     known : Original, optional
         What it has to be: the same bytes are neither hashed nor read again.

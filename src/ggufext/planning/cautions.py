@@ -16,7 +16,7 @@ from ggufext.planning.native import NativeKind, starts_at_training, turns
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from ggufext.header.model import ModelFacts
+    from ggufext.header.facts import ModelFacts
     from ggufext.planning.combining import Combination, Extension
     from ggufext.planning.native import NativeScaling
     from ggufext.planning.request import PlanRequest

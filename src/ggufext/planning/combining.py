@@ -31,8 +31,8 @@ from ggufext.planning.native import (
 )
 
 if TYPE_CHECKING:
+    from ggufext.header.facts import ModelFacts
     from ggufext.header.frequencies import Yarn
-    from ggufext.header.model import ModelFacts
     from ggufext.planning.request import Factors, PlanRequest
 
 

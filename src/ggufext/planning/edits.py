@@ -8,9 +8,9 @@ from typing import TYPE_CHECKING
 from ggufext.errors import ModelWarning, PlanError
 from ggufext.header import rope_keys
 from ggufext.header.architectures import FactorSupport, Layout
+from ggufext.header.facts import DEFAULT_FREQ_BASE
 from ggufext.header.frequencies import ROPE_FACTORS_LONG, ROPE_FACTORS_SHORT, ROPE_FREQS
 from ggufext.header.header import ValueType
-from ggufext.header.model import DEFAULT_FREQ_BASE
 from ggufext.planning.combining import Form, factor_key
 from ggufext.planning.methods import as_float32
 from ggufext.planning.result import MetadataEdit, TensorEdit
@@ -18,9 +18,9 @@ from ggufext.planning.result import MetadataEdit, TensorEdit
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+    from ggufext.header.facts import ModelFacts
     from ggufext.header.header import Value
     from ggufext.header.layers import LayerFacts
-    from ggufext.header.model import ModelFacts
     from ggufext.planning.combining import Combination
 
 

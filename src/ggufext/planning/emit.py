@@ -23,10 +23,10 @@ from ggufext.planning.rope_parameters import RopeType
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
+    from ggufext.header.facts import ModelFacts
     from ggufext.header.hf_config import HfConfig
-    from ggufext.header.model import ModelFacts
     from ggufext.planning.result import MetadataEdit, Plan
-    from ggufext.planning.rope_parameters import ConfigEntries, Entries
+    from ggufext.planning.rope_parameters import ConfigEntries, ConfigObject
 
 #: KoboldCpp takes no other context sizes (koboldcpp.py, --contextsize).
 _KOBOLDCPP_CONTEXTS = range(256, 262_144 + 1)
@@ -143,7 +143,7 @@ def _sets_nothing(made: Plan, facts: ModelFacts) -> bool:
 
 
 def _hf(made: Plan, facts: ModelFacts, config: HfConfig | None) -> Emission:
-    found = rope_parameters.of_plan(made, facts, config)
+    found = rope_parameters.config_entries(made, facts, config)
     if isinstance(found, str):
         return Emission(Engine.HF, (), found)
     blocks = [_entries("config.json of Transformers 5: entries to replace", found, found.rope)]
@@ -156,12 +156,12 @@ def _hf(made: Plan, facts: ModelFacts, config: HfConfig | None) -> Emission:
     return Emission(Engine.HF, tuple(blocks), notes=notes)
 
 
-def _entries(title: str, found: ConfigEntries, rope: Entries) -> Block:
+def _entries(title: str, found: ConfigEntries, rope: ConfigObject) -> Block:
     return Block(title, json.dumps(found.in_section(found.length | rope), indent=2))
 
 
 def _vllm(made: Plan, facts: ModelFacts, model: str, config: HfConfig | None) -> Emission:
-    found = rope_parameters.of_plan(made, facts, config)
+    found = rope_parameters.config_entries(made, facts, config)
     if isinstance(found, str):
         return Emission(Engine.VLLM, (), found)
     if found.rope_type is RopeType.FACTORS:

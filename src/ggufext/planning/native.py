@@ -20,7 +20,7 @@ from ggufext.planning import methods
 from ggufext.planning.methods import llama3_parameters
 
 if TYPE_CHECKING:
-    from ggufext.header.model import ModelFacts
+    from ggufext.header.facts import ModelFacts
     from ggufext.planning.methods import Rotation
 
 

@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING
 
 from ggufext.errors import PlanError
 from ggufext.header.architectures import Support, unknown_to_llama_cpp
+from ggufext.header.facts import TrainLength
 from ggufext.header.frequencies import factors_in_effect
-from ggufext.header.model import TrainLength
 from ggufext.planning.cautions import (
     context_length_warnings,
     earlier_extension_warnings,
@@ -42,7 +42,7 @@ from ggufext.planning.request import PlanRequest
 from ggufext.planning.result import FreqBase, Gamma, OutOfDistribution, Plan
 
 if TYPE_CHECKING:
-    from ggufext.header.model import ModelFacts
+    from ggufext.header.facts import ModelFacts
 
 #: Above this factor a target is taken for a slip of the keyboard.
 _ABSURD_FACTOR = 1024.0

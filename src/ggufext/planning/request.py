@@ -54,7 +54,7 @@ class Recipe:
     factors : Factors or None
         Of method longrope.
     facts_hash : str or None
-        `ggufext.header.model.facts_hash` of the model it was made for; None: for any.
+        `ggufext.header.facts.facts_hash` of the model it was made for; None: for any.
     """
 
     method: Method

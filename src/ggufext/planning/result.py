@@ -5,14 +5,14 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from ggufext.header.model import DEFAULT_SOURCE
+from ggufext.header.facts import DEFAULT_SOURCE
 from ggufext.planning.native import turns
 
 if TYPE_CHECKING:
     from ggufext.errors import ModelWarning
+    from ggufext.header.facts import EarlierExtension, TrainLength
     from ggufext.header.frequencies import Yarn
     from ggufext.header.header import Value, ValueType
-    from ggufext.header.model import EarlierExtension, TrainLength
     from ggufext.planning.footprint import KvCacheBytes
     from ggufext.planning.gamma import Verdict
     from ggufext.planning.methods import Method

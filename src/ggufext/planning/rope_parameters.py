@@ -26,12 +26,12 @@ from ggufext.planning import methods
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
+    from ggufext.header.facts import ModelFacts
     from ggufext.header.frequencies import Yarn
     from ggufext.header.hf_config import HfConfig
-    from ggufext.header.model import ModelFacts
     from ggufext.planning.result import Plan
 
-Entries = dict[str, object]
+ConfigObject = dict[str, object]
 
 #: Frequencies that differ by less are the same: a plan's base and factor are 32-bit numbers.
 _TOLERANCE = 1e-6
@@ -73,12 +73,12 @@ class ConfigEntries:
     """
 
     rope_type: RopeType
-    rope: Entries
-    older_rope: Entries | None
-    length: Entries
+    rope: ConfigObject
+    older_rope: ConfigObject | None
+    length: ConfigObject
     section: str | None
 
-    def in_section(self, entries: Entries) -> Entries:
+    def in_section(self, entries: ConfigObject) -> ConfigObject:
         """Entries inside the part that holds the language model."""
         return entries if self.section is None else {self.section: entries}
 
@@ -119,7 +119,7 @@ def _llama3(made: Plan, facts: ModelFacts) -> tuple[float, int] | None:
     return methods.llama3_parameters(native, _pair_factors(made, facts))
 
 
-def of_plan(made: Plan, facts: ModelFacts, config: HfConfig | None) -> ConfigEntries | str:
+def config_entries(made: Plan, facts: ModelFacts, config: HfConfig | None) -> ConfigEntries | str:
     """A plan as entries of config.json, or why Transformers cannot rotate so.
 
     Parameters
@@ -157,8 +157,8 @@ def of_plan(made: Plan, facts: ModelFacts, config: HfConfig | None) -> ConfigEnt
     )
 
 
-def _parameters(made: Plan, facts: ModelFacts, rope_type: RopeType) -> Entries:
-    found: Entries = {"rope_type": rope_type.value, "rope_theta": made.freq_base.after}
+def _parameters(made: Plan, facts: ModelFacts, rope_type: RopeType) -> ConfigObject:
+    found: ConfigObject = {"rope_type": rope_type.value, "rope_theta": made.freq_base.after}
     original = made.original_length
     if facts.temperature_scale:
         # Ministral 3: queries grow with the logarithm of their position over the original length.
@@ -191,9 +191,9 @@ def _parameters(made: Plan, facts: ModelFacts, rope_type: RopeType) -> Entries:
     }
 
 
-def _yarn_entries(keys: Yarn) -> Entries:
+def _yarn_entries(keys: Yarn) -> ConfigObject:
     """What differs from the usual betas and attention factor."""
-    found: Entries = {}
+    found: ConfigObject = {}
     usual = USUAL_YARN
     if (keys.beta_fast, keys.beta_slow) != (usual.beta_fast, usual.beta_slow):
         found |= {"beta_fast": _decimal(keys.beta_fast), "beta_slow": _decimal(keys.beta_slow)}
@@ -243,11 +243,11 @@ def _config_factor(made: Plan, original: int) -> float:
     return math.nextafter(exact, math.inf) if exact * original < made.target_length else exact
 
 
-def _older(parameters: Mapping[str, object], local: Mapping[str, object] | None) -> Entries:
+def _older(parameters: Mapping[str, object], local: Mapping[str, object] | None) -> ConfigObject:
     """The same for Transformers 4: the base outside, the scaling in a dictionary or null."""
     original = "original_max_position_embeddings"
     outside = {"rope_theta", "partial_rotary_factor"}
-    found: Entries = {"rope_theta": parameters["rope_theta"]}
+    found: ConfigObject = {"rope_theta": parameters["rope_theta"]}
     if local is not None:
         found["rope_local_base_freq"] = local["rope_theta"]
     if parameters["rope_type"] == RopeType.FACTORS.value:
@@ -258,7 +258,7 @@ def _older(parameters: Mapping[str, object], local: Mapping[str, object] | None)
     return found | {"rope_scaling": None if plain else scaling}
 
 
-def _local_parameters(facts: ModelFacts, config: HfConfig | None) -> Entries | str | None:
+def _local_parameters(facts: ModelFacts, config: HfConfig | None) -> ConfigObject | str | None:
     """Parameters of sliding-window layers; None where every layer takes the plan's."""
     if config is not None:
         return None if config.local is None else dict(config.local)
@@ -274,7 +274,7 @@ def _local_parameters(facts: ModelFacts, config: HfConfig | None) -> Entries | s
     return {"rope_type": RopeType.DEFAULT.value, "rope_theta": unmoved.pop()}
 
 
-def _partial_rotary_factor(facts: ModelFacts) -> Entries:
+def _partial_rotary_factor(facts: ModelFacts) -> ConfigObject:
     if facts.rotary_dim == facts.head_dim:
         return {}
     if any(layer.key_length != layer.value_length for layer in facts.layers):

@@ -12,7 +12,7 @@ from ggufext.planning.native import NativeKind, at_reach, native_scaling, refuse
 from ggufext.planning.plan import extension_factor
 
 if TYPE_CHECKING:
-    from ggufext.header.model import ModelFacts
+    from ggufext.header.facts import ModelFacts
 
 #: Neighbours whose exact distance Self-Extend keeps: the default of llama.cpp's --grp-attn-w.
 _WINDOW = 512

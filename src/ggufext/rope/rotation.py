@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
 
-Layout = Literal["interleaved", "half"]
+_Layout = Literal["interleaved", "half"]
 SectionOrder = Literal["blocked", "interleaved"]
 
 
@@ -46,7 +46,7 @@ def rotate(
     *,
     inv_freq: Any,
     attention_factor: float = 1.0,
-    layout: Layout = "interleaved",
+    layout: _Layout = "interleaved",
     rotary_dim: int | None = None,
     sections: Sequence[int] | None = None,
     section_order: SectionOrder | None = None,
@@ -126,7 +126,7 @@ def rotate_qk(
     *,
     inv_freq: Any,
     attention_factor: float = 1.0,
-    layout: Layout = "interleaved",
+    layout: _Layout = "interleaved",
     rotary_dim: int | None = None,
     sections: Sequence[int] | None = None,
     section_order: SectionOrder | None = None,
@@ -176,7 +176,7 @@ def rebase(
     old: Frequencies,
     new: Frequencies,
     *,
-    layout: Layout = "interleaved",
+    layout: _Layout = "interleaved",
     rotary_dim: int | None = None,
     sections: Sequence[int] | None = None,
     section_order: SectionOrder | None = None,

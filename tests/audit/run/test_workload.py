@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ggufext.audit.run.duration import Span, Speed, spans
+from ggufext.audit.run.duration import PromptSpan, Speed, spans
 from ggufext.audit.task import Question
 
 SPEED = Speed(
@@ -49,24 +49,28 @@ def test_time_is_the_sum_over_tokens_that_slow_down_evenly(
     end = start + more
     expected = sum(at(position + 0.5, 0.01, 0.03) for position in range(start, end))
     expected += min(answer, 16) * at(end, 0.02, 0.1)
-    assert SPEED.seconds([Span(start, end)], answer_tokens=answer) == pytest.approx(expected)
+    assert SPEED.seconds([PromptSpan(start, end)], answer_tokens=answer) == pytest.approx(expected)
 
 
 def test_a_measurement_that_got_faster_towards_the_end_does_not_make_time_negative() -> None:
     noisy = replace(SPEED, prompt_end=0.001, answer_end=0.001)
-    assert noisy.seconds([Span(0, 10**6)], answer_tokens=4) == pytest.approx(10**4 + 4 * 0.02)
+    assert noisy.seconds([PromptSpan(0, 10**6)], answer_tokens=4) == pytest.approx(10**4 + 4 * 0.02)
 
 
 def test_what_a_prompt_shares_with_the_one_before_is_computed_once() -> None:
     asked = [question(0, 30, 5), question(0, 20, 15), question(0, 25, 10)]
     # 200 tokens are common to all, of which 192 are a multiple of 64
-    assert spans(asked, reuse=64) == [Span(0, 350), Span(192, 350), Span(192, 350)]
-    assert spans(asked, reuse=1)[1] == Span(200, 350)
+    assert spans(asked, reuse=64) == [
+        PromptSpan(0, 350),
+        PromptSpan(192, 350),
+        PromptSpan(192, 350),
+    ]
+    assert spans(asked, reuse=1)[1] == PromptSpan(200, 350)
 
 
 def test_texts_share_nothing() -> None:
-    assert spans([question(0, 30, 5), question(1, 30, 5)], reuse=64)[1] == Span(0, 350)
+    assert spans([question(0, 30, 5), question(1, 30, 5)], reuse=64)[1] == PromptSpan(0, 350)
 
 
 def test_without_reuse_every_prompt_is_computed_whole() -> None:
-    assert spans([question(0, 30, 5)] * 2, reuse=0) == [Span(0, 350)] * 2
+    assert spans([question(0, 30, 5)] * 2, reuse=0) == [PromptSpan(0, 350)] * 2

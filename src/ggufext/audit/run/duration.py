@@ -21,7 +21,7 @@ _USUAL_ANSWER = 16
 
 
 @dataclass(frozen=True, slots=True)
-class Span:
+class PromptSpan:
     """Positions of a prompt that are computed, [start, end): the rest is reused."""
 
     start: int
@@ -54,12 +54,12 @@ class Speed:
     tokens: int
     can_reuse: bool
 
-    def seconds(self, spans: Iterable[Span], *, answer_tokens: int) -> float:
+    def seconds(self, spans: Iterable[PromptSpan], *, answer_tokens: int) -> float:
         """Time of prompts with their answers; attention grows with the position, all else does not.
 
         Parameters
         ----------
-        spans : iterable of Span
+        spans : iterable of PromptSpan
         answer_tokens : int
             Longest answer.
         """
@@ -94,7 +94,7 @@ class Estimate:
     shorter_seconds: float | None
 
 
-def spans(questions: Sequence[Question], *, reuse: int) -> list[Span]:
+def spans(questions: Sequence[Question], *, reuse: int) -> list[PromptSpan]:
     """What is computed of each prompt, asked in this order.
 
     Parameters
@@ -104,7 +104,7 @@ def spans(questions: Sequence[Question], *, reuse: int) -> list[Span]:
         The common start with the prompt before is kept up to a multiple of so many tokens; 0:
         nothing is kept.
     """
-    found: list[Span] = []
+    found: list[PromptSpan] = []
     before: Question | None = None
     for question in questions:
         start = 0
@@ -115,7 +115,7 @@ def spans(questions: Sequence[Question], *, reuse: int) -> list[Span]:
                 min(len(before.parts), len(question.parts)),
             )
             start = question.tokens * same // len(question.parts) // reuse * reuse
-        found.append(Span(start, question.tokens))
+        found.append(PromptSpan(start, question.tokens))
         before = question
     return found
 

@@ -15,9 +15,9 @@ from ggufext.header.architectures import (
     architecture,
     architecture_names,
 )
+from ggufext.header.facts import ModelFacts, model_facts
 from ggufext.header.header import parse_header
 from ggufext.header.lint import lint
-from ggufext.header.model import ModelFacts, model_facts
 
 if TYPE_CHECKING:
     from pathlib import Path
