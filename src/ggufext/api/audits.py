@@ -96,7 +96,7 @@ def check_report_path(path: Path | str, *, inputs: tuple[Path, ...] = ()) -> Non
     Raises
     ------
     GgufextError
-        ``report_format``, ``report_folder``, ``report_replaces_input``, ``report_extra_missing``.
+        ``report_path``, ``extra_missing``.
     """
     report.check_report_path(Path(path), inputs=inputs)
 
