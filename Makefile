@@ -97,4 +97,4 @@ bench: $(VENV)/.installed-dev
 	$(BIN)/python benchmarks/rope_cpu.py
 
 clean:
-	rm -rf build $(VENV)
+	rm -rf build dist $(VENV)
