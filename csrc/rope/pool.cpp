@@ -1,6 +1,8 @@
 #include "pool.hpp"
 
+#ifdef __linux__
 #include <sched.h>
+#endif
 #include <unistd.h>
 
 #include <algorithm>
@@ -120,9 +122,11 @@ void run_parallel(const Work& work, int threads) {
 }
 
 int available_processors() {
+#ifdef __linux__
   cpu_set_t allowed;
   CPU_ZERO(&allowed);
   if (sched_getaffinity(0, sizeof allowed, &allowed) == 0) return std::max(1, CPU_COUNT(&allowed));
+#endif
   return std::max(1u, std::thread::hardware_concurrency());
 }
 
