@@ -46,6 +46,8 @@ from ggufext.header.header import (
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+pytestmark = pytest.mark.usefixtures("reader")
+
 #: A value larger than what a Header keeps.
 LARGE = [f"token {i}" for i in range(1000)]
 

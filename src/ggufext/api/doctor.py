@@ -105,8 +105,15 @@ def _first_value(path: str, names: tuple[str, ...]) -> str:
 
 
 def _rotation_kernels() -> Finding:
-    from ggufext import _core
-
+    try:
+        from ggufext import _core
+    except ImportError as error:
+        return Finding(
+            f"none, and headers are read in plain Python: no native module ({error})",
+            ok=False,
+            hint="needed by ggufext.rope only: install a C++17 compiler and run `pip install` with "
+            "--force-reinstall and --no-cache-dir",
+        )
     cuda = find_spec("ggufext._cuda") is not None
     return Finding(
         f"{_core.rope_instruction_set()}, {'with' if cuda else 'without'} CUDA kernels",
