@@ -106,7 +106,7 @@ def _first_value(path: str, names: tuple[str, ...]) -> str:
 
 def _rotation_kernels() -> Finding:
     try:
-        from ggufext import _core
+        import ggufext._core
     except ImportError as error:
         return Finding(
             f"none, and headers are read in plain Python: no native module ({error})",
@@ -116,7 +116,7 @@ def _rotation_kernels() -> Finding:
         )
     cuda = find_spec("ggufext._cuda") is not None
     return Finding(
-        f"{_core.rope_instruction_set()}, {'with' if cuda else 'without'} CUDA kernels",
+        f"{ggufext._core.rope_instruction_set()}, {'with' if cuda else 'without'} CUDA kernels",
         ok=True,
         hint="" if cuda else "CUDA kernels are built when nvcc is found during installation",
     )

@@ -316,7 +316,7 @@ def _cpu_module() -> Any:
         ``not_built``: this installation was built without it.
     """
     try:
-        from ggufext import _core
+        import ggufext._core
     except ImportError as error:
         raise NativeError(
             code="not_built",
@@ -324,7 +324,7 @@ def _cpu_module() -> Any:
             f"({error}); install a C++17 compiler and run `pip install` with --force-reinstall and "
             "--no-cache-dir; ggufext.rope.reference.rotate does the same in NumPy, slowly",
         ) from error
-    return _core
+    return ggufext._core
 
 
 def _cuda_module() -> Any:
