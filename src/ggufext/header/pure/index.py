@@ -266,10 +266,8 @@ class _Parser:
         start = self.source.position
         length = self.number("Q", "the length of a key")
         if length == 0:
-            raise self.error(
-                "empty_key", f"found a key without a name, expected at least one byte: {_DAMAGED}",
-                start,
-            )  # fmt: skip
+            message = f"found a key without a name, expected at least one byte: {_DAMAGED}"
+            raise self.error("empty_key", message, start)
         self.check_string_length(length, _KEY_LIMIT, start)
         stored = self.take(length, "a key")
         try:

@@ -6,7 +6,7 @@ import os
 
 from ggufext.errors import HeaderError
 
-#: Bytes of a file that are read at once, and the least that are looked at in one go.
+#: Bytes of a file that are read, and of strings that are walked, in one go.
 WINDOW = 2**16
 
 
