@@ -12,8 +12,10 @@ import pytest
 
 from gguf_bytes import STRING
 from ggufext.errors import HeaderError
+from ggufext.header import header
 from ggufext.header.header import read_header
 from header.ggml import ggml_library, judged_by_llama_cpp, shown
+from header.readers import READERS
 from made_up_headers import files
 
 if TYPE_CHECKING:
@@ -38,12 +40,12 @@ Judged = dict[str, Any]
 
 def judged_here(path: Path) -> Judged:
     try:
-        header = read_header(path)
+        read = read_header(path)
     except HeaderError as error:
         return {"refused": error.code}
     keys = []
-    for key, entry in header.keys.items():
-        found = header.value(key)
+    for key, entry in read.keys.items():
+        found = read.value(key)
         values = list(found) if isinstance(found, tuple) else [found]
         type_ = int(entry.type if entry.element_type is None else entry.element_type)
         keys.append([key.encode().hex(), int(entry.type), type_, [shown(type_, v) for v in values]])
@@ -55,12 +57,12 @@ def judged_here(path: Path) -> Judged:
             tensor.offset,
             tensor.size,
         ]
-        for tensor in header.tensors
+        for tensor in read.tensors
     ]
     return {
-        "version": header.version,
-        "alignment": header.alignment,
-        "data_offset": header.data_offset,
+        "version": read.version,
+        "alignment": read.alignment,
+        "data_offset": read.data_offset,
         "keys": keys,
         "tensors": tensors,
     }
@@ -106,9 +108,11 @@ def paths(tmp_path_factory: pytest.TempPathFactory) -> list[Path]:
     return made
 
 
-@pytest.fixture(scope="module")
-def here(paths: list[Path]) -> list[Judged]:
-    return [judged_here(path) for path in paths]
+@pytest.fixture(scope="module", params=READERS)
+def here(paths: list[Path], request: pytest.FixtureRequest) -> list[Judged]:
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(header, "reader", READERS[request.param])
+        return [judged_here(path) for path in paths]
 
 
 @pytest.fixture(scope="module")

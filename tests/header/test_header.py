@@ -45,6 +45,9 @@ from ggufext.header.header import (
 
 if TYPE_CHECKING:
     from collections.abc import Callable
+    from types import ModuleType
+
+pytestmark = pytest.mark.usefixtures("reader")
 
 #: A value larger than what a Header keeps.
 LARGE = [f"token {i}" for i in range(1000)]
@@ -321,6 +324,27 @@ def test_a_large_value_is_refused_when_the_same_looking_file_holds_another(model
     with pytest.raises(HeaderError) as caught:
         header.value("tokens")
     assert (caught.value.code, caught.value.field) == ("changed_meanwhile", "tokens")
+
+
+@pytest.mark.parametrize(
+    ("flags", "offset_from_end", "code", "says"),
+    [
+        (os.O_RDONLY, 0, "changed_meanwhile", "became shorter while it was read"),
+        (os.O_WRONLY, -4, "unreadable", "could not read here: Bad file descriptor"),
+    ],
+    ids=["the file ends", "the system refuses"],
+)
+def test_a_value_that_cannot_be_read_whole_is_refused(
+    model: Path, reader: ModuleType, flags: int, offset_from_end: int, code: str, says: str
+) -> None:
+    size = model.stat().st_size
+    fd = os.open(model, flags)
+    with pytest.raises(HeaderError, match=says) as caught:
+        reader.read_value(
+            fd, start=size - 4, end=size + 100, value_type=9, element_type=0, count=104
+        )
+    os.close(fd)
+    assert (caught.value.code, caught.value.offset) == (code, size + offset_from_end)
 
 
 def test_a_large_value_is_refused_when_the_file_is_gone(model: Path) -> None:

@@ -23,6 +23,7 @@ from gguf_bytes import (
 )
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
     from pathlib import Path
 
 CLAIMS = {
@@ -40,6 +41,8 @@ CLAIMS = {
 CHILD = """
 import resource
 import sys
+if sys.argv[2] == "pure":
+    sys.modules["ggufext._core"] = None
 from ggufext.errors import HeaderError
 from ggufext.header.header import read_header
 
@@ -56,16 +59,22 @@ else:
 """
 
 
-def verdict_with_16_mib(path: Path) -> str:
+@pytest.fixture(params=["native", "pure"])
+def verdict_with_16_mib(request: pytest.FixtureRequest) -> Callable[[Path], str]:
     """What reading says in a process that may not grow by more."""
-    child = subprocess.run(
-        [sys.executable, "-c", CHILD, str(path)], capture_output=True, text=True, check=True
-    )
-    return child.stdout.strip()
+
+    def verdict(path: Path) -> str:
+        command = [sys.executable, "-c", CHILD, str(path), request.param]
+        child = subprocess.run(command, capture_output=True, text=True, check=True)
+        return child.stdout.strip()
+
+    return verdict
 
 
 @pytest.mark.parametrize("claim", CLAIMS)
-def test_a_claim_is_refused_without_memory_for_it(claim: str, tmp_path: Path) -> None:
+def test_a_claim_is_refused_without_memory_for_it(
+    claim: str, tmp_path: Path, verdict_with_16_mib: Callable[[Path], str]
+) -> None:
     path = tmp_path / "hostile.gguf"
     path.write_bytes(CLAIMS[claim])
     assert verdict_with_16_mib(path) in {
@@ -77,7 +86,9 @@ def test_a_claim_is_refused_without_memory_for_it(claim: str, tmp_path: Path) ->
     }
 
 
-def test_a_large_header_is_indexed_without_memory_for_its_values(tmp_path: Path) -> None:
+def test_a_large_header_is_indexed_without_memory_for_its_values(
+    tmp_path: Path, verdict_with_16_mib: Callable[[Path], str]
+) -> None:
     path = tmp_path / "large.gguf"
     blob = 64 * 2**20
     path.write_bytes(
@@ -99,14 +110,18 @@ def test_a_large_header_is_indexed_without_memory_for_its_values(tmp_path: Path)
         pytest.param(Raw(STRING, string_bytes("", length=2**29)), id="one string"),
     ],
 )
-def test_a_header_of_holes_is_refused_by_its_size(value: Raw, tmp_path: Path) -> None:
+def test_a_header_of_holes_is_refused_by_its_size(
+    value: Raw, tmp_path: Path, verdict_with_16_mib: Callable[[Path], str]
+) -> None:
     path = tmp_path / "holes.gguf"
     path.write_bytes(header_bytes({"first": U32(1), "k": value}))
     os.truncate(path, 9 * 2**30)  # what the header claims is there, as holes
     assert verdict_with_16_mib(path) == "header_too_large"
 
 
-def test_running_out_of_memory_is_an_error_not_a_crash(tmp_path: Path) -> None:
+def test_running_out_of_memory_is_an_error_not_a_crash(
+    tmp_path: Path, verdict_with_16_mib: Callable[[Path], str]
+) -> None:
     path = tmp_path / "many.gguf"
     path.write_bytes(
         header_bytes(tensor_count=400_000) + Tensor("t", ()).info_bytes(offset=0) * 400_000

@@ -8,16 +8,20 @@ from __future__ import annotations
 import ctypes
 import os
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import pytest
 
 from gguf_bytes import U32, Tensor, gguf_bytes, header_bytes
-from ggufext import _core
 from ggufext.errors import HeaderError
 from ggufext.header.header import Header, ValueType, read_header
 from ggufext.llama.library import GgufReader
 from header.ggml import ggml_library, judged_by_llama_cpp, load
+
+if TYPE_CHECKING:
+    from types import ModuleType
+
+pytestmark = pytest.mark.usefixtures("reader")
 
 SHARED = Path(os.environ.get("GGUFEXT_SHARED", Path(__file__).parents[2].parent / "shared"))
 VOCABULARIES = sorted((SHARED / "data" / "vocab").glob("*.gguf"))
@@ -61,11 +65,11 @@ def sampled(value: object) -> object:
     return (value[:3000], value[-3000:], len(value)) if isinstance(value, tuple) else value
 
 
-def test_tensor_types_have_the_sizes_of_gguf_py() -> None:
+def test_tensor_types_have_the_sizes_of_gguf_py(reader: ModuleType) -> None:
     from gguf import GGML_QUANT_SIZES, GGMLQuantizationType
 
-    ours = {number: (block_size, size) for number, _, block_size, size in _core.ggml_types()}
-    names = {number: name for number, name, _, _ in _core.ggml_types()}
+    ours = {number: (block_size, size) for number, _, block_size, size in reader.ggml_types()}
+    names = {number: name for number, name, _, _ in reader.ggml_types()}
     for type_, sizes in GGML_QUANT_SIZES.items():
         assert names[int(type_)] == type_.name
         # gguf-py counts two 32-bit scales, where llama.cpp's block has two of 16 bits.
@@ -77,12 +81,12 @@ def test_tensor_types_have_the_sizes_of_gguf_py() -> None:
 
 
 @needs_ggml
-def test_tensor_types_have_the_sizes_of_llama_cpp() -> None:
+def test_tensor_types_have_the_sizes_of_llama_cpp(reader: ModuleType) -> None:
     assert GGML is not None
     ggml = load(GGML)
     block_size = ggml.function("ggml_blck_size", ctypes.c_int64, ctypes.c_int)
     type_size = ggml.function("ggml_type_size", ctypes.c_size_t, ctypes.c_int)
-    ours = {number: (block_size, size) for number, _, block_size, size in _core.ggml_types()}
+    ours = {number: (block_size, size) for number, _, block_size, size in reader.ggml_types()}
     for number in range(43):
         theirs = (block_size(number), type_size(number))
         assert ours.get(number, (0, 0)) == theirs

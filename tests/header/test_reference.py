@@ -1,4 +1,4 @@
-"""The native reader and its specification in plain Python say the same about any bytes."""
+"""The native reader and its specification in plain Python say the same, word for word."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ import tempfile
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
@@ -35,8 +36,10 @@ from gguf_bytes import (
     string_bytes,
 )
 from ggufext.errors import HeaderError
+from ggufext.header import header
 from ggufext.header.header import Header, parse_header, read_header_from
-from header.reference import Reference, Refused
+from header.readers import READERS
+from header.test_refusals import EVERYTHING, Bad
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -48,42 +51,41 @@ PATIENT = settings(deadline=None, suppress_health_check=[HealthCheck.too_slow])
 WINDOW = 2**16
 
 
-def said_by_reference(data: bytes, file_size: int) -> object:
-    try:
-        header = Reference(data, file_size)
-    except Refused as refused:
-        return refused.code, refused.field, refused.offset
-    keys = [
-        (e.key, e.type, e.element_type, e.count, e.start, e.value_start, e.end, repr(e.value))
-        for e in header.entries
-    ]
-    places = (header.keys_end, header.infos_end, header.data_offset, header.data_end)
-    return header.version, header.alignment, places, keys, header.tensors
+def said(read: Callable[[], Header], reader: str) -> tuple[object, ...]:
+    """All that a reader finds in a header, or all that it says of one that it refuses."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(header, "reader", READERS[reader])
+        try:
+            found = read()
+        except HeaderError as error:
+            # That advice names the file, where it has a name.
+            message = None if error.code == "interrupted_edit" else error.message
+            return error.code, error.field, error.offset, message
+        keys = [
+            (*dataclasses.astuple(entry), repr(found.value(entry.key)))
+            for entry in found.keys.values()
+        ]
+    places = (found.keys_end, found.infos_end, found.data_offset, found.data_end)
+    tensors = [dataclasses.astuple(tensor) for tensor in found.tensors]
+    return found.version, found.alignment, places, keys, tensors
 
 
-def said(read: Callable[[], Header]) -> object:
-    try:
-        header = read()
-    except HeaderError as error:
-        return error.code, error.field, error.offset
-    keys = [
-        (*dataclasses.astuple(entry), repr(header.value(entry.key)))
-        for entry in header.keys.values()
-    ]
-    places = (header.keys_end, header.infos_end, header.data_offset, header.data_end)
-    tensors = [dataclasses.astuple(tensor) for tensor in header.tensors]
-    return header.version, header.alignment, places, keys, tensors
+def said_of_memory(data: bytes, file_size: int, reader: str = "native") -> tuple[object, ...]:
+    return said(lambda: parse_header(data, file_size=file_size), reader)
 
 
-def said_of_memory(data: bytes, file_size: int) -> object:
-    return said(lambda: parse_header(data, file_size=file_size))
-
-
-def said_of_file(data: bytes) -> object:
+def said_of_file(data: bytes, reader: str = "native") -> tuple[object, ...]:
     with tempfile.NamedTemporaryFile() as file:
         file.write(data)
         file.flush()
-        return said(lambda: read_header_from(file.fileno(), path=Path(file.name)))
+        return said(lambda: read_header_from(file.fileno(), path=Path(file.name)), reader)
+
+
+def specified(data: bytes) -> tuple[object, ...]:
+    """What the specification says of a file, which is the same of its bytes."""
+    expected = said_of_memory(data, len(data), "pure")
+    assert said_of_file(data, "pure") == expected
+    return expected
 
 
 INTEGERS = {
@@ -192,8 +194,7 @@ def broken_files(draw: st.DrawFn) -> bytes:
 @PATIENT
 @given(files())
 def test_a_valid_file_is_read_as_the_specification_says(data: bytes) -> None:
-    expected = said_by_reference(data, len(data))
-    assert isinstance(expected, tuple)
+    expected = specified(data)
     assert len(expected) == 5  # it was not refused
     assert said_of_file(data) == expected
     assert said_of_memory(data, len(data)) == expected
@@ -202,7 +203,7 @@ def test_a_valid_file_is_read_as_the_specification_says(data: bytes) -> None:
 @settings(PATIENT, max_examples=600)
 @given(broken_files())
 def test_a_broken_file_is_refused_as_the_specification_says(data: bytes) -> None:
-    expected = said_by_reference(data, len(data))
+    expected = specified(data)
     assert said_of_file(data) == expected
     assert said_of_memory(data, len(data)) == expected
 
@@ -212,7 +213,18 @@ def test_a_broken_file_is_refused_as_the_specification_says(data: bytes) -> None
 def test_a_header_in_memory_is_judged_by_the_size_that_the_file_will_have(
     data: bytes, file_size: int
 ) -> None:
-    assert said_of_memory(data, file_size) == said_by_reference(data, file_size)
+    assert said_of_memory(data, file_size) == said_of_memory(data, file_size, "pure")
+
+
+@pytest.mark.parametrize("bad", EVERYTHING, ids=lambda bad: f"{bad.code}: {bad.name}")
+def test_every_refusal_has_the_same_words(bad: Bad) -> None:
+    assert said_of_memory(bad.data, len(bad.data)) == specified(bad.data)
+
+
+def test_real_headers_are_read_alike(real_headers: Path) -> None:
+    for path in sorted(real_headers.glob("*.gguf")):
+        data = path.read_bytes()
+        assert said_of_file(data) == specified(data)
 
 
 SMALL = gguf_bytes(
@@ -229,11 +241,10 @@ SMALL = gguf_bytes(
 
 
 def test_a_file_cut_at_any_byte_is_refused() -> None:
-    header_end = Reference(SMALL, len(SMALL)).infos_end
+    header_end = parse_header(SMALL, file_size=len(SMALL)).infos_end
     for size in range(len(SMALL)):
         verdict = said_of_file(SMALL[:size])
-        assert verdict == said_by_reference(SMALL[:size], size)
-        assert isinstance(verdict, tuple)
+        assert verdict == specified(SMALL[:size])
         if size == 0:
             assert verdict[0] == "not_gguf"
         elif size >= header_end:
@@ -248,8 +259,7 @@ def test_a_file_with_any_byte_changed_is_judged_as_the_specification_says() -> N
         for change in (0x01, 0x80, 0xFF):
             data = bytearray(SMALL)
             data[at] ^= change
-            expected = said_by_reference(bytes(data), len(data))
-            assert said_of_memory(bytes(data), len(data)) == expected
+            assert said_of_memory(bytes(data), len(data)) == specified(bytes(data))
 
 
 def files_around_the_window() -> Iterator[bytes]:
@@ -269,13 +279,13 @@ def files_around_the_window() -> Iterator[bytes]:
 
 def test_entries_across_the_border_of_the_window_are_read_whole() -> None:
     for data in files_around_the_window():
-        assert said_of_file(data) == said_of_memory(data, len(data))
+        assert said_of_file(data) == said_of_memory(data, len(data)) == specified(data)
 
 
 def test_many_windows_of_strings_are_read_whole() -> None:
     tokens = [f"token {i} " + "é" * (i % 7) for i in range(60_000)]
     data = gguf_bytes({"tokens": tokens, "long": "x" * 3 * WINDOW, "n": 1})
-    assert said_of_file(data) == said_by_reference(data, len(data))
+    assert said_of_file(data) == specified(data)
 
 
 def test_a_descriptor_is_neither_moved_nor_closed() -> None:

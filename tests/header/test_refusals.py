@@ -30,6 +30,8 @@ from ggufext.header.header import JOURNAL_SUFFIX, POISONED_MAGIC, parse_header, 
 if TYPE_CHECKING:
     from pathlib import Path
 
+pytestmark = pytest.mark.usefixtures("reader")
+
 #: Start of the first key.
 KEYS = 24
 
@@ -103,6 +105,8 @@ FOREIGN = [
     ("HTML", b"<html>not found</html>"),
     ("XML", b"<?xml version='1.0'?><Error><Code>AccessDenied</Code></Error>"),
     ("safetensors", struct.pack("<Q", 40) + b'{"__metadata__":{}}'),
+    ("safetensors", struct.pack("<Q", ord("{")) + b'{"__metadata__":{}}'),
+    ("JSON", b'[{"sha256": 1}]'),
     ("zip", b"PK\x03\x04\x14\x00"),
     ("llamafile", b"MZqFpD='\n"),
     ("llamafile", b"\x7fELF\x02\x01\x01"),

@@ -35,16 +35,19 @@ def contents(header: Header) -> object:
     return header.tensors, {key: header.value(key) for key in header.keys}
 
 
+@pytest.mark.usefixtures("reader")
 def test_each_thread_reads_the_file_itself(model: Path) -> None:
     expected = contents(read_header(model))
     assert at_once(lambda _: contents(read_header(model))) == [expected] * COUNT
 
 
+@pytest.mark.usefixtures("reader")
 def test_all_threads_use_one_header(model: Path) -> None:
     header, expected = read_header(model), contents(read_header(model))
     assert at_once(lambda _: contents(header)) == [expected] * COUNT
 
 
+@pytest.mark.usefixtures("reader")
 def test_errors_reach_the_thread_that_made_them(model: Path) -> None:
     data = model.read_bytes()
 

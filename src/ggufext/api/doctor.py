@@ -105,11 +105,18 @@ def _first_value(path: str, names: tuple[str, ...]) -> str:
 
 
 def _rotation_kernels() -> Finding:
-    from ggufext import _core
-
+    try:
+        import ggufext._core
+    except ImportError as error:
+        return Finding(
+            f"none, and headers are read in plain Python: no native module ({error})",
+            ok=False,
+            hint="needed by ggufext.rope only: install a C++17 compiler and run `pip install` with "
+            "--force-reinstall and --no-cache-dir",
+        )
     cuda = find_spec("ggufext._cuda") is not None
     return Finding(
-        f"{_core.rope_instruction_set()}, {'with' if cuda else 'without'} CUDA kernels",
+        f"{ggufext._core.rope_instruction_set()}, {'with' if cuda else 'without'} CUDA kernels",
         ok=True,
         hint="" if cuda else "CUDA kernels are built when nvcc is found during installation",
     )

@@ -11,8 +11,12 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import TYPE_CHECKING, NamedTuple
 
-from ggufext import _core
 from ggufext.errors import HeaderError, command, of_system
+
+try:
+    from ggufext import _core as reader
+except ImportError:  # installed without a compiler
+    from ggufext.header import pure as reader  # type: ignore[no-redef]
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -157,7 +161,7 @@ class Header:
     infos_end: int
     data_offset: int
     data_end: int
-    _index: _core.HeaderIndex
+    _index: reader.HeaderIndex
     _source: _FileSource | _MemorySource
     _key_numbers: Mapping[str, int]
     _tensors: tuple[TensorInfo, ...] | None
@@ -224,7 +228,7 @@ class Header:
         try:
             if payload is None:
                 return self._source.value(entry)
-            return _core.decode_value(
+            return reader.decode_value(
                 payload, value_type=entry.type, element_type=entry.element_type, count=entry.count
             )
         except HeaderError as error:
@@ -311,7 +315,7 @@ class _MemorySource(NamedTuple):
 
     def value(self, entry: KeyValue) -> Value:
         """Value of a key."""
-        return _core.decode_value(
+        return reader.decode_value(
             self.data[entry.value_start : entry.end],
             value_type=entry.type,
             element_type=entry.element_type,
@@ -352,7 +356,7 @@ class _FileSource(NamedTuple):
         try:
             if _FileSource.of(fd, self.path) != self:
                 raise _changed(self.path)
-            return _core.read_value(
+            return reader.read_value(
                 fd,
                 start=entry.value_start,
                 end=entry.end,
@@ -458,7 +462,7 @@ def read_header_from(fd: int, *, path: Path | None = None) -> Header:
     """
     try:
         source = _FileSource.of(fd, path)
-        return _header(_core.HeaderIndex.open(fd), path=path, source=source)
+        return _header(reader.HeaderIndex.open(fd), path=path, source=source)
     except HeaderError as error:
         error.path = path
         if path is not None:
@@ -485,7 +489,7 @@ def parse_header(data: bytes, *, file_size: int, path: Path | None = None) -> He
     """
     data = bytes(data)
     try:
-        index = _core.HeaderIndex.parse(data, file_size=file_size)
+        index = reader.HeaderIndex.parse(data, file_size=file_size)
     except HeaderError as error:
         error.path = path
         raise
@@ -493,7 +497,7 @@ def parse_header(data: bytes, *, file_size: int, path: Path | None = None) -> He
 
 
 def _header(
-    index: _core.HeaderIndex, *, path: Path | None, source: _FileSource | _MemorySource
+    index: reader.HeaderIndex, *, path: Path | None, source: _FileSource | _MemorySource
 ) -> Header:
     entries = [
         KeyValue(

@@ -8,7 +8,6 @@ from typing import TYPE_CHECKING, Any, Literal, Protocol
 
 import numpy as np
 
-from ggufext import _core
 from ggufext.errors import NativeError
 
 if TYPE_CHECKING:
@@ -103,7 +102,7 @@ def rotate(
         An argument is wrong: it is named, with what was found and what was expected. Nothing has
         been written then. A layout that would need a copy and buffers that overlap are errors.
     NativeError
-        The tensor lies on a CUDA device and the CUDA part of this package is missing.
+        The native module is missing, or, for a tensor on a CUDA device, its CUDA part.
 
     Notes
     -----
@@ -231,18 +230,19 @@ def _rotate(
     old: tuple[Any, Any] = (None, 1.0),
 ) -> Any:
     first, second = tensors
-    if isinstance(first, np.ndarray):
-        return _core.rope_rotate(first, second, positions, *frequencies, *form, out, threads, *old)
-    if out is None and second is None:
-        out = _allocate_like(first, "x" if old[0] is None else "k")
-    elif out is None:
-        out = (_allocate_like(first, "q"), _allocate_like(second, "k"))
-    if _is_on_cuda(first):
-        stream = _stream_of(first)
-        return _cuda_module().rope_rotate(
-            first, second, positions, *frequencies, *form, out, stream, *old
-        )
-    return _core.rope_rotate(first, second, positions, *frequencies, *form, out, threads, *old)
+    if not isinstance(first, np.ndarray):
+        if out is None and second is None:
+            out = _allocate_like(first, "x" if old[0] is None else "k")
+        elif out is None:
+            out = (_allocate_like(first, "q"), _allocate_like(second, "k"))
+        if _is_on_cuda(first):
+            stream = _stream_of(first)
+            return _cuda_module().rope_rotate(
+                first, second, positions, *frequencies, *form, out, stream, *old
+            )
+    return _cpu_module().rope_rotate(
+        first, second, positions, *frequencies, *form, out, threads, *old
+    )
 
 
 #: DLPack's numbers for memory that CUDA kernels work on: device and managed.
@@ -307,19 +307,39 @@ def _allocate_like(array: Any, name: str) -> Any:
     )
 
 
+def _cpu_module() -> Any:
+    """Return the native module of this package.
+
+    Raises
+    ------
+    NativeError
+        ``not_built``: this installation was built without it.
+    """
+    try:
+        import ggufext._core
+    except ImportError as error:
+        raise NativeError(
+            code="not_built",
+            message="rotating needs the native module, which this installation does not have "
+            f"({error}); install a C++17 compiler and run `pip install` with --force-reinstall and "
+            "--no-cache-dir; ggufext.rope.reference.rotate does the same in NumPy, slowly",
+        ) from error
+    return ggufext._core
+
+
 def _cuda_module() -> Any:
     """Return the CUDA part of this package.
 
     Raises
     ------
     NativeError
-        ``cuda_not_built``: this installation was built without it.
+        ``not_built``: this installation was built without it.
     """
     try:
         return importlib.import_module("ggufext._cuda")
     except ImportError as error:
         raise NativeError(
-            code="cuda_not_built",
+            code="not_built",
             message="the tensor lies on a CUDA device, but this installation has no CUDA kernels "
             f"({error}); install a CUDA toolkit (nvcc) and reinstall with "
             "CMAKE_ARGS=-DGGUFEXT_CUDA=ON, or move the tensor to the CPU",
