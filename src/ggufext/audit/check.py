@@ -137,12 +137,12 @@ def _server_ready(settings: ServerSettings, request: CheckRequest) -> Iterator[P
         yield _served(
             server,
             request,
-            Run(
+            partial(
+                Run,
                 path=server.address,
                 engine=f"server ({server.model})",
                 versions=_versions(),
                 train_length=request.train_length,
-                prompts_hash="",
             ),
             stages=(Stage("file", request.lengths or (), reuse=1),),
             identity={"server": server.address, "model": server.model, "chat": chat},
@@ -153,7 +153,7 @@ def _server_ready(settings: ServerSettings, request: CheckRequest) -> Iterator[P
 def _served(
     server: Server | LlamaServer,
     request: CheckRequest,
-    run: Run,
+    run: Callable[..., Run],
     *,
     stages: tuple[Stage, ...],
     identity: dict[str, object],
@@ -173,7 +173,7 @@ def _served(
     questions = task.questions(prompts, server.counts)
     return Prepared(
         request=request,
-        run=replace(run, prompts_hash=prompts_hash(questions)),
+        run=run(prompts_hash=prompts_hash(questions)),
         engine=server,
         task=task,
         prompts=prompts,
@@ -259,12 +259,12 @@ def _llama_server_ready(
         yield _served(
             server,
             request,
-            Run(
+            partial(
+                Run,
                 path=str(header.path),
                 engine="llama-server",
                 versions=_versions(llama_server=server.version),
                 train_length=taken.facts.train_length,
-                prompts_hash="",
             ),
             stages=stages,
             identity={
@@ -424,7 +424,11 @@ def _prompts(
 
 
 def _answer_tokens(
-    request: CheckRequest, task: Task, engine: LlamaCpp | Cluster | Server, *, chat: bool
+    request: CheckRequest,
+    task: Task,
+    engine: LlamaCpp | Cluster | Server | LlamaServer,
+    *,
+    chat: bool,
 ) -> int:
     """Tokens to keep free for an answer."""
     if request.answer_tokens is not None:

@@ -13,12 +13,15 @@ import sys
 from contextlib import suppress
 from threading import Thread
 
+from ggufext.llama.log import forbid_core_dump
+
 #: What shells add to the number of a signal to tell it as a status.
 BY_SIGNAL = 128
 
 
 def main() -> None:
     """Run the program of the command line; end with its status."""
+    forbid_core_dump()
     # A group of its own: a program may be a script that starts another.
     child = subprocess.Popen(sys.argv[1:], stdin=subprocess.DEVNULL, start_new_session=True)
     Thread(target=_end_with_input, args=(child.pid,), daemon=True).start()

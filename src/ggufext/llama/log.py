@@ -1,4 +1,4 @@
-"""What a child process wrote to its log, and what that tells of its end."""
+"""What a child process leaves: a log that tells of its end, and no core dump."""
 
 from __future__ import annotations
 
@@ -87,6 +87,15 @@ class Log:
     def close(self) -> None:
         """Forget it."""
         self.file.close()
+
+
+def forbid_core_dump() -> None:
+    """A crash is expected and reported; nobody wants gigabytes of it on disk."""
+    try:
+        import resource
+    except ImportError:  # not on Windows
+        return
+    resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
 
 
 def _in_one_line(log: Sequence[str]) -> str:

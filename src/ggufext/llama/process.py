@@ -113,7 +113,8 @@ class LlamaProcess:
             except BrokenPipeError:
                 message = None
             if message is None:
-                raise self._death(child.wait(), path)
+                status = child.wait()
+                raise log.death("llama.cpp's process", status, path=path, start=self._before)
         except BaseException:
             # Interrupted, its reply would be taken for the next request's.
             self.close()
