@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import re
+import signal
 import sys
 import time
 from contextlib import contextmanager
@@ -437,6 +438,8 @@ def check(
     asked = path or audits.ServerSettings(
         url=server or "", model=model, api_key=os.environ.get("GGUFEXT_API_KEY")
     )
+    # Copies and processes are given back, as at Ctrl-C.
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
     with _show_progress() as notify:
         result = audits.check(asked, request, allow_copy=lambda x: yes or _agreed(x), notify=notify)
     if as_json:

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import os
-import select
 import subprocess
 import sys
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -16,6 +16,7 @@ from ggufext.audit.check import check
 from ggufext.audit.engines import llama_server
 from ggufext.audit.request import CheckRequest, LocalSettings
 from ggufext.errors import EngineError, GgufextError, PlanError
+from made_up_programs import HANG, ends, write_program
 from made_up_servers import serving
 
 if TYPE_CHECKING:
@@ -25,9 +26,6 @@ if TYPE_CHECKING:
 
 REQUEST = CheckRequest(lengths=(256, 768), depths=1, trials=1)
 
-#: Waits for ever without a process of its own.
-HANG = "echo $$ > pid; exec tail -f /dev/null"
-
 needs_pidfd = pytest.mark.skipif(
     not hasattr(os, "pidfd_open"), reason="waits for a process as Linux can"
 )
@@ -35,20 +33,7 @@ needs_pidfd = pytest.mark.skipif(
 
 @pytest.fixture
 def program(tmp_path: Path) -> Callable[..., Path]:
-    """Write a program in the place of llama-server; it runs in the folder that it lies in."""
-
-    def write(
-        body: str, *, options: str = "KEY=TYPE:VALUE,...", at_help: str = "cat help; exit"
-    ) -> Path:
-        path = tmp_path / "llama-server"
-        (tmp_path / "help").write_text("\n".join((*llama_server._NEEDED, options)))
-        path.write_text(
-            f"#!/bin/sh\ncd {tmp_path}\nif [ $1 = --help ]; then {at_help}; fi\n{body}\n"
-        )
-        path.chmod(0o755)
-        return path
-
-    return write
+    return partial(write_program, tmp_path)
 
 
 def run(
@@ -61,18 +46,6 @@ def refusal(model: Path, program: Path) -> GgufextError:
     with pytest.raises(GgufextError) as refused:
         run(model, program)
     return refused.value
-
-
-def ends(process: int) -> bool:
-    """Whether a process has ended or is about to: whoever inherits it may not have noticed."""
-    try:
-        handle = os.pidfd_open(process)
-    except ProcessLookupError:
-        return True
-    try:
-        return bool(select.select([handle], [], [], 30)[0])
-    finally:
-        os.close(handle)
 
 
 @pytest.mark.parametrize(

@@ -41,7 +41,7 @@ if TYPE_CHECKING:
     from ggufext.llama.settings import Override
 
 #: Without these a program is no llama-server, or none that is new enough.
-_NEEDED = (
+NEEDED = (
     *("--model", "--host", "--port", "--ctx-size", "--parallel", "--override-kv"),
     *("--cache-type-k", "--cache-type-v", "--flash-attn", "--n-gpu-layers", "--threads"),
 )
@@ -296,7 +296,7 @@ def _help_of(program: str) -> str:
         status = running.status(_HELP)
         text = "\n".join(running.log.lines())
         said = running.log.last_words()
-    missing = [flag for flag in _NEEDED if not _knows(text, flag)]
+    missing = [flag for flag in NEEDED if not _knows(text, flag)]
     if status == 0 and not missing:
         return text
     if status is None:
