@@ -11,17 +11,17 @@ from typing import TYPE_CHECKING
 from ggufext.errors import EngineError, printable
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
     from pathlib import Path
 
-#: Bytes at the end of the log, and lines of them, that tell of a death.
-_LOG_TAIL, _LAST_LINES = 65_536, 3
+#: Bytes at the end of the log that tell of a death.
+_LOG_TAIL = 65_536
 
 #: Most characters of a line that are told: a program may write anything.
 _LONGEST_LINE = 300
 
-#: Where the sources lay on the machine that compiled llama.cpp: noise before ``src/…``.
-_BUILD_FOLDER = re.compile(r"\S*/vendor/llama\.cpp/")
+#: Noise: where the sources lay on the machine that compiled llama.cpp, before ``src/…``; the time
+#: and the level that llama-server begins its lines with.
+_NOISE = re.compile(r"\S*/vendor/llama\.cpp/|^[\d.]+ [A-Z] (?=\S)")
 
 _NO_MEMORY = re.compile(r"bad_alloc|failed to allocate|out of memory|cannot allocate", re.I)
 
@@ -29,13 +29,19 @@ _NO_MEMORY = re.compile(r"bad_alloc|failed to allocate|out of memory|cannot allo
 class Log:
     """A file without a name that a child process writes to, gone when it is closed.
 
+    Parameters
+    ----------
+    last_lines : int
+        Lines of it that tell of an end.
+
     Attributes
     ----------
     file : BinaryIO
         For the child.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, last_lines: int = 3) -> None:
+        self._last_lines = last_lines
         self.file = tempfile.TemporaryFile()  # noqa: SIM115 (lives as long as the child)
 
     @property
@@ -51,8 +57,8 @@ class Log:
 
     def last_words(self, start: int = 0) -> str:
         """The end of the log in one line, the last line first: what came from a byte on, if any."""
-        said = _in_one_line(self.lines(start))
-        return said or _in_one_line(self.lines(max(0, self.size - _LOG_TAIL))) or "empty"
+        said = self._in_one_line(start)
+        return said or self._in_one_line(max(0, self.size - _LOG_TAIL)) or "empty"
 
     def death(self, who: str, status: int, *, path: Path | None, start: int = 0) -> EngineError:
         """How a process ended, as an error.
@@ -88,6 +94,12 @@ class Log:
         """Forget it."""
         self.file.close()
 
+    def _in_one_line(self, start: int) -> str:
+        found = [_NOISE.sub("", line).strip() for line in self.lines(start) if line.strip()]
+        last = dict.fromkeys(found[::-1])  # said twice, told once
+        told = list(last)[: self._last_lines]
+        return " | ".join(printable(line, _LONGEST_LINE) for line in told)
+
 
 def forbid_core_dump() -> None:
     """A crash is expected and reported; nobody wants gigabytes of it on disk."""
@@ -96,11 +108,6 @@ def forbid_core_dump() -> None:
     except ImportError:  # not on Windows
         return
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
-
-
-def _in_one_line(log: Sequence[str]) -> str:
-    lines = [_BUILD_FOLDER.sub("", line).strip() for line in log if line.strip()]
-    return " | ".join(printable(line, _LONGEST_LINE) for line in lines[: -_LAST_LINES - 1 : -1])
 
 
 def _signal(number: int) -> str:

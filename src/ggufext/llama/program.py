@@ -14,6 +14,10 @@ if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
 
+#: Lines that tell of its end: llama-server says the cause first, and then what it could not do.
+_LAST_LINES = 8
+
+
 class Program:
     """A running program; what it writes goes to its log, and it reads nothing.
 
@@ -31,7 +35,7 @@ class Program:
     """
 
     def __init__(self, command: Sequence[str], environment: Mapping[str, str]) -> None:
-        self.log = Log()
+        self.log = Log(_LAST_LINES)
         self._keeper = start_child(
             "ggufext.llama.keeper",
             self.log,

@@ -93,8 +93,8 @@ def program() -> Path:
 
 def run_both(model: Path, program: Path, request: CheckRequest) -> tuple[Measured, Measured]:
     """The same request of the program, started for it, and of llama.cpp here."""
-    started = LocalSettings(threads=1, llama_server=program)
     local = LocalSettings(threads=1, flash_attention=False)
+    started = replace(local, llama_server=program)
     return (
         measure_model(model, replace(request, engine=started), allow_copy=lambda _: True),
         measure_model(model, replace(request, engine=local), allow_copy=lambda _: True),
