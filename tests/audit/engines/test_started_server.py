@@ -107,9 +107,9 @@ def test_a_program_that_hangs_at_its_help_is_ended(
         ("echo failed to allocate 9 GB; exit 1", "out_of_memory", "9 GB"),
         ("echo one; echo two; echo three; echo four; exit 7", "engine_died", "four | three | two"),
         (
-            "echo 0.00.01 E srv  load: no; echo 0.00.02 E srv  load: no; exit 1",
+            "echo 0.00.01 E srv load: no; echo 0.00.02 E srv load: no; exit 1",
             "engine_died",
-            ": srv  load: no",
+            "first: srv load: no",
         ),
         (r"printf '\033[2J\n'; exit 1", "engine_died", r"\x1b[2J"),
     ],
