@@ -119,6 +119,18 @@ def test_started_for_every_condition_it_answers_like_llama_cpp_here(
     assert not list(model.parent.glob(".ggufext-check-*"))
 
 
+def test_it_is_started_once_for_every_condition_and_context(program: Path, tmp_path: Path) -> None:
+    wrapper = tmp_path / "llama-server"
+    wrapper.write_text(f'#!/bin/sh\necho "$1" >> {tmp_path}/starts\nexec {program} "$@"\n')
+    wrapper.chmod(0o755)
+    # Short and long factors: a context for each.
+    conditions = ("file", "planned:gamma", "planned:ntk+keep-short")
+    served, local = run_both(real_servers.MODEL, wrapper, replace(REQUEST, conditions=conditions))
+    assert served.trials == local.trials
+    starts = (tmp_path / "starts").read_text().split()
+    assert starts == ["--help", *["--model"] * 4]
+
+
 def test_a_started_one_that_is_killed_ends_the_run_with_what_it_has(
     program: Path, tmp_path: Path
 ) -> None:

@@ -175,7 +175,11 @@ class LlamaServer:
                     connection.get("/health")
                     properties = connection.get("/props")
                     if properties.get("model_path") != str(model):
-                        connection.not_understood("/props")
+                        raise EngineError(
+                            code="server_not_understood",
+                            message=f"{connection.address}/props does not name {model}: another "
+                            "program answers there, or an old llama-server",
+                        )
                     self.version = printable(str(properties.get("build_info")), 60)
                 except EngineError as error:
                     waiting = error.code == "engine_unreachable"
