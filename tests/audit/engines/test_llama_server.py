@@ -17,6 +17,7 @@ from ggufext.audit.request import CheckRequest, LocalSettings, Mode, ServerSetti
 from ggufext.audit.run.measure import Progress
 from ggufext.planning.methods import Method
 from ggufext.planning.request import PlanRequest
+from split_model import split_model
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -129,6 +130,14 @@ def test_it_is_started_once_for_every_condition_and_context(program: Path, tmp_p
     assert served.trials == local.trials
     starts = (tmp_path / "starts").read_text().split()
     assert starts == ["--help", *["--model"] * 4]
+
+
+def test_a_split_model_is_started_by_its_first_part(program: Path, tmp_path: Path) -> None:
+    first, *_ = split_model(real_servers.MODEL, tmp_path / "split", parts=3)
+    conditions = ("planned:gamma", "planned:llama3")
+    served, local = run_both(first, program, replace(REQUEST, conditions=conditions))
+    assert served.run.stop is None
+    assert served.trials == local.trials
 
 
 def test_a_started_one_that_is_killed_ends_the_run_with_what_it_has(

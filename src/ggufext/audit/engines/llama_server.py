@@ -24,6 +24,7 @@ from ggufext.errors import EngineError, PlanError, printable
 from ggufext.header.facts import architecture_name
 from ggufext.header.header import read_header
 from ggufext.header.rope_keys import CONTEXT_LENGTH, ORIGINAL_LENGTH
+from ggufext.header.shards import later_shards
 from ggufext.llama.program import Program
 from ggufext.llama.settings import ContextSettings, LoadRequest
 from ggufext.planning.emit import number
@@ -58,15 +59,20 @@ _WHERE_KNOWN = (("--no-webui",), ("--jinja",), ("--swa-full",), ("--cache-ram", 
 #: Settings of llama-server in the environment: the audit says all that counts.
 _SETTINGS = re.compile(r"LLAMA_ARG_|LLAMA_API_KEY$")
 
-#: Seconds for its help, for which it looks for devices; for its start beside the reading of the
-#: model, at so many bytes a second; between two looks; for its end once it does not answer.
-_HELP, _START, _READ, _LOOK, _END = 60.0, 120.0, 20e6, 0.05, 5.0
+#: Seconds for its help, for which it looks for devices.
+_HELP = 60.0
+
+#: Seconds for its start, and bytes of the model that it reads in a second more.
+_START, _READ = 120.0, 20e6
+
+#: Seconds for an answer to whether it is ready, and between two such questions.
+_READY, _LOOK = 5.0, 0.05
 
 #: Seconds for an answer: a long prompt may take hours on a processor.
 _ANSWER = 86_400.0
 
-#: Seconds for an answer to whether it is ready.
-_READY = 5.0
+#: Seconds for its end once it does not answer.
+_END = 5.0
 
 
 class LlamaServer:
@@ -167,7 +173,9 @@ class LlamaServer:
 
     def _wait(self, model: Path, settings: ServerSettings) -> None:
         """Wait until the program answers, and see that it is the one that does."""
-        limit = _START + model.stat().st_size / _READ
+        header = read_header(model)
+        size = sum(part.file_size for part in (header, *later_shards(header)))
+        limit = _START + size / _READ
         deadline = time.monotonic() + limit
         with closing(Connection(replace(settings, timeout=_READY), proxies=False)) as connection:
             while True:
