@@ -72,12 +72,18 @@ def llama_cpp_python(*arguments: str, n_ctx: int = 512) -> Iterator[RunningServe
         child.wait()
 
 
-@contextmanager
-def llama_server(model: Path, *arguments: str, n_ctx: int = 512) -> Iterator[RunningServer]:
+def llama_server_program() -> Path:
     """llama.cpp's own server; GGUFEXT_LLAMA_SERVER names its program."""
     program = os.environ.get("GGUFEXT_LLAMA_SERVER") or which("llama-server")
     if program is None:
         pytest.skip("needs llama-server: GGUFEXT_LLAMA_SERVER names the program")
+    return Path(program)
+
+
+@contextmanager
+def llama_server(model: Path, *arguments: str, n_ctx: int = 512) -> Iterator[RunningServer]:
+    """llama.cpp's own server with a model on one thread."""
+    program = llama_server_program()
     port = free_port()
     usual = ["-m", str(model), "-c", str(n_ctx), "-t", "1", "-tb", "1", "-np", "1"]
     child = subprocess.Popen(

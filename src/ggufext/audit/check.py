@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import platform
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, closing, contextmanager
 from dataclasses import dataclass, replace
 from functools import partial
 from typing import TYPE_CHECKING
@@ -12,6 +12,7 @@ from ggufext import __version__
 from ggufext.audit.conditions import conditions, refuse_copies, with_copies
 from ggufext.audit.engines.cluster import Cluster
 from ggufext.audit.engines.llama_cpp import LlamaCpp, contexts
+from ggufext.audit.engines.llama_server import LlamaServer, refuse_self_extend, served_contexts
 from ggufext.audit.engines.server import Server
 from ggufext.audit.findings.summary import result_of
 from ggufext.audit.request import LocalSettings, Mode, ServerSettings, Template, depth_bins
@@ -93,7 +94,8 @@ def check(
     EngineError
         Before the first question: ``cannot_be_audited``,
         ``length_too_short``, ``no_chat_template``, ``rope_mismatch``, ``out_of_memory``,
-        ``extra_missing``, ``engine_died``, ``engine_unreachable``, ``server_not_understood`` …
+        ``extra_missing``, ``engine_died``, ``engine_unreachable``, ``server_not_understood``,
+        ``not_llama_server`` …
     """
     return result_of(measure_model(model, request, allow_copy=allow_copy, notify=notify))
 
@@ -129,38 +131,57 @@ def _server_ready(settings: ServerSettings, request: CheckRequest) -> Iterator[P
             code="request_absurd",
             message="a server does not say at what lengths to ask it: at least one is needed",
         )
-    task = _TASKS[request.mode]
     chat = request.template is Template.CHAT
     request = _resolved(request, request.lengths)
-    server = Server(settings, chat=chat)
-    try:
-        prompts = _prompts(
+    with closing(Server(settings, chat=chat)) as server:
+        yield _served(
+            server,
             request,
-            request.lengths or (),
-            answer_tokens=_answer_tokens(request, task, server, chat=chat),
-            around=(server.around, 0),
-            chat=chat,
-            split=1,
-        )
-        questions = task.questions(prompts, server.counts)
-        yield Prepared(
-            request=request,
-            run=Run(
+            partial(
+                Run,
                 path=server.address,
                 engine=f"server ({server.model})",
                 versions=_versions(),
                 train_length=request.train_length,
-                prompts_hash=prompts_hash(questions),
             ),
-            engine=server,
-            task=task,
-            prompts=prompts,
-            questions=questions,
-            stages=(Stage("file", prompts.lengths, reuse=1),),
+            stages=(Stage("file", request.lengths or (), reuse=1),),
             identity={"server": server.address, "model": server.model, "chat": chat},
+            chat=chat,
         )
-    finally:
-        server.close()
+
+
+def _served(
+    server: Server | LlamaServer,
+    request: CheckRequest,
+    run: Callable[..., Run],
+    *,
+    stages: tuple[Stage, ...],
+    identity: dict[str, object],
+    chat: bool,
+    warnings: tuple[ModelWarning, ...] = (),
+) -> Prepared:
+    """A run whose prompts a server counts and whose questions it is asked."""
+    task = _TASKS[request.mode]
+    prompts = _prompts(
+        request,
+        request.lengths or (),
+        answer_tokens=_answer_tokens(request, task, server, chat=chat),
+        around=(server.around, 0),
+        chat=chat,
+        split=1,
+    )
+    questions = task.questions(prompts, server.counts)
+    return Prepared(
+        request=request,
+        run=run(prompts_hash=prompts_hash(questions)),
+        engine=server,
+        task=task,
+        prompts=prompts,
+        questions=questions,
+        stages=stages,
+        identity=identity,
+        warnings=warnings,
+    )
 
 
 @dataclass(frozen=True, slots=True)
@@ -201,9 +222,15 @@ def _file_ready(
             ),
             conditions=conditions(model, request.conditions, planned),
         )
+    if settings.llama_server is not None:
+        refuse_self_extend(taken.conditions)
     with ExitStack() as held:
         chosen = held.enter_context(with_copies(path, taken.conditions, allow_copy))
         taken = replace(taken, conditions=chosen)
+        if settings.llama_server is not None:
+            server = _llama_server_ready(settings.llama_server, taken, request, settings)
+            yield held.enter_context(server)
+            return
         audited: tuple[str, ...] = ()
         if settings.audit:
             with LlamaProcess() as process:
@@ -212,6 +239,45 @@ def _file_ready(
         engine = Cluster(path, settings.dask) if settings.dask else LlamaCpp(path, rpc=settings.rpc)
         held.callback(engine.close)
         yield _prepared(engine, taken, request, settings, audited)
+
+
+@contextmanager
+def _llama_server_ready(
+    program: Path, taken: _Taken, request: CheckRequest, settings: LocalSettings
+) -> Iterator[Prepared]:
+    header, lengths = taken.header, request.lengths or ()
+    assert header.path is not None
+    chat = request.template is not Template.NONE and _template(header, request.template) is not None
+    stages = tuple(
+        Stage(each.name, group, reuse=1, load=load)
+        for each in taken.conditions
+        for group, load in served_contexts(header.path, each, lengths)
+    )
+    first = stages[0].load
+    assert first is not None
+    with closing(LlamaServer(program, settings, first, chat=chat)) as server:
+        yield _served(
+            server,
+            request,
+            partial(
+                Run,
+                path=str(header.path),
+                engine="llama-server",
+                versions=_versions(llama_server=server.version),
+                train_length=taken.facts.train_length,
+            ),
+            stages=stages,
+            identity={
+                "llama_server": server.version,
+                "size": header.file_size,
+                "conditions": _identity(taken.conditions),
+                "cache_type": settings.cache_type.label,
+                "flash_attention": settings.flash_attention,
+                "chat": chat,
+            },
+            chat=chat,
+            warnings=tuple(warning for each in taken.conditions for warning in each.warnings),
+        )
 
 
 def _prepared(
@@ -305,7 +371,7 @@ def _prepared(
         stages=stages,
         identity={
             "size": header.file_size,
-            "conditions": [[each.name, each.kv_overrides, _words(each.copy)] for each in chosen],
+            "conditions": _identity(chosen),
             "answer_tokens": prompts.answer_tokens,
             "cache_type": budget.cache_type.label,
             "flash_attention": budget.flash_attention,
@@ -358,12 +424,20 @@ def _prompts(
 
 
 def _answer_tokens(
-    request: CheckRequest, task: Task, engine: LlamaCpp | Cluster | Server, *, chat: bool
+    request: CheckRequest,
+    task: Task,
+    engine: LlamaCpp | Cluster | Server | LlamaServer,
+    *,
+    chat: bool,
 ) -> int:
     """Tokens to keep free for an answer."""
     if request.answer_tokens is not None:
         return request.answer_tokens
     return _CHAT_ANSWER_TOKENS if chat else task.answer_tokens(engine.counts)
+
+
+def _identity(chosen: tuple[ResolvedCondition, ...]) -> list[list[object]]:
+    return [[each.name, each.kv_overrides, _words(each.copy)] for each in chosen]
 
 
 def _words(copy: PlanRequest | OriginalCopy | None) -> str:
@@ -425,17 +499,31 @@ def _refuse_embedding_model(header: Header) -> None:
 
 
 def _frame(header: Header, engine: LlamaCpp | Cluster, template: Template) -> Frame:
+    source = _template(header, template)
+    if template is Template.NONE or source is None:
+        return Frame()
+    return frame_of(source, bos=engine.bos, eos=engine.eos, path=header.path)
+
+
+def _template(header: Header, wanted: Template) -> str | None:
+    """The file's chat template.
+
+    Raises
+    ------
+    PlanError
+        ``no_chat_template``.
+    """
     source = header.value(_TEMPLATE_KEY) if _TEMPLATE_KEY in header.keys else None
-    if template is Template.CHAT and not isinstance(source, str):
+    if isinstance(source, str):
+        return source
+    if wanted is Template.CHAT:
         raise PlanError(
             code="no_chat_template",
             path=header.path,
             field=_TEMPLATE_KEY,
             message="the file brings no chat template; `--template none` asks in plain text",
         )
-    if template is Template.NONE or not isinstance(source, str):
-        return Frame()
-    return frame_of(source, bos=engine.bos, eos=engine.eos, path=header.path)
+    return None
 
 
 def _audit(

@@ -113,6 +113,14 @@ class LocalSettings:
         path: each text is asked on one of them.
     audit : bool
         Compare the ROPE node of every layer with what the condition means.
+    llama_server : Path or None
+        llama.cpp's own server, or its name on the search path: it is started for every condition
+        and ended. What is None here is left to it.
+
+    Raises
+    ------
+    PlanError
+        ``request_absurd``: `llama_server` with `rpc`, `dask` or `audit`.
     """
 
     threads: int | None = None
@@ -122,6 +130,19 @@ class LocalSettings:
     rpc: tuple[str, ...] = ()
     dask: str | None = None
     audit: bool = False
+    llama_server: Path | None = None
+
+    def __post_init__(self) -> None:
+        """Refuse what a llama-server cannot do."""
+        if self.llama_server is None:
+            return
+        for name in ("rpc", "dask", "audit"):
+            if getattr(self, name):
+                raise PlanError(
+                    code="request_absurd",
+                    message=f"{name} goes with llama.cpp as it is installed here, not with a "
+                    f"llama-server: leave one of --{name} and --llama-server out",
+                )
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import re
+import signal
 import sys
 import time
 from contextlib import contextmanager
@@ -129,7 +130,7 @@ _INTERRUPTED = 130
 #: Options that only one of the two engines understands.
 _OF_A_FILE = (
     *("gpu_layers", "threads", "kv_type", "flash_attention", "rpc", "dask", "audit", "yes"),
-    "train_freq_base",
+    *("llama_server", "train_freq_base"),
 )
 _OF_A_SERVER = ("model",)
 
@@ -331,6 +332,13 @@ class _LayerCount(click.ParamType["int | None"]):
     help="Ask on the workers of a dask scheduler, which see FILE at the same path: "
     "tcp://host:8786.",
 )
+@click.option(
+    "--llama-server",
+    metavar="PROGRAM",
+    type=click.Path(path_type=Path),
+    help="Ask llama.cpp's own server, started for every condition and ended: a build that is "
+    "already here, for a GPU for instance. Options that are not given are left to it.",
+)
 @click.option("--audit", is_flag=True, help="Compare the rotation of every layer with the plan.")
 @click.option(
     "--yes",
@@ -375,6 +383,7 @@ def check(
     flash_attention: str,
     rpc: tuple[str, ...],
     dask: str | None,
+    llama_server: Path | None,
     audit: bool,
     yes: bool,
     seed: int,
@@ -419,6 +428,7 @@ def check(
             rpc=rpc,
             dask=dask,
             audit=audit,
+            llama_server=llama_server,
         ),
     )
     for report in reports:
@@ -428,6 +438,8 @@ def check(
     asked = path or audits.ServerSettings(
         url=server or "", model=model, api_key=os.environ.get("GGUFEXT_API_KEY")
     )
+    # Copies and processes are given back, as at Ctrl-C.
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
     with _show_progress() as notify:
         result = audits.check(asked, request, allow_copy=lambda x: yes or _agreed(x), notify=notify)
     if as_json:

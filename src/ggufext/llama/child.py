@@ -21,6 +21,7 @@ import numpy as np
 from ggufext.errors import EngineError
 from ggufext.llama.library import GgufReader, Llama
 from ggufext.llama.loaded import GraphReader, Model, Vocabulary
+from ggufext.llama.log import forbid_core_dump
 from ggufext.llama.memory import available_memory
 from ggufext.llama.protocol import load_request, receive, send
 
@@ -281,7 +282,7 @@ class _Child:
 
 def main() -> None:
     """Answer requests until standard input ends."""
-    _forbid_core_dump()
+    forbid_core_dump()
     replies = _private_output()
     child: _Child | None = None
     for message in _requests():
@@ -318,15 +319,6 @@ def _private_output() -> BinaryIO:
     stream = os.fdopen(os.dup(1), "wb")
     os.dup2(2, 1)
     return stream
-
-
-def _forbid_core_dump() -> None:
-    """A crash is expected and reported; nobody wants gigabytes of it on disk."""
-    try:
-        import resource
-    except ImportError:  # not on Windows
-        return
-    resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
 
 
 #: Tokens of an answer that are timed one by one.

@@ -3,29 +3,19 @@
 from __future__ import annotations
 
 import os
-import re
-import signal
 import subprocess
 import sys
-import tempfile
 from contextlib import suppress
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, BinaryIO
+from typing import IO, TYPE_CHECKING, Any
 
 from ggufext.errors import EngineError
+from ggufext.llama.log import Log
 from ggufext.llama.protocol import receive, send
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Mapping, Sequence
     from pathlib import Path
-
-#: Bytes at the end of the log, and lines of them, that tell of a death.
-_LOG_TAIL, _LAST_LINES = 65_536, 3
-
-#: Where the sources lay on the machine that compiled llama.cpp: noise before ``src/…``.
-_BUILD_FOLDER = re.compile(r"\S*/vendor/llama\.cpp/")
-
-_NO_MEMORY = re.compile(r"bad_alloc|failed to allocate|out of memory|cannot allocate", re.I)
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,7 +52,7 @@ class LlamaProcess:
 
     def __init__(self) -> None:
         self._child: subprocess.Popen[bytes] | None = None
-        self._log: BinaryIO | None = None
+        self._log: Log | None = None
         self._before = 0  # bytes of the log when the last request was made
 
     def __enter__(self) -> LlamaProcess:
@@ -115,7 +105,7 @@ class LlamaProcess:
         child, log = self._started()
         assert child.stdin is not None
         assert child.stdout is not None
-        self._before = _size(log)
+        self._before = log.size
         try:
             try:
                 send(child.stdin, {"operation": operation, **fields}, payload)
@@ -123,7 +113,8 @@ class LlamaProcess:
             except BrokenPipeError:
                 message = None
             if message is None:
-                raise self._death(child.wait(), path)
+                status = child.wait()
+                raise log.death("llama.cpp's process", status, path=path, start=self._before)
         except BaseException:
             # Interrupted, its reply would be taken for the next request's.
             self.close()
@@ -135,7 +126,8 @@ class LlamaProcess:
 
     def log(self) -> tuple[str, ...]:
         """Lines that llama.cpp logged since the last request was made."""
-        return self._lines(self._before)
+        assert self._log is not None
+        return self._log.lines(self._before)
 
     def close(self) -> None:
         """End the child at once."""
@@ -150,64 +142,41 @@ class LlamaProcess:
             self._log.close()
         self._child = self._log = None
 
-    def _started(self) -> tuple[subprocess.Popen[bytes], BinaryIO]:
+    def _started(self) -> tuple[subprocess.Popen[bytes], Log]:
         if self._child is None or self._log is None:
-            self._log = tempfile.TemporaryFile()  # noqa: SIM115 (lives as long as the child)
-            self._child = _start(self._log)
+            self._log = Log()
+            self._child = start_child("ggufext.llama.child", self._log, stdout=subprocess.PIPE)
         return self._child, self._log
 
-    def _lines(self, start: int) -> tuple[str, ...]:
-        assert self._log is not None
-        # The child writes where the file's position is: it must not be moved.
-        text = os.pread(self._log.fileno(), _size(self._log) - start, start)
-        return tuple(text.decode(errors="replace").splitlines())
 
-    def _death(self, status: int, path: Path | None) -> EngineError:
-        assert self._log is not None
-        said = _last_words(self.log()) or _last_words(
-            self._lines(max(0, _size(self._log) - _LOG_TAIL))
-        )
-        how = f"ended with status {status}" if status >= 0 else f"was ended by {_signal(-status)}"
-        code = "engine_died"
-        if _NO_MEMORY.search(said):
-            code = "out_of_memory"
-        elif status == -signal.SIGKILL:
-            how += ", which is how the kernel stops a process when memory runs out"
-        return EngineError(
-            code=code,
-            path=path,
-            message=f"llama.cpp's process {how}; its log, last line first: {said or 'empty'}",
-        )
+def start_child(
+    module: str,
+    log: Log,
+    arguments: Sequence[str] = (),
+    *,
+    stdout: int | IO[bytes],
+    environment: Mapping[str, str] = os.environ,
+) -> subprocess.Popen[bytes]:
+    """Start ``main`` of a module of this package in a process that reads from a pipe.
 
-
-def _start(log: BinaryIO) -> subprocess.Popen[bytes]:
+    Parameters
+    ----------
+    module : str
+    log : Log
+        Gets its standard error.
+    arguments : sequence of str
+    stdout : int or file
+        See `subprocess.Popen`.
+    environment : mapping
+    """
     # The child imports what this process would import, whatever started this process.
-    program = (
-        f"import sys; sys.path[:] = {sys.path!r}; from ggufext.llama.child import main; main()"
-    )
+    program = f"import sys; sys.path[:] = {sys.path!r}; from {module} import main; main()"
     return subprocess.Popen(
-        [sys.executable, "-c", program],
+        [sys.executable, "-c", program, *arguments],
         stdin=subprocess.PIPE,
-        stdout=subprocess.PIPE,
-        stderr=log,
-        env=os.environ | {"GGML_NO_BACKTRACE": "1"},
+        stdout=stdout,
+        stderr=log.file,
+        env={**environment, "GGML_NO_BACKTRACE": "1"},
         # Ctrl-C is for this process, which then ends the child.
         start_new_session=True,
     )
-
-
-def _size(file: BinaryIO) -> int:
-    return os.fstat(file.fileno()).st_size
-
-
-def _last_words(log: Sequence[str]) -> str:
-    """The end of llama.cpp's log in one line, the last line first; empty for an empty log."""
-    lines = [_BUILD_FOLDER.sub("", line).strip() for line in log if line.strip()]
-    return " | ".join(lines[: -_LAST_LINES - 1 : -1])
-
-
-def _signal(number: int) -> str:
-    try:
-        return signal.Signals(number).name
-    except ValueError:
-        return f"signal {number}"

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import signal
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
@@ -12,8 +14,10 @@ from ggufext import rewrite
 from ggufext.audit.check import measure_model
 from ggufext.audit.engines.server import Server
 from ggufext.audit.request import CheckRequest, LocalSettings, Mode, ServerSettings, Template
+from ggufext.audit.run.measure import Progress
 from ggufext.planning.methods import Method
 from ggufext.planning.request import PlanRequest
+from split_model import split_model
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -81,3 +85,78 @@ def test_chat_prompts_have_the_wanted_length_with_its_template(server: str) -> N
     run = check(server, request)
     assert None not in {trial.hit for trial in run.trials}
     assert [warning.code for warning in run.warnings] == ["template_of_the_server"]
+
+
+@pytest.fixture(scope="module")
+def program() -> Path:
+    return real_servers.llama_server_program()
+
+
+def run_both(model: Path, program: Path, request: CheckRequest) -> tuple[Measured, Measured]:
+    """The same request of the program, started for it, and of llama.cpp here."""
+    local = LocalSettings(threads=1, flash_attention=False)
+    started = replace(local, llama_server=program)
+    return (
+        measure_model(model, replace(request, engine=started), allow_copy=lambda _: True),
+        measure_model(model, replace(request, engine=local), allow_copy=lambda _: True),
+    )
+
+
+CONDITIONS = ("file", "native", "planned:gamma", "planned:yarn", "planned:llama3")
+
+
+@pytest.mark.parametrize("edited", [False, True])
+def test_started_for_every_condition_it_answers_like_llama_cpp_here(
+    edited: bool, extended: Path, program: Path
+) -> None:
+    request = replace(REQUEST, conditions=CONDITIONS)
+    model = extended if edited else real_servers.MODEL
+    served, local = run_both(model, program, request)
+    assert served.run.stop is local.run.stop is None
+    assert served.run.prompts_hash == local.run.prompts_hash
+    assert served.trials == local.trials
+    assert len({trial.hit for trial in served.trials}) == 2
+    assert served.run.tokens_evaluated < served.run.tokens_naive
+    assert not list(model.parent.glob(".ggufext-check-*"))
+
+
+def test_it_is_started_once_for_every_condition_and_context(program: Path, tmp_path: Path) -> None:
+    wrapper = tmp_path / "llama-server"
+    wrapper.write_text(f'#!/bin/sh\necho "$1" >> {tmp_path}/starts\nexec {program} "$@"\n')
+    wrapper.chmod(0o755)
+    # Short and long factors: a context for each.
+    conditions = ("file", "planned:gamma", "planned:ntk+keep-short")
+    served, local = run_both(real_servers.MODEL, wrapper, replace(REQUEST, conditions=conditions))
+    assert served.trials == local.trials
+    starts = (tmp_path / "starts").read_text().split()
+    assert starts == ["--help", *["--model"] * 4]
+
+
+def test_a_split_model_is_started_by_its_first_part(program: Path, tmp_path: Path) -> None:
+    first, *_ = split_model(real_servers.MODEL, tmp_path / "split", parts=3)
+    conditions = ("planned:gamma", "planned:llama3")
+    served, local = run_both(first, program, replace(REQUEST, conditions=conditions))
+    assert served.run.stop is None
+    assert served.trials == local.trials
+
+
+def test_a_started_one_that_is_killed_ends_the_run_with_what_it_has(
+    program: Path, tmp_path: Path
+) -> None:
+    wrapper = tmp_path / "llama-server"
+    wrapper.write_text(f'#!/bin/sh\necho $$ > {tmp_path}/pid\nexec {program} "$@"\n')
+    wrapper.chmod(0o755)
+    killed = False
+
+    def notify(event: object) -> None:
+        nonlocal killed
+        if isinstance(event, Progress) and not killed:
+            killed = True
+            os.kill(int((tmp_path / "pid").read_text()), signal.SIGSEGV)
+
+    request = replace(REQUEST, engine=LocalSettings(threads=1, llama_server=wrapper))
+    run = measure_model(real_servers.MODEL, request, notify=notify)
+    assert run.run.stop is not None
+    assert run.run.stop.code == "engine_died"
+    assert "SIGSEGV" in run.run.stop.message
+    assert 1 <= len(run.trials) < 12

@@ -205,11 +205,11 @@ def contexts(
                 self_extend=condition.self_extend,
             ),
         )
-        for lengths in _sharing(condition, budget.lengths)
+        for lengths in sharing(condition, budget.lengths)
     ]
 
 
-def _sharing(condition: ResolvedCondition, lengths: tuple[int, ...]) -> list[tuple[int, ...]]:
+def sharing(condition: ResolvedCondition, lengths: tuple[int, ...]) -> list[tuple[int, ...]]:
     """Lengths that may share a context: longrope rotates short contexts otherwise than long."""
     border = condition.short_context
     if border is None:

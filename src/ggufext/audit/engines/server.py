@@ -55,6 +55,8 @@ class Server:
     settings : ServerSettings
     chat : bool
         Ask as a user of a chat, through the server's own template.
+    proxies : bool
+        See `Connection`.
 
     Raises
     ------
@@ -62,8 +64,10 @@ class Server:
         Of every method: ``engine_unreachable``, ``server_refused``, ``server_not_understood``.
     """
 
-    def __init__(self, settings: ServerSettings, *, chat: bool = False) -> None:
-        self._connection = Connection(settings)
+    def __init__(
+        self, settings: ServerSettings, *, chat: bool = False, proxies: bool = True
+    ) -> None:
+        self._connection = Connection(settings, proxies=proxies)
         self.address = self._connection.address
         self._notes: dict[str, ModelWarning] = {}
         listed = self._listed(settings.model)
@@ -372,7 +376,11 @@ _TRIED_AGAIN = frozenset({429, *range(500, 600)})
 class Connection:
     """Requests to one server over connections that are kept open.
 
-    Proxies are those of the environment (``http_proxy``, ``no_proxy`` …).
+    Parameters
+    ----------
+    settings : ServerSettings
+    proxies : bool
+        Through those of the environment (``http_proxy``, ``no_proxy`` …).
 
     Attributes
     ----------
@@ -385,8 +393,8 @@ class Connection:
         Of every method: ``engine_unreachable``, ``server_refused``, ``server_not_understood``.
     """
 
-    def __init__(self, settings: ServerSettings) -> None:
-        from urllib3 import Retry
+    def __init__(self, settings: ServerSettings, *, proxies: bool = True) -> None:
+        from urllib3 import PoolManager, Retry
 
         url = _parsed(settings.url)
         key = (settings.api_key or "").strip()
@@ -402,7 +410,7 @@ class Connection:
         headers = {"Content-Type": "application/json"}
         if key or url.auth:
             headers["Authorization"] = f"Bearer {key}" if key else _basic(url.auth)
-        self._pool = _pool(url, headers)
+        self._pool = _pool(url, headers) if proxies else PoolManager(headers=headers)
         self._options: dict[str, Any] = {
             "preload_content": False,
             "timeout": settings.timeout,

@@ -1,0 +1,41 @@
+"""Runs a program for as long as the process that asked for it: `ggufext.llama.program` starts it.
+
+No system tells a program that the process which started it was killed. Standard input tells it
+here: it ends with that process, however that ends.
+"""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+from contextlib import suppress
+from threading import Thread
+
+from ggufext.llama.log import forbid_core_dump
+
+#: What shells add to the number of a signal to tell it as a status.
+BY_SIGNAL = 128
+
+
+def main() -> None:
+    """Run the program of the command line; end with its status."""
+    forbid_core_dump()
+    # A group of its own: a program may be a script that starts another.
+    child = subprocess.Popen(sys.argv[1:], stdin=subprocess.DEVNULL, start_new_session=True)
+    Thread(target=_end_with_input, args=(child.pid,), daemon=True).start()
+    status = child.wait()
+    _end(child.pid)
+    os._exit(status if status >= 0 else BY_SIGNAL - status)
+
+
+def _end_with_input(group: int) -> None:
+    while os.read(0, 1):
+        pass
+    _end(group)
+
+
+def _end(group: int) -> None:
+    with suppress(ProcessLookupError):
+        os.killpg(group, signal.SIGKILL)
