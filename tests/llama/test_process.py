@@ -114,8 +114,10 @@ def test_the_same_weights_are_loaded_once(
 def test_how_llama_cpp_ended_is_said(
     last_act: str, code: str, words: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    (tmp_path / "llama_cpp.py").write_text(f"import os\n{last_act}\n")
-    monkeypatch.syspath_prepend(tmp_path)
+    child = tmp_path / "child"
+    child.write_text(f"#!{sys.executable}\nimport os\n{last_act}\n")
+    child.chmod(0o700)
+    monkeypatch.setattr(sys, "executable", str(child))
     with LlamaProcess() as process, pytest.raises(EngineError, match=words) as died:
         process.hello()
     assert died.value.code == code
