@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import ctypes
 import math
+import platform
+import re
 import subprocess
 import sys
 from importlib.util import find_spec
@@ -15,23 +17,26 @@ import pytest
 from ggufext.errors import EngineError
 from ggufext.llama import binding
 from ggufext.llama.process import LlamaProcess
+from llama_here import needs_llama_cpp
+
+CALL = re.compile(r"(?:api|library)\.(llama_\w+)\(")
+
+RELEASES = [f"\0{each}-dev\0".encode() for each in binding._CONTEXT_PARAMS]
 
 
 @pytest.fixture
 def library() -> Path:
-    """The library of llama-cpp-python."""
-    try:
-        return binding.installed().path
-    except EngineError as error:
-        pytest.skip(error.message)
+    """The library that is used."""
+    return needs_llama_cpp().path
 
 
 @pytest.fixture
 def package(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """Folder of the libraries of an installed llama-cpp-python that is still empty."""
+    """Folder of the libraries of an installed llama-cpp-python, still empty; nothing else is."""
     folder = tmp_path / "llama_cpp" / "lib"
     folder.mkdir(parents=True)
     (folder.parent / "__init__.py").write_text("raise RuntimeError('imported')\n")
+    (tmp_path / "xllamacpp.py").touch()
     monkeypatch.syspath_prepend(tmp_path)
     return folder
 
@@ -45,9 +50,13 @@ def refusal() -> EngineError:
 def test_nothing_but_the_library_is_loaded(library: Path, package: Path) -> None:
     for file in library.parent.iterdir():
         (package / file.name).symlink_to(file)
+    (package / "libllama.so").unlink(missing_ok=True)
+    (package / "libllama.so").symlink_to(library)
     with LlamaProcess() as process:
         hello = process.hello()
+    assert hello.package == "llama-cpp-python"
     assert "CPU" in hello.system
+    assert hello.devices
 
 
 def test_a_file_that_is_no_library_is_refused(package: Path) -> None:
@@ -72,16 +81,60 @@ def test_another_release_is_refused(library: Path, package: Path) -> None:
     for file in library.parent.iterdir():
         if file.name != library.name:
             (package / file.name).symlink_to(file)
-    data = library.read_bytes()
-    assert b"\x000.5.0-dev\x00" in data
-    (package / library.name).write_bytes(data.replace(b"\x000.5.0-dev\x00", b"\x000.5.1-dev\x00"))
+    release = next(each for each in RELEASES if each in library.read_bytes())
+    other = b"\x000.0.9-dev\x00"
+    (package / "libllama.so").write_bytes(library.read_bytes().replace(release, other))
     refused = refusal()
     assert refused.code == "engine_unknown"
-    assert "is llama.cpp 0.5.1-dev; known is 0.5.0" in refused.message
+    assert "is llama.cpp 0.0.9-dev; known is 0.5.0 and 0.6.0" in refused.message
 
 
 def test_an_installed_package_without_a_library_is_missing(package: Path) -> None:
     assert refusal().code == "extra_missing"
+
+
+def test_llama_cpp_python_is_used_where_both_are_there(
+    package: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    prebuilt = tmp_path / "xllamacpp"
+    prebuilt.mkdir()
+    (prebuilt / "__init__.py").write_text("raise RuntimeError('imported')\n")
+    (prebuilt / "xllamacpp.abi3.so").touch()
+    monkeypatch.setattr(binding, "processor_features", frozenset)  # nothing tells
+    place = binding.installed()
+    assert (place.package, place.path) == ("xllamacpp", prebuilt / "xllamacpp.abi3.so")
+    (package / "libllama.so").touch()
+    place = binding.installed()
+    assert (place.package, place.path) == ("llama-cpp-python", package / "libllama.so")
+
+
+@pytest.mark.parametrize("lacking", ["avx2", "fma", "f16c", "bmi2"])
+def test_a_processor_without_what_the_prebuilt_one_needs_is_named_before_loading(
+    lacking: str, package: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    prebuilt = tmp_path / "xllamacpp"
+    prebuilt.mkdir()
+    (prebuilt / "__init__.py").touch()
+    (prebuilt / "xllamacpp.abi3.so").touch()
+    features = {"sse2", "avx2", "fma", "f16c", "bmi2"}
+    monkeypatch.setattr(platform, "machine", lambda: "x86_64")
+    monkeypatch.setattr(binding, "processor_features", lambda: frozenset(features))
+    assert binding.installed().package == "xllamacpp"
+    features.remove(lacking)
+    with pytest.raises(EngineError, match=f"lacks {lacking}, which xllamacpp") as refused:
+        binding.installed()
+    assert refused.value.code == "extra_missing"
+    (package / "libllama.so").touch()
+    assert binding.installed().package == "llama-cpp-python"
+
+
+def test_every_function_that_is_called_is_declared() -> None:
+    declared = {*binding._FUNCTIONS, "llama_context_default_params", "llama_model_default_params"}
+    declared |= {"llama_init_from_model", "llama_model_load_from_file"}
+    sources = Path(binding.__file__).parent.glob("*.py")
+    called = {name for file in sources for name in CALL.findall(file.read_text())}
+    assert len(called) > 30
+    assert called == declared
 
 
 class Parameters(ctypes.Structure):
@@ -108,7 +161,7 @@ def returning(value: ctypes.Structure) -> Any:
 
 
 def check(value: ctypes.Structure, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(binding.platform, "machine", lambda: "x86_64")
+    monkeypatch.setattr(platform, "machine", lambda: "x86_64")
     defaults = {"count": 3, "scale": 0.5, "flag": 1}
     binding._check(returning(value), Path("made up"), "make", Parameters, defaults)
 
@@ -146,7 +199,7 @@ def test_the_known_build_passes_where_sizes_can_be_seen_and_where_not(
         f"parameters = load(Path({str(library)!r})).llama_context_default_params()\n"
         "print(parameters.n_ctx, parameters.swa_full)\n"
     )
-    if machine == "x86_64" and binding.platform.machine() not in binding._PLACE_FIRST:
+    if machine == "x86_64" and platform.machine() not in binding._X86_64:
         pytest.skip("results are returned otherwise on this machine")
     search_path = f"import sys; sys.path[:] = {sys.path!r}\n"
     said = subprocess.run(

@@ -1,7 +1,8 @@
 """The shared library of llama.cpp: where it lies, which build it is, how its functions are called.
 
 Described are the structures and functions of llama.h that `ggufext.llama` uses, and no others.
-Source: include/llama.h of llama.cpp 0.5.0 (llama-cpp-python 0.3.36).
+Source: include/llama.h of llama.cpp 0.5.0 (llama-cpp-python 0.3.36). What differs in 0.6.0
+(xllamacpp 2026.10.11549) was found by comparing default parameters byte by byte.
 """
 
 from __future__ import annotations
@@ -27,9 +28,13 @@ from dataclasses import dataclass
 from importlib.metadata import PackageNotFoundError, version
 from importlib.util import find_spec
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from ggufext.errors import EngineError
+from ggufext.llama.memory import processor_features
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
 
 #: ``ggml_log_callback`` and ``ggml_backend_sched_eval_callback``.
 LogCallback = ctypes.CFUNCTYPE(None, c_int, c_char_p, c_void_p)
@@ -131,7 +136,7 @@ def _context_params(callbacks: int) -> type[ctypes.Structure]:
 
 
 #: By the release that ``llama_version`` names: the parameters of a context.
-_CONTEXT_PARAMS = {"0.5.0": _context_params(callbacks=2)}
+_CONTEXT_PARAMS = {"0.5.0": _context_params(callbacks=2), "0.6.0": _context_params(callbacks=3)}
 
 #: What the default parameters hold in every build that is known; the rest is 0.
 _CONTEXT_DEFAULTS: dict[str, float] = {
@@ -212,39 +217,71 @@ _FUNCTIONS: dict[str, tuple[Any, ...]] = {
     "llama_vocab_type": (c_int, c_void_p),
 }
 
-#: Names of the library in llama-cpp-python's folder ``lib``.
-_FILES = ("libllama.so", "libllama.dylib", "llama.dll", "libllama.dll")
+#: Packages that bring llama.cpp, with their modules and where their libraries lie. The first one
+#: that is installed is used: llama-cpp-python may have been compiled for a GPU.
+_PACKAGES: tuple[tuple[str, str, tuple[str, ...]], ...] = (
+    (
+        "llama-cpp-python",
+        "llama_cpp",
+        ("lib/libllama.so", "lib/libllama.dylib", "lib/llama.dll", "lib/libllama.dll"),
+    ),
+    ("xllamacpp", "xllamacpp", ("xllamacpp.abi3.so",)),
+)
+
+#: Names of x86-64, as `platform.machine` gives them.
+_X86_64 = ("x86_64", "AMD64")
+
+#: What the wheel of xllamacpp for x86-64 is compiled for, without looking at the processor.
+_NEEDED = {"xllamacpp": ("avx2", "fma", "f16c", "bmi2")}
 
 
 @dataclass(frozen=True, slots=True)
 class Place:
-    """A library that is installed: its file, and the version of the package that brought it."""
+    """A library that is installed: its file, the package that brought it, and its version."""
 
     path: Path
+    package: str
     version: str
 
 
 def installed() -> Place:
-    """The library of llama-cpp-python, found without importing it.
+    """The library that is used, found without importing the package that brings it.
 
     Raises
     ------
     EngineError
-        ``extra_missing``.
+        ``extra_missing``, also where the processor lacks what the library is compiled for.
     """
-    spec = find_spec("llama_cpp")
-    folders = (spec.submodule_search_locations if spec else None) or ()
-    paths = (Path(folder) / "lib" / name for folder in folders for name in _FILES)
-    path = next(filter(Path.exists, paths), None)
-    if path is None:
+    found = (
+        (package, Path(folder) / file)
+        for package, module, files in _PACKAGES
+        for folder in _folders(module)
+        for file in files
+    )
+    package, path = next((each for each in found if each[1].exists()), (None, None))
+    if package is None or path is None:
         raise EngineError(
             code="extra_missing",
-            message="llama-cpp-python is not installed: pip install 'ggufext[check]'",
+            message="no llama.cpp is installed: pip install 'ggufext[check]'",
+        )
+    known = processor_features()
+    lacking = [name for name in _NEEDED.get(package, ()) if known and name not in known]
+    if lacking and platform.machine() in _X86_64:
+        raise EngineError(
+            code="extra_missing",
+            message=f"this processor lacks {', '.join(lacking)}, which {package} is compiled for: "
+            "pip install 'ggufext[check]' compiles llama.cpp for this one",
         )
     try:
-        return Place(path, version("llama-cpp-python"))
+        return Place(path, package, version(package))
     except PackageNotFoundError:  # copied there
-        return Place(path, "unknown")
+        return Place(path, package, "unknown")
+
+
+def _folders(module: str) -> Sequence[str]:
+    """Where a package lies; empty where it is not installed, or is no package."""
+    spec = find_spec(module)
+    return (spec.submodule_search_locations if spec else None) or ()
 
 
 def load(path: Path) -> Any:
@@ -296,10 +333,6 @@ def _declare(library: Any, path: Path, name: str, result: Any, *arguments: Any) 
 #: More bytes than parameters have in any build.
 _ROOM = 1024
 
-#: Machines on which a function that returns a large structure is given its place as the first
-#: argument (System V and Microsoft calling conventions); others give it in a register of its own.
-_PLACE_FIRST = ("x86_64", "AMD64")
-
 
 def _check(
     library: Any,
@@ -310,9 +343,11 @@ def _check(
 ) -> None:
     """Compare default parameters with their description, and declare the function that makes them.
 
-    Nothing is returned into a structure before its size is known.
+    Nothing is returned into a structure before its size is known. On x86-64 a function that
+    returns a large structure is given its place as the first argument (System V and Microsoft
+    calling conventions); elsewhere in a register of its own, and the size is not seen.
     """
-    if platform.machine() in _PLACE_FIRST:
+    if platform.machine() in _X86_64:
         function = _declare(library, path, name, None, c_void_p)
         buffers = [(c_uint8 * _ROOM)(*[fill] * _ROOM) for fill in (0x00, 0xFF)]
         for buffer in buffers:

@@ -56,8 +56,10 @@ class Llama:
         libllama with the functions that `ggufext.llama.binding` declares.
     ggml : Ggml
         The ggml that it has loaded.
-    version : str
-        Of llama-cpp-python.
+    place : Place
+        Where it lies, of which package.
+    release : str
+        Of llama.cpp, as ``"0.5.0-dev"``.
     system : str
         Processor features that llama.cpp was built for.
 
@@ -68,15 +70,15 @@ class Llama:
     """
 
     def __init__(self) -> None:
-        place = installed()
-        self.api: Any = load(place.path)
+        self.place = installed()
+        self.api: Any = load(self.place.path)
         self._log = _Log()
         # ctypes does not keep the callback alive; this object does.
         self._log_callback = LogCallback(self._log)
         self.api.llama_log_set(self._log_callback, None)
         self.api.llama_backend_init()
         self.ggml = Ggml(self.api)
-        self.version = place.version
+        self.release: str = self.api.llama_version().decode(errors="replace")
         self.system: str = self.api.llama_print_system_info().decode(errors="replace")
 
     def load(self, request: LoadRequest, *, vocabulary_only: bool = False) -> Any:
@@ -242,20 +244,23 @@ class Ggml:
         """Bytes that the tensor occupies."""
         return int(self._nbytes(ctypes.byref(tensor)))
 
-    def device_memory(self) -> int:
-        """Free bytes of all devices that have a memory of their own."""
+    def devices(self) -> tuple[list[str], int]:
+        """Descriptions of all devices, and the free bytes of those with a memory of their own."""
         pointer = ctypes.c_void_p
         count = self.function("ggml_backend_dev_count", ctypes.c_size_t)
         get = self.function("ggml_backend_dev_get", pointer, ctypes.c_size_t)
         kind = self.function("ggml_backend_dev_type", ctypes.c_int, pointer)
+        describe = self.function("ggml_backend_dev_description", ctypes.c_char_p, pointer)
         size = ctypes.POINTER(ctypes.c_size_t)
         memory = self.function("ggml_backend_dev_memory", None, pointer, size, size)
         free, total, found = ctypes.c_size_t(), ctypes.c_size_t(), 0
+        names = []
         for device in map(get, range(count())):
+            names.append(_text(describe(device)))
             if kind(device) == _DEVICE_GPU:
                 memory(device, ctypes.byref(free), ctypes.byref(total))
                 found += free.value
-        return found
+        return names, found
 
     def add_rpc_server(self, address: str) -> None:
         """Make a remote llama.cpp worker (``host:port``) one of the devices.
