@@ -11,6 +11,7 @@ import pytest
 
 from ggufext.opened.files import FileSystem
 from ggufext.opened.strategies import insert_block
+from llama_here import needs_llama_cpp
 from random_model import write_random_model
 
 if TYPE_CHECKING:
@@ -66,9 +67,10 @@ def llama(random_models: Callable[[str], Path], tmp_path: Path) -> Path:
 def without_llama_cpp(
     monkeypatch: pytest.MonkeyPatch, tmp_path_factory: pytest.TempPathFactory
 ) -> None:
-    """llama-cpp-python as if it were not installed."""
+    """No package that brings llama.cpp, as if none were installed."""
     folder = tmp_path_factory.mktemp("without")
-    (folder / "llama_cpp.py").write_text("raise ImportError('not installed')\n")
+    for module in ("llama_cpp", "xllamacpp"):
+        (folder / f"{module}.py").write_text("raise ImportError('not installed')\n")
     monkeypatch.syspath_prepend(folder)
 
 
@@ -84,7 +86,7 @@ def inserting(tmp_path: Path) -> int:
 @pytest.fixture(scope="session")
 def passkey_model() -> Path:
     """The shipped model; not to be changed."""
-    pytest.importorskip("llama_cpp")
+    needs_llama_cpp()
     return REPOSITORY / "models" / "passkey-Q8_0.gguf"
 
 

@@ -26,6 +26,7 @@ from ggufext import (
     ServerSettings,
 )
 from ggufext.errors import GgufextError
+from llama_here import needs_llama_cpp
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -259,7 +260,7 @@ def test_settings_outside_their_range_are_named(ask: Callable[[], object]) -> No
 
 
 def test_records_that_cannot_be_written_are_an_error_of_ours(tmp_path: Path) -> None:
-    pytest.importorskip("llama_cpp")
+    needs_llama_cpp()
     records = tmp_path / "no folder" / "trials.jsonl"
     with pytest.raises(GgufextError) as refused:
         ggufext.check(MODEL, request(resume=records))

@@ -26,6 +26,7 @@ from ggufext.llama.memory import plan_memory
 from ggufext.planning.footprint import CacheType
 from ggufext.planning.methods import Method
 from ggufext.planning.request import PlanRequest
+from llama_here import needs_llama_cpp
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -455,7 +456,7 @@ def test_chat_is_refused_where_the_file_brings_no_template(passkey_model: Path) 
 
 
 def test_embedding_model_is_refused_by_name(tmp_path: Path) -> None:
-    pytest.importorskip("llama_cpp")
+    needs_llama_cpp()
     from random_model import write_random_model
 
     path = write_random_model(tmp_path / "model.gguf", "qwen3", metadata={"qwen3.pooling_type": 3})
@@ -465,7 +466,7 @@ def test_embedding_model_is_refused_by_name(tmp_path: Path) -> None:
 
 
 def test_chat_template_of_the_file_is_put_around_every_prompt(tmp_path: Path) -> None:
-    pytest.importorskip("llama_cpp")
+    needs_llama_cpp()
     from random_model import write_random_model
 
     path = write_random_model(
@@ -479,7 +480,7 @@ def test_chat_template_of_the_file_is_put_around_every_prompt(tmp_path: Path) ->
 
 
 def test_hostile_chat_template_is_refused(tmp_path: Path) -> None:
-    pytest.importorskip("llama_cpp")
+    needs_llama_cpp()
     from random_model import write_random_model
 
     path = write_random_model(
@@ -494,7 +495,7 @@ def test_hostile_chat_template_is_refused(tmp_path: Path) -> None:
 def test_longrope_lengths_below_the_original_are_measured_in_a_context_of_their_own(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    pytest.importorskip("llama_cpp")
+    needs_llama_cpp()
     import numpy as np
 
     from random_model import write_random_model

@@ -52,7 +52,17 @@ class MadeUpEngine:
         self.allows_copy: bool | None = None
         self.local: LocalSettings | None = None
         self.server: ServerSettings | None = None
-        self.hello = Hello("0", "CPU", gpu=False, rpc=False, device_memory=0, available=1 << 40)
+        self.hello = Hello(
+            "llama.cpp",
+            "0",
+            "0",
+            "CPU",
+            ["CPU"],
+            gpu=False,
+            rpc=False,
+            device_memory=0,
+            available=1 << 40,
+        )
         self.n_vocab, self.bos, self.eos = 260, "", ""
         self.address, self.model, self.around = "", "made up", 1
 

@@ -7,18 +7,18 @@ import os
 import signal
 import subprocess
 import sys
-from importlib.util import find_spec
 from pathlib import Path
 
 import pytest
+
+from llama_here import needs_llama_cpp
 
 MODEL = Path(__file__).parents[2] / "models" / "passkey-Q8_0.gguf"
 
 
 @pytest.fixture
 def program() -> list[str]:
-    if find_spec("llama_cpp") is None:
-        pytest.skip("llama-cpp-python is not installed (pip install 'ggufext[check]')")
+    needs_llama_cpp()
     return [sys.executable, "-c", "from ggufext.cli import main; main()", "check"]
 
 

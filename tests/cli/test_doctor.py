@@ -16,6 +16,7 @@ from ggufext.api import doctor
 from ggufext.cli.doctor import doctor as command
 from ggufext.opened.files import FileSystem
 from ggufext.opened.strategies import Blocks
+from llama_here import needs_llama_cpp
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -121,7 +122,7 @@ def test_a_driver_that_does_not_answer_is_not_well(
 
 
 def test_the_build_of_llama_cpp_is_told(tmp_path: Path) -> None:
-    pytest.importorskip("llama_cpp")
+    needs_llama_cpp()
     value = doctor.doctor(tmp_path)["llama_cpp"].value
     assert "GPU offload" in value
     assert "CPU:" in value
@@ -130,9 +131,10 @@ def test_the_build_of_llama_cpp_is_told(tmp_path: Path) -> None:
 def test_a_llama_cpp_that_crashes_is_not_well(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    pytest.importorskip("llama_cpp")
-    (tmp_path / "llama_cpp.py").write_text("import os\nos.abort()\n")
-    monkeypatch.syspath_prepend(tmp_path)
+    child = tmp_path / "child"
+    child.write_text(f"#!{sys.executable}\nimport os\nos.abort()\n")
+    child.chmod(0o700)
+    monkeypatch.setattr(sys, "executable", str(child))
     found = doctor.doctor(tmp_path)
     assert not found["llama_cpp"].ok
     assert "SIGABRT" in found["llama_cpp"].value

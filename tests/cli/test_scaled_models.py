@@ -5,8 +5,7 @@ from __future__ import annotations
 import re
 from typing import TYPE_CHECKING
 
-import pytest
-
+from llama_here import needs_llama_cpp
 from program import result, run
 from random_model import MetadataValue, write_random_model
 
@@ -77,7 +76,7 @@ def test_a_real_header_with_linear_scaling_keeps_its_factor(real_headers: Path) 
 def test_check_runs_a_plan_within_the_training_length_as_the_model_was_trained(
     tmp_path: Path,
 ) -> None:
-    pytest.importorskip("llama_cpp", reason="needs llama-cpp-python: pip install .[check]")
+    needs_llama_cpp()
     path = linear(tmp_path / "model.gguf")
     lengths = ("--lengths", "1k", "--depths", "1", "--trials", "1")
     shown = run("check", path, *lengths, "--condition", "planned:linear", "--audit", "--yes")

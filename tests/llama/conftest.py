@@ -11,6 +11,7 @@ from experiment import try_architecture
 from ggufext.llama.process import LlamaProcess
 from ggufext.llama.rope_nodes import Observation, observe
 from ggufext.llama.settings import ContextSettings
+from llama_here import needs_llama_cpp
 from random_model import MetadataValue, write_random_model
 
 if TYPE_CHECKING:
@@ -29,7 +30,7 @@ SETTINGS = ContextSettings(n_ctx=512)
 @pytest.fixture(scope="session")
 def run_model(tmp_path_factory: pytest.TempPathFactory) -> Callable[..., Observation]:
     """Write a random model, run it, and say what happened; the same request runs once."""
-    pytest.importorskip("llama_cpp", reason="needs llama-cpp-python: pip install .[check]")
+    needs_llama_cpp()
     folder = tmp_path_factory.mktemp("random models")
     seen: dict[str, Observation] = {}
 

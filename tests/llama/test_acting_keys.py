@@ -7,9 +7,6 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from ggufext.planning.request import PlanRequest
-
-pytest.importorskip("llama_cpp", reason="needs llama-cpp-python: pip install .[check]")
 from experiment import try_architecture
 from ggufext.audit.check import measure_model
 from ggufext.audit.request import CheckRequest, LocalSettings
@@ -21,6 +18,8 @@ from ggufext.llama.settings import ContextSettings
 from ggufext.opened.model import facts_of
 from ggufext.planning.methods import Method
 from ggufext.planning.native import rotation_in_effect
+from ggufext.planning.request import PlanRequest
+from llama_here import needs_llama_cpp
 from random_model import write_random_model
 
 if TYPE_CHECKING:
@@ -28,6 +27,9 @@ if TYPE_CHECKING:
 
     from ggufext.llama.process import LlamaProcess
     from ggufext.llama.rope_nodes import RopeNode
+
+needs_llama_cpp()
+
 
 #: Context of the models here, four times the length that their scaling starts from.
 CONTEXT = 2048

@@ -4,15 +4,15 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-import pytest
-
-pytest.importorskip("llama_cpp", reason="needs llama-cpp-python: pip install .[check]")
+from llama_here import needs_llama_cpp
 from write_architectures import PAGE, page
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
     from experiment import Trial
+
+needs_llama_cpp()
 
 
 def test_page_is_what_the_experiment_gives(trial: Callable[[str], Trial]) -> None:

@@ -9,9 +9,6 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from ggufext.planning.request import PlanRequest
-
-pytest.importorskip("llama_cpp", reason="needs llama-cpp-python: pip install .[check]")
 from ggufext.editing.rewrite import rewrite
 from ggufext.llama.rope_nodes import observe
 from ggufext.llama.settings import ContextSettings
@@ -19,11 +16,16 @@ from ggufext.opened.model import facts_of
 from ggufext.planning.emit import Engine, emit
 from ggufext.planning.methods import Method
 from ggufext.planning.plan import plan
+from ggufext.planning.request import PlanRequest
+from llama_here import needs_llama_cpp
 from random_model import write_random_model
 
 if TYPE_CHECKING:
     from collections.abc import Callable
     from pathlib import Path
+
+needs_llama_cpp()
+
 
 METHODS = (Method.GAMMA, Method.NTK, Method.YARN, Method.LINEAR)
 TOKENS = tuple((7 * i * i + 3 * i) % 250 for i in range(300))

@@ -7,13 +7,13 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-pytest.importorskip("llama_cpp", reason="needs llama-cpp-python: pip install .[check]")
 import experiment
 from experiment import try_architecture
 from ggufext.errors import EngineError, PlanError
 from ggufext.header import facts
 from ggufext.header.architectures import Layout, LocalRotation, architecture
 from ggufext.opened import model as opened_model
+from llama_here import needs_llama_cpp
 from random_architectures import ARCHITECTURES
 from random_model import write_random_model
 from tiny_architectures import TINY
@@ -26,6 +26,9 @@ if TYPE_CHECKING:
     from ggufext.llama.process import LlamaProcess
 
     Keys = dict[str, Any]
+
+needs_llama_cpp()
+
 
 LOCAL, SECTIONS = "attention.sliding_window", "rope.dimension_sections"
 PATTERN, SWITCH = "attention.sliding_window_pattern", "rope.scaling.finetuned"

@@ -7,9 +7,6 @@ from typing import TYPE_CHECKING
 import numpy as np
 import pytest
 
-from ggufext.planning.request import PlanRequest
-
-pytest.importorskip("llama_cpp", reason="needs llama-cpp-python: pip install .[check]")
 from ggufext.editing.rewrite import rewrite, undo
 from ggufext.errors import EngineError
 from ggufext.header.architectures import FactorSupport, architecture, architecture_names
@@ -19,11 +16,16 @@ from ggufext.llama.rope_nodes import observe
 from ggufext.llama.settings import ContextSettings
 from ggufext.opened.model import facts_of
 from ggufext.planning.methods import Method
+from ggufext.planning.request import PlanRequest
+from llama_here import needs_llama_cpp
 from random_architectures import ARCHITECTURES
 from random_model import write_random_model
 
 if TYPE_CHECKING:
     from pathlib import Path
+
+needs_llama_cpp()
+
 
 TRAINED = 512
 TOKENS = tuple((7 * i * i + 3 * i) % 250 for i in range(200))

@@ -8,9 +8,6 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pytest
 
-from ggufext.planning.request import PlanRequest
-
-pytest.importorskip("llama_cpp", reason="needs llama-cpp-python: pip install .[check]")
 from ggufext.editing.rewrite import rewrite, undo
 from ggufext.errors import EditError
 from ggufext.header.architectures import FactorSupport
@@ -27,7 +24,8 @@ from ggufext.llama.settings import ContextSettings
 from ggufext.opened.model import facts_of
 from ggufext.planning.methods import Method, as_float32, llama3_parameters
 from ggufext.planning.plan import plan
-from ggufext.planning.request import Factors, Recipe
+from ggufext.planning.request import Factors, PlanRequest, Recipe
+from llama_here import needs_llama_cpp
 from observed import logits_array
 from random_model import MetadataValue, write_random_model
 
@@ -36,6 +34,9 @@ if TYPE_CHECKING:
 
     from ggufext.llama.rope_nodes import Observation
     from ggufext.planning.result import Plan
+
+needs_llama_cpp()
+
 
 #: Training length of the models here, and the smallest context above it.
 TRAINED = 512

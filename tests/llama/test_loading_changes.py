@@ -6,10 +6,6 @@ import random
 from typing import TYPE_CHECKING, Any
 
 import pytest
-
-from ggufext.planning.request import PlanRequest
-
-pytest.importorskip("llama_cpp", reason="needs llama-cpp-python: pip install .[check]")
 from gguf import GGUFValueType
 
 from gguf_bytes import SMALLEST_LLAMA, SMALLEST_TENSORS, gguf_bytes
@@ -17,6 +13,8 @@ from ggufext.editing.rewrite import rewrite
 from ggufext.errors import HeaderError
 from ggufext.opened.inspection import inspect
 from ggufext.opened.model import facts_of
+from ggufext.planning.request import PlanRequest
+from llama_here import needs_llama_cpp
 from loading_changes import (
     MODELS,
     Change,
@@ -32,6 +30,9 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from ggufext.llama.process import LlamaProcess
+
+needs_llama_cpp()
+
 
 #: Of each architecture; loading_changes.py makes all of them.
 SAMPLE = 3

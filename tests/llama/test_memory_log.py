@@ -15,6 +15,7 @@ from ggufext.header.weights import model_widths
 from ggufext.llama.memory import ModelSize, plan_memory
 from ggufext.opened.model import facts_of
 from ggufext.planning.footprint import CacheType
+from llama_here import needs_llama_cpp
 from random_model import write_random_model
 
 if TYPE_CHECKING:
@@ -55,7 +56,7 @@ Setting = tuple[int, int, bool, str]
 
 @pytest.fixture(scope="module", params=list(MODELS))
 def model(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    pytest.importorskip("llama_cpp")
+    needs_llama_cpp()
     architecture, vocabulary, size, layers = MODELS[request.param]
     path = tmp_path_factory.mktemp("memory") / "model.gguf"
     return write_random_model(

@@ -16,6 +16,7 @@ from ggufext.errors import EngineError
 from ggufext.llama.process import LlamaProcess
 from ggufext.llama.rope_nodes import observe
 from ggufext.llama.settings import ContextSettings, LoadRequest
+from llama_here import needs_llama_cpp
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -23,7 +24,7 @@ if TYPE_CHECKING:
 
 @pytest.fixture
 def process() -> Iterator[LlamaProcess]:
-    pytest.importorskip("llama_cpp")
+    needs_llama_cpp()
     with LlamaProcess() as process:
         yield process
 
@@ -114,8 +115,10 @@ def test_the_same_weights_are_loaded_once(
 def test_how_llama_cpp_ended_is_said(
     last_act: str, code: str, words: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    (tmp_path / "llama_cpp.py").write_text(f"import os\n{last_act}\n")
-    monkeypatch.syspath_prepend(tmp_path)
+    child = tmp_path / "child"
+    child.write_text(f"#!{sys.executable}\nimport os\n{last_act}\n")
+    child.chmod(0o700)
+    monkeypatch.setattr(sys, "executable", str(child))
     with LlamaProcess() as process, pytest.raises(EngineError, match=words) as died:
         process.hello()
     assert died.value.code == code
@@ -157,7 +160,7 @@ observe(Path(sys.argv[1]), tokens=(0,) * 4096, starts=(0,) * 100, settings=setti
 def test_a_child_ends_with_the_process_that_asks_it(
     passkey_model: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    pytest.importorskip("llama_cpp")
+    needs_llama_cpp()
     monkeypatch.setenv("PYTHONPATH", os.pathsep.join(sys.path))
     command = [sys.executable, "-c", ASKING, str(passkey_model)]
     with subprocess.Popen(command, stdout=subprocess.PIPE) as asking:

@@ -6,9 +6,6 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from ggufext.planning.request import PlanRequest
-
-pytest.importorskip("llama_cpp", reason="needs llama-cpp-python: pip install .[check]")
 from ggufext.editing.rewrite import rewrite, undo
 from ggufext.errors import EditError
 from ggufext.llama.expectation import verify_file
@@ -18,12 +15,17 @@ from ggufext.opened.model import facts_of
 from ggufext.planning.footprint import CacheType, kv_cache_bytes
 from ggufext.planning.methods import Method
 from ggufext.planning.plan import plan
+from ggufext.planning.request import PlanRequest
+from llama_here import needs_llama_cpp
 from observed import cache_lines
 from split_model import split_model
 
 if TYPE_CHECKING:
     from collections.abc import Callable
     from pathlib import Path
+
+needs_llama_cpp()
+
 
 ARCHITECTURES = ("llama", "qwen2", "qwen3", "gemma3")
 TARGET = 8192

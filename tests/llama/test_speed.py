@@ -10,6 +10,7 @@ import pytest
 
 from ggufext.audit.run.duration import measure_speed
 from ggufext.llama.settings import ContextSettings, LoadRequest
+from llama_here import needs_llama_cpp
 from random_model import write_random_model
 
 if TYPE_CHECKING:
@@ -34,18 +35,19 @@ def test_both_settings_are_measured_near_the_end_of_the_context_on_few_tokens(
 
 @pytest.mark.parametrize("architecture", ["gemma3", "falcon-h1", "lfm2", "qwen2vl", "deepseek2"])
 def test_other_memories_are_measured_too(tmp_path: Path, architecture: str) -> None:
-    pytest.importorskip("llama_cpp")
+    needs_llama_cpp()
     path = write_random_model(tmp_path / "model.gguf", architecture)
     found = measure_speed(load(path, 1024), (False, True), tokens=10**6)
     assert {speed.context > 700 for speed in found.values()} == {True}
 
 
 def test_caches_of_local_layers_are_filled_too(tmp_path: Path) -> None:
-    pytest.importorskip("llama_cpp")
+    needs_llama_cpp()
     path = write_random_model(tmp_path / "model.gguf", "gemma3")
     program = f"""
 import sys
 sys.path[:] = {sys.path!r}
+from ctypes import c_int32, c_void_p
 from pathlib import Path
 from ggufext.llama.library import Llama
 from ggufext.llama.loaded import Model
@@ -55,7 +57,8 @@ llama = Llama()
 model = Model(llama, LoadRequest(path=Path({str(path)!r})))
 watch = Stopwatch(llama, model, ContextSettings(n_ctx=4096, n_ubatch=64, swa_full=True))
 watch.measure()
-print(watch.cells, llama.api.llama_memory_seq_pos_min(model.memory, 0))
+first = llama.ggml.function("llama_memory_seq_pos_min", c_int32, c_void_p, c_int32)
+print(watch.cells, first(model.memory, 0))
 """
     child = subprocess.run(
         [sys.executable, "-c", program], capture_output=True, text=True, check=True
@@ -75,6 +78,6 @@ def test_a_short_run_is_not_measured(passkey_model: Path) -> None:
 
 
 def test_a_model_that_llama_cpp_does_not_load_has_no_speed(tmp_path: Path) -> None:
-    pytest.importorskip("llama_cpp")
+    needs_llama_cpp()
     (tmp_path / "model.gguf").write_bytes(b"GGUF")
     assert measure_speed(load(tmp_path / "model.gguf", 4096), (True,), tokens=10**6) == {}

@@ -26,6 +26,7 @@ from ggufext.llama.expectation import verify_file
 from ggufext.llama.settings import LoadRequest
 from ggufext.planning.methods import Method
 from ggufext.planning.request import PlanRequest
+from llama_here import needs_llama_cpp
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -33,7 +34,8 @@ if TYPE_CHECKING:
     from ggufext.llama.process import LlamaProcess
     from ggufext.planning.result import Plan
 
-pytest.importorskip("llama_cpp")
+needs_llama_cpp()
+
 
 SCALARS: dict[str, Any] = {
     f"scalar.{type_}": Raw(type_, struct.pack(form, 0.1 if form in {"<f", "<d"} else 7))

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 
 from ggufext.arguments import public
 from ggufext.errors import EngineError
-from ggufext.llama.memory import usable_processors
+from ggufext.llama.memory import processor_features, usable_processors
 from ggufext.llama.process import Hello, LlamaProcess
 from ggufext.opened.files import FileSystem
 from ggufext.opened.strategies import Blocks, blocks_for, file_system_type
@@ -73,19 +73,19 @@ def doctor(folder: Path | str) -> dict[str, Finding]:
 
 
 def _cpu(flags: tuple[str, ...]) -> Finding:
-    name = _first_value("/proc/cpuinfo", ("model name",)) or platform.machine()
+    name = _first_value("/proc/cpuinfo", "model name") or platform.machine()
     features = " ".join(flags) or "features not known here"
     return Finding(f"{name}, {usable_processors()} cores usable: {features}", ok=True)
 
 
 def _cpu_flags() -> tuple[str, ...]:
-    present = set(_first_value("/proc/cpuinfo", ("flags", "Features")).split())
+    present = processor_features()
     return tuple(flag for flag in _CPU_FLAGS if flag in present)
 
 
 def _memory() -> Finding:
     sizes = [
-        _first_value("/proc/meminfo", (name,)).removesuffix(" kB")
+        _first_value("/proc/meminfo", name).removesuffix(" kB")
         for name in ("MemAvailable", "MemTotal")
     ]
     if not all(size.isdecimal() for size in sizes):
@@ -94,14 +94,14 @@ def _memory() -> Finding:
     return Finding(f"{binary_size(available)} of {binary_size(total)} available", ok=True)
 
 
-def _first_value(path: str, names: tuple[str, ...]) -> str:
+def _first_value(path: str, wanted: str) -> str:
     """Value of the first line ``name: value`` of a file, ``""`` where there is none."""
     try:
         lines = Path(path).read_text(encoding="utf-8", errors="replace").splitlines()
     except OSError:
         return ""
     pairs = (line.partition(":") for line in lines)
-    return next((value.strip() for name, _, value in pairs if name.strip() in names), "")
+    return next((value.strip() for name, _, value in pairs if name.strip() == wanted), "")
 
 
 def _rotation_kernels() -> Finding:
@@ -139,15 +139,12 @@ def _ask_llama_cpp() -> Hello | EngineError:
 
 
 def _llama_cpp(answer: Hello | EngineError) -> Finding:
-    package = _package(
-        "llama-cpp-python",
-        "needed by check and rewrite --verify: pip install 'ggufext[check]' (compiles llama.cpp)",
-    )
-    if not package.ok:
-        return package
     if isinstance(answer, EngineError):
+        if answer.code == "extra_missing":
+            hint = "needed by check and rewrite --verify: pip install 'ggufext[check]'"
+            return Finding(answer.message, ok=False, hint=f"{hint} (compiles llama.cpp)")
         return Finding(
-            f"{package.value} does not run: {answer.message}",
+            f"llama.cpp does not run: {answer.message}",
             ok=False,
             hint='install it again, on a processor with AMX with CMAKE_ARGS="-DGGML_NATIVE=OFF"',
         )
@@ -155,7 +152,11 @@ def _llama_cpp(answer: Hello | EngineError) -> Finding:
     built_for = " ".join(
         answer.system.replace(" = 1", "").replace(" :", ":").replace("|", " ").split()
     )
-    return Finding(f"{package.value}, {offload} GPU offload; built for {built_for}", ok=True)
+    return Finding(
+        f"{answer.package} {answer.version} (llama.cpp {answer.release}), {offload} GPU offload, "
+        f"on {', '.join(answer.devices)}; built for {built_for}",
+        ok=True,
+    )
 
 
 def _remote() -> Finding:

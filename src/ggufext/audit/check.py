@@ -356,7 +356,8 @@ def _prepared(
             path=str(header.path),
             engine="llama.cpp",
             versions=_versions(
-                llama_cpp_python=engine.hello.version, processor=engine.hello.system.strip(" |")
+                **{engine.hello.package.replace("-", "_"): engine.hello.version},
+                processor=engine.hello.system.strip(" |"),
             ),
             train_length=taken.facts.train_length,
             memory_plan=budget.plan,

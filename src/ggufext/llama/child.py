@@ -185,12 +185,16 @@ class _Child:
         supports_rpc = bool(api.llama_supports_rpc())  # loads the backends
         for address in rpc:
             ggml.add_rpc_server(address)
+        devices, device_memory = ggml.devices()
         hello = {
-            "version": self._llama.version,
+            "package": self._llama.place.package,
+            "version": self._llama.place.version,
+            "release": self._llama.release,
             "system": self._llama.system,
             "gpu": bool(api.llama_supports_gpu_offload()),
             "rpc": supports_rpc,
-            "device_memory": ggml.device_memory(),
+            "devices": devices,
+            "device_memory": device_memory,
             "available": available_memory(),
         }
         return hello, b""

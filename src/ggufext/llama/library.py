@@ -10,19 +10,21 @@ from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
 from ggufext.errors import EngineError
+from ggufext.llama.binding import (
+    OVERRIDE_TAGS,
+    SCALING_TYPES,
+    KvOverride,
+    LogCallback,
+    NodeCallback,
+    installed,
+    load,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
     from pathlib import Path
 
     from ggufext.llama.settings import ContextSettings, LoadRequest, Override
-
-#: Settings that go by name here and by number in C: how llama-cpp-python names the numbers.
-_ENUMERATORS = {
-    "type_k": "GGML_TYPE_",
-    "type_v": "GGML_TYPE_",
-    "rope_scaling_type": "LLAMA_ROPE_SCALING_TYPE_",
-}
 
 _LOG_DEBUG, _LOG_ERROR, _LOG_CONTINUED = 1, 4, 5
 
@@ -50,39 +52,34 @@ class Llama:
 
     Attributes
     ----------
-    api : module
-        llama-cpp-python's low-level module.
+    api : ctypes.CDLL
+        libllama with the functions that `ggufext.llama.binding` declares.
     ggml : Ggml
         The ggml that it has loaded.
-    version : str
-        Of llama-cpp-python.
+    place : Place
+        Where it lies, of which package.
+    release : str
+        Of llama.cpp, as ``"0.5.0-dev"``.
     system : str
         Processor features that llama.cpp was built for.
 
     Raises
     ------
     EngineError
-        ``extra_missing``.
+        ``extra_missing``, ``engine_unknown``.
     """
 
     def __init__(self) -> None:
-        try:
-            import llama_cpp
-        except ImportError as error:
-            raise EngineError(
-                code="extra_missing",
-                message=f"llama-cpp-python cannot be imported ({error}): "
-                "pip install 'ggufext[check]'",
-            ) from error
-        self.api: Any = llama_cpp
+        self.place = installed()
+        self.api: Any = load(self.place.path)
         self._log = _Log()
         # ctypes does not keep the callback alive; this object does.
-        self._log_callback = llama_cpp.llama_log_callback(self._log)
-        llama_cpp.llama_log_set(self._log_callback, ctypes.c_void_p(0))
-        llama_cpp.llama_backend_init()
-        self.ggml = Ggml(llama_cpp.llama_cpp._lib)
-        self.version: str = llama_cpp.__version__
-        self.system: str = llama_cpp.llama_print_system_info().decode(errors="replace")
+        self._log_callback = LogCallback(self._log)
+        self.api.llama_log_set(self._log_callback, None)
+        self.api.llama_backend_init()
+        self.ggml = Ggml(self.api)
+        self.release: str = self.api.llama_version().decode(errors="replace")
+        self.system: str = self.api.llama_print_system_info().decode(errors="replace")
 
     def load(self, request: LoadRequest, *, vocabulary_only: bool = False) -> Any:
         """Load a model.
@@ -106,18 +103,11 @@ class Llama:
 
     def _overrides(self, overrides: Mapping[str, Override]) -> Any:
         """llama.cpp's array of overrides, ended by an empty key."""
-        api = self.api
-        array = (api.llama_model_kv_override * (len(overrides) + 1))()
+        array = (KvOverride * (len(overrides) + 1))()
         for entry, (key, value) in zip(array, overrides.items(), strict=False):
             entry.key = key.encode()
-            if isinstance(value, bool):
-                entry.tag, entry.value.val_bool = api.LLAMA_KV_OVERRIDE_TYPE_BOOL, value
-            elif isinstance(value, int):
-                entry.tag, entry.value.val_i64 = api.LLAMA_KV_OVERRIDE_TYPE_INT, value
-            elif isinstance(value, float):
-                entry.tag, entry.value.val_f64 = api.LLAMA_KV_OVERRIDE_TYPE_FLOAT, value
-            else:
-                entry.tag, entry.value.val_str = api.LLAMA_KV_OVERRIDE_TYPE_STR, value.encode()
+            entry.tag, member = OVERRIDE_TAGS[type(value)]
+            setattr(entry.value, member, value.encode() if isinstance(value, str) else value)
         return array
 
     def context(
@@ -150,14 +140,16 @@ class Llama:
 
     def node_callback(self, function: Callable[[int, bool, Any], bool]) -> Any:
         """A Python function as `context` takes it for its nodes."""
-        return self.api.ggml_backend_sched_eval_callback(function)
+        return NodeCallback(function)
 
     def _number(self, setting: str, value: Any) -> Any:
         """Translate a setting to what the C structure holds."""
-        prefix = _ENUMERATORS.get(setting)
-        if prefix is None:
+        if setting == "rope_scaling_type":
+            number = SCALING_TYPES.get(value)
+        elif setting in {"type_k", "type_v"}:
+            number = self.ggml.type_number(value)
+        else:
             return value
-        number = getattr(self.api, prefix + value.upper(), None)
         if number is None:
             raise EngineError(
                 code="unknown_setting", message=f"llama.cpp knows no {setting} {value!r}"
@@ -177,6 +169,9 @@ _MAX_DIMS, _MAX_OP_PARAMS, _MAX_SRC, _MAX_NAME = 4, 16, 10, 64
 
 #: Bytes of ``struct ggml_object``, which `ggml_tensor_overhead` counts beside the tensor.
 _OBJECT_BYTES = 32
+
+#: GGML_TYPE_COUNT of llama.cpp 0.5.0; types keep their numbers.
+_TYPES = 43
 
 #: An RPC worker that takes longer to answer is taken for absent.
 _CONNECT_SECONDS = 10
@@ -241,24 +236,31 @@ class Ggml:
         """Name of a tensor type, as ``"q8_0"``."""
         return _text(self._type_name(number))
 
+    def type_number(self, name: str) -> int | None:
+        """Number of a tensor type by its name; None where there is none."""
+        return next((x for x in range(_TYPES) if self.type_name(x) == name), None)
+
     def nbytes(self, tensor: Tensor) -> int:
         """Bytes that the tensor occupies."""
         return int(self._nbytes(ctypes.byref(tensor)))
 
-    def device_memory(self) -> int:
-        """Free bytes of all devices that have a memory of their own."""
+    def devices(self) -> tuple[list[str], int]:
+        """Descriptions of all devices, and the free bytes of those with a memory of their own."""
         pointer = ctypes.c_void_p
         count = self.function("ggml_backend_dev_count", ctypes.c_size_t)
         get = self.function("ggml_backend_dev_get", pointer, ctypes.c_size_t)
         kind = self.function("ggml_backend_dev_type", ctypes.c_int, pointer)
+        describe = self.function("ggml_backend_dev_description", ctypes.c_char_p, pointer)
         size = ctypes.POINTER(ctypes.c_size_t)
         memory = self.function("ggml_backend_dev_memory", None, pointer, size, size)
         free, total, found = ctypes.c_size_t(), ctypes.c_size_t(), 0
+        names = []
         for device in map(get, range(count())):
+            names.append(_text(describe(device)))
             if kind(device) == _DEVICE_GPU:
                 memory(device, ctypes.byref(free), ctypes.byref(total))
                 found += free.value
-        return found
+        return names, found
 
     def add_rpc_server(self, address: str) -> None:
         """Make a remote llama.cpp worker (``host:port``) one of the devices.
@@ -355,8 +357,7 @@ class _InitParams(ctypes.Structure):
 class GgufReader:
     """A file as gguf_init_from_file reads it.
 
-    llama-cpp-python wraps llama.h but not gguf.h: its functions and numbers are those of
-    ggml/include/gguf.h in llama-cpp-python 0.3.36.
+    Functions and numbers are those of ggml/include/gguf.h in llama-cpp-python 0.3.36.
 
     Parameters
     ----------

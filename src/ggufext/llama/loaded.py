@@ -15,6 +15,7 @@ import numpy as np
 import numpy.typing as npt
 
 from ggufext.errors import EngineError
+from ggufext.llama.binding import VOCABULARY_NONE
 from ggufext.llama.library import Tensor
 from ggufext.llama.rope_nodes import CacheTensor, RopeMode, RopeNode
 
@@ -169,7 +170,7 @@ class Vocabulary:
     def __init__(self, llama: Llama, model: Any) -> None:
         self._api = llama.api
         self._pointer = self._api.llama_model_get_vocab(model)
-        if self._api.llama_vocab_type(self._pointer) == self._api.LLAMA_VOCAB_TYPE_NONE:
+        if self._api.llama_vocab_type(self._pointer) == VOCABULARY_NONE:
             raise EngineError(
                 code="cannot_be_audited",
                 message="the file has no text vocabulary, so nothing can be asked in words",
@@ -177,13 +178,13 @@ class Vocabulary:
         self.size: int = self._api.llama_vocab_n_tokens(self._pointer)
         self.bos: int = self._api.llama_vocab_bos(self._pointer)
         self.eos: int = self._api.llama_vocab_eos(self._pointer)
-        self._buffer = (self._api.llama_token * 1024)()
+        self._buffer = (ctypes.c_int32 * 1024)()
         self._before = self._tokenize(_BEFORE)
 
     def _tokenize(self, text: bytes, *, special: bool = False) -> list[int]:
         room = len(text) + 2
         if room > len(self._buffer):
-            self._buffer = (self._api.llama_token * room)()
+            self._buffer = (ctypes.c_int32 * room)()
         buffer = self._buffer
         count = self._api.llama_tokenize(
             self._pointer, text, len(text), buffer, room, False, special

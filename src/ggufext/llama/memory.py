@@ -228,6 +228,17 @@ def usable_processors() -> int:
     return os.cpu_count() or 1
 
 
+def processor_features() -> frozenset[str]:
+    """Instruction sets as Linux names them (``"avx2"``); empty where nothing tells."""
+    try:
+        text = Path("/proc/cpuinfo").read_text(encoding="utf-8", errors="replace")
+    except OSError:
+        return frozenset()
+    pairs = (line.partition(":") for line in text.splitlines())
+    names = ("flags", "Features")
+    return frozenset(next((value for name, _, value in pairs if name.strip() in names), "").split())
+
+
 def available_memory() -> int:
     """Bytes that this process may still take: of the machine, its control group and its limits."""
     found = [_of_machine(), _of_control_group(), _of_address_space()]

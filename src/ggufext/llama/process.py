@@ -24,18 +24,25 @@ class Hello:
 
     Attributes
     ----------
-    version : str
-        Of llama-cpp-python.
+    package, version : str
+        What brings llama.cpp, as ``"llama-cpp-python"``.
+    release : str
+        Of llama.cpp.
     system : str
         Processor features that llama.cpp was built for.
+    devices : list of str
+        Descriptions of what it can compute on, the processor included.
     gpu, rpc : bool
         Whether layers can be given to a device, and to workers on other machines.
     device_memory, available : int
         Free bytes of the devices and of this machine, as far as the child may take them.
     """
 
+    package: str
     version: str
+    release: str
     system: str
+    devices: list[str]
     gpu: bool
     rpc: bool
     device_memory: int

@@ -17,6 +17,7 @@ from ggufext.audit.task.answers import stop_rule
 from ggufext.audit.task.templates import Frame
 from ggufext.errors import EngineError
 from ggufext.llama.settings import ContextSettings, LoadRequest, SelfExtend
+from llama_here import needs_llama_cpp
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
@@ -76,7 +77,7 @@ def test_reused_cells_give_bit_identical_logits(
 def test_reused_cells_give_bit_identical_logits_in_other_architectures(
     architecture: str, tmp_path: Path
 ) -> None:
-    pytest.importorskip("llama_cpp")
+    needs_llama_cpp()
     from random_model import write_random_model
 
     path = write_random_model(tmp_path / "model.gguf", architecture)
@@ -90,7 +91,7 @@ def test_reused_cells_give_bit_identical_logits_in_other_architectures(
 @pytest.fixture
 def recurrent(random_models: Callable[[str], Path]) -> LoadRequest:
     """A model whose memory is one state, which cannot forget a part of a text."""
-    pytest.importorskip("llama_cpp")
+    needs_llama_cpp()
     return LoadRequest(path=random_models("lfm2"), context=replace(SETTINGS, n_ctx=2048))
 
 
@@ -208,7 +209,7 @@ engine.close()
 
 
 def test_file_without_a_text_vocabulary_is_refused_by_name(tmp_path: Path) -> None:
-    pytest.importorskip("llama_cpp")
+    needs_llama_cpp()
     from random_model import write_random_model
 
     path = write_random_model(
