@@ -38,6 +38,8 @@ def package(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     (folder.parent / "__init__.py").write_text("raise RuntimeError('imported')\n")
     (tmp_path / "xllamacpp.py").touch()
     monkeypatch.syspath_prepend(tmp_path)
+    for name in ("llama_cpp", "xllamacpp"):  # other tests import them
+        monkeypatch.delitem(sys.modules, name, raising=False)
     return folder
 
 
