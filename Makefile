@@ -88,7 +88,7 @@ fuzz: build/fuzz/fuzz_header
 	  corpus seeds
 
 # Every benchmark, as markdown tables; the editing one writes models of several GiB.
-bench: export PYTHONPATH := tests/helpers
+bench: export PYTHONPATH := tests/builders
 bench: $(VENV)/.installed-dev
 	$(BIN)/python benchmarks/header.py
 	$(BIN)/python benchmarks/inspection.py

@@ -6,7 +6,7 @@ cells per length (random order) and on whole texts (best order), and scaled to a
 are counted in full. Prints ratios, rival over ours.
 
 Usage: ``python benchmarks/check.py [--model FILE] [--large] [--lengths 512,1024 …]``; --large needs
-tests/helpers in PYTHONPATH.
+tests/builders in PYTHONPATH.
 """
 
 from __future__ import annotations

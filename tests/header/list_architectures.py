@@ -15,7 +15,7 @@ import re
 import sys
 from pathlib import Path
 
-sys.path += [str(Path(__file__).parents[1]), str(Path(__file__).parents[1] / "helpers")]
+sys.path += [str(Path(__file__).parents[1]), str(Path(__file__).parents[1] / "builders")]
 from header import list_loading
 from header.llama_cpp_sources import Source, read
 from random_architectures import ARCHITECTURES

@@ -2,7 +2,7 @@
 
 `TINY` joins both. Sources of the keys: src/models/*.cpp of llama.cpp. The shapes in
 tiny_architectures.toml are what its loaders require for these keys. Written by
-``python tests/helpers/tiny_architectures.py [ARCHITECTURE …]`` (all without arguments): a file
+``python tests/builders/tiny_architectures.py [ARCHITECTURE …]`` (all without arguments): a file
 without tensors is offered, llama.cpp says which tensor it misses and which shape it expects, until
 it loads the file.
 """

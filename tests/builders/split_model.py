@@ -1,6 +1,6 @@
 """Split a GGUF file into several, as llama.cpp's gguf-split does.
 
-Usage: ``python tests/helpers/split_model.py MODEL.gguf PREFIX --parts 3``
+Usage: ``python tests/builders/split_model.py MODEL.gguf PREFIX --parts 3``
 """
 
 from __future__ import annotations

@@ -1,6 +1,6 @@
 """Changes to models after which llama.cpp may not load them, and both verdicts on each.
 
-Usage: ``python tests/helpers/loading_changes.py [ARCHITECTURE …]`` makes every change and prints
+Usage: ``python tests/builders/loading_changes.py [ARCHITECTURE …]`` makes every change and prints
 where the verdicts differ and loading_differences.txt does not say so; without architectures it
 writes that file anew.
 """
