@@ -1,6 +1,6 @@
 """Write GGUF files with random, really quantized weights that llama.cpp loads and runs.
 
-Usage: ``python tests/builders/random_model.py OUT.gguf --architecture llama --layers 2 --type Q4_0``
+Usage: ``python tests/builders/random_model.py OUT.gguf --architecture llama --type Q4_0``
 """
 
 from __future__ import annotations
