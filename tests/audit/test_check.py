@@ -15,7 +15,7 @@ from ggufext import rewrite
 from ggufext.audit import check as auditing
 from ggufext.audit.check import measure_model
 from ggufext.audit.conditions import conditions
-from ggufext.audit.engines import llama_cpp as contexts
+from ggufext.audit.engines import llama_cpp
 from ggufext.audit.engines.llama_cpp import LlamaCpp
 from ggufext.audit.request import CheckRequest, LocalSettings, Mode, Template
 from ggufext.audit.run.duration import Speed
@@ -370,7 +370,7 @@ def test_a_small_model_runs_in_one_thread(
 def test_a_large_model_runs_on_every_processor(
     passkey_model: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(contexts, "_SMALL_MODEL", 0)
+    monkeypatch.setattr(llama_cpp, "_SMALL_MODEL", 0)
     processors = len(os.sched_getaffinity(0))
     assert opened_with(passkey_model, LocalSettings(), monkeypatch).n_threads == processors
 
