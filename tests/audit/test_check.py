@@ -12,12 +12,12 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from ggufext import rewrite
-from ggufext.audit import check as auditing
 from ggufext.audit.check import measure_model
 from ggufext.audit.conditions import conditions
 from ggufext.audit.engines import llama_cpp
 from ggufext.audit.engines.llama_cpp import LlamaCpp
 from ggufext.audit.request import CheckRequest, LocalSettings, Mode, Template
+from ggufext.audit.run import file_run
 from ggufext.audit.run.duration import Speed
 from ggufext.audit.run.measure import Measured, Progress, RunNotes
 from ggufext.audit.run.records import Trial
@@ -66,7 +66,7 @@ def trials_with_pid_of_child(
             super().__init__(*arguments, **options)  # type: ignore[arg-type]
             engines.append(self)
 
-    monkeypatch.setattr(auditing, "LlamaCpp", Noted)
+    monkeypatch.setattr(file_run, "LlamaCpp", Noted)
     heard: list[Progress] = []
 
     def notify(event: Progress | RunNotes) -> None:
@@ -295,7 +295,7 @@ def test_audit_refuses_to_measure_what_was_not_planned(
         (found,) = conditions(*arguments, **options)  # type: ignore[arg-type]
         return (replace(found, kv_overrides=(("llama.rope.freq_base", 9999.0),)),)
 
-    monkeypatch.setattr(auditing, "conditions", lying)
+    monkeypatch.setattr(file_run, "conditions", lying)
     with pytest.raises(EngineError, match="base 9999, planned 500") as refused:
         check(passkey_model, settings=LocalSettings(threads=1, audit=True))
     assert refused.value.code == "rope_mismatch"
@@ -335,7 +335,7 @@ def test_model_that_fits_nowhere_is_refused_before_it_is_loaded(
     passkey_model: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(
-        auditing,
+        file_run,
         "plan_memory",
         lambda *arguments, **options: plan_memory(*arguments, **{**options, "available": 1 << 20}),
     )
@@ -355,7 +355,7 @@ def opened_with(
             used.append(load.context)
             super().open(load)
 
-    monkeypatch.setattr(auditing, "LlamaCpp", Noted)
+    monkeypatch.setattr(file_run, "LlamaCpp", Noted)
     check(path, CheckRequest(lengths=(128,), depths=1, trials=1), settings)
     (found,) = used
     return found
@@ -393,7 +393,7 @@ def test_flash_attention_is_used_on_processors_where_it_is_faster_and_kept_by_a_
         tried.append(arguments[1])
         return {each: speed(0.5 if each is faster else 1.0) for each in arguments[1]}
 
-    monkeypatch.setattr(auditing, "measure_speed", measured)
+    monkeypatch.setattr(file_run, "measure_speed", measured)
     settings = LocalSettings(threads=1)
     request = replace(MEASURED, resume=tmp_path / "run.jsonl")
     run = check(passkey_model, request, settings, notify=heard.append)
@@ -429,7 +429,7 @@ def test_speed_is_measured_on_the_model_at_hand(passkey_model: Path) -> None:
 def test_a_model_whose_speed_cannot_be_measured_is_audited_all_the_same(
     passkey_model: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(auditing, "measure_speed", lambda *_, **__: {})
+    monkeypatch.setattr(file_run, "measure_speed", lambda *_, **__: {})
     run = check(passkey_model, settings=LocalSettings(threads=1))
     assert (run.run.complete, run.run.flash_attention) == (True, False)
 
@@ -519,7 +519,7 @@ def test_longrope_lengths_below_the_original_are_measured_in_a_context_of_their_
             contexts.append(load.context.n_ctx)
             super().open(load)
 
-    monkeypatch.setattr(auditing, "LlamaCpp", Noted)
+    monkeypatch.setattr(file_run, "LlamaCpp", Noted)
     run = check(path, CheckRequest(lengths=(768, 1024, 2048), depths=1, trials=1))
     assert contexts == [1024, 2048]
     assert len(run.trials) == 3

@@ -210,28 +210,7 @@ _MANY_ELEMENTS = 120_000
 def verify_file(
     path: Path, plan: Plan, *, notify: Callable[[str], None] | None = None
 ) -> tuple[str, ...]:
-    """Compare a rewritten file with its plan through readers that are not ours.
-
-    Parameters
-    ----------
-    path : Path
-    plan : Plan
-        What the file should hold.
-    notify : callable, optional
-        Hears beforehand of a reader that will take more than about two seconds.
-
-    Returns
-    -------
-    tuple of str
-        What was compared, a sentence each.
-
-    Raises
-    ------
-    EditError
-        ``not_verified``: a reader sees something else.
-    EngineError
-        llama.cpp is installed and does not load the file.
-    """
+    """What `ggufext.verify` does, for a file and its plan."""
     with LlamaProcess() as process:
         try:
             values = _read_by_llama_cpp(path, plan, process)
