@@ -8,13 +8,15 @@ from __future__ import annotations
 
 import ctypes
 from ctypes import POINTER, Structure, byref, c_bool, c_float, c_int, c_int64, c_size_t, c_void_p
-from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from ggufext.errors import EngineError
 from ggufext.llama.binding import installed
+
+if TYPE_CHECKING:
+    from pathlib import Path
 
 NORM, NEOX, MROPE, IMROPE = 0, 2, 8, 40
 _F32, _F16, _I32 = 0, 1, 26

@@ -15,8 +15,8 @@ from ggufext.errors import HeaderError
 from ggufext.header import header
 from ggufext.header.header import read_header
 from header.ggml import judged_by_llama_cpp, shown
-from llama_here import needs_llama_cpp
 from header.readers import READERS
+from llama_here import needs_llama_cpp
 from made_up_headers import files
 
 if TYPE_CHECKING:

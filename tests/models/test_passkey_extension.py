@@ -8,12 +8,11 @@ from pathlib import Path
 import pytest
 
 import passkey_task
-from ggufext.planning.request import PlanRequest
-
 from ggufext.editing.rewrite import rewrite, undo
 from ggufext.llama.rope_nodes import observe
 from ggufext.llama.settings import ContextSettings
 from ggufext.planning.methods import Method
+from ggufext.planning.request import PlanRequest
 from llama_here import needs_llama_cpp
 from retrieval import measure, pooled
 

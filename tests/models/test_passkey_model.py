@@ -13,10 +13,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 import passkey_task as task
-
 from ggufext.errors import EngineError
-from measure_card import extension
 from llama_here import needs_llama_cpp
+from measure_card import extension
 from retrieval import Reader, measure, pooled
 
 if TYPE_CHECKING:

@@ -146,8 +146,8 @@ def _llama_cpp(answer: Hello | EngineError) -> Finding:
         return Finding(
             f"llama.cpp does not run: {answer.message}",
             ok=False,
-            hint="pip install --force-reinstall 'ggufext[check]'; llama-cpp-python, which goes before "
-            "what that installs, is best uninstalled or of version 0.3.36",
+            hint="pip install --force-reinstall 'ggufext[check]'; where llama-cpp-python 0.3.36 is "
+            "installed too, that is used: build it again, or uninstall it",
         )
     offload = "with" if answer.gpu else "without"
     built_for = " ".join(
