@@ -141,12 +141,13 @@ def _ask_llama_cpp() -> Hello | EngineError:
 def _llama_cpp(answer: Hello | EngineError) -> Finding:
     if isinstance(answer, EngineError):
         if answer.code == "extra_missing":
-            hint = "needed by check and rewrite --verify: pip install 'ggufext[check]'"
-            return Finding(answer.message, ok=False, hint=f"{hint} (compiles llama.cpp)")
+            hint = "needed by check and by the ROPE nodes of rewrite --verify"
+            return Finding(answer.message, ok=False, hint=hint)
         return Finding(
             f"llama.cpp does not run: {answer.message}",
             ok=False,
-            hint='install it again, on a processor with AMX with CMAKE_ARGS="-DGGML_NATIVE=OFF"',
+            hint="pip install --force-reinstall 'ggufext[check]'; where llama-cpp-python 0.3.36 is "
+            "installed too, that is used: build it again, or uninstall it",
         )
     offload = "with" if answer.gpu else "without"
     built_for = " ".join(
@@ -178,8 +179,8 @@ def _amx(flags: tuple[str, ...]) -> Finding:
     return Finding(
         "this processor has AMX; ggufext loads models without the layouts that crash there",
         ok=True,
-        hint="other programs on the same llama.cpp may die with SIGSEGV on quantized models when "
-        'GCC 12 built it: reinstall it with CMAKE_ARGS="-DGGML_NATIVE=OFF"',
+        hint="other programs on a llama-cpp-python that GCC 12 built may die with SIGSEGV on "
+        'quantized models: reinstall it with CMAKE_ARGS="-DGGML_NATIVE=OFF"',
     )
 
 
@@ -191,7 +192,7 @@ def _rpc(answer: Hello | EngineError) -> Finding:
     return Finding(
         "llama.cpp was built without RPC",
         ok=True,
-        hint='for --rpc, reinstall llama-cpp-python with CMAKE_ARGS="-DGGML_RPC=ON"',
+        hint='for --rpc: CMAKE_ARGS="-DGGML_RPC=ON" pip install llama-cpp-python==0.3.36',
     )
 
 

@@ -217,15 +217,17 @@ _FUNCTIONS: dict[str, tuple[Any, ...]] = {
     "llama_vocab_type": (c_int, c_void_p),
 }
 
-#: Packages that bring llama.cpp, with their modules and where their libraries lie. The first one
-#: that is installed is used: llama-cpp-python may have been compiled for a GPU.
-_PACKAGES: tuple[tuple[str, str, tuple[str, ...]], ...] = (
+#: Packages that bring llama.cpp, with the version that was tried, their modules and where their
+#: libraries lie. The first that is installed in this version is used: llama-cpp-python may have
+#: been compiled for a GPU.
+_PACKAGES: tuple[tuple[str, str, str, tuple[str, ...]], ...] = (
     (
         "llama-cpp-python",
+        "0.3.36",
         "llama_cpp",
         ("lib/libllama.so", "lib/libllama.dylib", "lib/llama.dll", "lib/libllama.dll"),
     ),
-    ("xllamacpp", "xllamacpp", ("xllamacpp.abi3.so",)),
+    ("xllamacpp", "2026.10.11549", "xllamacpp", ("xllamacpp.abi3.so",)),
 )
 
 #: Names of x86-64, as `platform.machine` gives them.
@@ -252,30 +254,35 @@ def installed() -> Place:
     EngineError
         ``extra_missing``, also where the processor lacks what the library is compiled for.
     """
-    found = (
-        (package, Path(folder) / file)
-        for package, module, files in _PACKAGES
+    places = [
+        (Place(Path(folder) / file, package, _version(package)), tried)
+        for package, tried, module, files in _PACKAGES
         for folder in _folders(module)
         for file in files
-    )
-    package, path = next((each for each in found if each[1].exists()), (None, None))
-    if package is None or path is None:
+        if (Path(folder) / file).exists()
+    ]
+    if not places:
         raise EngineError(
             code="extra_missing",
             message="no llama.cpp is installed: pip install 'ggufext[check]'",
         )
+    place = next((place for place, tried in places if place.version == tried), places[-1][0])
     known = processor_features()
-    lacking = [name for name in _NEEDED.get(package, ()) if known and name not in known]
+    lacking = [name for name in _NEEDED.get(place.package, ()) if known and name not in known]
     if lacking and platform.machine() in _X86_64:
         raise EngineError(
             code="extra_missing",
-            message=f"this processor lacks {', '.join(lacking)}, which {package} is compiled for: "
-            "pip install 'ggufext[check]' compiles llama.cpp for this one",
+            message=f"this processor lacks {', '.join(lacking)}, which {place.package} is compiled "
+            "for: pip install llama-cpp-python==0.3.36 compiles llama.cpp for this one",
         )
+    return place
+
+
+def _version(package: str) -> str:
     try:
-        return Place(path, package, version(package))
+        return version(package)
     except PackageNotFoundError:  # copied there
-        return Place(path, package, "unknown")
+        return "unknown"
 
 
 def _folders(module: str) -> Sequence[str]:
