@@ -40,9 +40,6 @@ def build_library(
     flags : sequence of str
         Of the compiler.
     """
-    compiler = shutil.which("cc")
-    if compiler is None:
-        pytest.skip("no C compiler here")
     context = binding._CONTEXT_PARAMS[_RELEASE]
     defined = {name: f"void *{name}(void) {{ return 0; }}" for name in binding._FUNCTIONS}
     defined |= {f"ggml_{name}": f"void *ggml_{name}(void) {{ return 0; }}" for name in _GGML}
@@ -58,10 +55,25 @@ def build_library(
         "llama_init_from_model": "void *llama_init_from_model(void) { return 0; }",
     }
     kept = (text for text in (defined | dict(functions or {})).values() if text is not None)
+    return _compile(path, "\n".join(kept), flags)
+
+
+def build_on_top(path: Path, library: Path, functions: str) -> Path:
+    """Compile a library that has its own of some functions, in C, and all others of another one."""
+    flags = ("-Wl,--no-as-needed", f"-Wl,-rpath,{library.parent}", str(library))
+    return _compile(path, functions, flags)
+
+
+def _compile(path: Path, text: str, flags: Sequence[str]) -> Path:
+    compiler = shutil.which("cc")
+    if compiler is None:
+        pytest.skip("no C compiler here")
     source = path.with_suffix(".c")
-    source.write_text("#include <stdio.h>\n#include <stdlib.h>\n" + "\n".join(kept))
-    command = [compiler, "-shared", "-fPIC", "-o", str(path), str(source), *flags]
-    subprocess.run(command, check=True, capture_output=True)
+    headers = "".join(f"#include <{name}.h>\n" for name in ("dlfcn", "stdio", "stdlib", "string"))
+    source.write_text(f"#define _GNU_SOURCE\n{headers}{text}\n")
+    command = [compiler, "-shared", "-fPIC", "-o", str(path), str(source), *flags, "-ldl"]
+    done = subprocess.run(command, check=False, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
     return path
 
 

@@ -21,6 +21,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from ggufext.errors import EngineError
+from ggufext.llama.known_answer import check_known_answer
 from ggufext.llama.library import GgufReader, Llama
 from ggufext.llama.loaded import GraphReader, Model, Vocabulary
 from ggufext.llama.log import forbid_core_dump
@@ -160,6 +161,7 @@ class _Child:
 
     def __init__(self, llama_cpp: Path | None) -> None:
         self._llama = Llama(llama_cpp)
+        check_known_answer(self._llama)
         self._words: Vocabulary | None = None
         self._model: Model | None = None
         self._weights: object = None

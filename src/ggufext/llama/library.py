@@ -6,6 +6,7 @@ import ctypes
 import os
 import socket
 import sys
+from contextlib import contextmanager
 from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
@@ -23,7 +24,7 @@ from ggufext.llama.binding import (
 )
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
+    from collections.abc import Callable, Iterator, Mapping
     from pathlib import Path
 
     from ggufext.llama.settings import ContextSettings, LoadRequest, Override
@@ -36,6 +37,7 @@ class _Log:
 
     def __init__(self) -> None:
         self.errors: list[str] = []
+        self.passed_on = True
         self._level = _LOG_DEBUG
 
     def __call__(self, level: int, text: bytes, _: Any) -> None:
@@ -45,8 +47,9 @@ class _Log:
         line = text.decode(errors="replace")
         if self._level == _LOG_ERROR:
             self.errors.append(line.strip())
-        sys.stderr.write(line)
-        sys.stderr.flush()
+        if self.passed_on:
+            sys.stderr.write(line)
+            sys.stderr.flush()
 
 
 class Llama:
@@ -163,6 +166,15 @@ class Llama:
                 code="unknown_setting", message=f"llama.cpp knows no {setting} {value!r}"
             )
         return number
+
+    @contextmanager
+    def silence(self) -> Iterator[None]:
+        """Pass nothing of the log on meanwhile."""
+        self._log.passed_on = False
+        try:
+            yield
+        finally:
+            self._log.passed_on = True
 
     def forget_errors(self) -> None:
         """Begin what `errors` tells."""
