@@ -54,6 +54,7 @@ class MadeUpEngine:
         self.local: LocalSettings | None = None
         self.server: ServerSettings | None = None
         self.hello = Hello(
+            "libllama.so",
             "llama.cpp",
             "0",
             "0",

@@ -38,13 +38,15 @@ class Finding:
 
 
 @public
-def doctor(folder: Path | str) -> dict[str, Finding]:
+def doctor(folder: Path | str, *, llama_cpp: Path | None = None) -> dict[str, Finding]:
     """Look at versions, processor, GPU, llama.cpp and what a folder's file system can do.
 
     Parameters
     ----------
     folder : Path or str
         Where models lie; tried with a nameless temporary file.
+    llama_cpp : Path, optional
+        llama.cpp's library, or the folder of a build that holds it; the installed one when absent.
 
     Returns
     -------
@@ -53,7 +55,7 @@ def doctor(folder: Path | str) -> dict[str, Finding]:
     """
     folder = Path(folder)
     flags = _cpu_flags()
-    llama_cpp = _ask_llama_cpp()
+    answer = _ask_llama_cpp(llama_cpp)
     return {
         "ggufext": Finding(version("ggufext"), ok=True),
         "python": Finding(platform.python_version(), ok=True),
@@ -61,9 +63,9 @@ def doctor(folder: Path | str) -> dict[str, Finding]:
         "cpu": _cpu(flags),
         "memory": _memory(),
         "rotation_kernels": _rotation_kernels(),
-        "llama_cpp": _llama_cpp(llama_cpp),
+        "llama_cpp": _llama_cpp(answer, named=llama_cpp is not None),
         "amx": _amx(flags),
-        "rpc": _rpc(llama_cpp),
+        "rpc": _rpc(answer),
         "gpu": _gpu(),
         "report": _package("resvg-py", "needed for PNG reports: pip install 'ggufext[report]'"),
         "remote": _remote(),
@@ -129,16 +131,19 @@ def _package(name: str, hint: str) -> Finding:
         return Finding(f"{name} is not installed", ok=False, hint=hint)
 
 
-def _ask_llama_cpp() -> Hello | EngineError:
+def _ask_llama_cpp(library: Path | None) -> Hello | EngineError:
     """What llama.cpp says of itself, or why it says nothing."""
-    with LlamaProcess() as process:
+    with LlamaProcess(library) as process:
         try:
             return process.hello()
         except EngineError as error:
             return error
 
 
-def _llama_cpp(answer: Hello | EngineError) -> Finding:
+def _llama_cpp(answer: Hello | EngineError, *, named: bool) -> Finding:
+    if isinstance(answer, EngineError) and named:
+        hint = "without --llama-cpp the one that is installed is used"
+        return Finding(answer.message, ok=False, hint=hint)
     if isinstance(answer, EngineError):
         if answer.code == "extra_missing":
             hint = "needed by check and by the ROPE nodes of rewrite --verify"
@@ -150,12 +155,10 @@ def _llama_cpp(answer: Hello | EngineError) -> Finding:
             "installed too, that is used: build it again, or uninstall it",
         )
     offload = "with" if answer.gpu else "without"
-    built_for = " ".join(
-        answer.system.replace(" = 1", "").replace(" :", ":").replace("|", " ").split()
-    )
+    package = f"{answer.package} {answer.version}" if answer.package else "--llama-cpp"
     return Finding(
-        f"{answer.package} {answer.version} (llama.cpp {answer.release}), {offload} GPU offload, "
-        f"on {', '.join(answer.devices)}; built for {built_for}",
+        f"{package} (llama.cpp {answer.release}, {answer.path}), {offload} GPU offload, "
+        f"on {', '.join(answer.devices)}; built for {answer.features}",
         ok=True,
     )
 

@@ -18,6 +18,7 @@ from ggufext.cli.options import (
     TOKENS,
     ModelName,
     json_option,
+    llama_cpp_option,
     model_files,
     train_freq_base_option,
     train_length_option,
@@ -130,7 +131,7 @@ _INTERRUPTED = 130
 #: Options that only one of the two engines understands.
 _OF_A_FILE = (
     *("gpu_layers", "threads", "kv_type", "flash_attention", "rpc", "dask", "audit", "yes"),
-    *("llama_server", "train_freq_base"),
+    *("llama_server", "llama_cpp", "train_freq_base"),
 )
 _OF_A_SERVER = ("model",)
 
@@ -339,6 +340,7 @@ class _LayerCount(click.ParamType["int | None"]):
     help="Ask llama.cpp's own server, started for every condition and ended: a build that is "
     "already here, for a GPU for instance. Options that are not given are left to it.",
 )
+@llama_cpp_option
 @click.option("--audit", is_flag=True, help="Compare the rotation of every layer with the plan.")
 @click.option(
     "--yes",
@@ -384,6 +386,7 @@ def check(
     rpc: tuple[str, ...],
     dask: str | None,
     llama_server: Path | None,
+    llama_cpp: Path | None,
     audit: bool,
     yes: bool,
     seed: int,
@@ -429,6 +432,7 @@ def check(
             dask=dask,
             audit=audit,
             llama_server=llama_server,
+            llama_cpp=llama_cpp,
         ),
     )
     for report in reports:

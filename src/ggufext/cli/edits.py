@@ -13,7 +13,13 @@ import click
 from ggufext.api import edits
 from ggufext.api.edits import State, Strategy
 from ggufext.api.plans import RunTimeMethod
-from ggufext.cli.options import follow_option, json_option, path_argument, paths_argument
+from ggufext.cli.options import (
+    follow_option,
+    json_option,
+    llama_cpp_option,
+    path_argument,
+    paths_argument,
+)
 from ggufext.cli.output import (
     IN_USE,
     FileCommand,
@@ -68,6 +74,7 @@ _RUN_TIME = {
     is_flag=True,
     help="Read the result with llama.cpp, without it with gguf-py, and compare.",
 )
+@llama_cpp_option
 @click.option(
     "--force",
     is_flag=True,
@@ -83,6 +90,7 @@ def rewrite(
     follow: bool,
     dry_run: bool,
     verify: bool,
+    llama_cpp: Path | None,
     force: bool,
     as_json: bool,
     **wished: Any,
@@ -94,6 +102,8 @@ def rewrite(
     """
     if output is not None and len(set(paths)) > 1:
         raise click.UsageError("--output takes one FILE")
+    if llama_cpp is not None and not verify:
+        raise click.UsageError("--llama-cpp belongs to --verify")
     named, request = asked(force=force, **wished)
     if isinstance(named, RunTimeMethod):
         target = str(request.target_length)
@@ -112,7 +122,7 @@ def rewrite(
                 dry_run=dry_run,
                 progress=progress,
             )
-        return done, _verified(path, done) if verify and not dry_run else ()
+        return done, _verified(path, done, llama_cpp) if verify and not dry_run else ()
 
     work = FileCommand(
         do=do,
@@ -131,10 +141,10 @@ def rewrite(
     handle_files(paths, work, as_json=as_json)
 
 
-def _verified(path: Path | str, done: Rewritten) -> tuple[str, ...]:
+def _verified(path: Path | str, done: Rewritten, llama_cpp: Path | None) -> tuple[str, ...]:
     stands = _what_stands(path, done.receipt)
     try:
-        return edits.verify(done, notify=partial(show_note, path=path))
+        return edits.verify(done, llama_cpp=llama_cpp, notify=partial(show_note, path=path))
     except GgufextError as error:
         error.path = error.path or done.receipt.output
         error.message += f"; {stands}"

@@ -124,6 +124,12 @@ train_freq_base_option = click.option(
 follow_option = click.option(
     "--follow", is_flag=True, help="Edit the file that a symbolic link points to."
 )
+llama_cpp_option = click.option(
+    "--llama-cpp",
+    metavar="PATH",
+    type=click.Path(path_type=Path, exists=True),
+    help="Use this libllama, or the one in this folder of a build, not the installed llama.cpp.",
+)
 json_option = click.option("--json", "as_json", is_flag=True, help="Print the result as JSON.")
 
 

@@ -237,13 +237,22 @@ _X86_64 = ("x86_64", "AMD64")
 _NEEDED = {"xllamacpp": ("avx2", "fma", "f16c", "bmi2")}
 
 
+#: Names of the library, the likeliest first, and where in the folder of a build, a release or an
+#: installation it lies.
+_NAMES = (
+    *("libllama.so", "libllama.dylib", "llama.dll", "libllama.dll"),
+    *("libllama.so.*", "libllama.v*.so"),
+)
+_FOLDERS = (".", "bin", "lib", "build/bin", "build/bin/Release")
+
+
 @dataclass(frozen=True, slots=True)
 class Place:
-    """A library that is installed: its file, the package that brought it, and its version."""
+    """A library: its file, the package that brought it, and its version; ``""`` without one."""
 
     path: Path
-    package: str
-    version: str
+    package: str = ""
+    version: str = ""
 
 
 def installed() -> Place:
@@ -291,6 +300,34 @@ def _folders(module: str) -> Sequence[str]:
     return (spec.submodule_search_locations if spec else None) or ()
 
 
+def named(path: Path) -> Place:
+    """The library that somebody names: itself, or the folder of a build that holds it.
+
+    Raises
+    ------
+    EngineError
+        ``engine_unknown`` where there is none.
+    """
+    try:
+        if path.is_file():
+            return Place(path)
+        files = (
+            file
+            for folder in _FOLDERS
+            for name in _NAMES
+            for file in sorted((path / folder).glob(name), reverse=True)
+        )
+        found = next(files, None)
+    except OSError as error:
+        raise unknown(path, f"cannot be read ({error.strerror})") from error
+    if found is None and not path.exists():
+        raise unknown(path, "is not there")
+    if found is None:
+        folders = ", ".join(_FOLDERS[1:])
+        raise unknown(path, f"holds no libllama.so, libllama.dylib or llama.dll, nor do {folders}")
+    return Place(found)
+
+
 def load(path: Path) -> Any:
     """Load a library of llama.cpp, see that it is a known build, and declare its functions.
 
@@ -313,14 +350,14 @@ def load(path: Path) -> Any:
     try:
         library = ctypes.CDLL(str(path))
     except OSError as error:
-        raise _unknown(path, f"cannot be loaded ({error})") from error
+        raise unknown(path, f"cannot be loaded ({error})") from error
     for name, (result, *arguments) in _FUNCTIONS.items():
         _declare(library, path, name, result, *arguments)
-    said = library.llama_version().decode(errors="replace")
+    said = (library.llama_version() or b"of no version").decode(errors="replace")
     context = _CONTEXT_PARAMS.get(said.removesuffix("-dev"))
     if context is None:
         known = " and ".join(_CONTEXT_PARAMS)
-        raise _unknown(path, f"is llama.cpp {said}; known is {known}")
+        raise unknown(path, f"is llama.cpp {said}; known is {known}")
     _check(library, path, "llama_context_default_params", context, _CONTEXT_DEFAULTS)
     _check(library, path, "llama_model_default_params", _ModelParams, _MODEL_DEFAULTS)
     _declare(library, path, "llama_model_load_from_file", c_void_p, c_char_p, _ModelParams)
@@ -332,7 +369,7 @@ def _declare(library: Any, path: Path, name: str, result: Any, *arguments: Any) 
     try:
         function = getattr(library, name)
     except AttributeError as error:
-        raise _unknown(path, f"has no {name}") from error
+        raise unknown(path, f"has no {name}") from error
     function.restype, function.argtypes = result, arguments
     return function
 
@@ -365,7 +402,7 @@ def _check(
         )
         size = -(-written // ctypes.alignment(structure)) * ctypes.alignment(structure)
         if size != ctypes.sizeof(structure):
-            raise _unknown(path, f"{name} fills {size} bytes, not {ctypes.sizeof(structure)}")
+            raise unknown(path, f"{name} fills {size} bytes, not {ctypes.sizeof(structure)}")
         made = bytes(buffers[0])
     else:
         whole = type("Room", (ctypes.Structure,), {"_fields_": (("bytes", c_uint8 * _ROOM),)})
@@ -374,11 +411,14 @@ def _check(
     for field, *_ in structure._fields_:
         found = getattr(parameters, field)
         if isinstance(found, int | float) and found != defaults.get(field, 0):
-            raise _unknown(path, f"{name} gives {field} {found}, not {defaults.get(field, 0)}")
+            raise unknown(path, f"{name} gives {field} {found}, not {defaults.get(field, 0)}")
     _declare(library, path, name, structure)
 
 
-def _unknown(path: Path, why: str) -> EngineError:
+def unknown(path: Path | str, why: str) -> EngineError:
+    """A library that this version cannot use, as ``engine_unknown``."""
     return EngineError(
-        code="engine_unknown", message=f"{path} is no build of llama.cpp known here: {why}"
+        code="engine_unknown",
+        message=f"{path} is no build of llama.cpp known here: {why}; pip install 'ggufext[check]' "
+        "brings one",
     )

@@ -10,8 +10,10 @@ from __future__ import annotations
 import ctypes
 import os
 import re
+import sys
 import time
 from dataclasses import replace
+from pathlib import Path
 from queue import SimpleQueue
 from threading import Thread
 from typing import TYPE_CHECKING, Any
@@ -19,6 +21,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from ggufext.errors import EngineError
+from ggufext.llama.known_answer import check_known_answer
 from ggufext.llama.library import GgufReader, Llama
 from ggufext.llama.loaded import GraphReader, Model, Vocabulary
 from ggufext.llama.log import forbid_core_dump
@@ -156,8 +159,9 @@ class _Session:
 class _Child:
     """Does what requests ask for: an operation with its payload and its fields by name."""
 
-    def __init__(self) -> None:
-        self._llama = Llama()
+    def __init__(self, llama_cpp: Path | None) -> None:
+        self._llama = Llama(llama_cpp)
+        check_known_answer(self._llama)
         self._words: Vocabulary | None = None
         self._model: Model | None = None
         self._weights: object = None
@@ -187,6 +191,7 @@ class _Child:
             ggml.add_rpc_server(address)
         devices, device_memory = ggml.devices()
         hello = {
+            "path": str(self._llama.place.path),
             "package": self._llama.place.package,
             "version": self._llama.place.version,
             "release": self._llama.release,
@@ -285,13 +290,14 @@ class _Child:
 
 
 def main() -> None:
-    """Answer requests until standard input ends."""
+    """Answer requests until standard input ends; with the library of the command line, if any."""
     forbid_core_dump()
+    llama_cpp = Path(sys.argv[1]) if sys.argv[1:] else None
     replies = _private_output()
     child: _Child | None = None
     for message in _requests():
         try:
-            child = child or _Child()
+            child = child or _Child(llama_cpp)
             reply, payload = child.answer(*message)
         except EngineError as error:
             reply, payload = {"error": {"code": error.code, "message": error.message}}, b""

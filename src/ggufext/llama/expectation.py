@@ -208,10 +208,14 @@ _MANY_ELEMENTS = 120_000
 
 
 def verify_file(
-    path: Path, plan: Plan, *, notify: Callable[[str], None] | None = None
+    path: Path,
+    plan: Plan,
+    *,
+    llama_cpp: Path | None = None,
+    notify: Callable[[str], None] | None = None,
 ) -> tuple[str, ...]:
     """What `ggufext.verify` does, for a file and its plan."""
-    with LlamaProcess() as process:
+    with LlamaProcess(llama_cpp) as process:
         try:
             values = _read_by_llama_cpp(path, plan, process)
         except EngineError as error:

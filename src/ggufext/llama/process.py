@@ -24,8 +24,10 @@ class Hello:
 
     Attributes
     ----------
+    path : str
+        llama.cpp's library.
     package, version : str
-        What brings llama.cpp, as ``"llama-cpp-python"``.
+        What brings it, as ``"llama-cpp-python"``; ``""`` for a library that was named.
     release : str
         Of llama.cpp.
     system : str
@@ -38,6 +40,7 @@ class Hello:
         Free bytes of the devices and of this machine, as far as the child may take them.
     """
 
+    path: str
     package: str
     version: str
     release: str
@@ -48,6 +51,18 @@ class Hello:
     device_memory: int
     available: int
 
+    @property
+    def versions(self) -> dict[str, str]:
+        """Release of llama.cpp, and version of its package if there is one."""
+        package = {self.package.replace("-", "_"): self.version} if self.package else {}
+        return {"llama_cpp": self.release, **package}
+
+    @property
+    def features(self) -> str:
+        """What answers depend on beside the release: processor features, one after another."""
+        words = self.system.replace(" = 1", "").replace(" :", ":").replace("|", " ").split()
+        return " ".join(words)
+
 
 class LlamaProcess:
     """A child process that runs llama.cpp, started at the first request.
@@ -55,9 +70,16 @@ class LlamaProcess:
     Starting Python and llama.cpp costs a second on a busy machine, a tiny model a few
     milliseconds: whoever asks about many models keeps one process. One that died is replaced at
     the next request, with nothing loaded.
+
+    Parameters
+    ----------
+    llama_cpp : Path, optional
+        The library, or the folder of a build that holds it; the installed one when absent.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, llama_cpp: Path | None = None) -> None:
+        # Where only a name stands the loader would look elsewhere.
+        self._llama_cpp = llama_cpp.absolute() if llama_cpp else None
         self._child: subprocess.Popen[bytes] | None = None
         self._log: Log | None = None
         self._before = 0  # bytes of the log when the last request was made
@@ -121,7 +143,8 @@ class LlamaProcess:
                 message = None
             if message is None:
                 status = child.wait()
-                raise log.death("llama.cpp's process", status, path=path, start=self._before)
+                who = f"the process of {self._llama_cpp or 'llama.cpp'}"
+                raise log.death(who, status, path=path, start=self._before)
         except BaseException:
             # Interrupted, its reply would be taken for the next request's.
             self.close()
@@ -152,7 +175,10 @@ class LlamaProcess:
     def _started(self) -> tuple[subprocess.Popen[bytes], Log]:
         if self._child is None or self._log is None:
             self._log = Log()
-            self._child = start_child("ggufext.llama.child", self._log, stdout=subprocess.PIPE)
+            named = [os.fspath(self._llama_cpp)] if self._llama_cpp else []
+            self._child = start_child(
+                "ggufext.llama.child", self._log, named, stdout=subprocess.PIPE
+            )
         return self._child, self._log
 
 

@@ -33,6 +33,8 @@ class LlamaCpp:
         A GGUF file.
     rpc : sequence of str
         Addresses ``host:port`` of llama.cpp RPC workers that hold a part of the model.
+    llama_cpp : Path, optional
+        See `LlamaProcess`.
 
     Attributes
     ----------
@@ -50,14 +52,16 @@ class LlamaCpp:
         the last lines of the log when llama.cpp ends its process.
     """
 
-    def __init__(self, path: Path, *, rpc: Sequence[str] = ()) -> None:
+    def __init__(
+        self, path: Path, *, rpc: Sequence[str] = (), llama_cpp: Path | None = None
+    ) -> None:
         self._path = path
         self._tokens: dict[str, array[int]] = {}
         self._lead: array[int] = array("i")
         self._trail: array[int] = array("i")
         self._reuses = True
         self._loaded: LoadRequest | None = None
-        self._process = LlamaProcess()
+        self._process = LlamaProcess(llama_cpp)
         try:
             self.hello = self._process.hello(path, rpc=rpc)
             reply = self._request("vocabulary", load=LoadRequest(path=path))

@@ -11,6 +11,7 @@ from ggufext.llama.process import LlamaProcess
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
+    from pathlib import Path
 
     from ggufext.audit.task import Question
     from ggufext.llama.settings import LoadRequest
@@ -125,7 +126,11 @@ _WORTH_MEASURING = 32
 
 
 def measure_speed(
-    load: LoadRequest, flash_attention: Sequence[bool], *, tokens: int
+    load: LoadRequest,
+    flash_attention: Sequence[bool],
+    *,
+    tokens: int,
+    llama_cpp: Path | None = None,
 ) -> dict[bool, Speed]:
     """Seconds a token, without and with flash attention, on a few hundred tokens.
 
@@ -137,6 +142,8 @@ def measure_speed(
         Settings to try.
     tokens : int
         What the run is going to compute.
+    llama_cpp : Path, optional
+        See `LlamaProcess`.
 
     Returns
     -------
@@ -147,7 +154,7 @@ def measure_speed(
     if tokens < _WORTH_MEASURING * (load.context.n_ubatch or 0):
         return {}
     found = {}
-    with LlamaProcess() as process:
+    with LlamaProcess(llama_cpp) as process:
         for setting in flash_attention:
             context = replace(load.context, flash_attn_type=int(setting))
             with suppress(EngineError):

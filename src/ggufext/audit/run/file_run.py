@@ -98,10 +98,14 @@ def file_run(
             return
         audited: tuple[str, ...] = ()
         if settings.audit:
-            with LlamaProcess() as process:
+            with LlamaProcess(settings.llama_cpp) as process:
                 audited = tuple(_audit(path, each, facts.architecture, process) for each in chosen)
         engine: LlamaCpp | Cluster
-        engine = Cluster(path, settings.dask) if settings.dask else LlamaCpp(path, rpc=settings.rpc)
+        engine = (
+            Cluster(path, settings.dask)
+            if settings.dask
+            else LlamaCpp(path, rpc=settings.rpc, llama_cpp=settings.llama_cpp)
+        )
         held.callback(engine.close)
         yield _llama_cpp_run(engine, taken, request, settings, audited)
 
@@ -204,6 +208,7 @@ def _llama_cpp_run(
             longest,
             (False, True) if undecided else (budget.flash_attention,),
             tokens=prompt_tokens(stages, questions),
+            llama_cpp=settings.llama_cpp,
         )
     takes = {
         flash_attention: seconds(speed, prompts, [(each, each.of(questions)) for each in stages])
@@ -220,10 +225,7 @@ def _llama_cpp_run(
         run=Run(
             path=str(header.path),
             engine="llama.cpp",
-            versions=versions(
-                **{engine.hello.package.replace("-", "_"): engine.hello.version},
-                processor=engine.hello.system.strip(" |"),
-            ),
+            versions=versions(**room.versions, processor=room.system.strip(" |")),
             train_length=taken.facts.train_length,
             memory_plan=budget.plan,
             flash_attention=budget.flash_attention,
@@ -241,6 +243,7 @@ def _llama_cpp_run(
             "answer_tokens": prompts.answer_tokens,
             "cache_type": budget.cache_type.label,
             "flash_attention": budget.flash_attention,
+            "llama_cpp": f"{room.release} {room.features}",
         },
         speed=speed,
         warnings=(
