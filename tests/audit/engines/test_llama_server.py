@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import signal
+from contextlib import closing
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
@@ -69,6 +70,20 @@ def test_longer_prompts_than_its_context_are_not_sent(server: str) -> None:
     assert hits[256] is not None
     assert hits[2048] is None
     assert "server_context_too_short" in [warning.code for warning in run.warnings]
+
+
+@pytest.mark.parametrize("shift", [False, True])
+def test_a_prompt_that_is_too_long_is_refused_and_never_cut(shift: bool, extended: Path) -> None:
+    options = ["--context-shift"] if shift else []
+    with (
+        real_servers.llama_server(extended, *options, n_ctx=256) as running,
+        closing(Server(ServerSettings(url=running.url, retries=0))) as engine,
+    ):
+        assert engine.context == 256
+        engine.context = None  # as if it had not said
+        answer = engine.ask([" the"] * 300, tokens=4)
+    assert not answer.measured
+    assert "server_refused" in [warning.code for warning in engine.warnings()]
 
 
 def test_sweep_mode(server: str) -> None:
