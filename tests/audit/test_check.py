@@ -26,7 +26,7 @@ from ggufext.llama.memory import plan_memory
 from ggufext.planning.footprint import CacheType
 from ggufext.planning.methods import Method
 from ggufext.planning.request import PlanRequest
-from llama_here import needs_llama_cpp
+from llama_here import child_of, needs_llama_cpp
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -73,8 +73,7 @@ def trials_with_pid_of_child(
         if isinstance(event, Progress):
             heard.append(event)
             if len(heard) == after:
-                assert engines[-1].process_id is not None
-                act(engines[-1].process_id)
+                act(child_of(engines[-1]._process))
 
     return notify
 

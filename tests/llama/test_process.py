@@ -16,7 +16,7 @@ from ggufext.errors import EngineError
 from ggufext.llama.process import LlamaProcess
 from ggufext.llama.rope_nodes import observe
 from ggufext.llama.settings import ContextSettings, LoadRequest
-from llama_here import needs_llama_cpp
+from llama_here import child_of, needs_llama_cpp
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -29,24 +29,19 @@ def process() -> Iterator[LlamaProcess]:
         yield process
 
 
-def pid(process: LlamaProcess) -> int:
-    assert process.process_id is not None
-    return process.process_id
-
-
 def test_a_child_that_died_is_replaced_at_the_next_request(process: LlamaProcess) -> None:
     hello = process.hello()
-    died = pid(process)
+    died = child_of(process)
     os.kill(died, signal.SIGSEGV)
     with pytest.raises(EngineError, match="SIGSEGV"):
         process.hello()
     assert process.hello().version == hello.version
-    assert pid(process) != died
+    assert child_of(process) != died
 
 
 def test_a_refusal_leaves_the_child_as_it_is(process: LlamaProcess, tmp_path: Path) -> None:
     process.hello()
-    before = pid(process)
+    before = child_of(process)
     with pytest.raises(EngineError) as refused:
         observe(tmp_path / "absent.gguf", tokens=(0,), process=process)
     assert (refused.value.code, refused.value.path) == (
@@ -54,7 +49,7 @@ def test_a_refusal_leaves_the_child_as_it_is(process: LlamaProcess, tmp_path: Pa
         tmp_path / "absent.gguf",
     )
     process.hello()
-    assert pid(process) == before
+    assert child_of(process) == before
 
 
 def test_the_log_is_that_of_the_last_request(
@@ -79,7 +74,7 @@ def test_an_answer_that_was_not_waited_for_is_not_the_next_ones(
         patch.setattr("ggufext.llama.process.receive", interrupted)
         with pytest.raises(KeyboardInterrupt):
             observe(random_models("llama"), tokens=(0,), process=process)
-    assert process.process_id is None
+    assert process._child is None
     assert process.hello().version == hello.version
 
 
@@ -128,7 +123,7 @@ def test_how_llama_cpp_ended_is_said(
 @pytest.mark.skipif(not Path("/proc/self").exists(), reason="/proc")
 def test_no_child_outlives_its_process(process: LlamaProcess) -> None:
     process.hello()
-    child = Path(f"/proc/{pid(process)}")
+    child = Path(f"/proc/{child_of(process)}")
     assert child.exists()
     process.close()
     assert not child.exists()
@@ -147,7 +142,7 @@ child.hello()
 receive = process.receive
 
 def asked(stream):
-    print(child.process_id, flush=True)
+    print(child._child.pid, flush=True)
     return receive(stream)
 
 process.receive = asked

@@ -202,6 +202,19 @@ class _ConditionName(click.ParamType["str"]):
         return text if ".json" in text else text.lower()
 
 
+class _Program(click.ParamType[Path]):
+    """A program: a path, or a name on the search path, as a shell takes it."""
+
+    name = "program"
+
+    def convert(
+        self, value: object, param: click.Parameter | None, ctx: click.Context | None
+    ) -> Path:
+        """Absolute where it is no mere name: ``Path("./x")`` would be one."""
+        path = Path(str(value))
+        return path.absolute() if str(value) != path.name else path
+
+
 class _LayerCount(click.ParamType["int | None"]):
     """Layers given to a device: a number, or auto for as many as fit."""
 
@@ -336,7 +349,7 @@ class _LayerCount(click.ParamType["int | None"]):
 @click.option(
     "--llama-server",
     metavar="PROGRAM",
-    type=click.Path(path_type=Path),
+    type=_Program(),
     help="Ask llama.cpp's own server, started for every condition and ended: a build that is "
     "already here, for a GPU for instance. Options that are not given are left to it.",
 )

@@ -56,10 +56,8 @@ class _Session:
                 message="Self-Extend moves positions, which this model's memory cannot",
             )
 
-    def ask(
-        self, prompt: Tokens, *, tokens: int, hidden: str, stop: str, reuse: bool, logits: bool
-    ) -> Reply:
-        """Continue a prompt greedily.
+    def ask(self, prompt: Tokens, *, tokens: int, hidden: str, stop: str) -> Reply:
+        """Continue a prompt greedily; the payload of the reply is the float32 logits behind it.
 
         Parameters
         ----------
@@ -68,23 +66,19 @@ class _Session:
         hidden, stop : str
             Regular expressions: the text is done when `stop` matches all that is left of it
             without what `hidden` matches.
-        reuse : bool
-            Whether cells may be reused.
-        logits : bool
-            Whether the payload of the reply is the logits behind the prompt.
         """
         known, self._known = self._known, _NOTHING  # should a decode fail
         first = 0
         if self._extend:
             position, found = self._prefill_grouped(prompt, self._extend)
         else:
-            if reuse and self._model.can_reuse:
+            if self._model.can_reuse:
                 first = self._keep(known, prompt)
             else:
                 self._model.clear()
             found = self._model.decode(prompt[first:], first)
             position = len(prompt)
-        first_logits = found.tobytes() if logits else b""
+        behind_prompt = found.tobytes()
         said = 0
         text = b""
         while said < tokens:
@@ -106,7 +100,7 @@ class _Session:
             "evaluated": len(prompt) - first + computed,
             "naive": len(prompt) + computed,
         }
-        return reply, first_logits
+        return reply, behind_prompt
 
     def _keep(self, known: Tokens, prompt: Tokens) -> int:
         """Keep the cells of the start that two prompts share up to a micro-batch; their number.

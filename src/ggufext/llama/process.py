@@ -90,11 +90,6 @@ class LlamaProcess:
     def __exit__(self, *_: object) -> None:
         self.close()
 
-    @property
-    def process_id(self) -> int | None:
-        """Of the child; None where there is none."""
-        return self._child.pid if self._child else None
-
     def hello(self, path: Path | None = None, *, rpc: Sequence[str] = ()) -> Hello:
         """What the child says of itself, once it can use RPC workers at these addresses.
 

@@ -17,10 +17,10 @@ from ggufext.audit.task.answers import stop_rule
 from ggufext.audit.task.templates import Frame
 from ggufext.errors import EngineError
 from ggufext.llama.settings import ContextSettings, LoadRequest, SelfExtend
-from llama_here import needs_llama_cpp
+from llama_here import child_of, needs_llama_cpp
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Sequence
+    from collections.abc import Callable, Iterator
 
 
 UBATCH = 16
@@ -52,42 +52,6 @@ def engine(load: LoadRequest) -> Iterator[LlamaCpp]:
     engine.close()
 
 
-def logits(engine: LlamaCpp, asked: Sequence[list[str]], *, reuse: bool) -> list[bytes]:
-    return [engine.logits(parts, reuse=reuse) for parts in asked]
-
-
-@pytest.mark.parametrize("n_ubatch", [UBATCH, 64])
-@pytest.mark.parametrize("n_threads", [1, 2])
-@pytest.mark.parametrize("flash_attn_type", [0, 1])
-def test_reused_cells_give_bit_identical_logits(
-    engine: LlamaCpp, load: LoadRequest, n_ubatch: int, n_threads: int, flash_attn_type: int
-) -> None:
-    context = replace(
-        SETTINGS,
-        n_ubatch=n_ubatch,
-        n_threads=n_threads,
-        n_threads_batch=n_threads,
-        flash_attn_type=flash_attn_type,
-    )
-    engine.open(replace(load, context=context))
-    assert logits(engine, prompts(), reuse=True) == logits(engine, prompts(), reuse=False)
-
-
-@pytest.mark.parametrize("architecture", ["llama", "qwen3", "gemma3"])
-def test_reused_cells_give_bit_identical_logits_in_other_architectures(
-    architecture: str, tmp_path: Path
-) -> None:
-    needs_llama_cpp()
-    from random_model import write_random_model
-
-    path = write_random_model(tmp_path / "model.gguf", architecture)
-    engine = LlamaCpp(path)
-    engine.open(LoadRequest(path=path, context=replace(SETTINGS, n_ctx=2048)))
-    asked = [prompt[-12:] for prompt in prompts()]
-    assert logits(engine, asked, reuse=True) == logits(engine, asked, reuse=False)
-    engine.close()
-
-
 @pytest.fixture
 def recurrent(random_models: Callable[[str], Path]) -> LoadRequest:
     """A model whose memory is one state, which cannot forget a part of a text."""
@@ -111,10 +75,6 @@ def test_self_extend_is_refused_where_positions_cannot_move(recurrent: LoadReque
         engine.open(replace(recurrent, self_extend=SelfExtend(group=2, window=128)))
     assert refused.value.code == "bad_condition"
     engine.close()
-
-
-def test_logits_of_different_prompts_differ(engine: LlamaCpp) -> None:
-    assert len(set(logits(engine, prompts(), reuse=True))) == len(prompts())
 
 
 def test_reuse_computes_only_what_follows_the_last_shared_micro_batch(engine: LlamaCpp) -> None:
@@ -157,8 +117,7 @@ def test_self_extend_finds_keys_beyond_the_training_length(
 def test_death_of_the_child_is_an_engine_error_with_its_last_words(
     engine: LlamaCpp, number: signal.Signals
 ) -> None:
-    assert engine.process_id is not None
-    os.kill(engine.process_id, number)
+    os.kill(child_of(engine._process), number)
     with pytest.raises(EngineError, match=rf"{number.name}.*last line first: \w") as died:
         engine.ask([" the"], stop=stop_rule("1"), tokens=1)
     assert died.value.code == "engine_died"
@@ -239,7 +198,7 @@ def test_a_condition_gives_its_memory_back_before_the_next_is_opened(
     engine: LlamaCpp, load: LoadRequest
 ) -> None:
     def resident() -> int:
-        pages = Path(f"/proc/{engine.process_id}/statm").read_text().split()[1]
+        pages = Path(f"/proc/{child_of(engine._process)}/statm").read_text().split()[1]
         return int(pages) * os.sysconf("SC_PAGE_SIZE")
 
     # 4 layers, 4 heads of 32, keys and values of 2 bytes: 128 MiB.
@@ -259,7 +218,7 @@ def test_a_context_that_is_refused_leaves_nothing_behind(
     engine: LlamaCpp, load: LoadRequest
 ) -> None:
     def mapped() -> int:
-        maps = Path(f"/proc/{engine.process_id}/maps").read_text()
+        maps = Path(f"/proc/{child_of(engine._process)}/maps").read_text()
         return maps.count("passkey-Q8_0.gguf")
 
     before = mapped()

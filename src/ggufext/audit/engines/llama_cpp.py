@@ -73,11 +73,6 @@ class LlamaCpp:
             self.close()
             raise
 
-    @property
-    def process_id(self) -> int | None:
-        """Of the child."""
-        return self._process.process_id
-
     def frame(self, frame: Frame) -> tuple[int, int]:
         """Put every prompt into a chat template; tokens before and behind, BOS included."""
         reply = self._request("frame", before=frame.before, behind=frame.behind)
@@ -114,7 +109,7 @@ class LlamaCpp:
         for question in questions:
             yield question, self.ask(question.parts, stop=question.stop, tokens=tokens)
 
-    def ask(self, parts: Sequence[str], *, stop: str, tokens: int, reuse: bool = True) -> Answer:
+    def ask(self, parts: Sequence[str], *, stop: str, tokens: int) -> Answer:
         """Continue a prompt greedily by up to `tokens` tokens, or until `stop` matches the answer.
 
         Parameters
@@ -122,22 +117,14 @@ class LlamaCpp:
         stop : str
             See `ggufext.audit.task.Question`.
         """
-        rule = {"hidden": REASONING, "stop": stop}
-        reply, _ = self._ask(parts, tokens=tokens, **rule, reuse=reuse, logits=False)
-        return Answer(reply["text"], reply["evaluated"], reply["naive"])
-
-    def logits(self, parts: Sequence[str], *, reuse: bool) -> bytes:
-        """Float32 logits of the token behind a prompt, for comparing runs bit by bit."""
-        _, logits = self._ask(parts, tokens=0, hidden="", stop="", reuse=reuse, logits=True)
-        return logits
-
-    def _ask(self, parts: Sequence[str], **how: Any) -> tuple[dict[str, Any], bytes]:
         self.counts(parts)
         prompt = array("i", self._lead)
         for part in parts:
             prompt.extend(self._tokens[part])
         prompt.extend(self._trail)
-        return self._process.request(self._path, "ask", prompt.tobytes(), **how)
+        rule = {"hidden": REASONING, "stop": stop}
+        reply = self._request("ask", prompt.tobytes(), tokens=tokens, **rule)
+        return Answer(reply["text"], reply["evaluated"], reply["naive"])
 
     def warnings(self) -> tuple[ModelWarning, ...]:
         """What was noticed while asking."""
@@ -155,8 +142,8 @@ class LlamaCpp:
         """End the child at once."""
         self._process.close()
 
-    def _request(self, operation: str, **fields: Any) -> dict[str, Any]:
-        reply, _ = self._process.request(self._path, operation, **fields)
+    def _request(self, operation: str, payload: bytes = b"", **fields: Any) -> dict[str, Any]:
+        reply, _ = self._process.request(self._path, operation, payload, **fields)
         return reply
 
 
