@@ -20,6 +20,7 @@ from ggufext.audit.run.duration import Estimate
 from ggufext.audit.run.measure import RunNotes
 from ggufext.cli import check as check_progress
 from ggufext.cli.check import check
+from ggufext.cli.waiting import Told, Wait
 from ggufext.errors import EngineError, GgufextError
 from ggufext.llama.process import Hello
 from ggufext.planning.footprint import CacheType
@@ -445,13 +446,14 @@ def test_a_run_begins_with_how_long_it_takes_and_what_would_take_less() -> None:
     )
 
 
-def test_progress_is_lines_now_and_then_without_a_terminal(
+def test_every_answer_tells_questions_and_tokens(
     engine: MadeUpEngine, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    seconds = iter(range(0, 1000, 4))
-    monkeypatch.setattr("ggufext.cli.check.time.monotonic", lambda: float(next(seconds)))
-    _, *lines = ran(MODEL).stderr.splitlines()
-    assert len(lines) == 50 // 3  # every 12 s
-    assert re.fullmatch(
-        r"file: 3 of 50 questions, [\d,]+ of [\d,]+ tokens, about \d+ (s|min) left", lines[0]
-    )
+    heard: list[Told] = []
+    monkeypatch.setattr(Wait, "tell", lambda _wait, told: heard.append(told))
+    ran(MODEL)
+    asking = [told for told in heard if told.what == "asking"]
+    assert [told.done for told in asking] == sorted({told.done for told in asking})
+    assert asking[-1].done == asking[-1].total
+    assert asking[3].detail == "file, 3 of 50 questions"
+    assert len(asking) == 51

@@ -35,7 +35,7 @@ undo = public(rewriting.undo)
 
 @public
 def verify(
-    done: Rewritten, *, notify: Callable[[str], None] = lambda _sentence: None
+    done: Rewritten, *, notify: Callable[[str], None] = lambda _what: None
 ) -> tuple[str, ...]:
     """Compare a rewritten file with its plan through readers that are not ours.
 
@@ -43,7 +43,7 @@ def verify(
     ----------
     done : Rewritten
     notify : callable
-        Hears beforehand of a reader that will take more than about two seconds.
+        Hears who reads the file next.
 
     Returns
     -------

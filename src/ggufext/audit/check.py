@@ -17,7 +17,15 @@ from ggufext.audit.engines.server import Server
 from ggufext.audit.findings.summary import result_of
 from ggufext.audit.request import LocalSettings, Mode, ServerSettings, Template, depth_bins
 from ggufext.audit.run.duration import measure_speed
-from ggufext.audit.run.measure import Prepared, Run, Stage, measure, prompt_tokens, seconds
+from ggufext.audit.run.measure import (
+    Prepared,
+    Preparing,
+    Run,
+    Stage,
+    measure,
+    prompt_tokens,
+    seconds,
+)
 from ggufext.audit.run.records import kept_setting
 from ggufext.audit.task import PromptPlan, prompts_hash
 from ggufext.audit.task.passkey import Passkey
@@ -47,7 +55,7 @@ if TYPE_CHECKING:
     from ggufext.header.header import Header
     from ggufext.llama.memory import Budget
 
-    Notify = Callable[[Progress | RunNotes], None]
+    Notify = Callable[[Preparing | RunNotes | Progress], None]
 
 _TASKS: Mapping[Mode, Task] = {Mode.STANDARD: Passkey(), Mode.SWEEP: Passkey()}
 
@@ -79,7 +87,8 @@ def check(
     allow_copy : callable
         Asked before a temporary copy is made for a condition that needs one.
     notify : callable
-        Hears `RunNotes` before the first question and `Progress` with every answer.
+        Hears `Preparing` and then `RunNotes` before the first question, and `Progress` with every
+        answer.
 
     Returns
     -------
@@ -111,7 +120,7 @@ def measure_model(
     ready = (
         _server_ready(model, request)
         if isinstance(model, ServerSettings)
-        else _file_ready(model, request, allow_copy)
+        else _file_ready(model, request, allow_copy, notify)
     )
     with ready as prepared:
         return measure(prepared, notify)
@@ -196,7 +205,7 @@ class _Taken:
 
 @contextmanager
 def _file_ready(
-    path: Path, request: CheckRequest, allow_copy: Callable[[CopyNeeded], bool]
+    path: Path, request: CheckRequest, allow_copy: Callable[[CopyNeeded], bool], notify: Notify
 ) -> Iterator[Prepared]:
     settings = request.engine or LocalSettings()
     with open_model(path) as model:
@@ -225,7 +234,16 @@ def _file_ready(
     if settings.llama_server is not None:
         refuse_self_extend(taken.conditions)
     with ExitStack() as held:
-        chosen = held.enter_context(with_copies(path, taken.conditions, allow_copy))
+        chosen = held.enter_context(
+            with_copies(
+                path,
+                taken.conditions,
+                allow_copy,
+                progress=lambda name, done, total: notify(
+                    Preparing(f"copying the file for {name}", done, total)
+                ),
+            )
+        )
         taken = replace(taken, conditions=chosen)
         if settings.llama_server is not None:
             server = _llama_server_ready(settings.llama_server, taken, request, settings)
@@ -238,7 +256,7 @@ def _file_ready(
         engine: LlamaCpp | Cluster
         engine = Cluster(path, settings.dask) if settings.dask else LlamaCpp(path, rpc=settings.rpc)
         held.callback(engine.close)
-        yield _prepared(engine, taken, request, settings, audited)
+        yield _prepared(engine, taken, request, settings, audited, notify)
 
 
 @contextmanager
@@ -286,6 +304,7 @@ def _prepared(
     request: CheckRequest,
     settings: LocalSettings,
     audited: tuple[str, ...],
+    notify: Notify,
 ) -> Prepared:
     header, chosen, lengths = taken.header, taken.conditions, request.lengths or ()
     assert header.path is not None
@@ -335,6 +354,7 @@ def _prepared(
     if layers == 0 and not (settings.rpc or settings.dask):
         (*_, (_, longest)) = contexts(model, chosen[0], budget, settings, gpu_layers=layers)
         undecided = wanted is None and not budget.flash_attention
+        notify(Preparing("measuring the speed"))
         speeds = measure_speed(
             longest,
             (False, True) if undecided else (budget.flash_attention,),

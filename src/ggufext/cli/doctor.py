@@ -10,6 +10,7 @@ from click.shell_completion import get_completion_class
 from ggufext.api import doctor as api
 from ggufext.cli.options import json_option
 from ggufext.cli.output import show_json
+from ggufext.cli.waiting import waiting
 from ggufext.errors import printable
 
 
@@ -26,7 +27,8 @@ def doctor(folder: Path, as_json: bool) -> None:
 
     The folder is tried with a nameless temporary file.
     """
-    findings = api.doctor(folder)
+    with waiting("asking this machine and its libraries"):
+        findings = api.doctor(folder)
     if as_json:
         show_json(findings)
         return

@@ -150,6 +150,24 @@ class Prepared:
 
 
 @dataclass(frozen=True, slots=True)
+class Preparing:
+    """What is done before the first question.
+
+    Attributes
+    ----------
+    what : str
+    done : int
+        Bytes.
+    total : int or None
+        Bytes; None where nothing is copied.
+    """
+
+    what: str
+    done: int = 0
+    total: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
 class RunNotes:
     """What is known before the first question.
 
