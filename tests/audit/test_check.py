@@ -12,12 +12,12 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from ggufext import rewrite
-from ggufext.audit import check as auditing
 from ggufext.audit.check import measure_model
 from ggufext.audit.conditions import conditions
 from ggufext.audit.engines import llama_cpp
 from ggufext.audit.engines.llama_cpp import LlamaCpp
 from ggufext.audit.request import CheckRequest, LocalSettings, Mode, Template
+from ggufext.audit.run import file_run
 from ggufext.audit.run.duration import Speed
 from ggufext.audit.run.measure import Measured, Preparing, Progress, RunNotes
 from ggufext.audit.run.records import Trial
@@ -66,7 +66,7 @@ def trials_with_pid_of_child(
             super().__init__(*arguments, **options)  # type: ignore[arg-type]
             engines.append(self)
 
-    monkeypatch.setattr(auditing, "LlamaCpp", Noted)
+    monkeypatch.setattr(file_run, "LlamaCpp", Noted)
     heard: list[Progress] = []
 
     def notify(event: Preparing | RunNotes | Progress) -> None:
@@ -145,14 +145,15 @@ def test_sweep_costs_little_more_than_one_reading_of_each_text(passkey_model: Pa
 def test_notes_come_before_the_first_trial_and_count_the_questions(passkey_model: Path) -> None:
     heard: list[Preparing | RunNotes | Progress] = []
     run = check(passkey_model, notify=heard.append)
-    assert isinstance(heard[0], RunNotes)
-    assert heard[0].questions == len(run.trials)
+    (notes,) = (event for event in heard if isinstance(event, RunNotes))
+    assert notes.questions == len(run.trials)
     told = [event for event in heard if isinstance(event, Progress)]
+    assert heard[heard.index(notes) + 1 :] == told
     assert tuple(event.trial for event in told) == run.trials
     assert [event.questions for event in told] == list(range(1, len(run.trials) + 1))
-    assert told[-1].tokens == heard[0].tokens
-    assert heard[0].tokens == pytest.approx(run.run.tokens_evaluated, rel=0.25)
-    assert heard[0].estimate is None  # too short a run
+    assert told[-1].tokens == notes.tokens
+    assert notes.tokens == pytest.approx(run.run.tokens_evaluated, rel=0.25)
+    assert notes.estimate is None  # too short a run
 
 
 def test_death_of_the_engine_keeps_the_finished_trials_and_resume_goes_on(
@@ -295,7 +296,7 @@ def test_audit_refuses_to_measure_what_was_not_planned(
         (found,) = conditions(*arguments, **options)  # type: ignore[arg-type]
         return (replace(found, kv_overrides=(("llama.rope.freq_base", 9999.0),)),)
 
-    monkeypatch.setattr(auditing, "conditions", lying)
+    monkeypatch.setattr(file_run, "conditions", lying)
     with pytest.raises(EngineError, match="base 9999, planned 500") as refused:
         check(passkey_model, settings=LocalSettings(threads=1, audit=True))
     assert refused.value.code == "rope_mismatch"
@@ -335,7 +336,7 @@ def test_model_that_fits_nowhere_is_refused_before_it_is_loaded(
     passkey_model: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(
-        auditing,
+        file_run,
         "plan_memory",
         lambda *arguments, **options: plan_memory(*arguments, **{**options, "available": 1 << 20}),
     )
@@ -355,7 +356,7 @@ def opened_with(
             used.append(load.context)
             super().open(load)
 
-    monkeypatch.setattr(auditing, "LlamaCpp", Noted)
+    monkeypatch.setattr(file_run, "LlamaCpp", Noted)
     check(path, CheckRequest(lengths=(128,), depths=1, trials=1), settings)
     (found,) = used
     return found
@@ -393,15 +394,14 @@ def test_flash_attention_is_used_on_processors_where_it_is_faster_and_kept_by_a_
         tried.append(arguments[1])
         return {each: speed(0.5 if each is faster else 1.0) for each in arguments[1]}
 
-    monkeypatch.setattr(auditing, "measure_speed", measured)
+    monkeypatch.setattr(file_run, "measure_speed", measured)
     settings = LocalSettings(threads=1)
     request = replace(MEASURED, resume=tmp_path / "run.jsonl")
     run = check(passkey_model, request, settings, notify=heard.append)
     assert run.run.flash_attention is faster
     (note,) = [each for each in run.warnings if each.code == "flash_attention_chosen"]
     assert "100 % longer" in note.message
-    notes = heard[0]
-    assert isinstance(notes, RunNotes)
+    (notes,) = (each for each in heard if isinstance(each, RunNotes))
     assert notes.estimate is not None
     assert notes.estimate.seconds == pytest.approx(0.5 * notes.tokens, rel=0.1)
     assert notes.estimate.sweep_seconds is not None
@@ -420,16 +420,16 @@ def test_flash_attention_is_used_on_processors_where_it_is_faster_and_kept_by_a_
 def test_speed_is_measured_on_the_model_at_hand(passkey_model: Path) -> None:
     heard: list[Preparing | RunNotes | Progress] = []
     run = check(passkey_model, MEASURED, LocalSettings(threads=1), notify=heard.append)
-    assert isinstance(heard[0], RunNotes)
-    assert heard[0].estimate is not None
-    assert heard[0].estimate.seconds > 0
+    (notes,) = (each for each in heard if isinstance(each, RunNotes))
+    assert notes.estimate is not None
+    assert notes.estimate.seconds > 0
     assert [each.code for each in run.warnings].count("flash_attention_chosen") == 1
 
 
 def test_a_model_whose_speed_cannot_be_measured_is_audited_all_the_same(
     passkey_model: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(auditing, "measure_speed", lambda *_, **__: {})
+    monkeypatch.setattr(file_run, "measure_speed", lambda *_, **__: {})
     run = check(passkey_model, settings=LocalSettings(threads=1))
     assert (run.run.complete, run.run.flash_attention) == (True, False)
 
@@ -519,7 +519,7 @@ def test_longrope_lengths_below_the_original_are_measured_in_a_context_of_their_
             contexts.append(load.context.n_ctx)
             super().open(load)
 
-    monkeypatch.setattr(auditing, "LlamaCpp", Noted)
+    monkeypatch.setattr(file_run, "LlamaCpp", Noted)
     run = check(path, CheckRequest(lengths=(768, 1024, 2048), depths=1, trials=1))
     assert contexts == [1024, 2048]
     assert len(run.trials) == 3

@@ -16,6 +16,7 @@ from ggufext.audit import check as auditing
 from ggufext.audit.conditions import CopyNeeded
 from ggufext.audit.engines import Answer
 from ggufext.audit.request import CheckRequest, LocalSettings, Mode, ServerSettings
+from ggufext.audit.run import file_run, server_run
 from ggufext.audit.run.duration import Estimate
 from ggufext.audit.run.measure import RunNotes
 from ggufext.cli import check as check_progress
@@ -110,9 +111,9 @@ _measure_model: Callable[..., Measured] = auditing.measure_model
 def engine(monkeypatch: pytest.MonkeyPatch) -> MadeUpEngine:
     made_up = MadeUpEngine()
     monkeypatch.setattr(auditing, "measure_model", made_up.measure_model)
-    for name in ("LlamaCpp", "Cluster", "Server"):
-        monkeypatch.setattr(auditing, name, lambda *_, **__: made_up)
-    monkeypatch.setattr(auditing, "measure_speed", lambda *_, **__: {})
+    for module, name in ((file_run, "LlamaCpp"), (file_run, "Cluster"), (server_run, "Server")):
+        monkeypatch.setattr(module, name, lambda *_, **__: made_up)
+    monkeypatch.setattr(file_run, "measure_speed", lambda *_, **__: {})
     return made_up
 
 
@@ -162,7 +163,7 @@ def test_options_arrive_at_the_engine(
     engine: MadeUpEngine, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     kept = tmp_path / "run.jsonl"
-    monkeypatch.setattr(auditing, "_audit", lambda *_: "compared")
+    monkeypatch.setattr(file_run, "_audit", lambda *_: "compared")
     result = ran(
         *(MODEL, "--lengths", "512", "--depths", "4", "--trials", "3", "--mode", "sweep"),
         *("--condition", "native", "--condition", "planned:yarn", "--condition", "native"),
@@ -421,7 +422,7 @@ def test_trials_have_a_bound(engine: MadeUpEngine) -> None:
 def test_what_the_rope_audit_compared_is_said(
     engine: MadeUpEngine, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(auditing, "_audit", lambda *_: "file: 3 of 3 layers")
+    monkeypatch.setattr(file_run, "_audit", lambda *_: "file: 3 of 3 layers")
     assert "audited: file: 3 of 3 layers" in ran(MODEL, "--audit").stdout
 
 

@@ -27,7 +27,7 @@ from ggufext.header.shards import later_shards
 from ggufext.llama.expectation import SMALL_CONTEXT, Expected, of_facts, of_plan
 from ggufext.llama.settings import Override, SelfExtend
 from ggufext.opened.files import FileSystem
-from ggufext.opened.model import read_recipe
+from ggufext.opened.recipe import read_recipe
 from ggufext.opened.strategies import Strategy
 from ggufext.planning.methods import Method
 from ggufext.planning.plan import plan

@@ -205,28 +205,7 @@ def _compared(node: RopeNode, expected: Expected) -> Iterator[tuple[str, float, 
 def verify_file(
     path: Path, plan: Plan, *, notify: Callable[[str], None] = lambda _what: None
 ) -> tuple[str, ...]:
-    """Compare a rewritten file with its plan through readers that are not ours.
-
-    Parameters
-    ----------
-    path : Path
-    plan : Plan
-        What the file should hold.
-    notify : callable
-        Hears who reads the file next.
-
-    Returns
-    -------
-    tuple of str
-        What was compared, a sentence each.
-
-    Raises
-    ------
-    EditError
-        ``not_verified``: a reader sees something else.
-    EngineError
-        llama.cpp is installed and does not load the file.
-    """
+    """What `ggufext.verify` does, for a file and its plan."""
     with LlamaProcess() as process:
         notify("llama.cpp's GGUF reader reads the file")
         try:
