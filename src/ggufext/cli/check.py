@@ -27,7 +27,14 @@ from ggufext.errors import EngineError, GgufextError, printable
 from ggufext.text import binary_size, duration
 
 if TYPE_CHECKING:
-    from ggufext.api.audits import CheckResult, CopyNeeded, Preparing, Progress, RunNotes
+    from ggufext.api.audits import (
+        CheckResult,
+        Computing,
+        CopyNeeded,
+        Preparing,
+        Progress,
+        RunNotes,
+    )
     from ggufext.cli.waiting import Wait
 
 
@@ -43,11 +50,15 @@ class _Listener:
         self._questions = 0
         self._asking = Told("asking")
 
-    def __call__(self, event: Preparing | RunNotes | Progress) -> None:
-        from ggufext.api.audits import Preparing, RunNotes
+    def __call__(self, event: Preparing | RunNotes | Computing | Progress) -> None:
+        from ggufext.api.audits import Computing, Preparing, RunNotes
 
         if isinstance(event, Preparing):
             self._wait.tell(Told(event.what, event.done, event.total, "bytes"))
+            return
+        if isinstance(event, Computing):
+            done = self._asking.done + event.tokens
+            self._wait.tell(replace(self._asking, done=done))
             return
         if isinstance(event, RunNotes):
             with self._wait.silent():

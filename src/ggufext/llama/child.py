@@ -12,6 +12,7 @@ import os
 import re
 import time
 from dataclasses import replace
+from functools import partial
 from queue import SimpleQueue
 from threading import Thread
 from typing import TYPE_CHECKING, Any
@@ -41,11 +42,18 @@ _NOTHING = np.empty(0, np.int32)
 class _Session:
     """Prompts asked of a model one after another; cells are reused where that is exact."""
 
-    def __init__(self, llama: Llama, model: Model, extend: SelfExtend | None) -> None:
+    def __init__(
+        self,
+        llama: Llama,
+        model: Model,
+        extend: SelfExtend | None,
+        computed: Callable[[int], None],
+    ) -> None:
         self._api = llama.api
         self._model = model
         self._vocabulary = Vocabulary(llama, model.pointer)
         self._extend = extend
+        self._computed = computed
         self._known = _NOTHING
         if extend and not (model.can_reuse and self._api.llama_memory_can_shift(model.memory)):
             raise EngineError(
@@ -79,7 +87,7 @@ class _Session:
                 first = self._keep(known, prompt)
             else:
                 self._model.clear()
-            found = self._model.decode(prompt[first:], first)
+            found = self._model.decode(prompt[first:], first, self._computed)
             position = len(prompt)
         first_logits = found.tobytes() if logits else b""
         said = 0
@@ -139,6 +147,7 @@ class _Session:
         for first in range(0, len(prompt), window):
             piece = prompt[first : first + window]
             logits = self._model.decode(piece, position)
+            self._computed(first + len(piece))
             position += len(piece)
             while position - start >= 2 * window:
                 # Everything ungrouped moves to where a division maps the span onto `start`.
@@ -156,7 +165,8 @@ class _Session:
 class _Child:
     """Does what requests ask for: an operation with its payload and its fields by name."""
 
-    def __init__(self) -> None:
+    def __init__(self, computed: Callable[[int], None]) -> None:
+        self._computed = computed
         self._llama = Llama()
         self._words: Vocabulary | None = None
         self._model: Model | None = None
@@ -227,7 +237,7 @@ class _Child:
         model = self._loaded(load)
         try:
             model.open(load.context)
-            self._session = _Session(self._llama, model, load.self_extend)
+            self._session = _Session(self._llama, model, load.self_extend, self._computed)
         except EngineError:
             self._close()
             raise
@@ -291,7 +301,7 @@ def main() -> None:
     child: _Child | None = None
     for message in _requests():
         try:
-            child = child or _Child()
+            child = child or _Child(partial(_tell, replies))
             reply, payload = child.answer(*message)
         except EngineError as error:
             reply, payload = {"error": {"code": error.code, "message": error.message}}, b""
@@ -299,6 +309,11 @@ def main() -> None:
             refusal = {"code": "out_of_memory", "message": "Python ran out of memory"}
             reply, payload = {"error": refusal}, b""
         send(replies, reply, payload)
+
+
+def _tell(replies: BinaryIO, computed: int) -> None:
+    """Send how many tokens of a prompt are computed, in front of the reply."""
+    send(replies, {"computed": computed}, b"")
 
 
 def _requests() -> Iterator[tuple[dict[str, Any], bytes]]:

@@ -15,7 +15,7 @@ from ggufext.llama.settings import ContextSettings, LoadRequest
 from ggufext.planning.footprint import padded_cells
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Callable, Iterator, Sequence
     from pathlib import Path
 
     from ggufext.audit.conditions import ResolvedCondition
@@ -33,6 +33,8 @@ class LlamaCpp:
         A GGUF file.
     rpc : sequence of str
         Addresses ``host:port`` of llama.cpp RPC workers that hold a part of the model.
+    computed : callable
+        Hears how many tokens of the prompt that is being asked are computed.
 
     Attributes
     ----------
@@ -50,8 +52,15 @@ class LlamaCpp:
         the last lines of the log when llama.cpp ends its process.
     """
 
-    def __init__(self, path: Path, *, rpc: Sequence[str] = ()) -> None:
+    def __init__(
+        self,
+        path: Path,
+        *,
+        rpc: Sequence[str] = (),
+        computed: Callable[[int], None] = lambda _: None,
+    ) -> None:
         self._path = path
+        self._computed = computed
         self._tokens: dict[str, array[int]] = {}
         self._lead: array[int] = array("i")
         self._trail: array[int] = array("i")
@@ -133,7 +142,9 @@ class LlamaCpp:
         for part in parts:
             prompt.extend(self._tokens[part])
         prompt.extend(self._trail)
-        return self._process.request(self._path, "ask", prompt.tobytes(), **how)
+        return self._process.request(
+            self._path, "ask", prompt.tobytes(), computed=self._computed, **how
+        )
 
     def warnings(self) -> tuple[ModelWarning, ...]:
         """What was noticed while asking."""

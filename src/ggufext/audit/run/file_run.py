@@ -13,7 +13,15 @@ from ggufext.audit.engines.llama_cpp import LlamaCpp, contexts
 from ggufext.audit.engines.llama_server import LlamaServer, refuse_self_extend, served_contexts
 from ggufext.audit.request import LocalSettings, Template
 from ggufext.audit.run.duration import measure_speed
-from ggufext.audit.run.measure import Prepared, Preparing, Run, Stage, prompt_tokens, seconds
+from ggufext.audit.run.measure import (
+    Computing,
+    Prepared,
+    Preparing,
+    Run,
+    Stage,
+    prompt_tokens,
+    seconds,
+)
 from ggufext.audit.run.preparation import TASKS, in_order, prompt_plan, versions
 from ggufext.audit.run.records import kept_setting
 from ggufext.audit.run.server_run import served_run
@@ -63,7 +71,7 @@ def file_run(
     path: Path,
     request: CheckRequest,
     allow_copy: Callable[[CopyNeeded], bool],
-    notify: Callable[[Preparing], None],
+    notify: Callable[[Preparing | Computing], None],
 ) -> Iterator[Prepared]:
     """A run of all its conditions; parameters and errors as of `check`."""
     settings = request.engine or LocalSettings()
@@ -113,7 +121,12 @@ def file_run(
             with LlamaProcess() as process:
                 audited = tuple(_audit(path, each, facts.architecture, process) for each in chosen)
         engine: LlamaCpp | Cluster
-        engine = Cluster(path, settings.dask) if settings.dask else LlamaCpp(path, rpc=settings.rpc)
+        if settings.dask:
+            engine = Cluster(path, settings.dask)
+        else:
+            engine = LlamaCpp(
+                path, rpc=settings.rpc, computed=lambda tokens: notify(Computing(tokens))
+            )
         held.callback(engine.close)
         yield _llama_cpp_run(engine, taken, request, settings, audited, notify)
 

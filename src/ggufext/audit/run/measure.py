@@ -191,6 +191,19 @@ class RunNotes:
 
 
 @dataclass(frozen=True, slots=True)
+class Computing:
+    """A prompt that is being computed, where the engine tells.
+
+    Attributes
+    ----------
+    tokens : int
+        Of the prompt, those that are done.
+    """
+
+    tokens: int
+
+
+@dataclass(frozen=True, slots=True)
 class Progress:
     """An answer, and how far the run has come with it.
 
