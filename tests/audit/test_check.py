@@ -172,7 +172,8 @@ def test_death_of_the_engine_keeps_the_finished_trials_and_resume_goes_on(
     heard: list[Preparing | RunNotes | Computing | Progress] = []
     resumed = check(passkey_model, request, notify=heard.append)
     assert resumed.run.complete
-    assert len(heard) == 1 + len(resumed.trials) - 5
+    told = [event for event in heard if isinstance(event, Progress)]
+    assert len(told) == len(resumed.trials) - 5
     assert resumed.trials[:5] == died.trials
     whole = check(passkey_model)
     assert set(resumed.trials) == set(whole.trials)
@@ -192,8 +193,9 @@ def test_interrupt_gives_what_was_measured(passkey_model: Path, tmp_path: Path) 
 def test_interrupt_before_the_first_question_gives_what_an_earlier_run_measured(
     passkey_model: Path, tmp_path: Path
 ) -> None:
-    def interrupt(_: Preparing | RunNotes | Computing | Progress) -> None:
-        raise KeyboardInterrupt
+    def interrupt(event: Preparing | RunNotes | Computing | Progress) -> None:
+        if isinstance(event, RunNotes):
+            raise KeyboardInterrupt
 
     request = replace(REQUEST, resume=tmp_path / "r")
     whole = check(passkey_model, request)
@@ -380,7 +382,54 @@ MEASURED = CheckRequest(lengths=(1024, 2048), depths=2, trials=1)
 
 
 def speed(seconds: float) -> Speed:
-    return Speed(seconds, seconds, seconds, seconds, context=2000, tokens=263, can_reuse=True)
+    return Speed(
+        seconds, seconds, seconds, seconds, context=2000, tokens=263, can_reuse=True, stretch=3
+    )
+
+
+def test_settings_change_only_where_that_is_worth_it() -> None:
+    assert file_run._fastest({}) is None
+    assert file_run._fastest({4: 1.0, 2: 0.95}) == 4
+    assert file_run._fastest({4: 1.0, 2: 0.85}) == 2
+    assert file_run._fastest({False: 1.0, True: 1.05}) is False
+    assert file_run._fastest({True: 1.0}) is True
+
+
+@pytest.mark.parametrize(
+    ("paces", "threads", "why"),
+    [
+        ({1: 0.3, 2: 0.1}, 2, "(with 1 a prompt took 3.0 times as long)"),
+        ({1: 0.3, 2: 0.6}, 1, "(with 2 a prompt took 2.0 times as long)"),
+        ({1: 0.3, 2: 0.29}, 1, "(2 was about as fast)"),
+    ],
+)
+def test_threads_are_those_that_were_faster_and_named(
+    passkey_model: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    paces: dict[int, float],
+    threads: int,
+    why: str,
+) -> None:
+    tried: list[int | None] = []
+
+    def measured(load: LoadRequest, *_: object, **__: object) -> dict[bool, Speed]:
+        tried.append(load.context.n_threads)
+        return {}
+
+    monkeypatch.setattr(file_run, "measure_threads", lambda *_, **__: paces)
+    monkeypatch.setattr(file_run, "measure_speed", measured)
+    context = opened_with(passkey_model, LocalSettings(), monkeypatch)
+    assert (context.n_threads, context.n_threads_batch, tried) == (threads, threads, [threads])
+    (note,) = file_run._threads_chosen(paces)
+    assert note.code == "threads_chosen"
+    assert note.message.startswith(f"threads: {threads}, ")
+    assert why in note.message
+
+
+def test_asked_threads_are_not_tried(passkey_model: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(file_run, "measure_threads", None)
+    monkeypatch.setattr(file_run, "measure_speed", lambda *_, **__: {})
+    assert opened_with(passkey_model, LocalSettings(threads=3), monkeypatch).n_threads == 3
 
 
 @pytest.mark.parametrize("faster", [False, True])
@@ -403,7 +452,7 @@ def test_flash_attention_is_used_on_processors_where_it_is_faster_and_kept_by_a_
     assert "100 % longer" in note.message
     (notes,) = (each for each in heard if isinstance(each, RunNotes))
     assert notes.estimate is not None
-    assert notes.estimate.seconds == pytest.approx(0.5 * notes.tokens, rel=0.1)
+    assert notes.estimate.seconds == pytest.approx(3 * 0.5 * notes.tokens, rel=0.1)
     assert notes.estimate.sweep_seconds is not None
     assert notes.estimate.shorter_seconds is not None
     assert notes.estimate.sweep_seconds < notes.estimate.seconds

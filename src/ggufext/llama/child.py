@@ -8,6 +8,7 @@ standard error is llama.cpp's log.
 from __future__ import annotations
 
 import ctypes
+import math
 import os
 import re
 import time
@@ -27,7 +28,7 @@ from ggufext.llama.memory import available_memory
 from ggufext.llama.protocol import load_request, receive, send
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable, Iterator, Sequence
     from typing import BinaryIO
 
     from ggufext.llama.loaded import Logits, Tokens
@@ -181,6 +182,7 @@ class _Child:
             "ask": self._ask,
             "observe": self._observe,
             "values": self._values,
+            "threads": self._threads,
             "time": self._time,
         }
 
@@ -279,6 +281,11 @@ class _Child:
         self._session = None
         return Stopwatch(self._llama, self._loaded(load), load.context).measure(), b""
 
+    def _threads(self, _: bytes, *, load: LoadRequest, numbers: list[int]) -> Reply:
+        self._session = None
+        watch = Stopwatch(self._llama, self._loaded(load), load.context)
+        return {"seconds": watch.with_threads(numbers)}, b""
+
     def _loaded(self, load: LoadRequest) -> Model:
         """The model of a request: the one that is loaded if that is the same."""
         weights = (load.path, load.kv_overrides, load.gpu_layers)
@@ -366,6 +373,8 @@ class Stopwatch:
         self._api = llama.api
         self._model = model
         model.open(replace(settings, n_seq_max=_HOLDS + 1, kv_unified=True))
+        self._threads = settings.n_threads or 1
+        self._wall = self._busy = 0.0
         self.cells = 0
         self.tokens = 0
 
@@ -378,6 +387,7 @@ class Stopwatch:
             ``decode_failed``.
         """
         self._prompt()  # weights come from the disk
+        self._wall = self._busy = 0.0
         prompt_start, answer_start = self._prompt(), self._answer()
         room = self._model.n_ctx - 2 * self._model.n_ubatch - 2 * _ANSWER
         if self.cells < room:
@@ -394,7 +404,32 @@ class Stopwatch:
             "context": self.cells,
             "tokens": self.tokens,
             "can_reuse": self._model.can_reuse,
+            "stretch": self._wall / self._busy,
         }
+
+    def with_threads(self, numbers: Sequence[int]) -> list[float]:
+        """Seconds a token of a prompt with each number of threads.
+
+        Each is tried in turn, twice, so that what else runs meanwhile meets all; one that took
+        twice as long as another is not tried again.
+
+        Raises
+        ------
+        EngineError
+            ``decode_failed``.
+        """
+        self._prompt()  # weights come from the disk
+        found = [math.inf] * len(numbers)
+        for _ in range(2):
+            for index, number in enumerate(numbers):
+                if math.inf > found[index] > 2 * min(found):
+                    continue
+                self._api.llama_set_n_threads(self._model.context, number, number)
+                self._model.clear()
+                self._wall = 0.0
+                self._prompt()
+                found[index] = min(found[index], self._wall / self._model.n_ubatch)
+        return found
 
     def _prompt(self) -> float:
         size = self._model.n_ubatch
@@ -404,13 +439,19 @@ class Stopwatch:
         return min(self._decode(1) for _ in range(_ANSWER))
 
     def _decode(self, count: int) -> float:
-        """Compute tokens behind those that are there; seconds."""
+        """Compute tokens behind those that are there; processor seconds of each thread.
+
+        They do not grow with what else the machine does, so that settings can be compared.
+        """
         position = self._api.llama_memory_seq_pos_max(self._model.memory, _MAIN) + 1
         numbers = np.arange(self.tokens, self.tokens + count)
         tokens = (7 * numbers % self._model.n_vocab).astype(np.int32)
-        started = time.perf_counter()
+        started, before = time.perf_counter(), time.process_time()
         self._model.decode(tokens, position)
-        seconds = time.perf_counter() - started
+        wall, busy = time.perf_counter() - started, time.process_time() - before
+        seconds = busy / self._threads or wall  # coarse clocks see no time pass
+        self._wall += wall
+        self._busy += seconds
         self.cells += count
         self.tokens += count
         return seconds

@@ -220,6 +220,17 @@ def contexts(
     ]
 
 
+def thread_numbers(load: LoadRequest) -> tuple[int, ...]:
+    """The number of threads of a request, and one other that may be faster on this machine.
+
+    Half of the processors: they may be two of a core, or busy with something else. For a small
+    model two instead of one.
+    """
+    usual, processors = load.context.n_threads or 1, usable_processors()
+    other = processors // 2 if usual > 1 else min(2, processors)
+    return tuple(dict.fromkeys((usual, max(other, 1))))
+
+
 def sharing(condition: ResolvedCondition, lengths: tuple[int, ...]) -> list[tuple[int, ...]]:
     """Lengths that may share a context: longrope rotates short contexts otherwise than long."""
     border = condition.short_context

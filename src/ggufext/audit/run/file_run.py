@@ -5,14 +5,14 @@ from __future__ import annotations
 from contextlib import ExitStack, closing, contextmanager
 from dataclasses import dataclass, replace
 from functools import partial
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeVar
 
 from ggufext.audit.conditions import conditions, with_copies
 from ggufext.audit.engines.cluster import Cluster
-from ggufext.audit.engines.llama_cpp import LlamaCpp, contexts
+from ggufext.audit.engines.llama_cpp import LlamaCpp, contexts, thread_numbers
 from ggufext.audit.engines.llama_server import LlamaServer, refuse_self_extend, served_contexts
 from ggufext.audit.request import LocalSettings, Template
-from ggufext.audit.run.duration import measure_speed
+from ggufext.audit.run.duration import measure_speed, measure_threads
 from ggufext.audit.run.measure import (
     Computing,
     Prepared,
@@ -223,20 +223,28 @@ def _llama_cpp_run(
 
     stages = stages_with(budget)
     speeds: dict[bool, Speed] = {}
+    paces: dict[int, float] = {}
     if layers == 0 and not (settings.rpc or settings.dask):
         (*_, (_, longest)) = contexts(model, chosen[0], budget, settings, gpu_layers=layers)
         undecided = wanted is None and not budget.flash_attention
         notify(Preparing("measuring the speed"))
+        tokens = prompt_tokens(stages, questions)
+        if settings.threads is None:
+            paces = measure_threads(longest, thread_numbers(longest), tokens=tokens)
+        threads = _fastest(paces) or longest.context.n_threads
+        settings = replace(settings, threads=threads)
+        stages = stages_with(budget)
+        context = replace(longest.context, n_threads=threads, n_threads_batch=threads)
         speeds = measure_speed(
-            longest,
+            replace(longest, context=context),
             (False, True) if undecided else (budget.flash_attention,),
-            tokens=prompt_tokens(stages, questions),
+            tokens=tokens,
         )
     takes = {
         flash_attention: seconds(speed, prompts, [(each, each.of(questions)) for each in stages])
         for flash_attention, speed in speeds.items()
     }
-    if min(takes, key=takes.__getitem__, default=False) and not budget.flash_attention:
+    if _fastest(takes) and not budget.flash_attention:
         budget = fit(flash_attention=True)
         stages = stages_with(budget)
     speed = speeds.get(budget.flash_attention)
@@ -272,6 +280,7 @@ def _llama_cpp_run(
         speed=speed,
         warnings=(
             *_warnings(chosen, settings, budget),
+            *_threads_chosen(paces),
             *_chosen(budget.flash_attention, takes, speed, kept=kept),
         ),
     )
@@ -298,6 +307,36 @@ def _words(copy: PlanRequest | OriginalCopy | None) -> str:
     )
 
 
+_Setting = TypeVar("_Setting", int, bool)
+
+#: Another setting than the first is taken where that takes so much longer.
+_WORTH_CHANGING = 1.1
+
+
+def _fastest(takes: Mapping[_Setting, float]) -> _Setting | None:
+    """The setting to use; the first one where the others are hardly faster."""
+    if not takes:
+        return None
+    usual, best = next(iter(takes)), min(takes, key=takes.__getitem__)
+    return best if takes[usual] > _WORTH_CHANGING * takes[best] else usual
+
+
+def _threads_chosen(paces: Mapping[int, float]) -> tuple[ModelWarning, ...]:
+    """Say how many threads were chosen, and why."""
+    chosen = _fastest(paces)
+    if chosen is None:
+        return ()
+    (other,) = paces.keys() - {chosen}
+    more = paces[other] / paces[chosen]
+    why = (
+        f"with {other} a prompt took {more:,.1f} times as long"
+        if more > _WORTH_CHANGING
+        else f"{other} was about as fast"
+    )
+    message = f"threads: {chosen}, measured on the first tokens of this model ({why})"
+    return (ModelWarning("threads_chosen", message),)
+
+
 def _chosen(
     flash_attention: bool, takes: Mapping[bool, float], speed: Speed | None, *, kept: object
 ) -> tuple[ModelWarning, ...]:
@@ -306,11 +345,14 @@ def _chosen(
     if isinstance(kept, bool):
         why = "as in the run that this one continues"
     elif speed is not None and len(takes) == 2:
-        more = takes[not flash_attention] / takes[flash_attention] - 1
+        more = takes[not flash_attention] / takes[flash_attention]
         why = (
             f"which is faster here ({'off' if flash_attention else 'on'} it would take "
-            f"{percent(more)} longer, measured on {2 * speed.tokens:,} tokens of this model)"
+            f"{percent(more - 1)} longer"
+            if more > _WORTH_CHANGING
+            else "as usual (on is about as fast"
         )
+        why += f", measured on {2 * speed.tokens:,} tokens of this model)"
     else:
         return ()
     message = f"flash attention is {state}, {why}; another setting may change single answers"
