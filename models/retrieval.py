@@ -135,8 +135,9 @@ class Reader:
     def answer(self, prompt: task.Prompt) -> str:
         """Greedy continuation of a prompt, up to `passkey_task.ANSWER_TOKENS` tokens as text."""
         ids = array("i", prompt.ids).tobytes()
-        how = {"tokens": task.ANSWER_TOKENS, "hidden": "", "stop": _NEVER}
-        reply, _ = self._process.request(self._path, "ask", ids, **how, reuse=False, logits=False)
+        reply, _ = self._process.request(
+            self._path, "ask", ids, tokens=task.ANSWER_TOKENS, hidden="", stop=_NEVER
+        )
         text: str = reply["text"]
         return text
 

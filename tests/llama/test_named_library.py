@@ -13,7 +13,7 @@ import pytest
 from ggufext.errors import EngineError
 from ggufext.llama import binding
 from ggufext.llama.process import Hello, LlamaProcess
-from llama_here import needs_llama_cpp
+from llama_here import child_of, needs_llama_cpp
 from made_up_library import build_library, parameters
 
 
@@ -63,8 +63,7 @@ def test_a_process_that_died_comes_back_with_the_same_library(
     monkeypatch.chdir(library.parent)
     with LlamaProcess(Path(library.name)) as process:
         process.hello()
-        assert process.process_id is not None
-        os.kill(process.process_id, 9)
+        os.kill(child_of(process), 9)
         with pytest.raises(EngineError, match="SIGKILL"):
             process.hello()
         process.close()

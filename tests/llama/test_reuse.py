@@ -32,8 +32,9 @@ def logits(load: LoadRequest, *, reuse: bool) -> list[bytes]:
         for index, prompt in enumerate(PROMPTS):
             if index == 0 or not reuse:
                 process.request(load.path, "open", load=load)
-            rule = {"tokens": 0, "hidden": "", "stop": ""}
-            reply, behind = process.request(load.path, "ask", prompt.tobytes(), **rule)
+            reply, behind = process.request(
+                load.path, "ask", prompt.tobytes(), tokens=0, hidden="", stop=""
+            )
             assert (reply["evaluated"] < reply["naive"]) is (reuse and index > 0)
             found.append(behind)
     assert len(set(found)) == len(PROMPTS)

@@ -38,7 +38,7 @@ def verify(
     done: Rewritten,
     *,
     llama_cpp: Path | None = None,
-    notify: Callable[[str], None] = lambda _sentence: None,
+    notify: Callable[[str], None] = lambda _what: None,
 ) -> tuple[str, ...]:
     """Compare a rewritten file with its plan through readers that are not ours.
 
@@ -48,7 +48,7 @@ def verify(
     llama_cpp : Path, optional
         llama.cpp's library, or the folder of a build that holds it; the installed one when absent.
     notify : callable
-        Hears beforehand of a reader that will take more than about two seconds.
+        Hears who reads the file next.
 
     Returns
     -------

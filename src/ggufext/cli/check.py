@@ -6,8 +6,7 @@ import os
 import re
 import signal
 import sys
-import time
-from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -24,88 +23,55 @@ from ggufext.cli.options import (
     train_length_option,
 )
 from ggufext.cli.output import show_error, show_json
+from ggufext.cli.waiting import Told, waiting
 from ggufext.errors import EngineError, GgufextError, printable
 from ggufext.text import binary_size, duration
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from ggufext.api.audits import (
+        CheckResult,
+        Computing,
+        CopyNeeded,
+        Preparing,
+        Progress,
+        RunNotes,
+    )
+    from ggufext.cli.waiting import Wait
 
-    from ggufext.api.audits import CheckResult, CopyNeeded, Progress, RunNotes
-
-
-#: Seconds between two lines where nobody watches a bar.
-_BETWEEN_LINES = 10.0
 
 #: Seconds from which on something shorter is offered.
 _LONG = 600.0
 
-#: Seconds over which a bar's speed is averaged: a question of a long text may take minutes.
-_AVERAGED = 1800.0
 
+class _Listener:
+    """Hears what a run tells, and passes it on."""
 
-@contextmanager
-def _show_progress() -> Iterator[Callable[[Progress | RunNotes], None]]:
-    """Tell on standard error: a bar on a terminal, lines elsewhere."""
-    if not sys.stderr.isatty():
-        yield _Lines()
-        return
-    from rich import progress
-    from rich.console import Console
+    def __init__(self, wait: Wait) -> None:
+        self._wait = wait
+        self._questions = 0
+        self._asking = Told("asking")
 
-    from ggufext.api.audits import RunNotes
+    def __call__(self, event: Preparing | RunNotes | Computing | Progress) -> None:
+        from ggufext.api.audits import Computing, Preparing, RunNotes
 
-    bar = progress.Progress(
-        "{task.description}",
-        progress.BarColumn(),
-        progress.TextColumn("{task.fields[done]}"),
-        progress.TimeRemainingColumn(),
-        console=Console(stderr=True, markup=False, highlight=False),
-        speed_estimate_period=_AVERAGED,
-        transient=True,
-    )
-    task = bar.add_task("loading", total=None, done="")
-    total = 0
-
-    def report(event: Progress | RunNotes) -> None:
-        nonlocal total
+        if isinstance(event, Preparing):
+            self._wait.tell(Told(event.what, event.done, event.total, "bytes"))
+            return
+        if isinstance(event, Computing):
+            done = self._asking.done + event.tokens
+            self._wait.tell(replace(self._asking, done=done))
+            return
         if isinstance(event, RunNotes):
-            total = event.tokens
-            bar.update(task, description="asking", total=total)
-            if event.estimate is not None:
-                bar.console.print(beginning(event))
+            with self._wait.silent():
+                click.echo(beginning(event), err=True)
+            expected = event.estimate.seconds if event.estimate else None
+            self._questions = event.questions
+            self._asking = Told("asking", 0, event.tokens, "tokens", expected=expected)
         else:
-            name = printable(event.trial.condition, 60)
-            done = f"{event.tokens:,} of {total:,} tokens"
-            bar.update(task, completed=event.tokens, description=name, done=done)
-
-    with bar:
-        yield report
-
-
-class _Lines:
-    """A line at the beginning, and now and then one on how far the run is."""
-
-    def __init__(self) -> None:
-        self._questions = self._tokens = 0
-        self._started = self._said = 0.0
-
-    def __call__(self, event: Progress | RunNotes) -> None:
-        from ggufext.api.audits import RunNotes
-
-        now = time.monotonic()
-        if isinstance(event, RunNotes):
-            self._questions, self._tokens = event.questions, event.tokens
-            self._started = self._said = now
-            click.echo(beginning(event), err=True)
-        elif now - self._said >= _BETWEEN_LINES:
-            self._said = now
-            left = (now - self._started) / event.tokens * (self._tokens - event.tokens)
-            click.echo(
-                f"{printable(event.trial.condition, 60)}: {event.questions:,} of "
-                f"{self._questions:,} questions, {event.tokens:,} of "
-                f"{self._tokens:,} tokens, about {duration(left)} left",
-                err=True,
-            )
+            answered = f"{event.questions:,} of {self._questions:,} questions"
+            detail = f"{event.trial.condition}, {answered}"
+            self._asking = replace(self._asking, done=event.tokens, detail=detail)
+        self._wait.tell(self._asking)
 
 
 def beginning(notes: RunNotes) -> str:
@@ -316,7 +282,7 @@ class _LayerCount(click.ParamType["int | None"]):
 @click.option(
     "--threads",
     type=click.IntRange(1, 1024),
-    help="Threads; without: all cores, one for a small model.",
+    help="Threads; without: all cores or half of them, one or two for a small model, as is faster.",
 )
 @click.option(
     "--kv-type",
@@ -457,8 +423,13 @@ def check(
     )
     # Copies and processes are given back, as at Ctrl-C.
     signal.signal(signal.SIGTERM, signal.default_int_handler)
-    with _show_progress() as notify:
-        result = audits.check(asked, request, allow_copy=lambda x: yes or _agreed(x), notify=notify)
+    with waiting("preparing") as wait:
+        result = audits.check(
+            asked,
+            request,
+            allow_copy=lambda copy: yes or _agreed(copy, wait),
+            notify=_Listener(wait),
+        )
     if as_json:
         show_json(result)
     else:
@@ -477,15 +448,16 @@ def check(
         sys.exit(1)
 
 
-def _agreed(copy: CopyNeeded) -> bool:
+def _agreed(copy: CopyNeeded, wait: Wait) -> bool:
     """Ask for a temporary copy; nobody at a terminal is a no."""
     if not (sys.stdin.isatty() and sys.stderr.isatty()):
         return False
-    return click.confirm(
-        f"{printable(copy.condition)} needs a temporary copy of {binary_size(copy.size)} in "
-        f"{printable(str(copy.folder))}, which has {binary_size(copy.free)} free. Make it?",
-        err=True,
-    )
+    with wait.silent():
+        return click.confirm(
+            f"{printable(copy.condition)} needs a temporary copy of {binary_size(copy.size)} in "
+            f"{printable(str(copy.folder))}, which has {binary_size(copy.free)} free. Make it?",
+            err=True,
+        )
 
 
 def _refuse_options(names: tuple[str, ...], belongs_to: str) -> None:

@@ -10,6 +10,7 @@ from click.shell_completion import get_completion_class
 from ggufext.api import doctor as api
 from ggufext.cli.options import json_option, llama_cpp_option
 from ggufext.cli.output import show_json
+from ggufext.cli.waiting import waiting
 from ggufext.errors import printable
 
 
@@ -27,7 +28,8 @@ def doctor(folder: Path, llama_cpp: Path | None, as_json: bool) -> None:
 
     The folder is tried with a nameless temporary file.
     """
-    findings = api.doctor(folder, llama_cpp=llama_cpp)
+    with waiting("asking this machine and its libraries"):
+        findings = api.doctor(folder, llama_cpp=llama_cpp)
     if as_json:
         show_json(findings)
         return

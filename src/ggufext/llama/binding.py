@@ -198,6 +198,7 @@ _FUNCTIONS: dict[str, tuple[Any, ...]] = {
     "llama_n_ctx": (c_uint32, c_void_p),
     "llama_n_ubatch": (c_uint32, c_void_p),
     "llama_print_system_info": (c_char_p,),
+    "llama_set_n_threads": (None, c_void_p, c_int32, c_int32),
     "llama_state_seq_get_data": (c_size_t, c_void_p, POINTER(c_uint8), c_size_t, c_int32),
     "llama_state_seq_get_size": (c_size_t, c_void_p, c_int32),
     "llama_state_seq_set_data": (c_size_t, c_void_p, POINTER(c_uint8), c_size_t, c_int32),

@@ -8,11 +8,13 @@ standard error is llama.cpp's log.
 from __future__ import annotations
 
 import ctypes
+import math
 import os
 import re
 import sys
 import time
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from queue import SimpleQueue
 from threading import Thread
@@ -29,7 +31,7 @@ from ggufext.llama.memory import available_memory
 from ggufext.llama.protocol import load_request, receive, send
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable, Iterator, Sequence
     from typing import BinaryIO
 
     from ggufext.llama.loaded import Logits, Tokens
@@ -44,11 +46,18 @@ _NOTHING = np.empty(0, np.int32)
 class _Session:
     """Prompts asked of a model one after another; cells are reused where that is exact."""
 
-    def __init__(self, llama: Llama, model: Model, extend: SelfExtend | None) -> None:
+    def __init__(
+        self,
+        llama: Llama,
+        model: Model,
+        extend: SelfExtend | None,
+        computed: Callable[[int], None],
+    ) -> None:
         self._api = llama.api
         self._model = model
         self._vocabulary = Vocabulary(llama, model.pointer)
         self._extend = extend
+        self._computed = computed
         self._known = _NOTHING
         if extend and not (model.can_reuse and self._api.llama_memory_can_shift(model.memory)):
             raise EngineError(
@@ -76,7 +85,7 @@ class _Session:
                 first = self._keep(known, prompt)
             else:
                 self._model.clear()
-            found = self._model.decode(prompt[first:], first)
+            found = self._model.decode(prompt[first:], first, self._computed)
             position = len(prompt)
         behind_prompt = found.tobytes()
         said = 0
@@ -136,6 +145,7 @@ class _Session:
         for first in range(0, len(prompt), window):
             piece = prompt[first : first + window]
             logits = self._model.decode(piece, position)
+            self._computed(first + len(piece))
             position += len(piece)
             while position - start >= 2 * window:
                 # Everything ungrouped moves to where a division maps the span onto `start`.
@@ -153,7 +163,8 @@ class _Session:
 class _Child:
     """Does what requests ask for: an operation with its payload and its fields by name."""
 
-    def __init__(self, llama_cpp: Path | None) -> None:
+    def __init__(self, llama_cpp: Path | None, computed: Callable[[int], None]) -> None:
+        self._computed = computed
         self._llama = Llama(llama_cpp)
         check_known_answer(self._llama)
         self._words: Vocabulary | None = None
@@ -169,6 +180,7 @@ class _Child:
             "ask": self._ask,
             "observe": self._observe,
             "values": self._values,
+            "threads": self._threads,
             "time": self._time,
         }
 
@@ -226,7 +238,7 @@ class _Child:
         model = self._loaded(load)
         try:
             model.open(load.context)
-            self._session = _Session(self._llama, model, load.self_extend)
+            self._session = _Session(self._llama, model, load.self_extend, self._computed)
         except EngineError:
             self._close()
             raise
@@ -268,6 +280,11 @@ class _Child:
         self._session = None
         return Stopwatch(self._llama, self._loaded(load), load.context).measure(), b""
 
+    def _threads(self, _: bytes, *, load: LoadRequest, numbers: list[int]) -> Reply:
+        self._session = None
+        watch = Stopwatch(self._llama, self._loaded(load), load.context)
+        return {"seconds": watch.with_threads(numbers)}, b""
+
     def _loaded(self, load: LoadRequest) -> Model:
         """The model of a request: the one that is loaded if that is the same."""
         weights = (load.path, load.kv_overrides, load.gpu_layers)
@@ -291,7 +308,7 @@ def main() -> None:
     child: _Child | None = None
     for message in _requests():
         try:
-            child = child or _Child(llama_cpp)
+            child = child or _Child(llama_cpp, partial(_tell, replies))
             reply, payload = child.answer(*message)
         except EngineError as error:
             reply, payload = {"error": {"code": error.code, "message": error.message}}, b""
@@ -299,6 +316,11 @@ def main() -> None:
             refusal = {"code": "out_of_memory", "message": "Python ran out of memory"}
             reply, payload = {"error": refusal}, b""
         send(replies, reply, payload)
+
+
+def _tell(replies: BinaryIO, computed: int) -> None:
+    """Send how many tokens of a prompt are computed, in front of the reply."""
+    send(replies, {"computed": computed}, b"")
 
 
 def _requests() -> Iterator[tuple[dict[str, Any], bytes]]:
@@ -351,6 +373,8 @@ class Stopwatch:
         self._api = llama.api
         self._model = model
         model.open(replace(settings, n_seq_max=_HOLDS + 1, kv_unified=True))
+        self._threads = settings.n_threads or 1
+        self._wall = self._busy = 0.0
         self.cells = 0
         self.tokens = 0
 
@@ -363,6 +387,7 @@ class Stopwatch:
             ``decode_failed``.
         """
         self._prompt()  # weights come from the disk
+        self._wall = self._busy = 0.0
         prompt_start, answer_start = self._prompt(), self._answer()
         room = self._model.n_ctx - 2 * self._model.n_ubatch - 2 * _ANSWER
         if self.cells < room:
@@ -379,7 +404,32 @@ class Stopwatch:
             "context": self.cells,
             "tokens": self.tokens,
             "can_reuse": self._model.can_reuse,
+            "stretch": self._wall / self._busy,
         }
+
+    def with_threads(self, numbers: Sequence[int]) -> list[float]:
+        """Seconds a token of a prompt with each number of threads.
+
+        Each is tried in turn, twice, so that what else runs meanwhile meets all; one that took
+        twice as long as another is not tried again.
+
+        Raises
+        ------
+        EngineError
+            ``decode_failed``.
+        """
+        self._prompt()  # weights come from the disk
+        found = [math.inf] * len(numbers)
+        for _ in range(2):
+            for index, number in enumerate(numbers):
+                if math.inf > found[index] > 2 * min(found):
+                    continue
+                self._api.llama_set_n_threads(self._model.context, number, number)
+                self._model.clear()
+                self._wall = 0.0
+                self._prompt()
+                found[index] = min(found[index], self._wall / self._model.n_ubatch)
+        return found
 
     def _prompt(self) -> float:
         size = self._model.n_ubatch
@@ -389,13 +439,19 @@ class Stopwatch:
         return min(self._decode(1) for _ in range(_ANSWER))
 
     def _decode(self, count: int) -> float:
-        """Compute tokens behind those that are there; seconds."""
+        """Compute tokens behind those that are there; processor seconds of each thread.
+
+        They do not grow with what else the machine does, so that settings can be compared.
+        """
         position = self._api.llama_memory_seq_pos_max(self._model.memory, _MAIN) + 1
         numbers = np.arange(self.tokens, self.tokens + count)
         tokens = (7 * numbers % self._model.n_vocab).astype(np.int32)
-        started = time.perf_counter()
+        started, before = time.perf_counter(), time.process_time()
         self._model.decode(tokens, position)
-        seconds = time.perf_counter() - started
+        wall, busy = time.perf_counter() - started, time.process_time() - before
+        seconds = busy / self._threads or wall  # coarse clocks see no time pass
+        self._wall += wall
+        self._busy += seconds
         self.cells += count
         self.tokens += count
         return seconds

@@ -20,7 +20,7 @@ from ggufext.llama.library import Tensor
 from ggufext.llama.rope_nodes import CacheTensor, RopeMode, RopeNode
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
 
     from ggufext.llama.library import Ggml, Llama
     from ggufext.llama.settings import ContextSettings, LoadRequest
@@ -107,18 +107,27 @@ class Model:
         """Empty the memory; with `data` its cells are zeroed too."""
         self._api.llama_memory_clear(self.memory, data)
 
-    def decode(self, tokens: Tokens, position: int) -> Logits:
+    def decode(
+        self, tokens: Tokens, position: int, computed: Callable[[int], None] = lambda _: None
+    ) -> Logits:
         """Compute tokens at consecutive positions; the logits of the last one.
 
         They are llama.cpp's own memory, which the next call writes over.
+
+        Parameters
+        ----------
+        computed : callable
+            Called after each batch with the tokens that are computed.
 
         Raises
         ------
         EngineError
             ``decode_failed``.
         """
-        for _ in self._batches(tokens, position, all_logits=False):
-            pass
+        done = 0
+        for count in self._batches(tokens, position, all_logits=False):
+            done += count
+            computed(done)
         last = self._api.llama_get_logits_ith(self.context, -1)
         return np.ctypeslib.as_array(last, (self.n_vocab,))
 

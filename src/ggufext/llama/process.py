@@ -14,7 +14,7 @@ from ggufext.llama.log import Log
 from ggufext.llama.protocol import receive, send
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Callable, Mapping, Sequence
     from pathlib import Path
 
 
@@ -102,7 +102,13 @@ class LlamaProcess:
         return Hello(**reply)
 
     def request(
-        self, path: Path | None, operation: str, payload: bytes = b"", **fields: Any
+        self,
+        path: Path | None,
+        operation: str,
+        payload: bytes = b"",
+        *,
+        computed: Callable[[int], None] = lambda _: None,
+        **fields: Any,
     ) -> tuple[dict[str, Any], bytes]:
         """Have an operation of `ggufext.llama.child` done.
 
@@ -112,6 +118,8 @@ class LlamaProcess:
             The file that an error names.
         operation : str
         payload : bytes
+        computed : callable
+            Hears now and then how many tokens of a prompt are computed.
         fields
             Of the operation; JSON values or a `LoadRequest`.
 
@@ -133,7 +141,8 @@ class LlamaProcess:
         try:
             try:
                 send(child.stdin, {"operation": operation, **fields}, payload)
-                message = receive(child.stdout)
+                while (message := receive(child.stdout)) and "computed" in message[0]:
+                    computed(message[0]["computed"])
             except BrokenPipeError:
                 message = None
             if message is None:

@@ -226,3 +226,20 @@ def test_a_context_that_is_refused_leaves_nothing_behind(
         with pytest.raises(EngineError, match="knows no"):
             engine.open(replace(load, context=ContextSettings(type_k="none")))
     assert mapped() <= before
+
+
+def test_tokens_of_a_prompt_are_told_batch_by_batch(load: LoadRequest) -> None:
+    heard: list[int] = []
+    engine = LlamaCpp(load.path, computed=heard.append)
+    engine.open(load)
+    first, second = prompts()[:2]
+    answer = engine.ask(first, stop=stop_rule("48213"), tokens=1)
+    assert heard == [*range(64, answer.evaluated, 64), answer.evaluated]
+    heard.clear()
+    answer = engine.ask(second, stop=stop_rule("48213"), tokens=1)
+    assert heard[-1] == answer.evaluated < answer.naive
+    heard.clear()
+    engine.open(replace(load, self_extend=SelfExtend(group=2, window=128)))
+    answer = engine.ask(first, stop=stop_rule("48213"), tokens=1)
+    assert heard == [*range(128, answer.evaluated, 128), answer.evaluated]
+    engine.close()

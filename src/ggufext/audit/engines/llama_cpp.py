@@ -15,7 +15,7 @@ from ggufext.llama.settings import ContextSettings, LoadRequest
 from ggufext.planning.footprint import padded_cells
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Callable, Iterator, Sequence
     from pathlib import Path
 
     from ggufext.audit.conditions import ResolvedCondition
@@ -35,6 +35,8 @@ class LlamaCpp:
         Addresses ``host:port`` of llama.cpp RPC workers that hold a part of the model.
     llama_cpp : Path, optional
         See `LlamaProcess`.
+    computed : callable
+        Hears how many tokens of the prompt that is being asked are computed.
 
     Attributes
     ----------
@@ -53,9 +55,15 @@ class LlamaCpp:
     """
 
     def __init__(
-        self, path: Path, *, rpc: Sequence[str] = (), llama_cpp: Path | None = None
+        self,
+        path: Path,
+        *,
+        rpc: Sequence[str] = (),
+        llama_cpp: Path | None = None,
+        computed: Callable[[int], None] = lambda _: None,
     ) -> None:
         self._path = path
+        self._computed = computed
         self._tokens: dict[str, array[int]] = {}
         self._lead: array[int] = array("i")
         self._trail: array[int] = array("i")
@@ -123,7 +131,9 @@ class LlamaCpp:
             prompt.extend(self._tokens[part])
         prompt.extend(self._trail)
         rule = {"hidden": REASONING, "stop": stop}
-        reply = self._request("ask", prompt.tobytes(), tokens=tokens, **rule)
+        reply, _ = self._process.request(
+            self._path, "ask", prompt.tobytes(), computed=self._computed, tokens=tokens, **rule
+        )
         return Answer(reply["text"], reply["evaluated"], reply["naive"])
 
     def warnings(self) -> tuple[ModelWarning, ...]:
@@ -198,6 +208,17 @@ def contexts(
         )
         for lengths in sharing(condition, budget.lengths)
     ]
+
+
+def thread_numbers(load: LoadRequest) -> tuple[int, ...]:
+    """The number of threads of a request, and one other that may be faster on this machine.
+
+    Half of the processors: they may be two of a core, or busy with something else. For a small
+    model two instead of one.
+    """
+    usual, processors = load.context.n_threads or 1, usable_processors()
+    other = processors // 2 if usual > 1 else min(2, processors)
+    return tuple(dict.fromkeys((usual, max(other, 1))))
 
 
 def sharing(condition: ResolvedCondition, lengths: tuple[int, ...]) -> list[tuple[int, ...]]:

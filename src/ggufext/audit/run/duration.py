@@ -31,7 +31,7 @@ class PromptSpan:
 
 @dataclass(frozen=True, slots=True)
 class Speed:
-    """Seconds a token on this machine, at the start of a context and at its end.
+    """Processor seconds a token of each thread, at the start of a context and at its end.
 
     Attributes
     ----------
@@ -45,6 +45,8 @@ class Speed:
         Tokens that the measurement took.
     can_reuse : bool
         Whether the start of a prompt can be kept for the next.
+    stretch : float
+        Seconds of a clock for a processor second: more than 1 where other programs run.
     """
 
     prompt_start: float
@@ -54,9 +56,10 @@ class Speed:
     context: int
     tokens: int
     can_reuse: bool
+    stretch: float
 
     def seconds(self, spans: Iterable[PromptSpan], *, answer_tokens: int) -> float:
-        """Time of prompts with their answers; attention grows with the position, all else does not.
+        """Processor time of prompts with answers; of all work only attention grows with position.
 
         Parameters
         ----------
@@ -125,6 +128,42 @@ def spans(questions: Sequence[Question], *, reuse: int) -> list[PromptSpan]:
 _WORTH_MEASURING = 32
 
 
+def _is_short(load: LoadRequest, tokens: int) -> bool:
+    return tokens < _WORTH_MEASURING * (load.context.n_ubatch or 0)
+
+
+def measure_threads(
+    load: LoadRequest,
+    numbers: Sequence[int],
+    *,
+    tokens: int,
+    llama_cpp: Path | None = None,
+) -> dict[int, float]:
+    """Seconds a token of a prompt by the number of threads, on up to five micro-batches.
+
+    Parameters
+    ----------
+    load : LoadRequest
+        What the run opens.
+    numbers : sequence of int
+        To try; the first one is what the run would take without.
+    tokens : int
+        What the run is going to compute.
+
+    Returns
+    -------
+    dict
+        Empty where there is nothing to choose from, the run is too short to be worth it, or
+        llama.cpp refuses.
+    """
+    if len(numbers) < 2 or _is_short(load, tokens):
+        return {}
+    with LlamaProcess(llama_cpp) as process, suppress(EngineError):
+        reply, _ = process.request(load.path, "threads", load=load, numbers=list(numbers))
+        return dict(zip(numbers, reply["seconds"], strict=True))
+    return {}
+
+
 def measure_speed(
     load: LoadRequest,
     flash_attention: Sequence[bool],
@@ -151,7 +190,7 @@ def measure_speed(
         By setting. One that llama.cpp refuses, or dies of, is not there: an audit does not depend
         on its speed. Empty where the run is too short to be worth it.
     """
-    if tokens < _WORTH_MEASURING * (load.context.n_ubatch or 0):
+    if _is_short(load, tokens):
         return {}
     found = {}
     with LlamaProcess(llama_cpp) as process:
