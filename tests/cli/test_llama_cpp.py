@@ -81,13 +81,16 @@ def test_doctor_says_what_is_wrong_with_one_and_goes_on(tmp_path: Path) -> None:
     assert found["folder"]["value"]
 
 
-def test_an_unknown_one_is_not_replaced_by_gguf_py(passkey_copy: Path, tmp_path: Path) -> None:
+def test_an_unknown_one_is_refused_before_the_file_is_edited(
+    passkey_copy: Path, tmp_path: Path
+) -> None:
+    before = passkey_copy.read_bytes()
     done = ran(
         *("rewrite", passkey_copy, "--target", "4k", "--verify", "--force"),
         *("--llama-cpp", tmp_path),
     )
     assert "is no build of llama.cpp known here" in str(done.exception)
-    assert "the edit stands" in str(done.exception)
+    assert passkey_copy.read_bytes() == before
 
 
 @pytest.mark.parametrize(

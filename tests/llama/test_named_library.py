@@ -172,7 +172,7 @@ def test_a_library_that_crashes_when_it_is_loaded_ends_its_process_only(tmp_path
 
 def test_a_library_cut_short_is_named(library: Path, tmp_path: Path) -> None:
     path = Path(shutil.copy(library, tmp_path / "libllama.so"))
-    os.truncate(path, path.stat().st_size // 2)
+    os.truncate(path, 1 << 16)
     refused = refusal(path)
     # The loader may find it out itself, or the process may end by SIGBUS.
     assert refused.code in {"engine_unknown", "engine_died"}

@@ -67,6 +67,20 @@ def verify(
     return verify_file(done.receipt.output, done.plan, llama_cpp=llama_cpp, notify=notify)
 
 
+def try_llama_cpp(llama_cpp: Path) -> None:
+    """Refuse a library of llama.cpp that `verify` could not use, before anything is written.
+
+    Raises
+    ------
+    EngineError
+        ``engine_unknown``, ``engine_died``.
+    """
+    from ggufext.llama.process import LlamaProcess  # few edits need it
+
+    with LlamaProcess(llama_cpp) as process:
+        process.hello()
+
+
 @public
 def modelfile(path: Path | str, done: Rewritten) -> str | None:
     """What makes a model of Ollama of a new file that was made from one of Ollama's, else None.

@@ -107,6 +107,8 @@ def rewrite(
         target = str(request.target_length)
         planning = command("plan", paths[0], "--target", target, "--method", named.value)
         raise PlanError(code="run_time_method", message=_RUN_TIME[named].format(planning=planning))
+    if llama_cpp is not None:
+        edits.try_llama_cpp(llama_cpp)
 
     def do(path: Path | str, wait: Wait) -> _Outcome:
         done = edits.rewrite(
