@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from ggufext.cli import waiting
+from ggufext.cli.edits import rewrite, undo
 from ggufext.cli.options import found_model
 from ggufext.cli.output import FileCommand, handle_files
 from ggufext.cli.waiting import Told
@@ -183,3 +184,22 @@ def test_a_remote_header_tells_the_bytes_read(llama: Path, monkeypatch: pytest.M
     assert heard[-1].done > 1000
     assert heard[-1].what.endswith("/m.gguf")
     assert "secret" not in heard[-1].what
+
+
+def test_copies_and_readers_are_told(llama: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    heard: list[Told] = []
+    monkeypatch.setattr(waiting.Wait, "tell", lambda _wait, told: heard.append(told))
+    monkeypatch.setattr("ggufext.cli.edits.edits.verify", lambda _done, notify: (notify("reads"),))
+    copy, original = llama.with_name("copy.gguf"), llama.with_name("original.gguf")
+    rewriting = [str(llama), "--target", "4k", "--output", str(copy), "--verify"]
+    rewrite.main(rewriting, standalone_mode=False)
+    done = heard[-2]
+    assert (done.what, done.total, done.unit) == (
+        f"copying {llama}",
+        copy.stat().st_size,
+        "bytes",
+    )
+    assert heard[-1] == Told(f"{llama}: reads")
+    undo.main([str(copy), "--output", str(original)], standalone_mode=False)
+    done = heard[-1]
+    assert (done.what, done.total) == (f"copying {copy}", original.stat().st_size)

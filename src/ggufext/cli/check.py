@@ -268,8 +268,7 @@ class _LayerCount(click.ParamType["int | None"]):
 @click.option(
     "--threads",
     type=click.IntRange(1, 1024),
-    help="Threads; without: all cores or half of them, one or two for a small model, as is "
-    "faster.",
+    help="Threads; without: all cores or half of them, one or two for a small model, as is faster.",
 )
 @click.option(
     "--kv-type",

@@ -109,9 +109,11 @@ class Wait:
         with self._screen:
             if self._bar is not None:
                 self._bar.stop()
-            yield
-            if self._bar is not None:
-                self._bar.start()
+            try:
+                yield
+            finally:
+                if self._bar is not None:
+                    self._bar.start()
 
     def line(self) -> str:
         """How far it is, in a line."""
