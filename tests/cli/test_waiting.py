@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from ggufext.cli import waiting
+from ggufext.cli.edits import rewrite, undo
 from ggufext.cli.options import found_model
 from ggufext.cli.output import FileCommand, handle_files
 from ggufext.cli.waiting import Told
@@ -47,7 +48,14 @@ if TYPE_CHECKING:
 def test_a_line_says_how_much_is_done_and_the_time_left_where_it_is_known(
     told: Told, line: str
 ) -> None:
-    assert told.line(20) == line
+    assert told.line(20, 0) == line
+
+
+def test_time_left_falls_until_the_next_word_and_is_not_said_when_it_is_used_up() -> None:
+    told = Told("asking", 5, 50, "tokens")
+    assert told.line(20, 0).endswith("about 3 min left")
+    assert told.line(120, 100).endswith("about 80 s left")
+    assert told.line(220, 200).endswith("4 min so far")
 
 
 class Lines:
@@ -65,11 +73,12 @@ class Lines:
 
     def starting(self, start: str) -> str:
         """The next one that starts so."""
-        while True:
+        for _ in range(10_000):
             assert self._more.acquire(timeout=20)
             line = self._made.pop(0)
             if line.startswith(start):
                 return line
+        raise AssertionError(start)
 
 
 _LINE = Told.line
@@ -80,8 +89,8 @@ def lines(monkeypatch: pytest.MonkeyPatch) -> Lines:
     """Let no time pass before the first line, and hardly any before the next."""
     lines = Lines()
 
-    def line(told: Told, seconds: float) -> str:
-        return lines.made(_LINE(told, seconds))
+    def line(told: Told, seconds: float, since: float) -> str:
+        return lines.made(_LINE(told, seconds, since))
 
     monkeypatch.setattr(Told, "line", line)
     monkeypatch.setattr(waiting, "_PATIENCE", 0)
@@ -102,7 +111,7 @@ def test_what_takes_longer_is_said_in_lines_without_a_terminal(
     with waiting.waiting("a.gguf") as wait:
         first = lines.starting("a.gguf: ")
         wait.tell(Told("copying", 1, 2, "bytes"))
-        second = lines.starting("copying: 1 bytes of 2 bytes, about ")
+        second = lines.starting("copying: 1 bytes of 2 bytes, ")
         lines.starting("copying")
     said = capfd.readouterr()
     assert said.out == ""
@@ -155,7 +164,7 @@ def test_a_bar_on_a_terminal_gives_way_to_results_and_is_gone_at_the_end(
             print("a result")
     seen = capfd.readouterr()
     assert seen.out == "a result\n"
-    assert "copying: 1 bytes of 2 bytes, about" in seen.err
+    assert "copying: 1 bytes of 2 bytes, " in seen.err
     drawn = seen.err.rindex("\x1b[2K")  # the line is erased
     assert "copying" not in seen.err[drawn:]
 
@@ -183,3 +192,22 @@ def test_a_remote_header_tells_the_bytes_read(llama: Path, monkeypatch: pytest.M
     assert heard[-1].done > 1000
     assert heard[-1].what.endswith("/m.gguf")
     assert "secret" not in heard[-1].what
+
+
+def test_copies_and_readers_are_told(llama: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    heard: list[Told] = []
+    monkeypatch.setattr(waiting.Wait, "tell", lambda _wait, told: heard.append(told))
+    monkeypatch.setattr("ggufext.cli.edits.edits.verify", lambda _done, notify: (notify("reads"),))
+    copy, original = llama.with_name("copy.gguf"), llama.with_name("original.gguf")
+    rewriting = [str(llama), "--target", "4k", "--output", str(copy), "--verify"]
+    rewrite.main(rewriting, standalone_mode=False)
+    done = heard[-2]
+    assert (done.what, done.total, done.unit) == (
+        f"copying {llama}",
+        copy.stat().st_size,
+        "bytes",
+    )
+    assert heard[-1] == Told(f"{llama}: reads")
+    undo.main([str(copy), "--output", str(original)], standalone_mode=False)
+    done = heard[-1]
+    assert (done.what, done.total) == (f"copying {copy}", original.stat().st_size)

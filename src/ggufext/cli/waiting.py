@@ -52,10 +52,19 @@ class Told:
     detail: str = ""
     expected: float | None = None
 
-    def line(self, seconds: float) -> str:
-        """It as a line, so many seconds after the beginning."""
+    def line(self, seconds: float, since: float) -> str:
+        """It as a line.
+
+        Parameters
+        ----------
+        seconds : float
+            Since the beginning.
+        since : float
+            Seconds since it was told, ≤ `seconds`: they count as work, or the time left would
+            grow until the next word.
+        """
         detail = f" ({self.detail})" if self.detail else ""
-        parts = [*self._amount(), self._time(seconds)]
+        parts = [*self._amount(), self._time(seconds, since)]
         return f"{printable(self.what + detail, 120)}: {', '.join(parts)}"
 
     def _amount(self) -> Iterator[str]:
@@ -66,12 +75,12 @@ class Told:
         elif self.done:
             yield binary_size(self.done)
 
-    def _time(self, seconds: float) -> str:
+    def _time(self, seconds: float, since: float) -> str:
         left = None if self.expected is None else self.expected - seconds
         if self.total is not None and self.done >= self.total:
             return f"finishing, {duration(seconds)} so far"
         if self.done and self.total is not None:
-            left = seconds / self.done * (self.total - self.done)
+            left = (seconds - since) / self.done * (self.total - self.done) - since
         if left is None or left <= 0:
             return f"{duration(seconds)} so far"
         return f"about {duration(left)} left"
@@ -94,13 +103,15 @@ class Wait:
 
     def __init__(self, what: str) -> None:
         self._told = Told(what)
-        self._began = {what: time.monotonic()}
+        self._heard = time.monotonic()
+        self._began = {what: self._heard}
         self._screen = threading.Lock()
         self._bar: Progress | None = None
 
     def tell(self, told: Told) -> None:
         """Say what is being done and how far it is."""
-        self._began.setdefault(told.what, time.monotonic())
+        self._heard = time.monotonic()
+        self._began.setdefault(told.what, self._heard)
         self._told = told
 
     @contextmanager
@@ -109,14 +120,16 @@ class Wait:
         with self._screen:
             if self._bar is not None:
                 self._bar.stop()
-            yield
-            if self._bar is not None:
-                self._bar.start()
+            try:
+                yield
+            finally:
+                if self._bar is not None:
+                    self._bar.start()
 
     def line(self) -> str:
         """How far it is, in a line."""
-        told = self._told
-        return told.line(time.monotonic() - self._began[told.what])
+        now, told = time.monotonic(), self._told
+        return told.line(now - self._began[told.what], max(now - self._heard, 0.0))
 
     def show(self, ended: threading.Event) -> None:
         """Show it until the end: a bar on a terminal, lines elsewhere."""

@@ -127,9 +127,8 @@ def spans(questions: Sequence[Question], *, reuse: int) -> list[PromptSpan]:
 #: A run of fewer micro-batches is not measured: about ten of them are what it takes.
 _WORTH_MEASURING = 32
 
-
-def _is_short(load: LoadRequest, tokens: int) -> bool:
-    return tokens < _WORTH_MEASURING * (load.context.n_ubatch or 0)
+#: In a shorter run the number of threads is not tried: five of them are what that takes.
+_WORTH_CHOOSING = 100
 
 
 def measure_threads(
@@ -156,7 +155,7 @@ def measure_threads(
         Empty where there is nothing to choose from, the run is too short to be worth it, or
         llama.cpp refuses.
     """
-    if len(numbers) < 2 or _is_short(load, tokens):
+    if len(numbers) < 2 or tokens < _WORTH_CHOOSING * (load.context.n_ubatch or 0):
         return {}
     with LlamaProcess(llama_cpp) as process, suppress(EngineError):
         reply, _ = process.request(load.path, "threads", load=load, numbers=list(numbers))
@@ -190,7 +189,7 @@ def measure_speed(
         By setting. One that llama.cpp refuses, or dies of, is not there: an audit does not depend
         on its speed. Empty where the run is too short to be worth it.
     """
-    if _is_short(load, tokens):
+    if tokens < _WORTH_MEASURING * (load.context.n_ubatch or 0):
         return {}
     found = {}
     with LlamaProcess(llama_cpp) as process:
