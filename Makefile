@@ -10,7 +10,6 @@ SOURCES := pyproject.toml CMakeLists.txt $(shell find src csrc -type f -not -nam
 
 $(BIN)/python:
 	$(PYTHON) -m venv $(VENV)
-	$(BIN)/python -m pip install --quiet --upgrade pip
 
 $(VENV)/.installed-check: $(BIN)/python $(SOURCES)
 	@echo "Installing ggufext with a prebuilt llama.cpp."
