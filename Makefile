@@ -1,5 +1,5 @@
-# Two commands do everything on a fresh machine with Python >= 3.10 and its venv module: `make demo`
-# and, with a C++ compiler, `make test`.
+# Two commands do everything on a fresh machine with Python >= 3.10 and its venv module: `make demo`,
+# which compiles nothing, and with a C++ compiler `make test`.
 
 PYTHON ?= python3
 VENV ?= .venv
@@ -10,17 +10,16 @@ SOURCES := pyproject.toml CMakeLists.txt $(shell find src csrc -type f -not -nam
 
 $(BIN)/python:
 	$(PYTHON) -m venv $(VENV)
-	$(BIN)/python -m pip install --quiet --upgrade pip
 
 $(VENV)/.installed-check: $(BIN)/python $(SOURCES)
-	@echo "Installing ggufext with a prebuilt llama.cpp."
-	$(BIN)/python -m pip install --quiet ".[check]"
+	@echo "Installing ggufext in plain Python, with a prebuilt llama.cpp."
+	SKBUILD_WHEEL_CMAKE=false $(BIN)/python -m pip install --quiet ".[check]"
 	@touch $@
 
 $(VENV)/.installed-dev: $(BIN)/python $(SOURCES)
 	@echo "Installing ggufext with its development tools and a prebuilt llama.cpp."
 	$(BIN)/python -m pip install --quiet ".[dev,check]"
-	@touch $@
+	@touch $@ $(VENV)/.installed-check
 
 demo: $(VENV)/.installed-check
 	$(BIN)/python models/demo.py

@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
+import ctypes
 import os
 import select
 import signal
 import subprocess
 import sys
+from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
 
 from ggufext.errors import EngineError
+from ggufext.llama import process as process_module
 from ggufext.llama.process import LlamaProcess
 from ggufext.llama.rope_nodes import observe
 from ggufext.llama.settings import ContextSettings, LoadRequest
@@ -166,3 +169,42 @@ def test_a_child_ends_with_the_process_that_asks_it(
         assert select.select([child], [], [], 30)[0], "the child goes on computing"
     finally:
         os.close(child)
+
+
+@pytest.fixture
+def without_openmp(monkeypatch: pytest.MonkeyPatch) -> None:
+    """No GNU OpenMP library, as on a system without libgomp.so.1."""
+
+    def absent(name: str) -> None:
+        raise OSError(f"{name}: cannot open shared object file")
+
+    monkeypatch.setattr(ctypes, "CDLL", absent)
+
+
+@pytest.mark.usefixtures("without_openmp")
+def test_without_an_openmp_of_the_system_the_one_of_the_extra_is_used(
+    process: LlamaProcess,
+) -> None:
+    if find_spec("cmeel") is None or needs_llama_cpp().package != "xllamacpp":
+        pytest.skip("needs xllamacpp and cmeel-libomp: pip install 'ggufext[check]'")
+    process.hello()
+    loaded = Path(f"/proc/{pid(process)}/maps").read_text(encoding="utf-8")
+    assert "cmeel.prefix/lib/libgomp.so.1" in loaded
+
+
+@pytest.mark.usefixtures("without_openmp")
+def test_the_openmp_of_the_extra_goes_before_other_folders_of_libraries(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    metadata = tmp_path / "cmeel_libomp-21.1.8.dist-info" / "METADATA"
+    metadata.parent.mkdir()
+    metadata.write_text("Metadata-Version: 2.1\nName: cmeel-libomp\nVersion: 21.1.8\n")
+    monkeypatch.syspath_prepend(tmp_path)
+    found = process_module._with_openmp({"LD_LIBRARY_PATH": "/opt/lib", "HOME": "/home"})
+    folder = tmp_path / "cmeel.prefix" / "lib"
+    assert found == {"LD_LIBRARY_PATH": f"{folder}:/opt/lib", "HOME": "/home"}
+
+
+def test_an_openmp_of_the_system_is_left_alone(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(ctypes, "CDLL", lambda _: None)
+    assert process_module._with_openmp({"HOME": "/home"}) == {"HOME": "/home"}

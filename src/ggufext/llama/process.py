@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import ctypes
 import os
 import subprocess
 import sys
 from contextlib import suppress
 from dataclasses import dataclass
+from importlib.metadata import PackageNotFoundError, distribution
 from typing import IO, TYPE_CHECKING, Any
 
 from ggufext.errors import EngineError
@@ -213,7 +215,26 @@ def start_child(
         stdin=subprocess.PIPE,
         stdout=stdout,
         stderr=log.file,
-        env={**environment, "GGML_NO_BACKTRACE": "1"},
+        env={**_with_openmp(environment), "GGML_NO_BACKTRACE": "1"},
         # Ctrl-C is for this process, which then ends the child.
         start_new_session=True,
     )
+
+
+def _with_openmp(environment: Mapping[str, str]) -> Mapping[str, str]:
+    """Where the system has no GNU OpenMP library, one that cmeel-libomp brings is found.
+
+    The wheel of xllamacpp needs one and holds none.
+    """
+    try:
+        ctypes.CDLL("libgomp.so.1")
+    except OSError:
+        pass
+    else:
+        return environment
+    try:
+        folder = distribution("cmeel-libomp").locate_file("cmeel.prefix/lib")
+    except PackageNotFoundError:
+        return environment
+    folders = [str(folder), environment.get("LD_LIBRARY_PATH", "")]
+    return {**environment, "LD_LIBRARY_PATH": ":".join(filter(None, folders))}
