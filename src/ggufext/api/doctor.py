@@ -113,8 +113,8 @@ def _rotation_kernels() -> Finding:
         return Finding(
             f"none, and headers are read in plain Python: no native module ({error})",
             ok=False,
-            hint="needed by ggufext.rope only: install a C++17 compiler and run `pip install` with "
-            "--force-reinstall and --no-cache-dir",
+            hint="needed by ggufext.rope only: install a C++17 compiler and Python's headers "
+            "(Debian: g++ python3-dev), then `pip install` with --force-reinstall --no-cache-dir",
         )
     cuda = find_spec("ggufext._cuda") is not None
     return Finding(
