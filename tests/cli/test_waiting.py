@@ -197,7 +197,9 @@ def test_a_remote_header_tells_the_bytes_read(llama: Path, monkeypatch: pytest.M
 def test_copies_and_readers_are_told(llama: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     heard: list[Told] = []
     monkeypatch.setattr(waiting.Wait, "tell", lambda _wait, told: heard.append(told))
-    monkeypatch.setattr("ggufext.cli.edits.edits.verify", lambda _done, notify: (notify("reads"),))
+    monkeypatch.setattr(
+        "ggufext.cli.edits.edits.verify", lambda _done, notify, **_: (notify("reads"),)
+    )
     copy, original = llama.with_name("copy.gguf"), llama.with_name("original.gguf")
     rewriting = [str(llama), "--target", "4k", "--output", str(copy), "--verify"]
     rewrite.main(rewriting, standalone_mode=False)

@@ -188,7 +188,7 @@ def test_without_an_openmp_of_the_system_the_one_of_the_extra_is_used(
     if find_spec("cmeel") is None or needs_llama_cpp().package != "xllamacpp":
         pytest.skip("needs xllamacpp and cmeel-libomp: pip install 'ggufext[check]'")
     process.hello()
-    loaded = Path(f"/proc/{pid(process)}/maps").read_text(encoding="utf-8")
+    loaded = Path(f"/proc/{child_of(process)}/maps").read_text(encoding="utf-8")
     assert "cmeel.prefix/lib/libgomp.so.1" in loaded
 
 
