@@ -5,7 +5,7 @@ from __future__ import annotations
 from array import array
 from typing import TYPE_CHECKING, Any
 
-from ggufext.audit.engines import Answer
+from ggufext.audit.engines import Answer, Scores
 from ggufext.audit.task.answers import REASONING
 from ggufext.audit.task.templates import Frame
 from ggufext.errors import ModelWarning
@@ -127,13 +127,42 @@ class LlamaCpp:
         _, logits = self._ask(parts, tokens=0, hidden="", stop="", reuse=reuse, logits=True)
         return logits
 
+    def score(
+        self, parts: Sequence[str], *, rows: Sequence[int], distributions: Sequence[int]
+    ) -> Scores:
+        """What the model expected at places of a text; questions asked next reuse its cells.
+
+        Parameters
+        ----------
+        parts : sequence of str
+            The text, without what `frame` puts behind.
+        rows : sequence of int
+            Indices of tokens, those of the frame before the text counted, rising, each below the
+            last: of what follows each the probability is wanted.
+        distributions : sequence of int
+            Indices, rising, behind which the probability of every token is wanted.
+
+        Raises
+        ------
+        EngineError
+            ``bad_condition``: the context is one of Self-Extend.
+        """
+        where = {"rows": list(rows), "distributions": list(distributions)}
+        text = self._prompt(parts).tobytes()
+        reply, payload = self._process.request(self._path, "score", text, **where)
+        follows = array("f", payload[: 4 * len(rows)])
+        return Scores(follows, payload[4 * len(rows) :], reply["evaluated"], reply["naive"])
+
     def _ask(self, parts: Sequence[str], **how: Any) -> tuple[dict[str, Any], bytes]:
+        prompt = self._prompt(parts) + self._trail
+        return self._process.request(self._path, "ask", prompt.tobytes(), **how)
+
+    def _prompt(self, parts: Sequence[str]) -> array[int]:
         self.counts(parts)
         prompt = array("i", self._lead)
         for part in parts:
             prompt.extend(self._tokens[part])
-        prompt.extend(self._trail)
-        return self._process.request(self._path, "ask", prompt.tobytes(), **how)
+        return prompt
 
     def warnings(self) -> tuple[ModelWarning, ...]:
         """What was noticed while asking."""
