@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from array import array
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from ggufext.audit.engines import Answer, Scores
 from ggufext.audit.task.answers import REASONING
@@ -15,13 +15,17 @@ from ggufext.llama.settings import ContextSettings, LoadRequest
 from ggufext.planning.footprint import padded_cells
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Callable, Iterable, Iterator, Sequence
     from pathlib import Path
 
     from ggufext.audit.conditions import ResolvedCondition
     from ggufext.audit.request import LocalSettings
     from ggufext.audit.task import Question
     from ggufext.llama.memory import Budget
+
+
+_Item = TypeVar("_Item")
+_Done = TypeVar("_Done")
 
 
 class LlamaCpp:
@@ -98,17 +102,29 @@ class LlamaCpp:
         """Load the model, or a rewritten copy with the same tokens, and create its context."""
         self._reuses &= self._request("open", load=load)["can_reuse"]
 
+    def use(self, load: LoadRequest) -> None:
+        """See `open`; nothing is done where it is open."""
+        if load != self._loaded:
+            self._loaded = None
+            self.open(load)
+            self._loaded = load
+
     def answers(
         self, load: LoadRequest | None, questions: Sequence[Question], *, tokens: int
     ) -> Iterator[tuple[Question, Answer]]:
         """See `ggufext.audit.engines.AuditEngine`."""
         assert load is not None
-        if load != self._loaded:
-            self._loaded = None
-            self.open(load)
-            self._loaded = load
+        self.use(load)
         for question in questions:
             yield question, self.ask(question.parts, stop=question.stop, tokens=tokens)
+
+    def each(
+        self, work: Callable[[LlamaCpp, _Item], Iterator[_Done]], items: Iterable[_Item]
+    ) -> Iterator[tuple[_Item, _Done]]:
+        """Do something with this engine for every item; what comes of it, as it comes."""
+        for item in items:
+            for done in work(self, item):
+                yield item, done
 
     def ask(self, parts: Sequence[str], *, stop: str, tokens: int, reuse: bool = True) -> Answer:
         """Continue a prompt greedily by up to `tokens` tokens, or until `stop` matches the answer.

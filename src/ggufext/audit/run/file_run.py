@@ -37,6 +37,7 @@ if TYPE_CHECKING:
     from ggufext.audit.conditions import CopyNeeded, OriginalCopy, ResolvedCondition
     from ggufext.audit.request import CheckRequest
     from ggufext.audit.run.duration import Speed
+    from ggufext.audit.task import Task
     from ggufext.header.facts import ModelFacts
     from ggufext.header.header import Header
     from ggufext.llama.memory import Budget
@@ -60,9 +61,23 @@ class _Taken:
 
 @contextmanager
 def file_run(
-    path: Path, request: CheckRequest, allow_copy: Callable[[CopyNeeded], bool]
+    path: Path,
+    request: CheckRequest,
+    allow_copy: Callable[[CopyNeeded], bool],
+    *,
+    task: Task | None = None,
+    n_ubatch: int | None = None,
 ) -> Iterator[Prepared]:
-    """A run of all its conditions; parameters and errors as of `check`."""
+    """A run of all its conditions; other parameters and errors as of `check`.
+
+    Parameters
+    ----------
+    task : Task, optional
+        What is asked; that of the request's mode without.
+    n_ubatch : int, optional
+        Micro-batch in tokens where memory allows it; a small one without, for prompts that share
+        a start of any length.
+    """
     settings = request.engine or LocalSettings()
     with open_model(path) as model:
         header = model.header
@@ -103,7 +118,15 @@ def file_run(
         engine: LlamaCpp | Cluster
         engine = Cluster(path, settings.dask) if settings.dask else LlamaCpp(path, rpc=settings.rpc)
         held.callback(engine.close)
-        yield _llama_cpp_run(engine, taken, request, settings, audited)
+        yield _llama_cpp_run(
+            engine,
+            taken,
+            request,
+            settings,
+            audited,
+            task=task or TASKS[request.mode],
+            n_ubatch=n_ubatch or micro_batch(min(lengths)),
+        )
 
 
 @contextmanager
@@ -151,11 +174,13 @@ def _llama_cpp_run(
     request: CheckRequest,
     settings: LocalSettings,
     audited: tuple[str, ...],
+    *,
+    task: Task,
+    n_ubatch: int,
 ) -> Prepared:
     header, chosen, lengths = taken.header, taken.conditions, request.lengths or ()
     assert header.path is not None
     model = header.path.absolute()
-    task = TASKS[request.mode]
     frame = _frame(header, engine, request.template)
     around = engine.frame(frame)
     task.check_tokenizer(engine.pieces, header.path)
@@ -165,7 +190,7 @@ def _llama_cpp_run(
         plan_memory,
         size,
         lengths=lengths,
-        n_ubatch=micro_batch(lengths[0]),
+        n_ubatch=n_ubatch,
         cache_type=settings.cache_type,
         available=room.available + room.device_memory,
     )
@@ -184,7 +209,7 @@ def _llama_cpp_run(
         around=around,
         chat=frame.chat,
         # Not the reduced one: memory must not change what is asked. It divides this.
-        split=micro_batch(lengths[0]),
+        split=n_ubatch,
     )
     questions = task.questions(prompts, engine.counts)
 
