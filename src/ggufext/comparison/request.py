@@ -59,7 +59,7 @@ class CompareRequest:
     conditions: tuple[str, ...] = USUAL_CONDITIONS
     texts: tuple[Path, ...] = ()
     trials: int = 3
-    depths: int | tuple[float, ...] = 5
+    depths: int | tuple[float, ...] = 4
     seed: int = 0
     train_length: int | None = None
     train_freq_base: float | None = None
