@@ -7,6 +7,7 @@ import random
 from itertools import pairwise
 
 import numpy as np
+import numpy.typing as npt
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -81,8 +82,9 @@ def test_blocks_share_the_values_evenly_and_keep_their_mean(values: list[float])
     assert count >= min(8, max(len(values) // 8, 1))
 
 
-def logs(rows: np.ndarray) -> bytes:  # type: ignore[type-arg]
-    return np.log(rows / rows.sum(axis=1, keepdims=True)).astype(np.float32).tobytes()
+def logs(rows: npt.NDArray[np.float64]) -> bytes:
+    shares = rows / rows.sum(axis=1, keepdims=True)
+    return bytes(np.log(shares).astype(np.float32).tobytes())
 
 
 def test_divergence_is_that_of_the_definition() -> None:

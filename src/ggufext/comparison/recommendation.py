@@ -97,13 +97,11 @@ def recommendation(
         )
     rest = [x for x in candidates if x is not best]
     if not rest:
-        others_lost = ", of those that find the keys there," if len(extensions) > 1 else ""
-        return Recommendation(
-            Finding.BEST,
-            best.name,
-            f"{best.name} is better than native {place}{others_lost} by "
-            f"{_text(beyond.difference(native.name, best.name))}{keys_text}",
-        )
+        against = _text(beyond.difference(best.name, native.name))
+        reason = f"the loss of {best.name} {place} is {against} against native{keys_text}"
+        if others_lost := ", ".join(x.name for x in extensions if x is not best):
+            reason += f", of which {others_lost} finds fewer"
+        return Recommendation(Finding.BEST, best.name, reason)
     second = min(rest, key=lambda x: beyond.mean(x.name, best.name))
     return Recommendation(
         Finding.BEST,

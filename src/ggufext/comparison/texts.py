@@ -38,7 +38,7 @@ _SHORT_SHARE = 8
 _FEWEST_BEYOND, _MOST_BEYOND = 2, 4
 
 #: Characters of the longest piece: what keys and lengths are placed by.
-_LONGEST_PIECE = 200
+_LONGEST_PIECE = 120
 
 #: Characters read of a file, for a token: no text has so many.
 _CHARACTERS_A_TOKEN = 64

@@ -36,6 +36,9 @@ _TAIL_SENTENCES = 2
 #: Sentences to choose them from.
 _SPARE_SENTENCES = 24
 
+#: Tokens of sentences that fill the place of a piece of a text: more than any piece has.
+_SPARE_TOKENS = 2048
+
 #: Keys that a tokenizer is tried on.
 _SAMPLE = ("10000", "48213", "70707", "95061")
 
@@ -98,7 +101,7 @@ class _Pieces(_Filler):
     def __init__(self, pieces: Sequence[str], spare: _Filler, counts: Counts) -> None:
         self._pool = list(zip(pieces, counts(pieces), strict=True))
         self._spare = spare
-        self.longest = max(count for _, count in self._pool)
+        self.longest = spare.longest
 
     def exactly(self, tokens: int) -> list[tuple[str, int]]:
         """See `_Filler`; the text goes on behind the sentences with the piece that did not fit."""
@@ -234,7 +237,8 @@ def sweep(
 
     longest_question = max(asked) + plan.trail + plan.answer_tokens
     stops = [(length - longest_question) // plan.split * plan.split for length in plan.lengths]
-    filler = _Filler(_rng(plan, "filler", text), 0 if pieces else plan.lengths[-1], counts)
+    wanted = _SPARE_TOKENS if pieces else plan.lengths[-1]
+    filler = _Filler(_rng(plan, "filler", text), wanted, counts)
     if pieces:
         filler = _Pieces(pieces, filler, counts)
     targets, cells = _sweep_targets(plan, text, begin, stops)
