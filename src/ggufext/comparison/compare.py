@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from ggufext.audit.conditions import refuse_copies
@@ -87,6 +88,7 @@ def compare(
     asked = request.keys(lengths)
     with file_run(path, asked, allow_copy, task=task, n_ubatch=n_ubatch) as prepared:
         measured = measure(prepared, task, notify)
+    request = replace(request, conditions=asked.conditions, engine=prepared.request.engine)
     return result_of(measured, task, request, compared)
 
 

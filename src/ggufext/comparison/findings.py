@@ -63,10 +63,11 @@ def result_of(
     task : KeysInTexts
         Its texts are those of the cells.
     request : CompareRequest
+        With all its conditions, native first.
     model : ComparedModel
     """
     cells = _Measured(measured, task, request)
-    names = list(dict.fromkeys((NATIVE, *request.conditions)))
+    names = request.conditions
     conditions = tuple(cells.condition(name) for name in names)
     losses = tuple(cells.losses(names))
     keys = tuple(cells.keys(names))

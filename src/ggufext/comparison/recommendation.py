@@ -111,6 +111,14 @@ def recommendation(
     )
 
 
+def turned(found: Estimate | None) -> Estimate | None:
+    """A difference taken the other way round."""
+    if found is None:
+        return None
+    ends = found.interval
+    return Estimate(-found.mean, None if ends is None else (-ends[1], -ends[0]))
+
+
 class _Pairs:
     """Differences of losses by the names of two conditions, in either order."""
 
@@ -121,11 +129,7 @@ class _Pairs:
         """Loss of a minus that of b."""
         if (known := self._known.get((a, b))) is not None:
             return known
-        turned = self._known.get((b, a))
-        if turned is None:
-            return None
-        ends = turned.interval
-        return Estimate(-turned.mean, None if ends is None else (-ends[1], -ends[0]))
+        return turned(self._known.get((b, a)))
 
     def mean(self, a: str, b: str) -> float:
         """Its mean; infinite where it was not measured."""

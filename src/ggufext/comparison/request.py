@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from ggufext.audit.request import CheckRequest, LocalSettings, Mode, Template
+from ggufext.audit.request import PLANNED, CheckRequest, LocalSettings, Mode, Template
 from ggufext.errors import PlanError
 
 if TYPE_CHECKING:
@@ -14,11 +14,8 @@ if TYPE_CHECKING:
 #: What everything is compared with.
 NATIVE = "native"
 
-#: Conditions where none are asked for; each is metadata alone, so none needs a copy.
-USUAL_CONDITIONS = (
-    NATIVE,
-    *("planned:linear", "planned:ntk", "planned:gamma", "planned:yarn"),
-)
+#: Methods where no condition is asked for; each is metadata alone, so none needs a copy.
+_USUAL = tuple(f"{PLANNED}{name}" for name in ("linear", "ntk", "gamma", "yarn"))
 
 #: Doublings up to the target at which keys are asked beside the training length.
 _DOUBLINGS = 3
@@ -33,8 +30,8 @@ class CompareRequest:
     target_length : int
         Longest length measured, and what planned conditions extend to, tokens.
     conditions : tuple of str
-        See `ggufext.audit.conditions.conditions`; ``"native"`` is always among them, and
-        Self-Extend never: it cannot score a text.
+        See `ggufext.audit.conditions.conditions`; without any linear, ntk, gamma and yarn are
+        planned. ``"native"`` is always among them, and Self-Extend never: it cannot score a text.
     texts : tuple of Path
         Files of UTF-8 text. Without any, texts of sentences that the program makes itself.
     trials : int
@@ -56,7 +53,7 @@ class CompareRequest:
     """
 
     target_length: int
-    conditions: tuple[str, ...] = USUAL_CONDITIONS
+    conditions: tuple[str, ...] = ()
     texts: tuple[Path, ...] = ()
     trials: int = 3
     depths: int | tuple[float, ...] = 4
@@ -98,7 +95,7 @@ class CompareRequest:
             trials=self.trials,
             mode=Mode.SWEEP,
             seed=self.seed,
-            conditions=(NATIVE, *(name for name in self.conditions if name != NATIVE)),
+            conditions=tuple(dict.fromkeys((NATIVE, *(self.conditions or _USUAL)))),
             target_length=self.target_length,
             train_length=self.train_length,
             train_freq_base=self.train_freq_base,
