@@ -450,7 +450,7 @@ def test_progress_is_lines_now_and_then_without_a_terminal(
     engine: MadeUpEngine, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     seconds = iter(range(0, 1000, 4))
-    monkeypatch.setattr("ggufext.cli.check.time.monotonic", lambda: float(next(seconds)))
+    monkeypatch.setattr("ggufext.cli.progress.time.monotonic", lambda: float(next(seconds)))
     _, *lines = ran(MODEL).stderr.splitlines()
     assert len(lines) == 50 // 3  # every 12 s
     assert re.fullmatch(

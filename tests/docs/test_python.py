@@ -44,7 +44,7 @@ def test_an_example_of_the_page_runs(
     names: dict[str, object],
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    if title == "Check" and find_spec("llama_cpp") is None:
+    if title in {"Check", "Compare"} and find_spec("llama_cpp") is None:
         pytest.skip("needs llama-cpp-python")
     monkeypatch.chdir(folder)
     exec(code, names)
@@ -55,5 +55,5 @@ def test_an_example_of_the_page_runs(
 
 def test_every_group_has_an_example() -> None:
     assert [title for title, _ in examples()] == [
-        "Read", "Plan", "Rewrite", "Undo", "Check", "Errors",
+        "Read", "Plan", "Rewrite", "Undo", "Check", "Compare", "Errors",
     ]  # fmt: skip
