@@ -100,6 +100,27 @@ def test_json_of_a_result_is_a_recipe_for_this_model(result: CompareResult) -> N
     assert json.loads(json_text(result))["plan"]["keep_short"] is False
 
 
+def test_the_recipe_of_a_gamma_writes_the_base_that_was_measured(
+    passkey_model: Path, tmp_path: Path
+) -> None:
+    from ggufext.api.edits import rewrite
+    from ggufext.opened.model import open_model
+    from ggufext.planning.request import PlanRequest
+
+    request = replace(REQUEST, trials=1, conditions=("planned:gamma=0.6", "planned:linear"))
+    found = compare(passkey_model, request)
+    assert found.recommendation.condition == "planned:gamma=0.6"
+    recipe = decode_recipe(json_text(found))
+    paths = [tmp_path / "recipe.gguf", tmp_path / "gamma.gguf"]
+    asked = PlanRequest(target_length=768, recipe=recipe), PlanRequest(target_length=768, gamma=0.6)
+    bases = []
+    for path, each in zip(paths, asked, strict=True):
+        rewrite(passkey_model, each, output=path)
+        with open_model(path) as model:
+            bases.append(model.header.value("llama.rope.freq_base"))
+    assert bases[0] == bases[1] != 500.0
+
+
 def test_losses_are_those_of_the_text_scored_alone(
     result: CompareResult, passkey_model: Path
 ) -> None:

@@ -14,7 +14,6 @@ from ggufext.comparison.results import ComparedModel
 from ggufext.comparison.texts import KeysInTexts, read_pieces
 from ggufext.header.facts import facts_hash
 from ggufext.opened.model import open_model
-from ggufext.planning.request import PlanRequest
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -65,13 +64,7 @@ def compare(
         Before the first cell, as of `ggufext.audit.check.check`.
     """
     with open_model(path) as model:
-        facts = model.original_facts(
-            PlanRequest(
-                target_length=request.target_length,
-                train_length=request.train_length,
-                train_freq_base=request.train_freq_base,
-            )
-        )
+        facts = model.original_facts(request.plan)
         compared = ComparedModel(
             path=str(model.header.path),
             size=model.header.file_size,
@@ -84,15 +77,16 @@ def compare(
         train_length=facts.train_length,
         target_length=request.target_length,
     )
-    n_ubatch = _micro_batch(lengths[0])
+    n_ubatch = micro_batch(lengths[0])
     asked = request.keys(lengths)
     with file_run(path, asked, allow_copy, task=task, n_ubatch=n_ubatch) as prepared:
         measured = measure(prepared, task, notify)
     request = replace(request, conditions=asked.conditions, engine=prepared.request.engine)
-    return result_of(measured, task, request, compared)
+    return result_of(measured, task, request, compared, facts)
 
 
-def _micro_batch(shortest: int) -> int:
+def micro_batch(shortest: int) -> int:
+    """Micro-batch in tokens for a shortest length; every length loses less than one at its end."""
     size = _LARGEST_UBATCH
     while size > _SMALLEST_UBATCH and size * _FEWEST > shortest:
         size //= 2

@@ -7,6 +7,7 @@ from collections import defaultdict
 from itertools import combinations
 from typing import TYPE_CHECKING
 
+from ggufext.audit.conditions import planned_request
 from ggufext.audit.findings.results import Comparison, ComparisonTest, LengthAccuracy
 from ggufext.audit.findings.statistics import (
     mcnemar_exact,
@@ -17,7 +18,6 @@ from ggufext.audit.findings.statistics import (
     wider,
     wilson_interval,
 )
-from ggufext.audit.request import KEEP_SHORT, PLANNED, recipe_file
 from ggufext.comparison.recommendation import recommendation
 from ggufext.comparison.request import NATIVE
 from ggufext.comparison.results import (
@@ -31,8 +31,7 @@ from ggufext.comparison.results import (
 )
 from ggufext.comparison.statistics import TEXTS_DRAWN, mean_interval
 from ggufext.errors import ModelWarning
-from ggufext.opened.recipe import read_recipe
-from ggufext.planning.methods import Method
+from ggufext.planning.plan import plan
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -41,6 +40,7 @@ if TYPE_CHECKING:
     from ggufext.comparison.request import CompareRequest
     from ggufext.comparison.results import ComparedModel
     from ggufext.comparison.texts import KeysInTexts
+    from ggufext.header.facts import ModelFacts
 
 #: From so many texts on the answers of a text count together: fewer cannot show a difference.
 _TEXTS_EXCHANGED = 6
@@ -53,7 +53,11 @@ _WITHIN = 2
 
 
 def result_of(
-    measured: MeasuredCells, task: KeysInTexts, request: CompareRequest, model: ComparedModel
+    measured: MeasuredCells,
+    task: KeysInTexts,
+    request: CompareRequest,
+    model: ComparedModel,
+    facts: ModelFacts,
 ) -> CompareResult:
     """Everything that the cells say.
 
@@ -65,6 +69,8 @@ def result_of(
     request : CompareRequest
         With all its conditions, native first.
     model : ComparedModel
+    facts : ModelFacts
+        Of the model before any edit of ours.
     """
     cells = _Measured(measured, task, request)
     names = request.conditions
@@ -79,7 +85,7 @@ def result_of(
         threshold=request.threshold,
     )
     return CompareResult(
-        plan=_plan(recommended.condition, request),
+        plan=_plan(recommended.condition, request, facts),
         model=model,
         request=request,
         run=measured.run,
@@ -95,21 +101,22 @@ def result_of(
     )
 
 
-def _plan(condition: str | None, request: CompareRequest) -> RecommendedPlan | None:
+def _plan(
+    condition: str | None, request: CompareRequest, facts: ModelFacts
+) -> RecommendedPlan | None:
     if condition is None:
         return None
-    name = condition.removeprefix(PLANNED).removesuffix(KEEP_SHORT)
-    file = recipe_file(condition)
-    recipe = read_recipe(file) if file else None
-    factors = recipe.factors if recipe else None
+    asked = planned_request(condition, request.plan)
+    factors = asked.factors
     return RecommendedPlan(
-        method=recipe.method if recipe else Method(name),
-        target_length=request.target_length,
-        freq_base=recipe.freq_base if recipe else None,
+        method=asked.method,
+        target_length=asked.target_length,
+        # A recipe says no γ, but the base that comes of it.
+        freq_base=asked.freq_base if asked.gamma is None else plan(facts, asked).freq_base.after,
         short=factors.short if factors else None,
         long=factors.long if factors else None,
         attention_factor=factors.attention_factor if factors else None,
-        keep_short=condition.endswith(KEEP_SHORT),
+        keep_short=asked.keep_short,
     )
 
 

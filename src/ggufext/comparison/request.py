@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 from ggufext.audit.request import PLANNED, CheckRequest, LocalSettings, Mode, Template
 from ggufext.errors import PlanError
+from ggufext.planning.request import PlanRequest
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -103,6 +104,15 @@ class CompareRequest:
             threshold=self.threshold,
             resume=self.resume,
             engine=self.engine,
+        )
+
+    @property
+    def plan(self) -> PlanRequest:
+        """What planned conditions share."""
+        return PlanRequest(
+            target_length=self.target_length,
+            train_length=self.train_length,
+            train_freq_base=self.train_freq_base,
         )
 
     @property
