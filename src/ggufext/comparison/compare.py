@@ -11,7 +11,7 @@ from ggufext.comparison.findings import result_of
 from ggufext.comparison.measure import measure
 from ggufext.comparison.request import key_lengths
 from ggufext.comparison.results import ComparedModel
-from ggufext.comparison.texts import KeysInTexts, read_pieces
+from ggufext.comparison.texts import DISTRIBUTIONS, KeysInTexts, read_pieces
 from ggufext.header.facts import facts_hash
 from ggufext.opened.model import open_model
 
@@ -79,7 +79,15 @@ def compare(
     )
     n_ubatch = micro_batch(lengths[0])
     asked = request.keys(lengths)
-    with file_run(path, asked, allow_copy, task=task, n_ubatch=n_ubatch) as prepared:
+    with file_run(
+        path,
+        asked,
+        allow_copy,
+        task=task,
+        n_ubatch=n_ubatch,
+        # Of a micro-batch, of native's distributions and of those compared with them.
+        kept_logits=n_ubatch + 2 * DISTRIBUTIONS,
+    ) as prepared:
         measured = measure(prepared, task, notify)
     request = replace(request, conditions=asked.conditions, engine=prepared.request.engine)
     return result_of(measured, task, request, compared, facts)

@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 _MOST_ROWS = 4000
 
 #: Positions of all texts whose whole distributions are compared, and of one at least.
-_DISTRIBUTIONS, _FEWEST_DISTRIBUTIONS = 256, 8
+DISTRIBUTIONS, _FEWEST_DISTRIBUTIONS = 256, 8
 
 #: Tokens that are averaged before intervals are drawn; fewer where a bin would have few blocks.
 _BLOCK, _SMALLEST_BLOCK, _FEWEST_BLOCKS = 64, 8, 8
@@ -233,7 +233,7 @@ class KeysInTexts:
         made = () if self._files else tuple(_made(plan, text, counts) for text in range(plan.texts))
         found = [("made text", each) for each in made] or self._stretches(plan, counts)
         self.names = tuple(name for name, _ in found)
-        most = max(_DISTRIBUTIONS // len(found), _FEWEST_DISTRIBUTIONS)
+        most = max(DISTRIBUTIONS // len(found), _FEWEST_DISTRIBUTIONS)
         self.texts = tuple(
             self._text(plan, number, counts, own=own, distributions=most, stretch=length)
             for number, (_, own) in enumerate(found)

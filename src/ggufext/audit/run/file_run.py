@@ -67,6 +67,7 @@ def file_run(
     *,
     task: Task | None = None,
     n_ubatch: int | None = None,
+    kept_logits: int = 0,
 ) -> Iterator[Prepared]:
     """A run of all its conditions; other parameters and errors as of `check`.
 
@@ -77,6 +78,8 @@ def file_run(
     n_ubatch : int, optional
         Micro-batch in tokens where memory allows it; a small one without, for prompts that share
         a start of any length.
+    kept_logits : int
+        Tokens whose logits are kept at once.
     """
     settings = request.engine or LocalSettings()
     with open_model(path) as model:
@@ -126,6 +129,7 @@ def file_run(
             audited,
             task=task or TASKS[request.mode],
             n_ubatch=n_ubatch or micro_batch(min(lengths)),
+            kept_logits=kept_logits,
         )
 
 
@@ -177,6 +181,7 @@ def _llama_cpp_run(
     *,
     task: Task,
     n_ubatch: int,
+    kept_logits: int,
 ) -> Prepared:
     header, chosen, lengths = taken.header, taken.conditions, request.lengths or ()
     assert header.path is not None
@@ -193,6 +198,7 @@ def _llama_cpp_run(
         n_ubatch=n_ubatch,
         cache_type=settings.cache_type,
         available=room.available + room.device_memory,
+        kept_logits=kept_logits,
     )
     wanted = _flash_attention(settings, gpu=room.gpu)
     kept = kept_setting(request.resume, "flash_attention") if wanted is None else None
