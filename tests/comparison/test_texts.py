@@ -196,6 +196,28 @@ def test_what_is_no_text_is_refused(content: bytes, says: str, tmp_path: Path) -
     assert refused.value.path == path
 
 
+def test_the_place_where_a_file_is_no_text_is_named(tmp_path: Path) -> None:
+    path = tmp_path / "text.txt"
+    path.write_bytes(b"word " * 5000 + b"\xff")
+    with pytest.raises(GgufextError) as refused:
+        read_pieces(path, tokens=10_000)
+    assert refused.value.offset == 25_000
+
+
+def test_a_byte_order_mark_and_other_line_ends_are_no_part_of_a_text(tmp_path: Path) -> None:
+    path = tmp_path / "text.txt"
+    path.write_bytes("\ufeffOne.\r\nTwo. Three.".encode())
+    assert read_pieces(path, tokens=100) == (" One.\nTwo.", " Three.")
+
+
+def test_a_character_cut_off_where_reading_ends_is_no_error(tmp_path: Path) -> None:
+    path = tmp_path / "text.txt"
+    path.write_text("é" * 1000, encoding="utf-8")
+    assert len("".join(read_pieces(path, tokens=1))) == 33
+    path.write_text("a" + "é" * 1000, encoding="utf-8")
+    assert len("".join(read_pieces(path, tokens=1))) == 33
+
+
 def test_a_file_that_is_not_there_is_named(tmp_path: Path) -> None:
     with pytest.raises(GgufextError) as refused:
         read_pieces(tmp_path / "none.txt", tokens=100)

@@ -6,6 +6,7 @@ scored, and at every length keys are asked for.
 
 from __future__ import annotations
 
+import codecs
 import random
 import re
 from dataclasses import dataclass
@@ -40,8 +41,8 @@ _FEWEST_BEYOND, _MOST_BEYOND = 2, 4
 #: Characters of the longest piece: what keys and lengths are placed by.
 _LONGEST_PIECE = 120
 
-#: Characters read of a file, for a token: no text has so many.
-_CHARACTERS_A_TOKEN = 64
+#: Bytes read of a file, for a token: no text has so many.
+_BYTES_A_TOKEN = 64
 
 _SENTENCE = re.compile(r"(?<=[.!?])(?= \S)")
 _WORD = re.compile(r"(?<=\S)(?= \S)")
@@ -172,8 +173,10 @@ def read_pieces(path: Path, *, tokens: int) -> tuple[str, ...]:
         ``bad_text``: the file is empty or not UTF-8; what the system says of it.
     """
     try:
-        with path.open(encoding="utf-8") as file:
-            found = pieces(file.read(tokens * _CHARACTERS_A_TOKEN))
+        with path.open("rb") as file:
+            data = file.read(tokens * _BYTES_A_TOKEN)
+        # A character that is cut off at the end of what is read is no error.
+        text = codecs.getincrementaldecoder("utf-8-sig")().decode(data)
     except UnicodeDecodeError as error:
         raise PlanError(
             code="bad_text",
@@ -183,6 +186,7 @@ def read_pieces(path: Path, *, tokens: int) -> tuple[str, ...]:
         ) from error
     except OSError as error:
         raise of_system(error, path, kind=PlanError) from error
+    found = pieces(text.replace("\r\n", "\n"))
     if not found:
         raise PlanError(code="bad_text", path=path, message="is empty; name a text file")
     return found
