@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from ggufext import errors as errors
     from ggufext import rope as rope
     from ggufext.api.audits import *
+    from ggufext.api.comparisons import *
     from ggufext.api.doctor import *
     from ggufext.api.edits import *
     from ggufext.api.emissions import *
@@ -26,7 +27,17 @@ if TYPE_CHECKING:
     from ggufext.api.plans import *
 
 #: Modules of `ggufext.api`; a name is looked for in those that are loaded, then in this order.
-_GROUPS = ("names", "headers", "plans", "edits", "models", "emissions", "doctor", "audits")
+_GROUPS = (
+    "names",
+    "headers",
+    "plans",
+    "edits",
+    "models",
+    "emissions",
+    "doctor",
+    "audits",
+    "comparisons",
+)
 
 
 def __getattr__(name: str) -> object:

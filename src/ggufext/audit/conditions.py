@@ -40,6 +40,7 @@ if TYPE_CHECKING:
     from ggufext.opened.model import OpenModel
     from ggufext.planning.request import PlanRequest
 
+_GAMMA = re.compile(r"gamma=(?P<gamma>-?\d?\.?\d+)")
 _SELF_EXTEND = re.compile(r"self-extend:g=(?P<group>\d+),w=(?P<window>\d+)")
 
 
@@ -92,8 +93,7 @@ def conditions(
     ----------
     model : OpenModel
     names : sequence of str
-        ``"file"``, ``"native"``, ``"planned:METHOD"``, ``"planned:FACTORS.json"``,
-        ``"planned:METHOD+keep-short"``, ``"self-extend:g=G,w=W"``.
+        ``"file"``, ``"native"``, what `planned_request` takes, ``"self-extend:g=G,w=W"``.
     request : PlanRequest
         Of a planned condition, but for its method, recipe and `keep_short`, which the name says.
 
@@ -226,14 +226,7 @@ def _meaning_of_absence(key: str, facts: ModelFacts) -> Override | None:
 def _planned(
     name: str, model: OpenModel, undoing: dict[str, Override] | None, request: PlanRequest
 ) -> ResolvedCondition:
-    file = recipe_file(name)
-    recipe = None if file is None else read_recipe(file)
-    request = replace(
-        request,
-        method=recipe.method if recipe else _method(name),
-        recipe=recipe,
-        keep_short=name.endswith(KEEP_SHORT),
-    )
+    request = planned_request(name, request)
     facts = model.original_facts(request)
     planned = plan(facts, request)
     is_long = planned.original_length < SMALL_CONTEXT
@@ -262,15 +255,39 @@ def _planned(
     )
 
 
-def _method(name: str) -> Method:
+def planned_request(name: str, request: PlanRequest) -> PlanRequest:
+    """What a planned condition asks for.
+
+    Parameters
+    ----------
+    name : str
+        ``"planned:METHOD"``, ``"planned:gamma=0.5"`` for a γ at the target, or
+        ``"planned:FACTORS.json"``; each with ``+keep-short``.
+    request : PlanRequest
+        All else.
+
+    Raises
+    ------
+    PlanError
+        ``bad_condition``, ``bad_recipe``.
+    """
+    request = replace(request, keep_short=name.endswith(KEEP_SHORT))
+    if (file := recipe_file(name)) is not None:
+        recipe = read_recipe(file)
+        return replace(request, method=recipe.method, recipe=recipe)
+    method = name.removeprefix(PLANNED).removesuffix(KEEP_SHORT)
+    if match := _GAMMA.fullmatch(method):
+        # Asked for by its value, whatever that does to the base.
+        gamma = float(match["gamma"])
+        return replace(request, method=Method.GAMMA, gamma=gamma, allow_lower_base=True)
     try:
-        return Method(name.removeprefix(PLANNED).removesuffix(KEEP_SHORT))
+        return replace(request, method=Method(method))
     except ValueError:
         raise PlanError(
             code="bad_condition",
             message=f"condition {name!r}; the methods are "
-            f"{', '.join(method.value for method in Method)}, or a file of factors (.json); "
-            f"{KEEP_SHORT} behind one leaves short contexts as they are",
+            f"{', '.join(method.value for method in Method)}, gamma=0.5 for a γ at the target, or "
+            f"a file of factors (.json); {KEEP_SHORT} behind one leaves short contexts as they are",
         ) from None
 
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import re
 import signal
 import sys
 from dataclasses import replace
@@ -13,25 +12,24 @@ from typing import TYPE_CHECKING
 import click
 
 from ggufext.api import names
+from ggufext.cli import runs
 from ggufext.cli.options import (
     TOKENS,
     ModelName,
     json_option,
-    llama_cpp_option,
     model_files,
     train_freq_base_option,
     train_length_option,
 )
 from ggufext.cli.output import show_error, show_json
 from ggufext.cli.waiting import Told, waiting
-from ggufext.errors import EngineError, GgufextError, printable
-from ggufext.text import binary_size, duration
+from ggufext.errors import GgufextError, printable
+from ggufext.text import duration
 
 if TYPE_CHECKING:
     from ggufext.api.audits import (
         CheckResult,
         Computing,
-        CopyNeeded,
         Preparing,
         Progress,
         RunNotes,
@@ -92,7 +90,6 @@ def beginning(notes: RunNotes) -> str:
 
 
 _REQUIRED_BOUND_MISSED = 3
-_INTERRUPTED = 130
 
 #: Options that only one of the two engines understands.
 _OF_A_FILE = (
@@ -100,8 +97,6 @@ _OF_A_FILE = (
     *("llama_server", "llama_cpp", "train_freq_base"),
 )
 _OF_A_SERVER = ("model",)
-
-_FLASH_ATTENTION = {"auto": None, "on": True, "off": False}
 
 
 class Lengths(click.ParamType["tuple[int, ...]"]):
@@ -119,55 +114,6 @@ class Lengths(click.ParamType["tuple[int, ...]"]):
         return tuple(sorted({TOKENS.convert(part.strip(), param, ctx) for part in parts}))
 
 
-class Depths(click.ParamType["int | tuple[float, ...]"]):
-    """Depths of the key: a number of bins, or the depths themselves as shares or in percent."""
-
-    name = "depths"
-
-    def convert(
-        self, value: object, param: click.Parameter | None, ctx: click.Context | None
-    ) -> int | tuple[float, ...]:
-        """Bins 1 … 100, or shares of [0, 1]."""
-        if isinstance(value, int):
-            return value
-        text = str(value)
-        bins = int(text) if re.fullmatch(r"\d{1,3}", text) else None
-        if bins is not None and 1 <= bins <= 100:
-            return bins
-        parts = [part.strip() for part in text.split(",")]
-        if bins is not None or not all(
-            re.fullmatch(r"\d{1,3}(\.\d{1,9})?%?", part) for part in parts
-        ):
-            self.fail(
-                f"{text!r} is neither a number of bins up to 100 nor a list of depths such as "
-                "0,25,50,75,100 or 0.1,0.5",
-                param,
-                ctx,
-            )
-        numbers = [float(part.removesuffix("%")) for part in parts]
-        percent = any(part.endswith("%") for part in parts) or max(numbers) > 1
-        if percent and any(0 < number < 1 for number in numbers):
-            self.fail(f"{text!r} mixes shares of 1 and percent", param, ctx)
-        if percent:
-            numbers = [number / 100 for number in numbers]
-        if max(numbers) > 1 or len(numbers) > 100:
-            self.fail(f"{text!r}: up to 100 depths, each from 0 to 100 %", param, ctx)
-        return tuple(sorted(set(numbers)))
-
-
-class _ConditionName(click.ParamType["str"]):
-    """A condition: lower case, but for the name of a file in it."""
-
-    name = "condition"
-
-    def convert(
-        self, value: object, param: click.Parameter | None, ctx: click.Context | None
-    ) -> str:
-        """The name as `ggufext.audit.conditions.conditions` takes it."""
-        text = str(value)
-        return text if ".json" in text else text.lower()
-
-
 class _Program(click.ParamType[Path]):
     """A program: a path, or a name on the search path, as a shell takes it."""
 
@@ -179,23 +125,6 @@ class _Program(click.ParamType[Path]):
         """Absolute where it is no mere name: ``Path("./x")`` would be one."""
         path = Path(str(value))
         return path.absolute() if str(value) != path.name else path
-
-
-class _LayerCount(click.ParamType["int | None"]):
-    """Layers given to a device: a number, or auto for as many as fit."""
-
-    name = "layers"
-
-    def convert(
-        self, value: object, param: click.Parameter | None, ctx: click.Context | None
-    ) -> int | None:
-        """None for auto."""
-        text = str(value).lower()
-        if text == "auto":
-            return None
-        if not text.isdecimal() or len(text) > 6:
-            self.fail(f"{text!r} is neither a number of layers nor auto", param, ctx)
-        return int(text)
 
 
 @click.command()
@@ -222,7 +151,7 @@ class _LayerCount(click.ParamType["int | None"]):
 )
 @click.option(
     "--depths",
-    type=Depths(),
+    type=runs.Depths(),
     metavar="DEPTHS",
     default=10,
     show_default=True,
@@ -246,13 +175,14 @@ class _LayerCount(click.ParamType["int | None"]):
 @click.option(
     "--condition",
     "conditions",
-    type=_ConditionName(),
+    type=runs.ConditionName(),
     metavar="CONDITION",
     multiple=True,
     default=("file",),
     show_default=True,
-    help="file, native, planned:METHOD, planned:FACTORS.json (either with +keep-short) or "
-    "self-extend:g=4,w=512; repeatable, on the same prompts.",
+    help="file, native, planned:METHOD, planned:gamma=0.5 for a γ at the longest length, "
+    "planned:FACTORS.json (each with +keep-short) or self-extend:g=4,w=512; repeatable, on the "
+    "same prompts.",
 )
 @train_length_option
 @train_freq_base_option
@@ -276,42 +206,7 @@ class _LayerCount(click.ParamType["int | None"]):
     help="Ask in plain text (none) or as a user of a chat (chat). auto: through the file's own "
     "template where it has one; a server in plain text.",
 )
-@click.option(
-    "--gpu-layers", type=_LayerCount(), default="auto", show_default=True, help="Layers on devices."
-)
-@click.option(
-    "--threads",
-    type=click.IntRange(1, 1024),
-    help="Threads; without: all cores or half of them, one or two for a small model, as is faster.",
-)
-@click.option(
-    "--kv-type",
-    type=click.Choice(["f16", "q8_0", "q4_0"], case_sensitive=False),
-    default="f16",
-    show_default=True,
-    help="Type of the KV cache.",
-)
-@click.option(
-    "--flash-attention",
-    type=click.Choice(["auto", "on", "off"], case_sensitive=False),
-    default="auto",
-    show_default=True,
-    help="Attention that never writes its scores out. auto: on devices that can; on processors "
-    "what is faster for this model, or to save memory.",
-)
-@click.option(
-    "--rpc",
-    multiple=True,
-    metavar="HOST:PORT",
-    help="llama.cpp RPC worker that holds a part of the model; repeatable. The link is not "
-    "authenticated.",
-)
-@click.option(
-    "--dask",
-    metavar="ADDRESS",
-    help="Ask on the workers of a dask scheduler, which see FILE at the same path: "
-    "tcp://host:8786.",
-)
+@runs.engine_options
 @click.option(
     "--llama-server",
     metavar="PROGRAM",
@@ -319,22 +214,7 @@ class _LayerCount(click.ParamType["int | None"]):
     help="Ask llama.cpp's own server, started for every condition and ended: a build that is "
     "already here, for a GPU for instance. Options that are not given are left to it.",
 )
-@llama_cpp_option
-@click.option("--audit", is_flag=True, help="Compare the rotation of every layer with the plan.")
-@click.option(
-    "--yes",
-    is_flag=True,
-    help="Make a temporary copy of FILE for a condition that needs one, without asking.",
-)
-@click.option(
-    "--seed", type=click.IntRange(0), default=0, show_default=True, help="Of prompts and keys."
-)
-@click.option(
-    "--resume",
-    metavar="FILE",
-    type=click.Path(path_type=Path, dir_okay=False),
-    help="Keep every finished answer in this file, and go on with those that are in it.",
-)
+@runs.run_options
 @click.option(
     "--report",
     "reports",
@@ -406,7 +286,7 @@ def check(
             threads=threads,
             gpu_layers=gpu_layers,
             cache_type=CacheType[kv_type.upper()],
-            flash_attention=_FLASH_ATTENTION[flash_attention],
+            flash_attention=runs.FLASH_ATTENTION[flash_attention],
             rpc=rpc,
             dask=dask,
             audit=audit,
@@ -427,7 +307,7 @@ def check(
         result = audits.check(
             asked,
             request,
-            allow_copy=lambda copy: yes or _agreed(copy, wait),
+            allow_copy=lambda copy: yes or runs.agreed(copy, wait),
             notify=_Listener(wait),
         )
     if as_json:
@@ -448,18 +328,6 @@ def check(
         sys.exit(1)
 
 
-def _agreed(copy: CopyNeeded, wait: Wait) -> bool:
-    """Ask for a temporary copy; nobody at a terminal is a no."""
-    if not (sys.stdin.isatty() and sys.stderr.isatty()):
-        return False
-    with wait.silent():
-        return click.confirm(
-            f"{printable(copy.condition)} needs a temporary copy of {binary_size(copy.size)} in "
-            f"{printable(str(copy.folder))}, which has {binary_size(copy.free)} free. Make it?",
-            err=True,
-        )
-
-
 def _refuse_options(names: tuple[str, ...], belongs_to: str) -> None:
     """Refuse options that would be ignored."""
     context = click.get_current_context()
@@ -472,21 +340,14 @@ def _show(result: CheckResult) -> None:
     from ggufext.api.audits import print_report
 
     print_report(result)
-    for sentence in result.run.audited:
-        click.echo(f"  audited: {printable(sentence)}")
+    runs.show_audited(result)
 
 
 def _exit(result: CheckResult, require: float | None) -> None:
     """End with the status of an interrupted or failed run, or of a missed bound."""
     from ggufext.api import audits
 
-    stop = result.run.stop
-    if stop is not None and stop.code == "interrupted":
-        click.echo("interrupted: the report holds what was done", err=True)
-        sys.exit(_INTERRUPTED)
-    if stop is not None:
-        show_error(EngineError(code=stop.code, message=stop.message), as_json=False)
-        sys.exit(1)
+    runs.end(result)
     if require is not None and (where := audits.bound_missed(result, require)):
         click.echo(f"required bound missed: {where}", err=True)
         sys.exit(_REQUIRED_BOUND_MISSED)

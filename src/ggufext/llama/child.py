@@ -111,13 +111,53 @@ class _Session:
         }
         return reply, behind_prompt
 
-    def _keep(self, known: Tokens, prompt: Tokens) -> int:
+    def score(self, text: Tokens, *, rows: list[int], distributions: list[int]) -> Reply:
+        """What a model expected at places of a text; its cells are kept for what follows.
+
+        Parameters
+        ----------
+        rows : list of int
+            Indices of tokens, rising, each below the last; the payload of the reply begins with
+            the natural logarithm of the probability of what follows each, float32.
+        distributions : list of int
+            Indices, rising; behind it come the logarithms for the whole vocabulary, float32.
+        """
+        if self._extend:
+            raise EngineError(
+                code="bad_condition", message="Self-Extend moves positions, so no text is scored"
+            )
+        known, self._known = self._known, _NOTHING  # should a decode fail
+        chosen = sorted({*rows, *distributions})
+        first = 0
+        if self._model.can_reuse:
+            first = self._keep(known, text, upto=chosen[0] if chosen else len(text) - 1)
+        else:
+            self._model.clear()
+        wanted = np.zeros(len(text), np.bool_)
+        wanted[chosen] = True
+        in_rows, whole = set(rows), set(distributions)
+        follows, expected = [], []
+        behind = self._model.wanted(text[first:], first, wanted[first:], self._computed)
+        for indices, logits in behind:
+            for index, row in zip(indices + first, logits, strict=True):
+                found = log_softmax(row)
+                if index in in_rows:
+                    follows.append(found[text[index + 1]])
+                if index in whole:
+                    expected.append(found)
+        self._known = text
+        reply = {"evaluated": len(text) - first, "naive": len(text)}
+        return reply, np.array(follows, np.float32).tobytes() + b"".join(
+            each.tobytes() for each in expected
+        )
+
+    def _keep(self, known: Tokens, prompt: Tokens, *, upto: int | None = None) -> int:
         """Keep the cells of the start that two prompts share up to a micro-batch; their number.
 
         At another place the rest would be cut into other micro-batches than a prompt computed at
-        once, and the last bits of the logits would differ.
+        once, and the last bits of the logits would differ. At most `upto` are kept.
         """
-        overlap = min(len(known), len(prompt) - 1)
+        overlap = min(len(known), len(prompt) - 1 if upto is None else upto)
         same = known[:overlap] == prompt[:overlap]
         common = overlap if same.all() else int(np.argmin(same))
         keep = common // self._model.n_ubatch * self._model.n_ubatch
@@ -160,6 +200,15 @@ class _Session:
         return position, logits
 
 
+def log_softmax(logits: Logits) -> Logits:
+    """Natural logarithms of the probabilities that logits of one token stand for, float32."""
+    shifted = logits - logits.max()
+    # Summed in float64: a vocabulary has more entries than float32 has units of 1.
+    total = np.exp(shifted).sum(dtype=np.float64)
+    found: Logits = shifted - np.float32(math.log(total))
+    return found
+
+
 class _Child:
     """Does what requests ask for: an operation with its payload and its fields by name."""
 
@@ -178,6 +227,7 @@ class _Child:
             "tokenize": self._tokenize,
             "open": self._open,
             "ask": self._ask,
+            "score": self._score,
             "observe": self._observe,
             "values": self._values,
             "threads": self._threads,
@@ -247,6 +297,10 @@ class _Child:
     def _ask(self, payload: bytes, **how: Any) -> Reply:
         assert self._session is not None
         return self._session.ask(np.frombuffer(payload, np.int32), **how)
+
+    def _score(self, payload: bytes, **where: Any) -> Reply:
+        assert self._session is not None
+        return self._session.score(np.frombuffer(payload, np.int32), **where)
 
     def _observe(self, payload: bytes, *, load: LoadRequest, starts: list[int]) -> Reply:
         tokens = np.frombuffer(payload, np.int32)

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from array import array
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
-from ggufext.audit.engines import Answer
+from ggufext.audit.engines import Answer, Scores
 from ggufext.audit.task.answers import REASONING
 from ggufext.audit.task.templates import Frame
 from ggufext.errors import ModelWarning
@@ -15,13 +15,17 @@ from ggufext.llama.settings import ContextSettings, LoadRequest
 from ggufext.planning.footprint import padded_cells
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Sequence
+    from collections.abc import Callable, Iterable, Iterator, Sequence
     from pathlib import Path
 
     from ggufext.audit.conditions import ResolvedCondition
     from ggufext.audit.request import LocalSettings
     from ggufext.audit.task import Question
     from ggufext.llama.memory import Budget
+
+
+_Item = TypeVar("_Item")
+_Done = TypeVar("_Done")
 
 
 class LlamaCpp:
@@ -105,17 +109,29 @@ class LlamaCpp:
         """Load the model, or a rewritten copy with the same tokens, and create its context."""
         self._reuses &= self._request("open", load=load)["can_reuse"]
 
+    def use(self, load: LoadRequest) -> None:
+        """See `open`; nothing is done where it is open."""
+        if load != self._loaded:
+            self._loaded = None
+            self.open(load)
+            self._loaded = load
+
     def answers(
         self, load: LoadRequest | None, questions: Sequence[Question], *, tokens: int
     ) -> Iterator[tuple[Question, Answer]]:
         """See `ggufext.audit.engines.AuditEngine`."""
         assert load is not None
-        if load != self._loaded:
-            self._loaded = None
-            self.open(load)
-            self._loaded = load
+        self.use(load)
         for question in questions:
             yield question, self.ask(question.parts, stop=question.stop, tokens=tokens)
+
+    def each(
+        self, work: Callable[[LlamaCpp, _Item], Iterator[_Done]], items: Iterable[_Item]
+    ) -> Iterator[tuple[_Item, _Done]]:
+        """Do something with this engine for every item; what comes of it, as it comes."""
+        for item in items:
+            for done in work(self, item):
+                yield item, done
 
     def ask(self, parts: Sequence[str], *, stop: str, tokens: int) -> Answer:
         """Continue a prompt greedily by up to `tokens` tokens, or until `stop` matches the answer.
@@ -125,16 +141,55 @@ class LlamaCpp:
         stop : str
             See `ggufext.audit.task.Question`.
         """
+        prompt = self._prompt(parts) + self._trail
+        reply, _ = self._process.request(
+            self._path,
+            "ask",
+            prompt.tobytes(),
+            computed=self._computed,
+            tokens=tokens,
+            hidden=REASONING,
+            stop=stop,
+        )
+        return Answer(reply["text"], reply["evaluated"], reply["naive"])
+
+    def score(
+        self, parts: Sequence[str], *, rows: Sequence[int], distributions: Sequence[int]
+    ) -> Scores:
+        """What the model expected at places of a text; questions asked next reuse its cells.
+
+        Parameters
+        ----------
+        parts : sequence of str
+            The text, without what `frame` puts behind.
+        rows : sequence of int
+            Indices of tokens, those of the frame before the text counted, rising, each below the
+            last: of what follows each the probability is wanted.
+        distributions : sequence of int
+            Indices, rising, behind which the probability of every token is wanted.
+
+        Raises
+        ------
+        EngineError
+            ``bad_condition``: the context is one of Self-Extend.
+        """
+        reply, payload = self._process.request(
+            self._path,
+            "score",
+            self._prompt(parts).tobytes(),
+            computed=self._computed,
+            rows=list(rows),
+            distributions=list(distributions),
+        )
+        follows = array("f", payload[: 4 * len(rows)])
+        return Scores(follows, payload[4 * len(rows) :], reply["evaluated"], reply["naive"])
+
+    def _prompt(self, parts: Sequence[str]) -> array[int]:
         self.counts(parts)
         prompt = array("i", self._lead)
         for part in parts:
             prompt.extend(self._tokens[part])
-        prompt.extend(self._trail)
-        rule = {"hidden": REASONING, "stop": stop}
-        reply, _ = self._process.request(
-            self._path, "ask", prompt.tobytes(), computed=self._computed, tokens=tokens, **rule
-        )
-        return Answer(reply["text"], reply["evaluated"], reply["naive"])
+        return prompt
 
     def warnings(self) -> tuple[ModelWarning, ...]:
         """What was noticed while asking."""

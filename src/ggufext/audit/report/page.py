@@ -205,7 +205,7 @@ def _reproduction(result: CheckResult) -> list[Element]:
         "mode": result.request.mode.value,
         "seed": f"{result.request.seed}",
         "SHA-256 of the prompts": result.run.prompts_hash,
-        "cost": tokens_text(result),
+        "cost": tokens_text(result.run),
         "complete": "yes" if result.run.complete else "no",
         **settings_text(result),
         **result.run.versions,
@@ -218,7 +218,7 @@ def _reproduction(result: CheckResult) -> list[Element]:
     return [
         element("h2", "To repeat it"),
         element("dl", *pairs),
-        *(element("p", line) for line in memory_lines(result)),
+        *(element("p", line) for line in memory_lines(result.run)),
         element(
             "details",
             element("summary", "Everything as JSON"),

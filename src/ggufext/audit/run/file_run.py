@@ -45,6 +45,7 @@ if TYPE_CHECKING:
     from ggufext.audit.conditions import CopyNeeded, OriginalCopy, ResolvedCondition
     from ggufext.audit.request import CheckRequest
     from ggufext.audit.run.duration import Speed
+    from ggufext.audit.task import Task
     from ggufext.header.facts import ModelFacts
     from ggufext.header.header import Header
     from ggufext.llama.memory import Budget
@@ -72,8 +73,23 @@ def file_run(
     request: CheckRequest,
     allow_copy: Callable[[CopyNeeded], bool],
     notify: Callable[[Preparing | Computing], None],
+    *,
+    task: Task | None = None,
+    n_ubatch: int | None = None,
+    kept_logits: int = 0,
 ) -> Iterator[Prepared]:
-    """A run of all its conditions; parameters and errors as of `check`."""
+    """A run of all its conditions; other parameters and errors as of `check`.
+
+    Parameters
+    ----------
+    task : Task, optional
+        What is asked; that of the request's mode without.
+    n_ubatch : int, optional
+        Micro-batch in tokens where memory allows it; a small one without, for prompts that share
+        a start of any length.
+    kept_logits : int
+        Tokens whose logits are kept at once.
+    """
     settings = request.engine or LocalSettings()
     with open_model(path) as model:
         header = model.header
@@ -131,7 +147,17 @@ def file_run(
                 computed=lambda tokens: notify(Computing(tokens)),
             )
         held.callback(engine.close)
-        yield _llama_cpp_run(engine, taken, request, settings, audited, notify)
+        yield _llama_cpp_run(
+            engine,
+            taken,
+            request,
+            settings,
+            audited,
+            notify,
+            task=task or TASKS[request.mode],
+            n_ubatch=n_ubatch or micro_batch(min(lengths)),
+            kept_logits=kept_logits,
+        )
 
 
 @contextmanager
@@ -180,11 +206,14 @@ def _llama_cpp_run(
     settings: LocalSettings,
     audited: tuple[str, ...],
     notify: Callable[[Preparing], None],
+    *,
+    task: Task,
+    n_ubatch: int,
+    kept_logits: int,
 ) -> Prepared:
     header, chosen, lengths = taken.header, taken.conditions, request.lengths or ()
     assert header.path is not None
     model = header.path.absolute()
-    task = TASKS[request.mode]
     frame = _frame(header, engine, request.template)
     around = engine.frame(frame)
     task.check_tokenizer(engine.pieces, header.path)
@@ -194,9 +223,10 @@ def _llama_cpp_run(
         plan_memory,
         size,
         lengths=lengths,
-        n_ubatch=micro_batch(lengths[0]),
+        n_ubatch=n_ubatch,
         cache_type=settings.cache_type,
         available=room.available + room.device_memory,
+        kept_logits=kept_logits,
     )
     wanted = _flash_attention(settings, gpu=room.gpu)
     kept = kept_setting(request.resume, "flash_attention") if wanted is None else None
@@ -213,7 +243,7 @@ def _llama_cpp_run(
         around=around,
         chat=frame.chat,
         # Not the reduced one: memory must not change what is asked. It divides this.
-        split=micro_batch(lengths[0]),
+        split=n_ubatch,
     )
     questions = task.questions(prompts, engine.counts)
 

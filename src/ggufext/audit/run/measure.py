@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from ggufext.audit.request import Mode
 from ggufext.audit.run.duration import Estimate, spans
-from ggufext.audit.run.records import Record, Records, Trial
+from ggufext.audit.run.records import ANSWERS, Record, Records, Trial
 from ggufext.errors import EngineError, ModelWarning
 
 if TYPE_CHECKING:
@@ -256,7 +256,7 @@ def measure(prepared: Prepared, notify: Callable[[Progress | RunNotes], None]) -
     run, engine = prepared.run, prepared.engine
     stop: Stop | None = None
     identity = {**prepared.identity, "prompts_hash": run.prompts_hash}
-    with Records(prepared.request.resume, identity) as records:
+    with Records(prepared.request.resume, identity, ANSWERS) as records:
         work = Work(prepared, records)
         try:
             notify(work.notes())
@@ -291,7 +291,7 @@ class Work:
         Tokens of prompts to compute for them.
     """
 
-    def __init__(self, prepared: Prepared, records: Records) -> None:
+    def __init__(self, prepared: Prepared, records: Records[Record]) -> None:
         self._prepared = prepared
         self._records = records
         known = {_cell(record.trial.condition, record.trial) for record in records.finished}
@@ -416,7 +416,7 @@ def _cell(condition: str, asked: Question | Trial) -> tuple[str, int, int, float
     return condition, asked.text, asked.length, asked.depth
 
 
-def _nothing_measured(engine: AuditEngine, records: Records) -> Stop | None:
+def _nothing_measured(engine: AuditEngine, records: Records[Record]) -> Stop | None:
     """A run that asked every question and measured none has failed, for the engine's reason."""
     if any(record.trial.hit is not None for record in records.finished):
         return None
@@ -427,7 +427,7 @@ def _nothing_measured(engine: AuditEngine, records: Records) -> Stop | None:
     return Stop(code, f"no question could be measured: {why}")
 
 
-def _mute(records: Records) -> tuple[ModelWarning, ...]:
+def _mute(records: Records[Record]) -> tuple[ModelWarning, ...]:
     """Whether the engine never said a word, which a model rarely does."""
     answers = [record.answer for record in records.finished if record.trial.hit is not None]
     if not answers or any(answer.strip() for answer in answers):
