@@ -58,6 +58,7 @@ WITH_A_FILE: dict[str, Callable[[Any], object]] = {
     "facts_of": ggufext.facts_of,
     "cache_fits": lambda path: ggufext.cache_fits(path, FACTS, 1024, memory=2**30),
     "check": lambda path: ggufext.check(path, REQUEST),
+    "measure": lambda path: ggufext.measure(path, ggufext.MeasureRequest(length=256)),
 }
 
 #: The others, called with what they take.

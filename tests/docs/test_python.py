@@ -55,5 +55,5 @@ def test_an_example_of_the_page_runs(
 
 def test_every_group_has_an_example() -> None:
     assert [title for title, _ in examples()] == [
-        "Read", "Plan", "Rewrite", "Undo", "Check", "Errors",
+        "Read", "Plan", "Rewrite", "Undo", "Check", "Measure", "Errors",
     ]  # fmt: skip

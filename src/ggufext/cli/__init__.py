@@ -21,6 +21,7 @@ _COMMANDS = {
     "recover": "edits",
     "diff": "diff",
     "check": "check",
+    "measure": "measure",
     "doctor": "doctor",
     "completion": "doctor",
 }

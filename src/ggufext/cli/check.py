@@ -16,20 +16,23 @@ import click
 from ggufext.api import names
 from ggufext.cli.options import (
     TOKENS,
+    ConditionName,
     ModelName,
     json_option,
     model_files,
+    report_option,
     train_freq_base_option,
     train_length_option,
+    yes_option,
 )
-from ggufext.cli.output import show_error, show_json
-from ggufext.errors import EngineError, GgufextError, printable
-from ggufext.text import binary_size, duration
+from ggufext.cli.output import agreed_to_copy, end_if_stopped, show_json, write_reports
+from ggufext.errors import printable
+from ggufext.text import duration
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
-    from ggufext.api.audits import CheckResult, CopyNeeded, Progress, RunNotes
+    from ggufext.api.audits import CheckResult, Progress, RunNotes
 
 
 #: Seconds between two lines where nobody watches a bar.
@@ -125,7 +128,6 @@ def beginning(notes: RunNotes) -> str:
 
 
 _REQUIRED_BOUND_MISSED = 3
-_INTERRUPTED = 130
 
 #: Options that only one of the two engines understands.
 _OF_A_FILE = (
@@ -186,19 +188,6 @@ class Depths(click.ParamType["int | tuple[float, ...]"]):
         if max(numbers) > 1 or len(numbers) > 100:
             self.fail(f"{text!r}: up to 100 depths, each from 0 to 100 %", param, ctx)
         return tuple(sorted(set(numbers)))
-
-
-class _ConditionName(click.ParamType["str"]):
-    """A condition: lower case, but for the name of a file in it."""
-
-    name = "condition"
-
-    def convert(
-        self, value: object, param: click.Parameter | None, ctx: click.Context | None
-    ) -> str:
-        """The name as `ggufext.audit.conditions.conditions` takes it."""
-        text = str(value)
-        return text if ".json" in text else text.lower()
 
 
 class _LayerCount(click.ParamType["int | None"]):
@@ -266,7 +255,7 @@ class _LayerCount(click.ParamType["int | None"]):
 @click.option(
     "--condition",
     "conditions",
-    type=_ConditionName(),
+    type=ConditionName(),
     metavar="CONDITION",
     multiple=True,
     default=("file",),
@@ -340,11 +329,7 @@ class _LayerCount(click.ParamType["int | None"]):
     "already here, for a GPU for instance. Options that are not given are left to it.",
 )
 @click.option("--audit", is_flag=True, help="Compare the rotation of every layer with the plan.")
-@click.option(
-    "--yes",
-    is_flag=True,
-    help="Make a temporary copy of FILE for a condition that needs one, without asking.",
-)
+@yes_option
 @click.option(
     "--seed", type=click.IntRange(0), default=0, show_default=True, help="Of prompts and keys."
 )
@@ -354,14 +339,7 @@ class _LayerCount(click.ParamType["int | None"]):
     type=click.Path(path_type=Path, dir_okay=False),
     help="Keep every finished answer in this file, and go on with those that are in it.",
 )
-@click.option(
-    "--report",
-    "reports",
-    metavar="FILE",
-    multiple=True,
-    type=click.Path(path_type=Path),
-    help="Write a report: .html, .png or .json; repeatable.",
-)
+@report_option
 @json_option
 def check(
     path: Path | str | None,
@@ -441,34 +419,20 @@ def check(
     # Copies and processes are given back, as at Ctrl-C.
     signal.signal(signal.SIGTERM, signal.default_int_handler)
     with _show_progress() as notify:
-        result = audits.check(asked, request, allow_copy=lambda x: yes or _agreed(x), notify=notify)
+        result = audits.check(
+            asked, request, allow_copy=lambda x: yes or agreed_to_copy(x), notify=notify
+        )
     if as_json:
         show_json(result)
     else:
         _show(result)
-    failed = False
-    for report in reports:
-        try:
-            audits.write_report(result, report)
-        except GgufextError as error:
-            show_error(error, as_json=False)
-            failed = True
-        else:
-            click.echo(f"report written to {printable(str(report))}", err=True)
-    _exit(result, require)
-    if failed:
+    written = write_reports(result, reports)
+    end_if_stopped(result)
+    if require is not None and (where := audits.bound_missed(result, require)):
+        click.echo(f"required bound missed: {where}", err=True)
+        sys.exit(_REQUIRED_BOUND_MISSED)
+    if not written:
         sys.exit(1)
-
-
-def _agreed(copy: CopyNeeded) -> bool:
-    """Ask for a temporary copy; nobody at a terminal is a no."""
-    if not (sys.stdin.isatty() and sys.stderr.isatty()):
-        return False
-    return click.confirm(
-        f"{printable(copy.condition)} needs a temporary copy of {binary_size(copy.size)} in "
-        f"{printable(str(copy.folder))}, which has {binary_size(copy.free)} free. Make it?",
-        err=True,
-    )
 
 
 def _refuse_options(names: tuple[str, ...], belongs_to: str) -> None:
@@ -485,19 +449,3 @@ def _show(result: CheckResult) -> None:
     print_report(result)
     for sentence in result.run.audited:
         click.echo(f"  audited: {printable(sentence)}")
-
-
-def _exit(result: CheckResult, require: float | None) -> None:
-    """End with the status of an interrupted or failed run, or of a missed bound."""
-    from ggufext.api import audits
-
-    stop = result.run.stop
-    if stop is not None and stop.code == "interrupted":
-        click.echo("interrupted: the report holds what was done", err=True)
-        sys.exit(_INTERRUPTED)
-    if stop is not None:
-        show_error(EngineError(code=stop.code, message=stop.message), as_json=False)
-        sys.exit(1)
-    if require is not None and (where := audits.bound_missed(result, require)):
-        click.echo(f"required bound missed: {where}", err=True)
-        sys.exit(_REQUIRED_BOUND_MISSED)

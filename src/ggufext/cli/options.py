@@ -100,6 +100,19 @@ def _first_shard(path: Path | str) -> Path | str:
         return path  # the command says what is wrong with it
 
 
+class ConditionName(click.ParamType["str"]):
+    """A condition: lower case, but for the name of a file in it."""
+
+    name = "condition"
+
+    def convert(
+        self, value: object, param: click.Parameter | None, ctx: click.Context | None
+    ) -> str:
+        """The name as `ggufext.audit.conditions.conditions` takes it."""
+        text = str(value)
+        return text if ".json" in text else text.lower()
+
+
 path_argument = click.argument("path", metavar="FILE", type=ModelName(), callback=model_files)
 paths_argument = click.argument(
     "paths",
@@ -120,6 +133,19 @@ train_freq_base_option = click.option(
     type=click.FloatRange(min=1, min_open=True),
     help="RoPE base (rope_theta) the model was really trained with, where the file says something "
     "else.",
+)
+yes_option = click.option(
+    "--yes",
+    is_flag=True,
+    help="Make a temporary copy of FILE for a condition that needs one, without asking.",
+)
+report_option = click.option(
+    "--report",
+    "reports",
+    metavar="FILE",
+    multiple=True,
+    type=click.Path(path_type=Path),
+    help="Write a report: .html, .png or .json; repeatable.",
 )
 follow_option = click.option(
     "--follow", is_flag=True, help="Edit the file that a symbolic link points to."

@@ -8,15 +8,19 @@ from typing import TYPE_CHECKING, Generic, TypeVar
 
 import click
 
-from ggufext.errors import GgufextError, of_system, printable, shown
-from ggufext.text import json_text
+from ggufext.errors import EngineError, GgufextError, of_system, printable, shown
+from ggufext.text import binary_size, json_text
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
     from pathlib import Path
 
+    from ggufext.api.audits import CheckResult, CopyNeeded
+    from ggufext.api.measurements import MeasureResult
     from ggufext.errors import ModelWarning
 
+
+_INTERRUPTED = 130
 
 #: What to say of a file that another program had open while it was replaced.
 IN_USE = "in use: programs that have it open keep the old file until they open it again"
@@ -76,6 +80,44 @@ def show_table(columns: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
 def show_note(message: str, path: Path | str) -> None:
     """Say what was made of a path, in one line on standard error."""
     click.echo(f"note: {printable(str(path))}: {printable(message)}", err=True)
+
+
+def agreed_to_copy(copy: CopyNeeded) -> bool:
+    """Ask for a temporary copy; nobody at a terminal is a no."""
+    if not (sys.stdin.isatty() and sys.stderr.isatty()):
+        return False
+    return click.confirm(
+        f"{printable(copy.condition)} needs a temporary copy of {binary_size(copy.size)} in "
+        f"{printable(str(copy.folder))}, which has {binary_size(copy.free)} free. Make it?",
+        err=True,
+    )
+
+
+def write_reports(result: CheckResult | MeasureResult, paths: tuple[Path, ...]) -> bool:
+    """Write each report, or say why not; whether all were written."""
+    from ggufext.api.audits import write_report
+
+    written = True
+    for path in paths:
+        try:
+            write_report(result, path)
+        except GgufextError as error:
+            show_error(error, as_json=False)
+            written = False
+        else:
+            click.echo(f"report written to {printable(str(path))}", err=True)
+    return written
+
+
+def end_if_stopped(result: CheckResult | MeasureResult) -> None:
+    """End with the status of an interrupted or failed run."""
+    stop = result.run.stop
+    if stop is not None and stop.code == "interrupted":
+        click.echo("interrupted: the report holds what was done", err=True)
+        sys.exit(_INTERRUPTED)
+    if stop is not None:
+        show_error(EngineError(code=stop.code, message=stop.message), as_json=False)
+        sys.exit(1)
 
 
 _Done = TypeVar("_Done")

@@ -127,13 +127,62 @@ class LlamaCpp:
         _, logits = self._ask(parts, tokens=0, hidden="", stop="", reuse=reuse, logits=True)
         return logits
 
+    def attention(
+        self,
+        load: LoadRequest,
+        parts: Sequence[str],
+        *,
+        rows: Sequence[int],
+        sink: int,
+        edges: Sequence[Sequence[int]],
+    ) -> Iterator[tuple[int, list[dict[str, int]], bytes]]:
+        """Read a text, and the attention of some of its tokens by distance.
+
+        Parameters
+        ----------
+        load : LoadRequest
+            Its context is made for `ggufext.llama.attention.AttentionReader`.
+        parts : sequence of str
+            At least as many tokens as the last row needs.
+        rows : sequence of int
+            Positions, rising, the BOS token counted.
+        sink, edges
+            See `AttentionReader`.
+
+        Yields
+        ------
+        int, list of dict, bytes
+            After each piece of the text its end, and what `AttentionReader.read` gives of it.
+
+        Raises
+        ------
+        EngineError
+            ``engine_unknown``.
+        """
+        self._loaded = None
+        tokens = self._prompt(parts)[: rows[-1] + 1]
+        how = {"sink": sink, "edges": edges}
+        self._request("open_attention", load=load, **how)
+        size = load.context.n_ubatch or len(tokens)
+        for start in range(0, len(tokens), size):
+            piece = tokens[start : start + size]
+            end = start + len(piece)
+            inside = [row for row in rows if start <= row < end]
+            reply, sums = self._process.request(
+                self._path, "attention", piece.tobytes(), position=start, rows=inside
+            )
+            yield end, reply["layers"], sums
+
     def _ask(self, parts: Sequence[str], **how: Any) -> tuple[dict[str, Any], bytes]:
+        prompt = self._prompt(parts) + self._trail
+        return self._process.request(self._path, "ask", prompt.tobytes(), **how)
+
+    def _prompt(self, parts: Sequence[str]) -> array[int]:
         self.counts(parts)
         prompt = array("i", self._lead)
         for part in parts:
             prompt.extend(self._tokens[part])
-        prompt.extend(self._trail)
-        return self._process.request(self._path, "ask", prompt.tobytes(), **how)
+        return prompt
 
     def warnings(self) -> tuple[ModelWarning, ...]:
         """What was noticed while asking."""
