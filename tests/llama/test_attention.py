@@ -12,7 +12,6 @@ import pytest
 from captured_attention import SETTINGS, captured
 from ggufext.llama.settings import LoadRequest
 from random_model import write_random_model
-from tiny_architectures import TINY
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -158,11 +157,6 @@ def test_local_layers_have_ranges_of_their_own(probe: LlamaProcess, tmp_path: Pa
 def test_recurrent_layers_show_no_attention(probe: LlamaProcess, tmp_path: Path) -> None:
     path = write_random_model(tmp_path / "mixed.gguf", "qwen35")
     assert sorted(read(probe, path)) == [1]
-    entry = TINY["qwen35"]
-    first = tuple(each for each in entry.tensors if not each.name.startswith("blk.1."))
-    entry = replace(entry, tensors=first)
-    path = write_random_model(tmp_path / "recurrent.gguf", entry, layers=1)
-    assert read(probe, path) == {}
 
 
 def test_rows_of_a_layer_with_attention_sinks_sum_to_less_than_one(
