@@ -23,6 +23,7 @@ from ggufext.attention.report.sentences import (
     group_text,
     notes,
     number,
+    r_squared_text,
     range_text,
     run_line,
     title,
@@ -52,7 +53,7 @@ def page(result: MeasureResult) -> str:
             *(
                 part
                 for index, (name, group) in enumerate(named_groups(result))
-                for part in _group(name, group, index)
+                for part in _group(result, name, group, index)
             ),
             *(
                 element("p", f"{condition.name}, {text}")
@@ -87,7 +88,7 @@ def _curves(groups: Mapping[str, LayerGroup], index: int) -> list[Element]:
     ]
 
 
-def _group(name: str, group: LayerGroup, index: int) -> list[Element]:
+def _group(result: MeasureResult, name: str, group: LayerGroup, index: int) -> list[Element]:
     rows = []
     for layer in group.layers:
         decay = layer.curve.decay
@@ -98,7 +99,7 @@ def _group(name: str, group: LayerGroup, index: int) -> list[Element]:
                 [
                     gamma_text(decay),
                     distances_text(decay) if decay else NOT_FITTED,
-                    number(decay.r_squared) if decay else NOT_FITTED,
+                    r_squared_text(decay),
                     " ".join(number(gamma) for gamma in gammas) or NOT_FITTED,
                     percent(layer.curve.sink),
                     percent(layer.curve.itself),
@@ -112,8 +113,8 @@ def _group(name: str, group: LayerGroup, index: int) -> list[Element]:
         element("ul", *(element("li", each) for each in group_lines(group))),
         element(
             "div",
-            _named(LAYERS_TITLE, layers_chart(group, index)),
-            _named(HEADS_TITLE, heads_chart(group, index)),
+            _named(LAYERS_TITLE, layers_chart(result, group, index)),
+            _named(HEADS_TITLE, heads_chart(result, group, index)),
             attributes={"class": "beside"},
         ),
         table(

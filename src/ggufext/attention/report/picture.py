@@ -24,7 +24,6 @@ from ggufext.audit.report.drawing import (
     CHART_WIDTH,
     GAP,
     LEFT,
-    NARROWEST,
     TOP,
     below,
     beside,
@@ -44,7 +43,15 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping, Sequence
     from xml.etree.ElementTree import Element
 
-    from ggufext.attention.results import AttentionCurve, LayerGroup, MeasureResult
+    from ggufext.attention.results import (
+        AttentionCurve,
+        LayerAttention,
+        LayerGroup,
+        MeasureResult,
+    )
+
+#: Two charts beside each other.
+_WIDTH = 2 * CHART_WIDTH + GAP
 
 _RIGHT, _LOW = CHART_WIDTH - 20, TOP + CHART_HEIGHT
 
@@ -62,8 +69,8 @@ def png(result: MeasureResult) -> bytes:
     blocks = [
         below(
             [
-                paragraph(title(result), NARROWEST, "title"),
-                paragraph(run_line(result), NARROWEST, "soft"),
+                paragraph(title(result), _WIDTH, "title"),
+                paragraph(run_line(result), _WIDTH, "soft"),
             ],
             2,
         )
@@ -71,23 +78,22 @@ def png(result: MeasureResult) -> bytes:
     for index, groups in enumerate(by_kind(result)):
         chart = [paragraph(curves_title(groups), CHART_WIDTH, "name"), curves_chart(groups, index)]
         names = [
-            beside([key(i), paragraph(name, NARROWEST - CHART_WIDTH - GAP - 44)], 10)
-            for i, name in enumerate(groups)
+            beside([key(i), paragraph(name, CHART_WIDTH - 44)], 10) for i, name in enumerate(groups)
         ]
         blocks.append(beside([below(chart, 4), below(names, 10)]))
     for index, (name, group) in enumerate(named_groups(result)):
         charts = [
             below([paragraph(words, CHART_WIDTH, "name"), made], 4)
             for words, made in (
-                (f"{name}: {LAYERS_TITLE}", layers_chart(group, index)),
-                (f"{name}: {HEADS_TITLE}", heads_chart(group, index)),
+                (f"{name}: {LAYERS_TITLE}", layers_chart(result, group, index)),
+                (f"{name}: {HEADS_TITLE}", heads_chart(result, group, index)),
             )
         ]
-        blocks += charts
-        said = [paragraph(f"{name}, {group_text(group)}", NARROWEST, "name")]
-        said += [paragraph(each, NARROWEST) for each in group_lines(group)]
+        blocks.append(beside(charts))
+        said = [paragraph(f"{name}, {group_text(group)}", _WIDTH, "name")]
+        said += [paragraph(each, _WIDTH) for each in group_lines(group)]
         blocks.append(below(said, 4))
-    blocks.append(paragraph(DESCRIPTION, NARROWEST))
+    blocks.append(paragraph(DESCRIPTION, _WIDTH))
     return png_of(blocks)
 
 
@@ -149,9 +155,18 @@ def curves_chart(groups: Mapping[str, LayerGroup], index: int) -> Element:
     )
 
 
-def layers_chart(group: LayerGroup, index: int) -> Element:
-    """Mean attention by distance of every layer, and their mean; `index` names it on its page."""
-    x, y, parts = _axes(group.edges, [layer.curve for layer in group.layers])
+def layers_chart(result: MeasureResult, group: LayerGroup, index: int) -> Element:
+    """Mean attention by distance of every layer, and their mean.
+
+    Parameters
+    ----------
+    result : MeasureResult
+        All of it has one scale.
+    group : LayerGroup
+    index : int
+        Names the picture on its page.
+    """
+    x, y, parts = _axes(group.edges, [layer.curve for layer in _all_layers(result)])
     for layer in group.layers:
         made = path([(px, py) for px, py, _ in _points(layer.curve, group.edges, x, y)], _SINGLE)
         made.set("stroke-dasharray", "none")
@@ -169,16 +184,10 @@ def layers_chart(group: LayerGroup, index: int) -> Element:
     )
 
 
-def heads_chart(group: LayerGroup, index: int) -> Element:
-    """γ of every head and of every layer's mean, by layer; `index` names it on its page."""
-    fitted = [
-        (layer.layer, curve.decay.gamma, curve is layer.curve)
-        for layer in group.layers
-        for curve in (*layer.heads, layer.curve)
-        if curve.decay is not None
-    ]
+def heads_chart(result: MeasureResult, group: LayerGroup, index: int) -> Element:
+    """γ of every head and of every layer's mean, by layer; parameters as of `layers_chart`."""
     predicted = [] if group.gamma_pade is None else [group.gamma_pade]
-    ticks = _ticks([0.0, *predicted, *(gamma for _, gamma, _ in fitted)])
+    ticks = _ticks([0.0, *predicted, *(gamma for _, gamma, _ in _fitted(_all_layers(result)))])
     numbers = [layer.layer for layer in group.layers]
     x = _Scale(min(numbers), max(numbers), LEFT + 20, _RIGHT - 20)
     y = _Scale(ticks[0], ticks[-1], _LOW, TOP)
@@ -193,7 +202,7 @@ def heads_chart(group: LayerGroup, index: int) -> Element:
     parts.append(label((LEFT + _RIGHT) / 2, _LOW + 40, "layer", "middle"))
     parts.append(turned(14, (TOP + _LOW) / 2, "γ observed"))
     parts += [line(LEFT, y(each), _RIGHT, y(each), "limit") for each in predicted]
-    for layer, gamma, is_mean in fitted:
+    for layer, gamma, is_mean in _fitted(group.layers):
         mark = marker(x(layer), y(gamma), _MEAN if is_mean else _SINGLE)
         if not is_mean:
             size: dict[str, str | float] = {"cx": x(layer), "cy": y(gamma), "r": 2}
@@ -208,6 +217,20 @@ def heads_chart(group: LayerGroup, index: int) -> Element:
         (CHART_WIDTH, _LOW + BOTTOM),
         parts,
     )
+
+
+def _all_layers(result: MeasureResult) -> list[LayerAttention]:
+    return [layer for _, group in named_groups(result) for layer in group.layers]
+
+
+def _fitted(layers: Iterable[LayerAttention]) -> list[tuple[int, float, bool]]:
+    """Layer and γ of every head and of every mean over heads, and whether it is such a mean."""
+    return [
+        (layer.layer, curve.decay.gamma, curve is layer.curve)
+        for layer in layers
+        for curve in (*layer.heads, layer.curve)
+        if curve.decay is not None
+    ]
 
 
 def _axes(

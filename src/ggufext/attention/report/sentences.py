@@ -95,10 +95,10 @@ def predicted_text(group: LayerGroup) -> str:
 
 
 def decay_text(decay: Decay | None) -> str:
-    """``0.78 (95 % 0.77 to 0.79) over 1–512 tokens, R² 0.96``."""
+    """``0.78 (95 % 0.77 to 0.79) over 1–512 tokens, R² 0.961``."""
     if decay is None:
         return "not fitted: too few distances get any attention"
-    return f"{gamma_text(decay)} over {distances_text(decay)} tokens, R² {number(decay.r_squared)}"
+    return f"{gamma_text(decay)} over {distances_text(decay)} tokens, R² {r_squared_text(decay)}"
 
 
 def gamma_text(decay: Decay | None) -> str:
@@ -109,6 +109,11 @@ def gamma_text(decay: Decay | None) -> str:
         return number(decay.gamma)
     low, high = decay.interval
     return f"{number(decay.gamma)} (95 % {number(low)} to {number(high)})"
+
+
+def r_squared_text(decay: Decay | None) -> str:
+    """Three decimals, since a law that fits badly has 0.9 as well."""
+    return NOT_FITTED if decay is None else f"{decay.r_squared:.3f}"
 
 
 def distances_text(decay: Decay) -> str:

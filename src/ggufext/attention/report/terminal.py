@@ -16,6 +16,7 @@ from ggufext.attention.report.sentences import (
     group_text,
     notes,
     number,
+    r_squared_text,
     run_line,
     title,
     unseen_text,
@@ -85,7 +86,7 @@ def _cells(layer: LayerAttention) -> tuple[str, ...]:
     return (
         f"{layer.layer}",
         gamma_text(decay),
-        number(decay.r_squared) if decay else NOT_FITTED,
+        r_squared_text(decay),
         f"{number(min(gammas))} to {number(max(gammas))}" if gammas else NOT_FITTED,
         percent(layer.curve.sink),
     )
