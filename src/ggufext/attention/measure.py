@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from ggufext.attention.fit import curves, distance_edges
-from ggufext.attention.request import SINK, query_rows, usual_length
+from ggufext.attention.request import SHORTEST, SINK, query_rows, usual_length
 from ggufext.attention.results import (
     ConditionAttention,
     LayerAttention,
@@ -111,16 +111,17 @@ def measure(
         assert model.header.path is not None
         path = model.header.path  # of a split model that of the first part
         refuse_embedding_model(model.header)
-        request, rows = _resolved(request, model.facts.context_length)
+        request, length, distance = _resolved(request, model.facts.context_length)
+        rows = query_rows(length, distance, request.rows)
         planned = PlanRequest(
-            target_length=request.target_length or request.length or 0,
+            target_length=request.target_length or length,
             train_length=request.train_length,
             train_freq_base=request.train_freq_base,
         )
         facts = model.original_facts(planned)
         size = model_size(model, facts)
         chosen = conditions(model, request.conditions, planned)
-    _refuse_no_target(request, facts)
+    _refuse_no_target(request, length, facts.train_length)
     for condition in chosen:
         if condition.self_extend is not None:
             raise PlanError(
@@ -128,7 +129,6 @@ def measure(
                 message=f"condition {condition.name!r}; Self-Extend moves positions, so distances "
                 "are not those of the text: leave it out",
             )
-    length = request.length or 0
     text = None if request.text is None else read_text(request.text, length)
     with ExitStack() as held:
         chosen = held.enter_context(with_copies(path, chosen, allow_copy))
@@ -141,7 +141,7 @@ def measure(
         else:
             parts = [text]
             refuse_short(text, length, engine.counts, request.text)
-        ready = _Ready(path, request, facts, engine, parts, rows, budget)
+        ready = _Ready(path, request, length, distance, facts, engine, parts, rows, budget)
         return _measured(ready, chosen, notify)
 
 
@@ -151,6 +151,8 @@ class _Ready:
 
     path: Path
     request: MeasureRequest
+    length: int
+    distance: int
     facts: ModelFacts
     engine: LlamaCpp
     parts: Sequence[str]
@@ -158,8 +160,8 @@ class _Ready:
     budget: Budget
 
 
-def _resolved(request: MeasureRequest, context: int) -> tuple[MeasureRequest, tuple[int, ...]]:
-    """The request with length and distance, and the positions of its queries."""
+def _resolved(request: MeasureRequest, context: int) -> tuple[MeasureRequest, int, int]:
+    """The request with length and distance, and these."""
     length = request.length or usual_length(context)
     distance = request.distance or length // 2
     request = replace(
@@ -168,10 +170,10 @@ def _resolved(request: MeasureRequest, context: int) -> tuple[MeasureRequest, tu
         distance=distance,
         conditions=tuple(dict.fromkeys(request.conditions)),
     )
-    return request, query_rows(length, distance, request.rows)
+    return request, length, distance
 
 
-def _refuse_no_target(request: MeasureRequest, facts: ModelFacts) -> None:
+def _refuse_no_target(request: MeasureRequest, length: int, trained: int) -> None:
     """Refuse planned conditions that would be the model as it is, for want of a target.
 
     Raises
@@ -179,7 +181,6 @@ def _refuse_no_target(request: MeasureRequest, facts: ModelFacts) -> None:
     PlanError
         ``request_absurd``.
     """
-    length, trained = request.length or 0, facts.train_length
     planned = [name for name in request.conditions if name.startswith(PLANNED)]
     if planned and request.target_length is None and length <= trained:
         raise PlanError(
@@ -200,7 +201,7 @@ def _budget(size: ModelSize, length: int, available: int, path: Path) -> Budget:
     halved = [length >> times for times in range(_HALVINGS)]
     budget = plan_memory(
         size,
-        lengths=tuple(sorted(each for each in halved if each)),
+        lengths=tuple(sorted(each for each in halved if each >= SHORTEST)),
         n_ubatch=_MICRO_BATCH,
         cache_type=CacheType.F16,
         flash_attention=False,
@@ -269,7 +270,7 @@ def _tell(
 def _attention(
     ready: _Ready, condition: ResolvedCondition, tell: Callable[[int], None]
 ) -> ConditionAttention:
-    layers, distance = ready.facts.layers, ready.request.distance or 0
+    layers, distance = ready.facts.layers, ready.distance
     edges = [
         distance_edges(min(distance, layer.window - 1) if layer.window else distance)
         for layer in layers
@@ -302,7 +303,7 @@ def _attention(
         )
     found = {layer: np.concatenate(parts) for layer, parts in sorted(pieces.items())}
     expected = condition.expected
-    if condition.short_context and padded_cells(ready.rows[-1] + 1) > condition.short_context:
+    if condition.short_context and padded_cells(ready.length) > condition.short_context:
         expected = condition.expected_long or expected
     kinds: defaultdict[tuple[int, bool], list[int]] = defaultdict(list)
     for layer in found:
@@ -362,4 +363,4 @@ def _predicted(ready: _Ready, expected: Expected) -> float | None:
     """
     if expected.factors is not None:
         return None
-    return gamma_pade(expected.freq_base, (ready.request.length or 0) * expected.freq_scale)
+    return gamma_pade(expected.freq_base, ready.length * expected.freq_scale)

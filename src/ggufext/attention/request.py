@@ -19,7 +19,7 @@ SINK = 4
 _USUAL_LENGTH = 4096
 
 #: Shortest length taken for real, tokens: ranges to a half of it are then ten.
-_SHORTEST = 64
+SHORTEST = 64
 
 #: Fewest query rows: eight blocks of two, from which an interval is drawn.
 FEWEST_ROWS = 16
@@ -81,10 +81,10 @@ class MeasureRequest:
                 message=f"at least one condition and {FEWEST_ROWS} to {_MOST_ROWS:,} query rows "
                 "are needed",
             )
-        if self.length is not None and not _SHORTEST <= self.length <= LARGEST_TARGET:
+        if self.length is not None and not SHORTEST <= self.length <= LARGEST_TARGET:
             raise PlanError(
                 code="target_absurd",
-                message=f"length of {self.length:,} tokens; lengths go from {_SHORTEST} to "
+                message=f"length of {self.length:,} tokens; lengths go from {SHORTEST} to "
                 f"{LARGEST_TARGET:,}",
             )
 
@@ -97,7 +97,7 @@ class MeasureRequest:
 
 def usual_length(context: int) -> int:
     """Length that is measured where none is asked for, tokens."""
-    return max(min(context, _USUAL_LENGTH), _SHORTEST)
+    return max(min(context, _USUAL_LENGTH), SHORTEST)
 
 
 def query_rows(length: int, distance: int, rows: int) -> tuple[int, ...]:

@@ -56,7 +56,7 @@ def group_text(group: LayerGroup) -> str:
     layers = "layer" if len(group.layers) == 1 else "layers"
     said = f"{len(group.layers)} {'local' if group.window else 'global'} {layers}"
     if group.window:
-        said += f" (window of {group.window:,} tokens)"
+        said += f" (window of {group.window:,})"
     return said if group.rotates else f"{said} without rotation"
 
 
