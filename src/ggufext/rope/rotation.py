@@ -322,7 +322,8 @@ def _cpu_module() -> Any:
             code="not_built",
             message="rotating needs the native module, which this installation does not have "
             f"({error}); install a C++17 compiler and Python's headers and run `pip install` with "
-            "--force-reinstall and --no-cache-dir; ggufext.rope.reference.rotate does the same in NumPy, slowly",
+            "--force-reinstall and --no-cache-dir; ggufext.rope.reference.rotate does the same in "
+            "NumPy, slowly",
         ) from error
     return ggufext._core
 
