@@ -11,9 +11,6 @@ from __future__ import annotations
 import argparse
 import math
 import random
-import subprocess
-import sys
-import tempfile
 import time
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -224,8 +221,14 @@ def byte_names() -> list[str]:
     return [chr(byte if byte in printable else next(others)) for byte in range(256)]
 
 
-def write_f16(model: Model, path: Path) -> None:
-    """Write the model as GGUF F16, in the order of keys of real converters."""
+def write_gguf(model: Model, path: Path, kind: str) -> None:
+    """Write the model as GGUF in the order of keys of real converters.
+
+    Parameters
+    ----------
+    kind : str
+        Type of the matrices, ``"Q8_0"`` or ``"Q4_0"``; embedding and output are Q8_0.
+    """
     names = byte_names()
     words = ["".join(names[byte] for byte in word.encode()) for word in task.WORDS]
     tokens = [*task.SPECIALS, *names, *words]
@@ -248,7 +251,7 @@ def write_f16(model: Model, path: Path) -> None:
     writer.add_layer_norm_rms_eps(EPSILON)
     writer.add_vocab_size(len(tokens))
     writer.add_rope_dimension_count(HEAD_DIM)
-    writer.add_file_type(gguf.LlamaFileType.MOSTLY_F16)
+    writer.add_file_type(gguf.LlamaFileType[f"MOSTLY_{kind}"])
     writer.add_quantization_version(gguf.GGML_QUANT_VERSION)
     writer.add_tokenizer_model("gpt2")
     writer.add_tokenizer_pre("llama-bpe")
@@ -264,31 +267,17 @@ def write_f16(model: Model, path: Path) -> None:
     writer.add_add_eos_token(False)
     for name, parameter in model.named_parameters():
         values = parameter.detach().numpy()
-        writer.add_tensor(name, values.astype(np.float16 if values.ndim > 1 else np.float32))
+        if values.ndim == 1:
+            writer.add_tensor(name, values.astype(np.float32))
+            continue
+        alone = name in {"token_embd.weight", "output.weight"}
+        type_ = gguf.GGMLQuantizationType["Q8_0" if alone else kind]
+        rounded = values.astype(np.float16).astype(np.float32)
+        writer.add_tensor(name, gguf.quants.quantize(rounded, type_), raw_dtype=type_)
     writer.write_header_to_file()
     writer.write_kv_data_to_file()
     writer.write_tensors_to_file()
     writer.close()
-
-
-def quantize(source: Path, target: Path, kind: str) -> None:
-    """Quantize a GGUF file with llama.cpp, embedding and output at Q8_0.
-
-    Raises
-    ------
-    RuntimeError
-        If llama.cpp reports an error.
-    """
-    import llama_cpp
-
-    parameters = llama_cpp.llama_model_quantize_default_params()
-    parameters.ftype = getattr(llama_cpp, f"LLAMA_FTYPE_MOSTLY_{kind}")
-    parameters.token_embedding_type = gguf.GGMLQuantizationType.Q8_0
-    parameters.output_tensor_type = gguf.GGMLQuantizationType.Q8_0
-    parameters.nthread = 2
-    status = llama_cpp.llama_model_quantize(str(source).encode(), str(target).encode(), parameters)
-    if status != 0:
-        raise RuntimeError(f"llama.cpp could not quantize to {kind}: status {status}")
 
 
 def main() -> None:
@@ -299,24 +288,14 @@ def main() -> None:
     parser.add_argument(
         "--resume", action="store_true", help="go on from passkey-checkpoint.pt in the output"
     )
-    parser.add_argument("--quantize", nargs=3, help=argparse.SUPPRESS)
     arguments = parser.parse_args()
-    if arguments.quantize:
-        source, target, kind = arguments.quantize
-        quantize(Path(source), Path(target), kind)
-        return
     torch.set_num_threads(arguments.threads)
     checkpoint = arguments.output / "passkey-checkpoint.pt"
     model = train(arguments.seed, checkpoint=checkpoint, resume=arguments.resume)
-    with tempfile.TemporaryDirectory() as folder:
-        f16 = Path(folder) / "passkey-F16.gguf"
-        write_f16(model, f16)
-        for kind in ("Q8_0", "Q4_0"):
-            target = arguments.output / f"passkey-{kind}.gguf"
-            # A failed assertion of llama.cpp kills its process: keep this one alive.
-            command = [sys.executable, __file__, "--quantize", str(f16), str(target), kind]
-            subprocess.run(command, check=True)
-            print(f"{target} {target.stat().st_size:,} bytes")
+    for kind in ("Q8_0", "Q4_0"):
+        target = arguments.output / f"passkey-{kind}.gguf"
+        write_gguf(model, target, kind)
+        print(f"{target} {target.stat().st_size:,} bytes")
 
 
 if __name__ == "__main__":

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import json
-from contextlib import nullcontext
 from typing import TYPE_CHECKING
 
 import pytest
 from click.testing import CliRunner, Result
 
 from ggufext.cli.compare import beginning, compare
+from ggufext.cli.waiting import Told, Wait
 from ggufext.comparison.measure import CompareNotes
 from ggufext.errors import GgufextError
 from ggufext.planning.request import decode_recipe
@@ -104,25 +104,17 @@ def test_a_text_that_cannot_serve_is_a_named_error(
     assert result.exception.path == text
 
 
-class Interrupts:
-    """Stands in for the bar of progress: Ctrl-C comes when so many cells are done."""
-
-    def __init__(self, cells: int) -> None:
-        self._cells = cells
-
-    def begin(self, said: str, tokens: int, *, is_news: bool) -> None:
-        """Nothing is shown."""
-
-    def advance(self, name: str, tokens: int, detail: str) -> None:
-        if detail.startswith(f"{self._cells} of"):
-            raise KeyboardInterrupt
+def interrupting(_: Wait, told: Told) -> None:
+    """Ctrl-C comes when three cells are done."""
+    if ", 3 of" in told.detail:
+        raise KeyboardInterrupt
 
 
 def test_an_interrupted_run_prints_what_it_has_and_goes_on_later(
     passkey_model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     kept = (str(passkey_model), *SHORT, "--trials", "2", "--resume", str(tmp_path / "run.jsonl"))
-    monkeypatch.setattr("ggufext.cli.compare.shown_progress", lambda: nullcontext(Interrupts(3)))
+    monkeypatch.setattr(Wait, "tell", interrupting)
     result = run(*kept)
     assert result.exit_code == 130
     assert "interrupted: the report holds what was done" in result.stderr

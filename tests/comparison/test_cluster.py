@@ -18,10 +18,10 @@ from ggufext.errors import EngineError
 from llama_here import needs_llama_cpp
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Iterator
     from pathlib import Path
 
-    from ggufext.comparison.measure import CompareNotes
+    from ggufext.comparison.compare import Notify
     from ggufext.comparison.results import CompareResult
 
 REQUEST = CompareRequest(
@@ -44,7 +44,7 @@ def compared(
     *,
     dask: str | None = None,
     request: CompareRequest = REQUEST,
-    notify: Callable[[CompareNotes | CompareProgress], None] = lambda _: None,
+    notify: Notify = lambda _: None,
 ) -> CompareResult:
     settings = LocalSettings(threads=1, dask=dask, flash_attention=False)
     return compare(path, replace(request, engine=settings), notify=notify)
@@ -75,7 +75,7 @@ def test_cells_of_a_worker_that_is_killed_are_measured_again(
         workers = list(client.run(os.getpid).values())
     killed: list[int] = []
 
-    def kill(event: CompareNotes | CompareProgress) -> None:
+    def kill(event: object) -> None:
         if isinstance(event, CompareProgress) and not killed:
             killed.append(workers[0])
             os.kill(workers[0], signal.SIGKILL)
@@ -90,7 +90,7 @@ def test_a_run_of_this_machine_goes_on_on_the_cluster(
 ) -> None:
     kept = replace(REQUEST, resume=tmp_path / "run.jsonl")
 
-    def interrupt(event: CompareNotes | CompareProgress) -> None:
+    def interrupt(event: object) -> None:
         if isinstance(event, CompareProgress) and event.finished == 4:
             raise KeyboardInterrupt
 

@@ -11,6 +11,7 @@ import pytest
 
 from ggufext.audit.engines.llama_cpp import LlamaCpp
 from ggufext.audit.request import LocalSettings
+from ggufext.audit.run.measure import Computing, Preparing
 from ggufext.comparison.compare import compare
 from ggufext.comparison.measure import CompareNotes, CompareProgress
 from ggufext.comparison.request import CompareRequest
@@ -34,7 +35,7 @@ REQUEST = CompareRequest(
     engine=ENGINE,
 )
 
-Event = CompareNotes | CompareProgress
+Event = Preparing | CompareNotes | Computing | CompareProgress
 
 
 def outcome(result: CompareResult) -> CompareResult:
@@ -125,12 +126,14 @@ def test_losses_are_those_of_the_text_scored_alone(
     result: CompareResult, passkey_model: Path
 ) -> None:
     """One cell by hand: the whole text at once, without questions between."""
+    from ggufext.audit.conditions import refuse_copies
     from ggufext.audit.run.file_run import file_run
     from ggufext.comparison.texts import KeysInTexts
 
     task = KeysInTexts([], train_length=256, target_length=768)
     asked = REQUEST.keys((256, 384, 768))
-    with file_run(passkey_model, asked, lambda _: False, task=task, n_ubatch=32) as prepared:
+    ready = file_run(passkey_model, asked, refuse_copies, print, task=task, n_ubatch=32)
+    with ready as prepared:
         engine = prepared.engine
         assert isinstance(engine, LlamaCpp)
         totals = []
@@ -197,9 +200,8 @@ def test_progress_ends_with_every_cell_and_about_the_tokens_announced(
 ) -> None:
     heard: list[Event] = []
     compare(passkey_model, replace(REQUEST, trials=1), notify=heard.append)
-    notes, *rest = heard
-    assert isinstance(notes, CompareNotes)
-    last = rest[-1]
+    (notes,) = (event for event in heard if isinstance(event, CompareNotes))
+    last = heard[-1]
     assert isinstance(last, CompareProgress)
     assert last.finished == notes.cells == 3
     assert last.tokens == pytest.approx(notes.tokens, rel=0.35)

@@ -13,7 +13,7 @@ from ggufext.audit.conditions import CopyNeeded
 from ggufext.audit.findings import summary
 from ggufext.audit.findings.results import CheckResult
 from ggufext.audit.request import CheckRequest, LocalSettings, Mode, ServerSettings, Template
-from ggufext.audit.run.measure import Progress, RunNotes
+from ggufext.audit.run.measure import Computing, Preparing, Progress, RunNotes
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -21,9 +21,11 @@ if TYPE_CHECKING:
 __all__ = [
     "CheckRequest",
     "CheckResult",
+    "Computing",
     "CopyNeeded",
     "LocalSettings",
     "Mode",
+    "Preparing",
     "Progress",
     "RunNotes",
     "ServerSettings",
@@ -46,7 +48,7 @@ def check(
     request: CheckRequest,
     *,
     allow_copy: bool | Callable[[CopyNeeded], bool] = False,
-    notify: Callable[[Progress | RunNotes], None] = lambda _: None,
+    notify: Callable[[Preparing | RunNotes | Computing | Progress], None] = lambda _: None,
 ) -> CheckResult:
     """Ask a model for hidden keys at every length and depth; nothing is written to its file.
 
@@ -60,7 +62,8 @@ def check(
         Make a temporary copy of the file for a condition that needs factor tensors; or asked with
         a `CopyNeeded` before each.
     notify : callable
-        Hears `RunNotes` before the first question, and `Progress` with every answer.
+        Hears `Preparing` and then `RunNotes` before the first question, `Computing` meanwhile, and
+        `Progress` with every answer.
 
     Returns
     -------

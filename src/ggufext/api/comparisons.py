@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from ggufext.audit.conditions import CopyNeeded
+    from ggufext.audit.run.measure import Computing, Preparing
 
 __all__ = [
     "CompareNotes",
@@ -33,7 +34,9 @@ def compare(
     request: CompareRequest,
     *,
     allow_copy: bool | Callable[[CopyNeeded], bool] = False,
-    notify: Callable[[CompareNotes | CompareProgress], None] = lambda _: None,
+    notify: Callable[[Preparing | CompareNotes | Computing | CompareProgress], None] = lambda _: (
+        None
+    ),
 ) -> CompareResult:
     """Measure which scaling works on a model; nothing is written to its file.
 
@@ -49,7 +52,8 @@ def compare(
         Make a temporary copy of the file for a condition that needs factor tensors; or asked with
         a `CopyNeeded` before each.
     notify : callable
-        Hears `CompareNotes` before the first cell, and `CompareProgress` as the run goes on.
+        Hears `Preparing` and then `CompareNotes` before the first cell, `Computing` meanwhile, and
+        `CompareProgress` as the run goes on.
 
     Returns
     -------

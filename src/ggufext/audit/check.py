@@ -18,9 +18,9 @@ if TYPE_CHECKING:
     from ggufext.audit.conditions import CopyNeeded
     from ggufext.audit.findings.results import CheckResult
     from ggufext.audit.request import CheckRequest
-    from ggufext.audit.run.measure import Measured, Progress, RunNotes
+    from ggufext.audit.run.measure import Computing, Measured, Preparing, Progress, RunNotes
 
-    Notify = Callable[[Progress | RunNotes], None]
+    Notify = Callable[[Preparing | RunNotes | Computing | Progress], None]
 
 
 def check(
@@ -42,7 +42,8 @@ def check(
     allow_copy : callable
         Asked before a temporary copy is made for a condition that needs one.
     notify : callable
-        Hears `RunNotes` before the first question and `Progress` with every answer.
+        Hears `Preparing` and then `RunNotes` before the first question, `Computing` meanwhile, and
+        `Progress` with every answer.
 
     Returns
     -------
@@ -74,7 +75,7 @@ def measure_model(
     ready = (
         server_run(model, request)
         if isinstance(model, ServerSettings)
-        else file_run(model, request, allow_copy)
+        else file_run(model, request, allow_copy, notify)
     )
     with ready as prepared:
         return measure(prepared, notify)

@@ -321,6 +321,7 @@ def with_copies(
     chosen: tuple[ResolvedCondition, ...],
     allow: Callable[[CopyNeeded], bool],
     *,
+    progress: Callable[[str, int, int], None] = lambda _condition, _done, _total: None,
     files: FileSystem | None = None,
 ) -> Iterator[tuple[ResolvedCondition, ...]]:
     """Give every condition that needs one a copy, rewritten or undone, until the context is left.
@@ -333,6 +334,8 @@ def with_copies(
         The model file; of a split model all parts are copied.
     allow : callable
         Asked before a copy that takes space.
+    progress : callable
+        Called during a copy with the name of its condition, bytes done and bytes in all.
     files : FileSystem, optional
         The operations to use; for tests.
 
@@ -354,7 +357,17 @@ def with_copies(
         yield tuple(
             condition
             if condition.copy is None
-            else replace(condition, path=_copy(path, condition, folder / f"{index}", allow, files))
+            else replace(
+                condition,
+                path=_copy(
+                    path,
+                    condition,
+                    folder / f"{index}",
+                    allow,
+                    progress=partial(progress, condition.name),
+                    files=files,
+                ),
+            )
             for index, condition in enumerate(chosen)
         )
 
@@ -364,6 +377,8 @@ def _copy(
     condition: ResolvedCondition,
     folder: Path,
     allow: Callable[[CopyNeeded], bool],
+    *,
+    progress: Callable[[int, int], None],
     files: FileSystem,
 ) -> Path:
     order = condition.copy
@@ -371,7 +386,7 @@ def _copy(
     folder.mkdir()
     # By the same name, so that llama.cpp finds the other parts of a split model.
     target = folder / path.name
-    write: Callable[[], object]
+    write: Callable[..., object]
     if isinstance(order, OriginalCopy):
         write = undoing = partial(undo, path, output=target, files=files)
         strategy = undoing(check=True).strategy
@@ -380,7 +395,7 @@ def _copy(
         strategy = rewriting(dry_run=True).receipt.strategy
     if strategy is not Strategy.REFLINK:
         _refuse_or_ask(path, condition, folder, allow)
-    write()
+    write(progress=progress)
     return target
 
 

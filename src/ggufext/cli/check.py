@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import signal
 import sys
-from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -22,38 +22,54 @@ from ggufext.cli.options import (
     train_length_option,
 )
 from ggufext.cli.output import show_error, show_json
-from ggufext.cli.progress import shown_progress
+from ggufext.cli.waiting import Told, waiting
 from ggufext.errors import GgufextError, printable
 from ggufext.text import duration
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
-
-    from ggufext.api.audits import CheckResult, Progress, RunNotes
+    from ggufext.api.audits import (
+        CheckResult,
+        Computing,
+        Preparing,
+        Progress,
+        RunNotes,
+    )
+    from ggufext.cli.waiting import Wait
 
 
 #: Seconds from which on something shorter is offered.
 _LONG = 600.0
 
 
-@contextmanager
-def _show_progress() -> Iterator[Callable[[Progress | RunNotes], None]]:
-    from ggufext.api.audits import RunNotes
+class _Listener:
+    """Hears what a run tells, and passes it on."""
 
-    with shown_progress() as shown:
-        questions = 0
+    def __init__(self, wait: Wait) -> None:
+        self._wait = wait
+        self._questions = 0
+        self._asking = Told("asking")
 
-        def report(event: Progress | RunNotes) -> None:
-            nonlocal questions
-            if isinstance(event, RunNotes):
-                questions = event.questions
-                is_news = event.estimate is not None
-                shown.begin(beginning(event), event.tokens, is_news=is_news)
-            else:
-                detail = f"{event.questions:,} of {questions:,} questions"
-                shown.advance(event.trial.condition, event.tokens, detail)
+    def __call__(self, event: Preparing | RunNotes | Computing | Progress) -> None:
+        from ggufext.api.audits import Computing, Preparing, RunNotes
 
-        yield report
+        if isinstance(event, Preparing):
+            self._wait.tell(Told(event.what, event.done, event.total, "bytes"))
+            return
+        if isinstance(event, Computing):
+            done = self._asking.done + event.tokens
+            self._wait.tell(replace(self._asking, done=done))
+            return
+        if isinstance(event, RunNotes):
+            with self._wait.silent():
+                click.echo(beginning(event), err=True)
+            expected = event.estimate.seconds if event.estimate else None
+            self._questions = event.questions
+            self._asking = Told("asking", 0, event.tokens, "tokens", expected=expected)
+        else:
+            answered = f"{event.questions:,} of {self._questions:,} questions"
+            detail = f"{event.trial.condition}, {answered}"
+            self._asking = replace(self._asking, done=event.tokens, detail=detail)
+        self._wait.tell(self._asking)
 
 
 def beginning(notes: RunNotes) -> str:
@@ -78,7 +94,7 @@ _REQUIRED_BOUND_MISSED = 3
 #: Options that only one of the two engines understands.
 _OF_A_FILE = (
     *("gpu_layers", "threads", "kv_type", "flash_attention", "rpc", "dask", "audit", "yes"),
-    *("llama_server", "train_freq_base"),
+    *("llama_server", "llama_cpp", "train_freq_base"),
 )
 _OF_A_SERVER = ("model",)
 
@@ -96,6 +112,19 @@ class Lengths(click.ParamType["tuple[int, ...]"]):
             return value
         parts = str(value).split(",")
         return tuple(sorted({TOKENS.convert(part.strip(), param, ctx) for part in parts}))
+
+
+class _Program(click.ParamType[Path]):
+    """A program: a path, or a name on the search path, as a shell takes it."""
+
+    name = "program"
+
+    def convert(
+        self, value: object, param: click.Parameter | None, ctx: click.Context | None
+    ) -> Path:
+        """Absolute where it is no mere name: ``Path("./x")`` would be one."""
+        path = Path(str(value))
+        return path.absolute() if str(value) != path.name else path
 
 
 @click.command()
@@ -181,7 +210,7 @@ class Lengths(click.ParamType["tuple[int, ...]"]):
 @click.option(
     "--llama-server",
     metavar="PROGRAM",
-    type=click.Path(path_type=Path),
+    type=_Program(),
     help="Ask llama.cpp's own server, started for every condition and ended: a build that is "
     "already here, for a GPU for instance. Options that are not given are left to it.",
 )
@@ -216,6 +245,7 @@ def check(
     rpc: tuple[str, ...],
     dask: str | None,
     llama_server: Path | None,
+    llama_cpp: Path | None,
     audit: bool,
     yes: bool,
     seed: int,
@@ -261,6 +291,7 @@ def check(
             dask=dask,
             audit=audit,
             llama_server=llama_server,
+            llama_cpp=llama_cpp,
         ),
     )
     for report in reports:
@@ -272,9 +303,12 @@ def check(
     )
     # Copies and processes are given back, as at Ctrl-C.
     signal.signal(signal.SIGTERM, signal.default_int_handler)
-    with _show_progress() as notify:
+    with waiting("preparing") as wait:
         result = audits.check(
-            asked, request, allow_copy=lambda x: yes or runs.agreed(x), notify=notify
+            asked,
+            request,
+            allow_copy=lambda copy: yes or runs.agreed(copy, wait),
+            notify=_Listener(wait),
         )
     if as_json:
         show_json(result)

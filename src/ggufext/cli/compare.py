@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import signal
-from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -19,13 +19,13 @@ from ggufext.cli.options import (
     train_length_option,
 )
 from ggufext.cli.output import show_json
-from ggufext.cli.progress import shown_progress
+from ggufext.cli.waiting import Told, waiting
 from ggufext.text import duration
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
-
+    from ggufext.api.audits import Computing, Preparing
     from ggufext.api.comparisons import CompareNotes, CompareProgress
+    from ggufext.cli.waiting import Wait
 
 
 @click.command()
@@ -98,6 +98,7 @@ def compare(
     flash_attention: str,
     rpc: tuple[str, ...],
     dask: str | None,
+    llama_cpp: Path | None,
     audit: bool,
     yes: bool,
     seed: int,
@@ -131,17 +132,18 @@ def compare(
             flash_attention=runs.FLASH_ATTENTION[flash_attention],
             rpc=rpc,
             dask=dask,
+            llama_cpp=llama_cpp,
             audit=audit,
         ),
     )
     # Copies and processes are given back, as at Ctrl-C.
     signal.signal(signal.SIGTERM, signal.default_int_handler)
-    with _show_progress() as notify:
+    with waiting("preparing") as wait:
         result = comparisons.compare(
             names.local_path(path),
             request,
-            allow_copy=lambda x: yes or runs.agreed(x),
-            notify=notify,
+            allow_copy=lambda copy: yes or runs.agreed(copy, wait),
+            notify=_Listener(wait),
         )
     if as_json:
         show_json(result)
@@ -151,23 +153,34 @@ def compare(
     runs.end(result)
 
 
-@contextmanager
-def _show_progress() -> Iterator[Callable[[CompareNotes | CompareProgress], None]]:
-    from ggufext.api.comparisons import CompareNotes
+class _Listener:
+    """Hears what a run tells, and passes it on."""
 
-    with shown_progress() as shown:
-        cells = 0
+    def __init__(self, wait: Wait) -> None:
+        self._wait = wait
+        self._cells = 0
+        self._measuring = Told("measuring")
 
-        def report(event: CompareNotes | CompareProgress) -> None:
-            nonlocal cells
-            if isinstance(event, CompareNotes):
-                cells = event.cells
-                shown.begin(beginning(event), event.tokens, is_news=event.seconds is not None)
-            else:
-                detail = f"{event.finished:,} of {cells:,} cells"
-                shown.advance(event.condition, event.tokens, detail)
+    def __call__(self, event: Preparing | Computing | CompareNotes | CompareProgress) -> None:
+        from ggufext.api.audits import Computing, Preparing
+        from ggufext.api.comparisons import CompareNotes
 
-        yield report
+        if isinstance(event, Preparing):
+            self._wait.tell(Told(event.what, event.done, event.total, "bytes"))
+            return
+        if isinstance(event, Computing):
+            done = self._measuring.done + event.tokens
+            self._wait.tell(replace(self._measuring, done=done))
+            return
+        if isinstance(event, CompareNotes):
+            with self._wait.silent():
+                click.echo(beginning(event), err=True)
+            self._cells = event.cells
+            self._measuring = Told("measuring", 0, event.tokens, "tokens", expected=event.seconds)
+        else:
+            detail = f"{event.condition}, {event.finished:,} of {self._cells:,} cells"
+            self._measuring = replace(self._measuring, done=event.tokens, detail=detail)
+        self._wait.tell(self._measuring)
 
 
 def beginning(notes: CompareNotes) -> str:

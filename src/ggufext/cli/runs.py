@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, TypeVar
 
 import click
 
+from ggufext.cli.options import llama_cpp_option
 from ggufext.cli.output import show_error
 from ggufext.errors import EngineError, printable
 from ggufext.text import binary_size
@@ -18,6 +19,7 @@ if TYPE_CHECKING:
 
     from ggufext.api.audits import CheckResult, CopyNeeded
     from ggufext.api.comparisons import CompareResult
+    from ggufext.cli.waiting import Wait
 
 _Command = TypeVar("_Command", bound="Callable[..., object]")
 
@@ -104,7 +106,8 @@ _OF_THE_ENGINE = (
     click.option(
         "--threads",
         type=click.IntRange(1, 1024),
-        help="Threads; without: all cores, one for a small model.",
+        help="Threads; without: all cores or half of them, one or two for a small model, as is "
+        "faster.",
     ),
     click.option(
         "--kv-type",
@@ -134,6 +137,7 @@ _OF_THE_ENGINE = (
         help="Ask on the workers of a dask scheduler, which see FILE at the same path: "
         "tcp://host:8786.",
     ),
+    llama_cpp_option,
 )
 
 _OF_THE_RUN = (
@@ -171,15 +175,16 @@ def run_options(command: _Command) -> _Command:
     return command
 
 
-def agreed(copy: CopyNeeded) -> bool:
+def agreed(copy: CopyNeeded, wait: Wait) -> bool:
     """Ask for a temporary copy; nobody at a terminal is a no."""
     if not (sys.stdin.isatty() and sys.stderr.isatty()):
         return False
-    return click.confirm(
-        f"{printable(copy.condition)} needs a temporary copy of {binary_size(copy.size)} in "
-        f"{printable(str(copy.folder))}, which has {binary_size(copy.free)} free. Make it?",
-        err=True,
-    )
+    with wait.silent():
+        return click.confirm(
+            f"{printable(copy.condition)} needs a temporary copy of {binary_size(copy.size)} in "
+            f"{printable(str(copy.folder))}, which has {binary_size(copy.free)} free. Make it?",
+            err=True,
+        )
 
 
 def show_audited(result: CheckResult | CompareResult) -> None:

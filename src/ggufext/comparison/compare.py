@@ -20,9 +20,12 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from ggufext.audit.conditions import CopyNeeded
+    from ggufext.audit.run.measure import Computing, Preparing
     from ggufext.comparison.measure import CompareNotes, CompareProgress
     from ggufext.comparison.request import CompareRequest
     from ggufext.comparison.results import CompareResult
+
+    Notify = Callable[[Preparing | CompareNotes | Computing | CompareProgress], None]
 
 #: Micro-batches: large ones are fast, and every length ends on the boundary of one.
 _SMALLEST_UBATCH, _LARGEST_UBATCH = 32, 512
@@ -36,7 +39,7 @@ def compare(
     request: CompareRequest,
     *,
     allow_copy: Callable[[CopyNeeded], bool] = refuse_copies,
-    notify: Callable[[CompareNotes | CompareProgress], None] = lambda _: None,
+    notify: Notify = lambda _: None,
 ) -> CompareResult:
     """Measure conditions on the same texts; nothing is written to the file.
 
@@ -48,7 +51,7 @@ def compare(
     allow_copy : callable
         Asked before a temporary copy is made for a condition that needs one.
     notify : callable
-        Hears `CompareNotes` before the first cell, and `CompareProgress` as it goes on.
+        See `ggufext.compare`.
 
     Returns
     -------
@@ -83,6 +86,7 @@ def compare(
         path,
         asked,
         allow_copy,
+        notify,
         task=task,
         n_ubatch=n_ubatch,
         # Of a micro-batch, of native's distributions and of those compared with them.

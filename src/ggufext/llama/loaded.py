@@ -20,7 +20,7 @@ from ggufext.llama.library import Tensor
 from ggufext.llama.rope_nodes import CacheTensor, RopeMode, RopeNode
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
 
     from ggufext.llama.library import Ggml, Llama
     from ggufext.llama.settings import ContextSettings, LoadRequest
@@ -107,10 +107,17 @@ class Model:
         """Empty the memory; with `data` its cells are zeroed too."""
         self._api.llama_memory_clear(self.memory, data)
 
-    def decode(self, tokens: Tokens, position: int) -> Logits:
+    def decode(
+        self, tokens: Tokens, position: int, computed: Callable[[int], None] = lambda _: None
+    ) -> Logits:
         """Compute tokens at consecutive positions; the logits of the last one.
 
         They are llama.cpp's own memory, which the next call writes over.
+
+        Parameters
+        ----------
+        computed : callable
+            Called after each batch with the tokens that are computed.
 
         Raises
         ------
@@ -119,8 +126,8 @@ class Model:
         """
         wanted = np.zeros(len(tokens), np.bool_)
         wanted[-1] = True
-        for _ in self._batches(tokens, position, wanted, self._n_batch):
-            pass
+        for first, count in self._batches(tokens, position, wanted, self._n_batch):
+            computed(first + count)
         last = self._api.llama_get_logits_ith(self.context, -1)
         return np.ctypeslib.as_array(last, (self.n_vocab,))
 
@@ -130,13 +137,19 @@ class Model:
         return b"".join(found.tobytes() for _, found in self.wanted(tokens, position, wanted))
 
     def wanted(
-        self, tokens: Tokens, position: int, wanted: npt.NDArray[np.bool_]
+        self,
+        tokens: Tokens,
+        position: int,
+        wanted: npt.NDArray[np.bool_],
+        computed: Callable[[int], None] = lambda _: None,
     ) -> Iterator[tuple[npt.NDArray[np.intp], Logits]]:
         """Compute tokens at consecutive positions, for the logits of some; errors as in `decode`.
 
         Parameters
         ----------
         wanted : ndarray of bool, shape (tokens,)
+        computed : callable
+            As in `decode`.
 
         Yields
         ------
@@ -147,6 +160,7 @@ class Model:
         """
         # In micro-batches, or the logits of a whole batch would be kept at once.
         for first, count in self._batches(tokens, position, wanted, self.n_ubatch):
+            computed(first + count)
             (chosen,) = np.nonzero(wanted[first : first + count])
             if chosen.size:
                 values = self._api.llama_get_logits(self.context)

@@ -47,7 +47,7 @@ class MemoryPlan:
 
 
 #: Tokens of a batch; a micro-batch is never larger.
-_LARGEST_BATCH = 2048
+_LARGEST_BATCH = 512
 
 #: Micro-batches: reuse ends on their boundaries, so short prompts want small ones; below 64 tokens
 #: llama.cpp's flash attention on processors is less than half as fast.

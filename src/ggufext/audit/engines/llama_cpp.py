@@ -37,6 +37,10 @@ class LlamaCpp:
         A GGUF file.
     rpc : sequence of str
         Addresses ``host:port`` of llama.cpp RPC workers that hold a part of the model.
+    llama_cpp : Path, optional
+        See `LlamaProcess`.
+    computed : callable
+        Hears how many tokens of the prompt that is being asked are computed.
 
     Attributes
     ----------
@@ -54,14 +58,22 @@ class LlamaCpp:
         the last lines of the log when llama.cpp ends its process.
     """
 
-    def __init__(self, path: Path, *, rpc: Sequence[str] = ()) -> None:
+    def __init__(
+        self,
+        path: Path,
+        *,
+        rpc: Sequence[str] = (),
+        llama_cpp: Path | None = None,
+        computed: Callable[[int], None] = lambda _: None,
+    ) -> None:
         self._path = path
+        self._computed = computed
         self._tokens: dict[str, array[int]] = {}
         self._lead: array[int] = array("i")
         self._trail: array[int] = array("i")
         self._reuses = True
         self._loaded: LoadRequest | None = None
-        self._process = LlamaProcess()
+        self._process = LlamaProcess(llama_cpp)
         try:
             self.hello = self._process.hello(path, rpc=rpc)
             reply = self._request("vocabulary", load=LoadRequest(path=path))
@@ -72,11 +84,6 @@ class LlamaCpp:
         except BaseException:
             self.close()
             raise
-
-    @property
-    def process_id(self) -> int | None:
-        """Of the child."""
-        return self._process.process_id
 
     def frame(self, frame: Frame) -> tuple[int, int]:
         """Put every prompt into a chat template; tokens before and behind, BOS included."""
@@ -126,7 +133,7 @@ class LlamaCpp:
             for done in work(self, item):
                 yield item, done
 
-    def ask(self, parts: Sequence[str], *, stop: str, tokens: int, reuse: bool = True) -> Answer:
+    def ask(self, parts: Sequence[str], *, stop: str, tokens: int) -> Answer:
         """Continue a prompt greedily by up to `tokens` tokens, or until `stop` matches the answer.
 
         Parameters
@@ -134,14 +141,17 @@ class LlamaCpp:
         stop : str
             See `ggufext.audit.task.Question`.
         """
-        rule = {"hidden": REASONING, "stop": stop}
-        reply, _ = self._ask(parts, tokens=tokens, **rule, reuse=reuse, logits=False)
+        prompt = self._prompt(parts) + self._trail
+        reply, _ = self._process.request(
+            self._path,
+            "ask",
+            prompt.tobytes(),
+            computed=self._computed,
+            tokens=tokens,
+            hidden=REASONING,
+            stop=stop,
+        )
         return Answer(reply["text"], reply["evaluated"], reply["naive"])
-
-    def logits(self, parts: Sequence[str], *, reuse: bool) -> bytes:
-        """Float32 logits of the token behind a prompt, for comparing runs bit by bit."""
-        _, logits = self._ask(parts, tokens=0, hidden="", stop="", reuse=reuse, logits=True)
-        return logits
 
     def score(
         self, parts: Sequence[str], *, rows: Sequence[int], distributions: Sequence[int]
@@ -163,15 +173,16 @@ class LlamaCpp:
         EngineError
             ``bad_condition``: the context is one of Self-Extend.
         """
-        where = {"rows": list(rows), "distributions": list(distributions)}
-        text = self._prompt(parts).tobytes()
-        reply, payload = self._process.request(self._path, "score", text, **where)
+        reply, payload = self._process.request(
+            self._path,
+            "score",
+            self._prompt(parts).tobytes(),
+            computed=self._computed,
+            rows=list(rows),
+            distributions=list(distributions),
+        )
         follows = array("f", payload[: 4 * len(rows)])
         return Scores(follows, payload[4 * len(rows) :], reply["evaluated"], reply["naive"])
-
-    def _ask(self, parts: Sequence[str], **how: Any) -> tuple[dict[str, Any], bytes]:
-        prompt = self._prompt(parts) + self._trail
-        return self._process.request(self._path, "ask", prompt.tobytes(), **how)
 
     def _prompt(self, parts: Sequence[str]) -> array[int]:
         self.counts(parts)
@@ -196,8 +207,8 @@ class LlamaCpp:
         """End the child at once."""
         self._process.close()
 
-    def _request(self, operation: str, **fields: Any) -> dict[str, Any]:
-        reply, _ = self._process.request(self._path, operation, **fields)
+    def _request(self, operation: str, payload: bytes = b"", **fields: Any) -> dict[str, Any]:
+        reply, _ = self._process.request(self._path, operation, payload, **fields)
         return reply
 
 
@@ -252,6 +263,17 @@ def contexts(
         )
         for lengths in sharing(condition, budget.lengths)
     ]
+
+
+def thread_numbers(load: LoadRequest) -> tuple[int, ...]:
+    """The number of threads of a request, and one other that may be faster on this machine.
+
+    Half of the processors: they may be two of a core, or busy with something else. For a small
+    model two instead of one.
+    """
+    usual, processors = load.context.n_threads or 1, usable_processors()
+    other = processors // 2 if usual > 1 else min(2, processors)
+    return tuple(dict.fromkeys((usual, max(other, 1))))
 
 
 def sharing(condition: ResolvedCondition, lengths: tuple[int, ...]) -> list[tuple[int, ...]]:

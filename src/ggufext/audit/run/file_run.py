@@ -5,15 +5,23 @@ from __future__ import annotations
 from contextlib import ExitStack, closing, contextmanager
 from dataclasses import dataclass, replace
 from functools import partial
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeVar
 
 from ggufext.audit.conditions import conditions, with_copies
 from ggufext.audit.engines.cluster import Cluster
-from ggufext.audit.engines.llama_cpp import LlamaCpp, contexts
+from ggufext.audit.engines.llama_cpp import LlamaCpp, contexts, thread_numbers
 from ggufext.audit.engines.llama_server import LlamaServer, refuse_self_extend, served_contexts
 from ggufext.audit.request import LocalSettings, Template
-from ggufext.audit.run.duration import measure_speed
-from ggufext.audit.run.measure import Prepared, Run, Stage, prompt_tokens, seconds
+from ggufext.audit.run.duration import measure_speed, measure_threads
+from ggufext.audit.run.measure import (
+    Computing,
+    Prepared,
+    Preparing,
+    Run,
+    Stage,
+    prompt_tokens,
+    seconds,
+)
 from ggufext.audit.run.preparation import TASKS, in_order, prompt_plan, versions
 from ggufext.audit.run.records import kept_setting
 from ggufext.audit.run.server_run import served_run
@@ -64,6 +72,7 @@ def file_run(
     path: Path,
     request: CheckRequest,
     allow_copy: Callable[[CopyNeeded], bool],
+    notify: Callable[[Preparing | Computing], None],
     *,
     task: Task | None = None,
     n_ubatch: int | None = None,
@@ -108,7 +117,16 @@ def file_run(
     if settings.llama_server is not None:
         refuse_self_extend(taken.conditions)
     with ExitStack() as held:
-        chosen = held.enter_context(with_copies(path, taken.conditions, allow_copy))
+        chosen = held.enter_context(
+            with_copies(
+                path,
+                taken.conditions,
+                allow_copy,
+                progress=lambda name, done, total: notify(
+                    Preparing(f"copying the file for {name}", done, total)
+                ),
+            )
+        )
         taken = replace(taken, conditions=chosen)
         if settings.llama_server is not None:
             server = _llama_server_run(settings.llama_server, taken, request, settings)
@@ -116,10 +134,18 @@ def file_run(
             return
         audited: tuple[str, ...] = ()
         if settings.audit:
-            with LlamaProcess() as process:
+            with LlamaProcess(settings.llama_cpp) as process:
                 audited = tuple(_audit(path, each, facts.architecture, process) for each in chosen)
         engine: LlamaCpp | Cluster
-        engine = Cluster(path, settings.dask) if settings.dask else LlamaCpp(path, rpc=settings.rpc)
+        if settings.dask:
+            engine = Cluster(path, settings.dask)
+        else:
+            engine = LlamaCpp(
+                path,
+                rpc=settings.rpc,
+                llama_cpp=settings.llama_cpp,
+                computed=lambda tokens: notify(Computing(tokens)),
+            )
         held.callback(engine.close)
         yield _llama_cpp_run(
             engine,
@@ -127,6 +153,7 @@ def file_run(
             request,
             settings,
             audited,
+            notify,
             task=task or TASKS[request.mode],
             n_ubatch=n_ubatch or micro_batch(min(lengths)),
             kept_logits=kept_logits,
@@ -178,6 +205,7 @@ def _llama_cpp_run(
     request: CheckRequest,
     settings: LocalSettings,
     audited: tuple[str, ...],
+    notify: Callable[[Preparing], None],
     *,
     task: Task,
     n_ubatch: int,
@@ -228,19 +256,31 @@ def _llama_cpp_run(
 
     stages = stages_with(budget)
     speeds: dict[bool, Speed] = {}
+    paces: dict[int, float] = {}
     if layers == 0 and not (settings.rpc or settings.dask):
         (*_, (_, longest)) = contexts(model, chosen[0], budget, settings, gpu_layers=layers)
         undecided = wanted is None and not budget.flash_attention
+        notify(Preparing("measuring the speed"))
+        tokens = prompt_tokens(stages, questions)
+        if settings.threads is None:
+            paces = measure_threads(
+                longest, thread_numbers(longest), tokens=tokens, llama_cpp=settings.llama_cpp
+            )
+        threads = _fastest(paces) or longest.context.n_threads
+        settings = replace(settings, threads=threads)
+        stages = stages_with(budget)
+        context = replace(longest.context, n_threads=threads, n_threads_batch=threads)
         speeds = measure_speed(
-            longest,
+            replace(longest, context=context),
             (False, True) if undecided else (budget.flash_attention,),
-            tokens=prompt_tokens(stages, questions),
+            tokens=tokens,
+            llama_cpp=settings.llama_cpp,
         )
     takes = {
         flash_attention: seconds(speed, prompts, [(each, each.of(questions)) for each in stages])
         for flash_attention, speed in speeds.items()
     }
-    if min(takes, key=takes.__getitem__, default=False) and not budget.flash_attention:
+    if _fastest(takes) and not budget.flash_attention:
         budget = fit(flash_attention=True)
         stages = stages_with(budget)
     speed = speeds.get(budget.flash_attention)
@@ -251,10 +291,7 @@ def _llama_cpp_run(
         run=Run(
             path=str(header.path),
             engine="llama.cpp",
-            versions=versions(
-                **{engine.hello.package.replace("-", "_"): engine.hello.version},
-                processor=engine.hello.system.strip(" |"),
-            ),
+            versions=versions(**room.versions, processor=room.system.strip(" |")),
             train_length=taken.facts.train_length,
             memory_plan=budget.plan,
             flash_attention=budget.flash_attention,
@@ -272,10 +309,12 @@ def _llama_cpp_run(
             "answer_tokens": prompts.answer_tokens,
             "cache_type": budget.cache_type.label,
             "flash_attention": budget.flash_attention,
+            "llama_cpp": f"{room.release} {room.features}",
         },
         speed=speed,
         warnings=(
             *_warnings(chosen, settings, budget),
+            *_threads_chosen(paces),
             *_chosen(budget.flash_attention, takes, speed, kept=kept),
         ),
     )
@@ -302,6 +341,36 @@ def _words(copy: PlanRequest | OriginalCopy | None) -> str:
     )
 
 
+_Setting = TypeVar("_Setting", int, bool)
+
+#: Another setting than the first is taken where that takes so much longer.
+_WORTH_CHANGING = 1.1
+
+
+def _fastest(takes: Mapping[_Setting, float]) -> _Setting | None:
+    """The setting to use; the first one where the others are hardly faster."""
+    if not takes:
+        return None
+    usual, best = next(iter(takes)), min(takes, key=takes.__getitem__)
+    return best if takes[usual] > _WORTH_CHANGING * takes[best] else usual
+
+
+def _threads_chosen(paces: Mapping[int, float]) -> tuple[ModelWarning, ...]:
+    """Say how many threads were chosen, and why."""
+    chosen = _fastest(paces)
+    if chosen is None:
+        return ()
+    (other,) = paces.keys() - {chosen}
+    more = paces[other] / paces[chosen]
+    why = (
+        f"with {other} a prompt took {more:,.1f} times as long"
+        if more > _WORTH_CHANGING
+        else f"{other} was about as fast"
+    )
+    message = f"threads: {chosen}, measured on the first tokens of this model ({why})"
+    return (ModelWarning("threads_chosen", message),)
+
+
 def _chosen(
     flash_attention: bool, takes: Mapping[bool, float], speed: Speed | None, *, kept: object
 ) -> tuple[ModelWarning, ...]:
@@ -310,11 +379,14 @@ def _chosen(
     if isinstance(kept, bool):
         why = "as in the run that this one continues"
     elif speed is not None and len(takes) == 2:
-        more = takes[not flash_attention] / takes[flash_attention] - 1
+        more = takes[not flash_attention] / takes[flash_attention]
         why = (
             f"which is faster here ({'off' if flash_attention else 'on'} it would take "
-            f"{percent(more)} longer, measured on {2 * speed.tokens:,} tokens of this model)"
+            f"{percent(more - 1)} longer"
+            if more > _WORTH_CHANGING
+            else "as usual (on is about as fast"
         )
+        why += f", measured on {2 * speed.tokens:,} tokens of this model)"
     else:
         return ()
     message = f"flash attention is {state}, {why}; another setting may change single answers"

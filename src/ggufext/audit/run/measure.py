@@ -150,6 +150,24 @@ class Prepared:
 
 
 @dataclass(frozen=True, slots=True)
+class Preparing:
+    """What is done before the first question.
+
+    Attributes
+    ----------
+    what : str
+    done : int
+        Bytes.
+    total : int or None
+        Bytes; None where nothing is copied.
+    """
+
+    what: str
+    done: int = 0
+    total: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
 class RunNotes:
     """What is known before the first question.
 
@@ -170,6 +188,19 @@ class RunNotes:
     finished: int
     tokens: int
     estimate: Estimate | None
+
+
+@dataclass(frozen=True, slots=True)
+class Computing:
+    """A prompt that is being computed, where the engine tells.
+
+    Attributes
+    ----------
+    tokens : int
+        Of the prompt, those that are done.
+    """
+
+    tokens: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -337,7 +368,11 @@ class Work:
         return tuple(sorted(trials, key=lambda trial: place[_cell(trial.condition, trial)]))
 
     def _estimate(self, speed: Speed) -> Estimate:
-        """How long it takes at a speed, and how long less would take."""
+        """How long it takes by the clock, and how long less would take."""
+
+        def clock(asked: Sequence[tuple[Stage, Sequence[Question]]]) -> float:
+            return speed.stretch * seconds(speed, prompts, asked)
+
         prompts = self._prepared.prompts
         sweep: float | None = None
         if prompts.mode is not Mode.SWEEP:
@@ -345,25 +380,23 @@ class Work:
                 swept = self._prepared.task.questions(
                     replace(prompts, mode=Mode.SWEEP), self._prepared.engine.counts
                 )
-                sweep = seconds(
-                    speed, prompts, [(stage, stage.of(swept)) for stage, _ in self._waiting]
-                )
+                sweep = clock([(stage, stage.of(swept)) for stage, _ in self._waiting])
         *_, longest = prompts.lengths
         shorter = [
             (stage, [question for question in waiting if question.length < longest])
             for stage, waiting in self._waiting
         ]
         return Estimate(
-            seconds=seconds(speed, prompts, self._waiting),
+            seconds=clock(self._waiting),
             sweep_seconds=sweep,
-            shorter_seconds=seconds(speed, prompts, shorter) if len(prompts.lengths) > 1 else None,
+            shorter_seconds=clock(shorter) if len(prompts.lengths) > 1 else None,
         )
 
 
 def seconds(
     speed: Speed, prompts: PromptPlan, asked: Sequence[tuple[Stage, Sequence[Question]]]
 ) -> float:
-    """Time of the questions of stages."""
+    """Processor time of the questions of stages, of each thread."""
     return sum(
         speed.seconds(spans(questions, reuse=stage.reuse), answer_tokens=prompts.answer_tokens)
         for stage, questions in asked
