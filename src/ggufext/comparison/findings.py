@@ -106,7 +106,7 @@ def _plan(
 ) -> RecommendedPlan | None:
     if condition is None:
         return None
-    asked = planned_request(condition, request.plan)
+    asked = planned_request(condition, request.plan, facts.published)
     factors = asked.factors
     return RecommendedPlan(
         method=asked.method,

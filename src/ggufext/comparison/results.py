@@ -77,7 +77,7 @@ class ComparedCondition:
     texts : int
         That were measured under it.
     losses : tuple of LossBin
-        By position; only of texts that native was measured on.
+        By position.
     beyond : Estimate or None
         Loss of all tokens beyond the training length, nats a token.
     keys : tuple of LengthAccuracy
