@@ -120,7 +120,7 @@ class Finding(Enum):
     NO_EXTENSION_NEEDED = "no_extension_needed"
     """Native still does at the target what it does as trained."""
     NOTHING_MEASURED = "nothing_measured"
-    """No text was measured under native and an extension."""
+    """No text was measured under native and an extension, or none that says anything."""
 
 
 @dataclass(frozen=True, slots=True)
