@@ -190,6 +190,6 @@ def beginning(notes: CompareNotes) -> str:
     if notes.finished:
         cells += f" ({notes.finished:,} are done)"
     said = f"{cells}, {notes.tokens:,} tokens"
-    if notes.seconds is None:
+    if notes.seconds is None or notes.finished == notes.cells:
         return said
     return f"{said}: about {duration(notes.seconds)}, measured on the first tokens of this model"

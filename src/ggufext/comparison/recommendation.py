@@ -107,10 +107,14 @@ def recommendation(
         )
     rest = [x for x in candidates if x is not best]
     if not rest:
-        against = _text(beyond.difference(best.name, native.name))
-        reason = f"the loss of {best.name} {place} is {against} against native{keys_text}"
-        if others_lost := ", ".join(x.name for x in extensions if x is not best):
-            reason += f", of which {others_lost} finds fewer"
+        reason = (
+            f"{best.name} {place}: loss {_text(beyond.difference(best.name, native.name))} against "
+            "native"
+        )
+        if counts:
+            reason += f", {percent(_found(best))} of the keys found"
+        if fewer_found := ", ".join(x.name for x in extensions if x is not best):
+            reason += f", which is more than with {fewer_found}"
         return Recommendation(Finding.BEST, best.name, reason)
     second = min(rest, key=lambda x: beyond.mean(x.name, best.name))
     return Recommendation(
