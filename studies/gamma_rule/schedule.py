@@ -2,9 +2,9 @@
 
     python studies/gamma_rule/schedule.py
 
-prints the table of protocol.md. A run is one model at one factor: all its conditions on all its
-texts, which is one request to ggufext. Its cells, a condition on a text each, are kept as they are
-finished.
+prints the table of protocol.md. A run is one request to ggufext: a model at one factor, all its
+conditions, on one text of a pretrained model or all modules of the language model. Its cells, a
+condition on a text each, are kept as they are finished.
 """
 
 from __future__ import annotations
@@ -38,6 +38,8 @@ MODULES = 13
 
 #: Minutes of one core that the study may take: twelve hours of two.
 BUDGET = 24 * 60
+#: Minutes of a piece, in which whole cells are measured.
+PIECE = 55
 #: Bases at which the decay of attention is measured, as multiples of the trained one.
 DECAY_MULTIPLES = (1 / 16, 1 / 4, 1, 4)
 
@@ -70,9 +72,8 @@ class Run:
         Target over training length; 1 where nothing is extended.
     conditions : tuple of str
         Names of `conditions`.
-    texts : int
-        So many of the model's test texts, the first ones first; 0 where it reads made prompts or
-        the tuning texts.
+    text : str or None
+        Project of the text; None where the run reads modules, made prompts or tuning texts.
     minutes : float
         Of one core, estimated.
     """
@@ -81,19 +82,25 @@ class Run:
     model: str
     factor: int
     conditions: tuple[str, ...]
-    texts: int = 0
+    text: str | None = None
     minutes: float
 
     @property
     def name(self) -> str:
         """Of its results, unique in the study."""
-        added = "-linear" if self.model == SMOLLM2 and "linear" in self.conditions else ""
-        return f"{self.measure.value}-{self.model}-x{self.factor}{added}"
+        parts = [self.measure.value, self.model, f"x{self.factor}"]
+        if TUNED in self.conditions and self.measure is Measure.LOSS:
+            parts.append(TUNED)
+        return "-".join([*parts, self.text] if self.text else parts)
 
     @property
     def cells(self) -> int:
         """Conditions times texts."""
-        return len(self.conditions) * max(self.texts, 1)
+        reads_modules = self.model.startswith("language") and self.measure in _READING
+        return len(self.conditions) * (MODULES if reads_modules else 1)
+
+
+_READING = (Measure.LOSS, Measure.DECAY)
 
 
 def runs() -> list[Run]:
@@ -147,27 +154,28 @@ def _tuning(model: str, factor: int, *, minutes: float) -> Run:
 
 def _language(model: str) -> Iterator[Run]:
     for factor in (4, 8, 2):
-        tuned = (TUNED,) if factor > 2 else ()
-        conditions = (NATIVE, *_extensions(), *tuned)
-        if tuned:
-            yield _tuning(model, factor, minutes=10)
-        cells = len(conditions) * MODULES
-        yield Run(
-            measure=Measure.LOSS,
-            model=model,
-            factor=factor,
-            conditions=conditions,
-            texts=MODULES,
-            # 2,000 tokens a second, and a second to load.
-            minutes=cells * (1 + LANGUAGE_LENGTH * factor / 2000) / 60,
-        )
+        yield _language_loss(model, factor, (NATIVE, *_extensions()))
     yield Run(
         measure=Measure.DECAY,
         model=model,
         factor=2,
         conditions=decay_conditions(DECAY_MULTIPLES),
-        texts=MODULES,
         minutes=4,
+    )
+    for factor in (4, 8):
+        yield _tuning(model, factor, minutes=10)
+        yield _language_loss(model, factor, (NATIVE, TUNED))
+
+
+def _language_loss(model: str, factor: int, conditions: tuple[str, ...]) -> Run:
+    # 2,000 tokens a second, and a second to load.
+    minutes = len(conditions) * MODULES * (1 + LANGUAGE_LENGTH * factor / 2000) / 60
+    return Run(
+        measure=Measure.LOSS,
+        model=model,
+        factor=factor,
+        conditions=conditions,
+        minutes=minutes,
     )
 
 
@@ -193,42 +201,49 @@ def _passkey(model: str) -> Iterator[Run]:
 
 
 def _smollm2() -> Iterator[Run]:
-    """Twice the training length, on every test text; tuning before, so that it is a condition.
+    """Twice the training length, text by text; other bases and linear on the first ones.
 
     Bases below the trained one are left out, and half of the rule's base is the trained one here.
     """
-    length = 2 * SMOLLM2_LENGTH
-    yield _tuning(SMOLLM2, 2, minutes=10 * prefill_minutes(length))
-    conditions = (NATIVE, "gamma", "yarn", "ntk", YARN_PLAIN, base_multiple(2), gamma_target(0.85))
-    yield _smollm2_loss(2, (*conditions, TUNED), texts=len(texts.TEST))
+    main = (NATIVE, "gamma", "yarn", "ntk", YARN_PLAIN)
+    bases = (base_multiple(2), gamma_target(0.85))
+    for text, more in zip(texts.TEST, ((*bases, "linear"), bases, (), ()), strict=True):
+        yield _smollm2_loss(2, (*main, *more), text.project)
 
 
 def _smollm2_last() -> Iterator[Run]:
+    first, second = texts.TEST[0].project, texts.TEST[1].project
     multiples = (1 / 16, 1, 4)
     yield Run(
         measure=Measure.DECAY,
         model=SMOLLM2,
         factor=2,
         conditions=decay_conditions(multiples),
-        texts=1,
+        text=first,
         # Without flash attention, which keeps no weights: 2.5 times a plain prefill.
         minutes=len(multiples) * 2.5 * prefill_minutes(SMOLLM2_LENGTH),
     )
-    yield _smollm2_loss(4, (NATIVE, "gamma", "yarn", "ntk"), texts=2)
-    yield _smollm2_loss(2, (NATIVE, "linear"), texts=1)
+    for text in (first, second):
+        yield _smollm2_loss(4, (NATIVE, "gamma", "yarn", "ntk"), text)
+    yield _tuning(SMOLLM2, 2, minutes=8 * prefill_minutes(2 * SMOLLM2_LENGTH))
+    for text in texts.TEST:
+        yield _smollm2_loss(2, (NATIVE, TUNED), text.project)
 
 
-def _smollm2_loss(factor: int, conditions: tuple[str, ...], *, texts: int) -> Run:
+def _smollm2_loss(factor: int, conditions: tuple[str, ...], text: str) -> Run:
     whole, short = prefill_minutes(factor * SMOLLM2_LENGTH), prefill_minutes(SMOLLM2_LENGTH)
     # Factor tensors: positions up to the training length run in a context of their own.
     with_tensors = sum(name in {YARN_PLAIN, TUNED} for name in conditions)
+    minutes = len(conditions) * whole + with_tensors * short
+    # A run that goes on needs native's distributions again, up to the training length.
+    begun_again = (len(conditions) - 1) // max(int(PIECE // whole), 1)
     return Run(
         measure=Measure.LOSS,
         model=SMOLLM2,
         factor=factor,
         conditions=conditions,
-        texts=texts,
-        minutes=texts * (len(conditions) * whole + with_tensors * short),
+        text=text,
+        minutes=minutes + begun_again * short,
     )
 
 

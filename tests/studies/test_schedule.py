@@ -20,7 +20,7 @@ def test_the_budget_holds_every_run_and_a_reserve() -> None:
 def test_no_cell_takes_longer_than_a_piece() -> None:
     # Training and tuning go on where they were stopped.
     measured = [run for run in runs() if run.measure not in {Measure.TRAINING, Measure.TUNING}]
-    assert max(run.minutes / run.cells for run in measured) < 55
+    assert max(run.minutes / run.cells for run in measured) < schedule.PIECE
 
 
 def test_every_run_has_results_of_its_own() -> None:
