@@ -32,7 +32,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
 
 SMOLLM2, SMOLLM2_LENGTH = "SmolLM2", 8192
-LANGUAGE_LENGTH = 512
+LANGUAGE_LENGTH, PASSKEY_LENGTH = 512, 256
 #: Test modules of the standard library of CPython 3.11 that are long enough.
 MODULES = 13
 
@@ -96,11 +96,12 @@ class Run:
     @property
     def cells(self) -> int:
         """Conditions times texts."""
-        reads_modules = self.model.startswith("language") and self.measure in _READING
-        return len(self.conditions) * (MODULES if reads_modules else 1)
+        return len(self.conditions) * (MODULES if self.reads_modules else 1)
 
-
-_READING = (Measure.LOSS, Measure.DECAY)
+    @property
+    def reads_modules(self) -> bool:
+        """Whether it reads the test modules of the standard library."""
+        return self.model.startswith("language") and self.measure in {Measure.LOSS, Measure.DECAY}
 
 
 def runs() -> list[Run]:
@@ -181,15 +182,16 @@ def _language_loss(model: str, factor: int, conditions: tuple[str, ...]) -> Run:
 
 def _passkey(model: str) -> Iterator[Run]:
     yield _training(model, minutes=8.5)
-    conditions = (NATIVE, *_extensions())
-    for factor in (2, 4, 8):
-        minutes = len(conditions) * (0.02 + 0.02 * factor)
+    for factor in (4, 2, 8):
+        # Other bases are compared at one factor.
+        extensions = _extensions() if factor == 4 else (*CLOSED_FORMS, YARN_PLAIN)
+        conditions = (NATIVE, *extensions)
         yield Run(
             measure=Measure.RETRIEVAL,
             model=model,
             factor=factor,
             conditions=conditions,
-            minutes=minutes,
+            minutes=len(conditions) * (0.03 + 0.032 * factor),
         )
     yield Run(
         measure=Measure.DECAY,
@@ -207,8 +209,8 @@ def _smollm2() -> Iterator[Run]:
     """
     main = (NATIVE, "gamma", "yarn", "ntk", YARN_PLAIN)
     bases = (base_multiple(2), gamma_target(0.85))
-    for text, more in zip(texts.TEST, ((*bases, "linear"), bases, (), ()), strict=True):
-        yield _smollm2_loss(2, (*main, *more), text.project)
+    for test, more in zip(texts.TEST, ((*bases, "linear"), bases, (), ()), strict=True):
+        yield _smollm2_loss(2, (*main, *more), test.project)
 
 
 def _smollm2_last() -> Iterator[Run]:
@@ -226,8 +228,8 @@ def _smollm2_last() -> Iterator[Run]:
     for text in (first, second):
         yield _smollm2_loss(4, (NATIVE, "gamma", "yarn", "ntk"), text)
     yield _tuning(SMOLLM2, 2, minutes=8 * prefill_minutes(2 * SMOLLM2_LENGTH))
-    for text in texts.TEST:
-        yield _smollm2_loss(2, (NATIVE, TUNED), text.project)
+    for test in texts.TEST:
+        yield _smollm2_loss(2, (NATIVE, TUNED), test.project)
 
 
 def _smollm2_loss(factor: int, conditions: tuple[str, ...], text: str) -> Run:
