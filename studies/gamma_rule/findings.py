@@ -2,7 +2,7 @@
 
 A cell is a line of a result file: the condition, the text, and of RETRIEVAL ``lengths`` (length,
 keys found, keys asked for), of LOSS ``bins`` and ``losses`` (positions [start, end), means of
-blocks of tokens in nats), of DECAY ``gamma`` (γ_obs, None where no law could be fitted).
+blocks of tokens in nats, none where no token was scored), of DECAY ``gamma`` (γ_obs, None where no law could be fitted).
 """
 
 from __future__ import annotations
@@ -108,28 +108,30 @@ def _share(fields: Fields, wanted: Callable[[int], bool]) -> float:
     return float(sum(hits for hits, _ in asked) / sum(trials for _, trials in asked))
 
 
-def loss_beyond(fields: Fields, length: int) -> float:
+def loss_beyond(fields: Fields, length: int) -> float | None:
     """Mean loss beyond the training length, nats, each bin weighed by its width."""
     return _mean_loss(fields, lambda start, _: start >= length)
 
 
-def loss_short(fields: Fields, length: int) -> float:
+def loss_short(fields: Fields, length: int) -> float | None:
     """Mean loss up to the training length, nats, each bin weighed by its width."""
     return _mean_loss(fields, lambda _, end: end <= length)
 
 
-def loss_near_end(fields: Fields, _length: int) -> float:
+def loss_near_end(fields: Fields, _length: int) -> float | None:
     """Mean loss in the last bin, nats."""
     last = fields["bins"][-1][1]
     return _mean_loss(fields, lambda _, end: end == last)
 
 
-def _mean_loss(fields: Fields, wanted: Callable[[int, int], bool]) -> float:
+def _mean_loss(fields: Fields, wanted: Callable[[int, int], bool]) -> float | None:
     bins = [
         (end - start, sum(losses) / len(losses))
         for (start, end), losses in zip(fields["bins"], fields["losses"], strict=True)
         if wanted(start, end) and losses
     ]
+    if not bins:
+        return None
     return float(sum(width * loss for width, loss in bins) / sum(width for width, _ in bins))
 
 
@@ -138,14 +140,18 @@ def tabulate(
     measure: Measure,
     kind: str,
     factor: int,
-    value: Callable[[Fields, int], float],
+    value: Callable[[Fields, int], float | None],
 ) -> Table:
-    """A value of every condition and unit, of the cells of one kind of model at one factor."""
+    """A value of every condition and unit, of the cells of one kind of model at one factor.
+
+    What has none is left out: no token of a bin was scored.
+    """
     table: dict[str, dict[str, float]] = defaultdict(dict)
     for cell in cells:
         if (cell.run.measure, cell.kind, cell.run.factor) == (measure, kind, factor):
             found = value(cell.fields, train_length(kind))
-            table[cell.fields["condition"]][cell.unit] = found
+            if found is not None:
+                table[cell.fields["condition"]][cell.unit] = found
     return table
 
 

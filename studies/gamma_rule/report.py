@@ -171,7 +171,7 @@ def _decay(cells: Sequence[Cell], entries: Sequence[Mapping[str, Any]]) -> str:
     )
 
 
-_LOSSES: tuple[tuple[str, Callable[[Fields, int], float]], ...] = (
+_LOSSES: tuple[tuple[str, Callable[[Fields, int], float | None]], ...] = (
     ("short − native", findings.loss_short),
     ("beyond T − rule", findings.loss_beyond),
     ("near L − rule", findings.loss_near_end),

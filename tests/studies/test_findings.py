@@ -55,6 +55,12 @@ def test_the_mean_loss_weighs_bins_by_their_width() -> None:
     assert findings.loss_near_end(fields, 512) == 8
 
 
+def test_a_bin_without_a_scored_token_counts_nowhere() -> None:
+    fields = {"bins": [[0, 64], [64, 512], [512, 1024]], "losses": [[], [4.0], []]}
+    assert findings.loss_short(fields, 512) == 4
+    assert findings.loss_beyond(fields, 512) is None
+
+
 def test_keys_are_counted_beyond_and_up_to_the_training_length() -> None:
     fields = {"lengths": [[128, 60, 60], [256, 30, 60], [512, 15, 60], [1024, 0, 60]]}
     assert findings.keys_beyond(fields, 256) == pytest.approx(15 / 120)
