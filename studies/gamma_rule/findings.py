@@ -2,7 +2,8 @@
 
 A cell is a line of a result file: the condition, the text, and of RETRIEVAL ``lengths`` (length,
 keys found, keys asked for), of LOSS ``bins`` and ``losses`` (positions [start, end), means of
-blocks of tokens in nats, none where no token was scored), of DECAY ``gamma`` (γ_obs, None where no law could be fitted).
+blocks of tokens in nats, none where no token was scored), of DECAY ``gamma`` (γ_obs, None where no
+law could be fitted).
 """
 
 from __future__ import annotations
