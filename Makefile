@@ -1,30 +1,25 @@
-# Two commands do everything on a fresh machine with Python >= 3.10, its venv module and a C++
-# compiler: `make demo` and `make test`.
+# Two commands do everything on a fresh machine with Python >= 3.10 and its venv module: `make demo`,
+# which compiles nothing, and with a C++ compiler `make test`.
 
 PYTHON ?= python3
 VENV ?= .venv
 BIN := $(VENV)/bin
 SOURCES := pyproject.toml CMakeLists.txt $(shell find src csrc -type f -not -name '*.pyc')
 
-# Portable llama.cpp code: GGML_NATIVE crashes quantized models on processors with AMX when
-# GCC 12 built it (docs/llama_cpp.md).
-export CMAKE_ARGS ?= -DGGML_NATIVE=OFF
-
 .PHONY: demo test torture lint docs wheel fuzz bench clean
 
 $(BIN)/python:
 	$(PYTHON) -m venv $(VENV)
-	$(BIN)/python -m pip install --quiet --upgrade pip
 
 $(VENV)/.installed-check: $(BIN)/python $(SOURCES)
-	@echo "Installing ggufext with llama-cpp-python; the first time this compiles llama.cpp (about 4 minutes on 2 cores)."
-	$(BIN)/python -m pip install --quiet ".[check]"
+	@echo "Installing ggufext in plain Python, with a prebuilt llama.cpp."
+	SKBUILD_WHEEL_CMAKE=false $(BIN)/python -m pip install --quiet ".[check]"
 	@touch $@
 
 $(VENV)/.installed-dev: $(BIN)/python $(SOURCES)
-	@echo "Installing ggufext with its development tools and llama-cpp-python; the first time this compiles llama.cpp (about 4 minutes on 2 cores)."
+	@echo "Installing ggufext with its development tools and a prebuilt llama.cpp."
 	$(BIN)/python -m pip install --quiet ".[dev,check]"
-	@touch $@
+	@touch $@ $(VENV)/.installed-check
 
 demo: $(VENV)/.installed-check
 	$(BIN)/python models/demo.py
@@ -87,9 +82,14 @@ fuzz: build/fuzz/fuzz_header
 	  -rss_limit_mb=512 -timeout=10 -dict=../../tests/fuzz/gguf.dict -print_final_stats=1 \
 	  corpus seeds
 
+# The rival of two benchmarks, which compiles llama.cpp; from then on everything here uses it.
+$(VENV)/.installed-bench: $(VENV)/.installed-dev
+	CMAKE_ARGS="-DGGML_NATIVE=OFF" $(BIN)/python -m pip install --quiet llama-cpp-python==0.3.36
+	@touch $@
+
 # Every benchmark, as markdown tables; the editing one writes models of several GiB.
 bench: export PYTHONPATH := tests/builders
-bench: $(VENV)/.installed-dev
+bench: $(VENV)/.installed-bench
 	$(BIN)/python benchmarks/header.py
 	$(BIN)/python benchmarks/inspection.py
 	$(BIN)/python benchmarks/editing.py

@@ -1,4 +1,4 @@
-"""ggml's RoPE on the CPU, called through ctypes in the libraries that llama-cpp-python ships.
+"""ggml's RoPE on the CPU, called through ctypes in the llama.cpp that is installed.
 
 The tensor's memory belongs to ggml and is visible as a NumPy array, so that a benchmark or a test
 can run both programs on the same bytes.
@@ -7,12 +7,16 @@ can run both programs on the same bytes.
 from __future__ import annotations
 
 import ctypes
-import importlib.util
 from ctypes import POINTER, Structure, byref, c_bool, c_float, c_int, c_int64, c_size_t, c_void_p
-from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
+
+from ggufext.errors import EngineError
+from ggufext.llama.binding import installed
+
+if TYPE_CHECKING:
+    from pathlib import Path
 
 NORM, NEOX, MROPE, IMROPE = 0, 2, 8, 40
 _F32, _F16, _I32 = 0, 1, 26
@@ -35,13 +39,12 @@ class _Plan(Structure):
     )
 
 
-def library_folder() -> Path | None:
-    """Folder of llama-cpp-python's libraries; None when it is not installed."""
-    spec = importlib.util.find_spec("llama_cpp")
-    if spec is None or spec.origin is None:
+def library() -> Path | None:
+    """The library of llama.cpp that ggufext uses; None when none is installed."""
+    try:
+        return installed().path
+    except EngineError:
         return None
-    folder = Path(spec.origin).parent / "lib"
-    return folder if (folder / "libggml-cpu.so").exists() else None
 
 
 class GgmlRope:
@@ -78,28 +81,24 @@ class GgmlRope:
         threads: int = 1,
         sections: tuple[int, int, int, int] | None = None,
     ) -> None:
-        folder = library_folder()
-        if folder is None:
-            raise RuntimeError("llama-cpp-python is not installed")
-        self._base = ctypes.CDLL(str(folder / "libggml-base.so"), mode=ctypes.RTLD_GLOBAL)
-        self._cpu = ctypes.CDLL(str(folder / "libggml-cpu.so"))
+        self._ggml = ctypes.CDLL(str(installed().path))
         self._declare()
-        self._cpu.ggml_cpu_init()
+        self._ggml.ggml_cpu_init()
         tokens, heads, head_dim = shape
         rows = tokens * (4 if sections else 1)
         size = tokens * heads * head_dim * np.dtype(dtype).itemsize
-        self._context = self._base.ggml_init(_InitParams(size + 4 * rows + _OVERHEAD, None, False))
+        self._context = self._ggml.ggml_init(_InitParams(size + 4 * rows + _OVERHEAD, None, False))
         kind = _F16 if np.dtype(dtype) == np.float16 else _F32
-        tensor = self._base.ggml_new_tensor_3d(self._context, kind, head_dim, heads, tokens)
-        positions = self._base.ggml_new_tensor_1d(self._context, _I32, rows)
+        tensor = self._ggml.ggml_new_tensor_3d(self._context, kind, head_dim, heads, tokens)
+        positions = self._ggml.ggml_new_tensor_1d(self._context, _I32, rows)
         yarn_off = (c_float(1.0), c_float(0.0), c_float(1.0), c_float(32.0), c_float(1.0))
         form = (c_int(mode), c_int(0), c_float(freq_base), *yarn_off)
         if sections is None:
-            result = self._base.ggml_rope_ext_inplace(
+            result = self._ggml.ggml_rope_ext_inplace(
                 self._context, tensor, positions, None, c_int(head_dim), *form
             )
         else:
-            result = self._base.ggml_rope_multi_inplace(
+            result = self._ggml.ggml_rope_multi_inplace(
                 self._context,
                 tensor,
                 positions,
@@ -108,9 +107,9 @@ class GgmlRope:
                 (c_int * 4)(*sections),
                 *form,
             )
-        self._graph = c_void_p(self._base.ggml_new_graph(self._context))
-        self._base.ggml_build_forward_expand(self._graph, c_void_p(result))
-        self._plan = self._cpu.ggml_graph_plan(self._graph, c_int(threads), None)
+        self._graph = c_void_p(self._ggml.ggml_new_graph(self._context))
+        self._ggml.ggml_build_forward_expand(self._graph, c_void_p(result))
+        self._plan = self._ggml.ggml_graph_plan(self._graph, c_int(threads), None)
         self._work = ctypes.create_string_buffer(self._plan.work_size + 64)
         self._plan.work_data = ctypes.cast(self._work, c_void_p)
         self.data = self._view(tensor, (tokens, heads, head_dim), np.dtype(dtype))
@@ -120,23 +119,23 @@ class GgmlRope:
 
     def run(self) -> None:
         """Rotate `data` in place."""
-        status = self._cpu.ggml_graph_compute(self._graph, byref(self._plan))
+        status = self._ggml.ggml_graph_compute(self._graph, byref(self._plan))
         if status != 0:
             raise RuntimeError(f"ggml_graph_compute returned {status}")
 
     def close(self) -> None:
         """Free the tensor; `data` must not be used afterwards."""
-        self._base.ggml_free(c_void_p(self._context))
+        self._ggml.ggml_free(c_void_p(self._context))
 
     def _declare(self) -> None:
-        base, cpu = self._base, self._cpu
-        base.ggml_init.argtypes = [_InitParams]
-        base.ggml_new_tensor_3d.argtypes = [c_void_p, c_int, c_int64, c_int64, c_int64]
-        base.ggml_new_tensor_1d.argtypes = [c_void_p, c_int, c_int64]
+        ggml = self._ggml
+        ggml.ggml_init.argtypes = [_InitParams]
+        ggml.ggml_new_tensor_3d.argtypes = [c_void_p, c_int, c_int64, c_int64, c_int64]
+        ggml.ggml_new_tensor_1d.argtypes = [c_void_p, c_int, c_int64]
         floats: list[Any] = [c_int, c_int, *[c_float] * 6]
         pointers: list[Any] = [c_void_p] * 4
-        base.ggml_rope_ext_inplace.argtypes = [*pointers, c_int, *floats]
-        base.ggml_rope_multi_inplace.argtypes = [*pointers, c_int, POINTER(c_int), *floats]
+        ggml.ggml_rope_ext_inplace.argtypes = [*pointers, c_int, *floats]
+        ggml.ggml_rope_multi_inplace.argtypes = [*pointers, c_int, POINTER(c_int), *floats]
         for name in (
             "ggml_init",
             "ggml_new_tensor_3d",
@@ -146,16 +145,16 @@ class GgmlRope:
             "ggml_new_graph",
             "ggml_get_data",
         ):
-            getattr(base, name).restype = c_void_p
-        base.ggml_new_graph.argtypes = [c_void_p]
-        base.ggml_get_data.argtypes = [c_void_p]
-        cpu.ggml_graph_plan.restype = _Plan
-        cpu.ggml_graph_plan.argtypes = [c_void_p, c_int, c_void_p]
-        cpu.ggml_graph_compute.argtypes = [c_void_p, POINTER(_Plan)]
+            getattr(ggml, name).restype = c_void_p
+        ggml.ggml_new_graph.argtypes = [c_void_p]
+        ggml.ggml_get_data.argtypes = [c_void_p]
+        ggml.ggml_graph_plan.restype = _Plan
+        ggml.ggml_graph_plan.argtypes = [c_void_p, c_int, c_void_p]
+        ggml.ggml_graph_compute.argtypes = [c_void_p, POINTER(_Plan)]
 
     def _view(self, tensor: int, shape: tuple[int, ...], dtype: np.dtype[Any]) -> Any:
         count = int(np.prod(shape))
         bytes_ = (ctypes.c_uint8 * (count * dtype.itemsize)).from_address(
-            self._base.ggml_get_data(tensor)
+            self._ggml.ggml_get_data(tensor)
         )
         return np.frombuffer(memoryview(bytes_), dtype=dtype, count=count).reshape(shape)

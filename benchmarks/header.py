@@ -5,7 +5,7 @@ a process that reads again and again would compare how C and Python keep freed m
 of the process and its imports are not timed; the file is in the page cache.
 
 Prints a table of medians over interleaved repetitions and the ratios between them. Needs
-llama-cpp-python; uses the vocabulary headers in ../shared/data/vocab where they are, and a
+ggufext[check]; uses the vocabulary headers in ../shared/data/vocab where they are, and a
 made-up vocabulary of the same size otherwise.
 """
 
@@ -13,7 +13,6 @@ from __future__ import annotations
 
 import argparse
 import ctypes
-import importlib.util
 import os
 import random
 import statistics
@@ -25,6 +24,7 @@ from pathlib import Path
 
 from ggufext.header import header, pure
 from ggufext.header.header import read_header
+from ggufext.llama.binding import installed
 
 ROOT = Path(__file__).parents[1]
 SHARED = Path(os.environ.get("GGUFEXT_SHARED", ROOT.parent / "shared"))
@@ -39,10 +39,7 @@ class InitParams(ctypes.Structure):
 
 def read_with_llama_cpp(path: Path) -> float:
     """Seconds that gguf_init_from_file takes."""
-    spec = importlib.util.find_spec("llama_cpp")
-    if spec is None or spec.origin is None:
-        sys.exit('llama-cpp-python is not installed: pip install "ggufext[check]"')
-    ggml = ctypes.CDLL(str(Path(spec.origin).parent / "lib" / "libggml-base.so"))
+    ggml = ctypes.CDLL(str(installed().path))
     ggml.gguf_init_from_file.restype = ctypes.c_void_p
     ggml.gguf_init_from_file.argtypes = [ctypes.c_char_p, InitParams]
 

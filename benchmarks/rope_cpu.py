@@ -24,7 +24,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from ggml_rope import NEOX, NORM, GgmlRope, library_folder
+from ggml_rope import NEOX, NORM, GgmlRope, library
 from ggufext import _core
 from ggufext.rope import reference, rotate
 from tables import interleave, markdown, ratio, replace_section
@@ -130,7 +130,7 @@ def measure(
 ) -> Result:
     kind = np.dtype("bfloat16" if dtype == "bfloat16" else dtype)
     theirs = None
-    if library_folder() is not None:
+    if library() is not None:
         theirs_type = np.float32 if dtype == "float32" else np.float16
         theirs = GgmlRope(SHAPE, theirs_type, mode=LAYOUTS[layout], threads=threads)
         theirs.positions[...] = np.arange(SHAPE[0])
@@ -223,7 +223,7 @@ def accuracy() -> str:
     narrow = np.float32(position) * INV_FREQ.astype(np.float32)
     rows = [["ggufext", ours.reshape(2, 64)]]
     rows.append(["float32 angles (Hugging Face)", np.stack([np.cos(narrow), np.sin(narrow)])])
-    if library_folder() is not None:
+    if library() is not None:
         theirs = GgmlRope((1, 1, 128), np.float32, mode=NEOX)
         theirs.data[...] = x
         theirs.positions[...] = position

@@ -1,31 +1,33 @@
 """Passkey retrieval of the shipped model through llama.cpp.
 
-The model runs in the calling process, so an assertion of llama.cpp ends that process; only for
-models of this folder, whose tokens are those of `passkey_task`.
+Only for models of this folder, whose tokens are those of `passkey_task`.
 """
 
 from __future__ import annotations
 
-import ctypes
 import math
 import re
+from array import array
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
-
-import llama_cpp
+from typing import TYPE_CHECKING
 
 import passkey_task as task
 from ggufext.errors import EngineError
+from ggufext.llama.process import LlamaProcess
+from ggufext.llama.settings import ContextSettings, LoadRequest
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
     from pathlib import Path
     from types import TracebackType
 
-    Override = int | float | str
+    from ggufext.llama.settings import Override
 
 # Normal quantile of a two-sided 95 % interval.
 Z95 = 1.959963984540054
+
+# A regular expression that matches no answer: all tokens of it are wanted.
+_NEVER = r"(?!)"
 
 
 @dataclass(frozen=True)
@@ -85,7 +87,7 @@ class Reader:
     Raises
     ------
     EngineError
-        If llama.cpp cannot load the model or make the context.
+        If llama.cpp is not installed, or cannot load the model or make the context.
     """
 
     def __init__(
@@ -96,35 +98,18 @@ class Reader:
         overrides: Mapping[str, Override] | None = None,
         threads: int = 2,
     ) -> None:
-        llama_cpp.llama_log_set(_SILENT, ctypes.c_void_p(0))
-        model_params = llama_cpp.llama_model_default_params()
-        # AMX buffers crash when GCC 12 built llama.cpp for the machine it runs on.
-        model_params.use_extra_bufts = False
-        model_params.n_gpu_layers = 0
-        model_params.kv_overrides = _override_array(overrides or {})
-        self._context = None
-        self._model = llama_cpp.llama_model_load_from_file(str(path).encode(), model_params)
-        if not self._model:
-            raise EngineError(
-                code="model_not_loaded",
-                message="llama.cpp cannot load this file; llama-cli names the reason",
-                path=path,
-            )
-        context_params = llama_cpp.llama_context_default_params()
-        context_params.n_ctx = n_ctx
-        context_params.n_batch = n_ctx
-        context_params.n_threads = threads
-        context_params.n_threads_batch = threads
-        self._context = llama_cpp.llama_init_from_model(self._model, context_params)
-        if not self._context:
-            self.close()
-            raise EngineError(
-                code="context_not_created",
-                message=f"llama.cpp cannot make a context of {n_ctx} tokens; ask for a shorter one",
-                path=path,
-            )
+        context = ContextSettings(
+            n_ctx=n_ctx, n_batch=n_ctx, n_threads=threads, n_threads_batch=threads
+        )
+        load = LoadRequest(path=path, context=context, kv_overrides=overrides or {})
         self._path = path
-        self._vocab = llama_cpp.llama_model_get_vocab(self._model)
+        self._process = LlamaProcess()
+        try:
+            self._process.request(path, "vocabulary", load=LoadRequest(path=path))
+            self._process.request(path, "open", load=load)
+        except EngineError:
+            self.close()
+            raise
 
     def __enter__(self) -> Reader:
         return self
@@ -139,42 +124,22 @@ class Reader:
 
     def close(self) -> None:
         """Free the model; the reader cannot be used afterwards."""
-        if self._context:
-            llama_cpp.llama_free(self._context)
-        if self._model:
-            llama_cpp.llama_model_free(self._model)
-        self._context = self._model = None
+        self._process.close()
 
     def tokenize(self, text: str) -> list[int]:
-        """Token ids of plain text as llama.cpp sees them, with the BOS that the file asks for."""
-        data = text.encode()
-        ids = (llama_cpp.llama_token * (len(data) + 2))()
-        count = llama_cpp.llama_tokenize(self._vocab, data, len(data), ids, len(ids), True, False)
-        return list(ids[:count])
+        """Token ids of a text as llama.cpp sees them, with the BOS that the file asks for."""
+        reply, _ = self._process.request(self._path, "frame", before=text, behind="")
+        tokens: list[int] = reply["lead"]
+        return tokens
 
     def answer(self, prompt: task.Prompt) -> str:
-        """Greedy continuation of a prompt, `passkey_task.ANSWER_TOKENS` tokens as text."""
-        memory = llama_cpp.llama_get_memory(self._context)
-        llama_cpp.llama_memory_clear(memory, True)
-        answer = [self._next(prompt.ids)]
-        while len(answer) < task.ANSWER_TOKENS:
-            answer.append(self._next(answer[-1:]))
-        return task.decode(answer)
-
-    def _next(self, ids: Sequence[int]) -> int:
-        tokens = (llama_cpp.llama_token * len(ids))(*ids)  # the batch borrows it
-        status = llama_cpp.llama_decode(
-            self._context, llama_cpp.llama_batch_get_one(tokens, len(ids))
+        """Greedy continuation of a prompt, up to `passkey_task.ANSWER_TOKENS` tokens as text."""
+        ids = array("i", prompt.ids).tobytes()
+        reply, _ = self._process.request(
+            self._path, "ask", ids, tokens=task.ANSWER_TOKENS, hidden="", stop=_NEVER
         )
-        if status != 0:
-            raise EngineError(
-                code="decode_failed",
-                message=f"llama_decode returned {status}; the context may be too short",
-                path=self._path,
-            )
-        row = llama_cpp.llama_get_logits_ith(self._context, -1)
-        logits: list[float] = row[: task.VOCABULARY_SIZE]
-        return logits.index(max(logits))
+        text: str = reply["text"]
+        return text
 
 
 def is_hit(prompt: task.Prompt, answer: str) -> bool:
@@ -248,25 +213,3 @@ def wilson_interval(hits: int, trials: int) -> tuple[float, float]:
     margin = Z95 * math.sqrt((share * (1 - share) + spread / 4) / trials)
     low, high = (centre - margin) / (1 + spread), (centre + margin) / (1 + spread)
     return max(0.0, low), min(1.0, high)
-
-
-@llama_cpp.llama_log_callback  # type: ignore[untyped-decorator]
-def _SILENT(_level: int, _text: bytes, _data: Any) -> None:  # noqa: N802 - a constant to C
-    pass
-
-
-def _override_array(overrides: Mapping[str, Override]) -> Any:
-    # One more, all zero: an empty key ends the list.
-    array = (llama_cpp.llama_model_kv_override * (len(overrides) + 1))()
-    for item, (key, value) in zip(array, overrides.items(), strict=False):
-        item.key = key.encode()
-        if isinstance(value, str):
-            item.tag = llama_cpp.LLAMA_KV_OVERRIDE_TYPE_STR
-            item.value.val_str = value.encode()
-        elif isinstance(value, float):
-            item.tag = llama_cpp.LLAMA_KV_OVERRIDE_TYPE_FLOAT
-            item.value.val_f64 = value
-        else:
-            item.tag = llama_cpp.LLAMA_KV_OVERRIDE_TYPE_INT
-            item.value.val_i64 = value
-    return array

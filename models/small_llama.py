@@ -174,7 +174,7 @@ def write_gguf(
     name: str,
     description: str,
     vocabulary: Vocabulary,
-    file_type: gguf.LlamaFileType = gguf.LlamaFileType.ALL_F32,
+    kind: str = "F32",
 ) -> None:
     """Write a model as GGUF, in the order of keys of real converters.
 
@@ -185,8 +185,8 @@ def write_gguf(
     name, description : str
         For the metadata; the licence is this project's.
     vocabulary : Vocabulary
-    file_type : LlamaFileType
-        ALL_F32, or MOSTLY_F16 for matrices of float16.
+    kind : str
+        Type of the matrices: ``"F32"``, or ``"Q8_0"`` or ``"Q4_0"`` with embedding and output Q8_0.
     """
     shape = model.shape
     writer = gguf.GGUFWriter(path, "llama")
@@ -205,13 +205,18 @@ def write_gguf(
     writer.add_layer_norm_rms_eps(EPSILON)
     writer.add_vocab_size(len(vocabulary.tokens))
     writer.add_rope_dimension_count(shape.head_dim)
-    writer.add_file_type(file_type)
+    writer.add_file_type(gguf.LlamaFileType[f"{'ALL' if kind == 'F32' else 'MOSTLY'}_{kind}"])
     writer.add_quantization_version(gguf.GGML_QUANT_VERSION)
     _add_vocabulary(writer, vocabulary)
-    matrix = np.float16 if file_type == gguf.LlamaFileType.MOSTLY_F16 else np.float32
     for tensor, parameter in model.named_parameters():
-        values = parameter.detach().numpy()
-        writer.add_tensor(tensor, values.astype(matrix if values.ndim > 1 else np.float32))
+        values = parameter.detach().numpy().astype(np.float32)
+        if values.ndim == 1 or kind == "F32":
+            writer.add_tensor(tensor, values)
+            continue
+        alone = tensor in {"token_embd.weight", "output.weight"}
+        type_ = gguf.GGMLQuantizationType["Q8_0" if alone else kind]
+        rounded = values.astype(np.float16).astype(np.float32)
+        writer.add_tensor(tensor, gguf.quants.quantize(rounded, type_), raw_dtype=type_)
     writer.write_header_to_file()
     writer.write_kv_data_to_file()
     writer.write_tensors_to_file()

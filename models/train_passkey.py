@@ -10,13 +10,9 @@ from __future__ import annotations
 
 import argparse
 import random
-import subprocess
-import sys
-import tempfile
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-import gguf
 import torch
 from torch.nn import functional as F  # noqa: N812 - PyTorch's own name for it
 
@@ -128,26 +124,6 @@ def vocabulary() -> Vocabulary:
     )
 
 
-def quantize(source: Path, target: Path, kind: str) -> None:
-    """Quantize a GGUF file with llama.cpp, embedding and output at Q8_0.
-
-    Raises
-    ------
-    RuntimeError
-        If llama.cpp reports an error.
-    """
-    import llama_cpp
-
-    parameters = llama_cpp.llama_model_quantize_default_params()
-    parameters.ftype = getattr(llama_cpp, f"LLAMA_FTYPE_MOSTLY_{kind}")
-    parameters.token_embedding_type = gguf.GGMLQuantizationType.Q8_0
-    parameters.output_tensor_type = gguf.GGMLQuantizationType.Q8_0
-    parameters.nthread = 2
-    status = llama_cpp.llama_model_quantize(str(source).encode(), str(target).encode(), parameters)
-    if status != 0:
-        raise RuntimeError(f"llama.cpp could not quantize to {kind}: status {status}")
-
-
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--seed", type=int, default=3)
@@ -156,31 +132,21 @@ def main() -> None:
     parser.add_argument(
         "--resume", action="store_true", help="go on from passkey-checkpoint.pt in the output"
     )
-    parser.add_argument("--quantize", nargs=3, help=argparse.SUPPRESS)
     arguments = parser.parse_args()
-    if arguments.quantize:
-        source, target, kind = arguments.quantize
-        quantize(Path(source), Path(target), kind)
-        return
     torch.set_num_threads(arguments.threads)
     checkpoint = arguments.output / "passkey-checkpoint.pt"
     model = train(arguments.seed, checkpoint=checkpoint, resume=arguments.resume)
-    with tempfile.TemporaryDirectory() as folder:
-        f16 = Path(folder) / "passkey-F16.gguf"
+    for kind in ("Q8_0", "Q4_0"):
+        target = arguments.output / f"passkey-{kind}.gguf"
         write_gguf(
             model,
-            f16,
+            target,
             name="ggufext passkey",
             description="Finds a 5-digit pass key in filler text; trained at 256 tokens",
             vocabulary=vocabulary(),
-            file_type=gguf.LlamaFileType.MOSTLY_F16,
+            kind=kind,
         )
-        for kind in ("Q8_0", "Q4_0"):
-            target = arguments.output / f"passkey-{kind}.gguf"
-            # A failed assertion of llama.cpp kills its process: keep this one alive.
-            command = [sys.executable, __file__, "--quantize", str(f16), str(target), kind]
-            subprocess.run(command, check=True)
-            print(f"{target} {target.stat().st_size:,} bytes")
+        print(f"{target} {target.stat().st_size:,} bytes")
 
 
 if __name__ == "__main__":

@@ -17,6 +17,7 @@ import pytest
 import ggufext
 from ggufext import (
     CheckRequest,
+    CompareRequest,
     Engine,
     LocalSettings,
     Plan,
@@ -58,6 +59,8 @@ WITH_A_FILE: dict[str, Callable[[Any], object]] = {
     "facts_of": ggufext.facts_of,
     "cache_fits": lambda path: ggufext.cache_fits(path, FACTS, 1024, memory=2**30),
     "check": lambda path: ggufext.check(path, REQUEST),
+    "compare": lambda path: ggufext.compare(path, CompareRequest(target_length=1024)),
+    "measure": lambda path: ggufext.measure(path, ggufext.MeasureRequest(length=256)),
 }
 
 #: The others, called with what they take.
@@ -79,6 +82,7 @@ WITH_SOMETHING_ELSE: dict[str, Callable[[Any], object]] = {
         facts, PlanRequest(target_length=1024)
     ),
     "check_report_path": ggufext.check_report_path,
+    "print_comparison": ggufext.print_comparison,
     "print_report": ggufext.print_report,
     "read_config": ggufext.read_config,
     "read_recipe": ggufext.read_recipe,

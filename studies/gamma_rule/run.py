@@ -23,6 +23,7 @@ import conditions
 import ggufext
 import texts
 from conditions import TUNED
+from ggufext.errors import EngineError, GgufextError
 from schedule import PIECE, SMOLLM2, Measure, Run, runs
 from standard_library import Part, held_out_texts, sources
 from trained import HERE, cache_folder
@@ -141,8 +142,10 @@ def loss(run: Run, model: Path, clock: Clock) -> Iterator[dict[str, Any]]:
     )
     begun = -1
 
-    def notify(event: ggufext.CompareNotes | ggufext.CompareProgress) -> None:
+    def notify(event: object) -> None:
         nonlocal begun
+        if not isinstance(event, (ggufext.CompareNotes, ggufext.CompareProgress)):
+            return
         if event.finished > begun:
             begun = event.finished
             clock.refuse(run.minutes / run.cells)
@@ -169,7 +172,8 @@ def decay(run: Run, model: Path, clock: Clock) -> Iterator[dict[str, Any]]:
     facts = ggufext.facts_of(model)
     target = facts.train_length * run.factor
     names = _names(run, facts, target)
-    for text in _texts(run) or [None]:
+    read: list[Path | None] = [*_texts(run)]
+    for text in read or [None]:
         clock.refuse(run.minutes / run.cells * len(names))
         request = ggufext.MeasureRequest(
             length=facts.train_length,
@@ -269,7 +273,7 @@ def _refuse_stopped(stop: Stop | None) -> None:
         return
     if stop.code == "interrupted":
         raise KeyboardInterrupt
-    raise ggufext.EngineError(code=stop.code, message=stop.message)
+    raise EngineError(code=stop.code, message=stop.message)
 
 
 def _hits(lengths: Sequence[LengthAccuracy]) -> list[list[int]]:
@@ -311,7 +315,7 @@ def main() -> None:
             print(f"  left for later: {reason}", file=sys.stderr)
         except KeyboardInterrupt:
             return
-        except ggufext.GgufextError as error:
+        except GgufextError as error:
             print(f"  {error}", file=sys.stderr)
 
 

@@ -12,21 +12,21 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from ggufext import rewrite
-from ggufext.audit import check as auditing
 from ggufext.audit.check import measure_model
 from ggufext.audit.conditions import conditions
 from ggufext.audit.engines import llama_cpp
 from ggufext.audit.engines.llama_cpp import LlamaCpp
 from ggufext.audit.request import CheckRequest, LocalSettings, Mode, Template
+from ggufext.audit.run import file_run
 from ggufext.audit.run.duration import Speed
-from ggufext.audit.run.measure import Measured, Progress, RunNotes
+from ggufext.audit.run.measure import Computing, Measured, Preparing, Progress, RunNotes
 from ggufext.audit.run.records import Trial
 from ggufext.errors import EngineError, PlanError
 from ggufext.llama.memory import plan_memory
 from ggufext.planning.footprint import CacheType
 from ggufext.planning.methods import Method
 from ggufext.planning.request import PlanRequest
-from llama_here import needs_llama_cpp
+from llama_here import child_of, needs_llama_cpp
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -42,7 +42,7 @@ def check(
     path: Path,
     request: CheckRequest = REQUEST,
     settings: LocalSettings | None = None,
-    notify: Callable[[Progress | RunNotes], None] = lambda _: None,
+    notify: Callable[[Preparing | RunNotes | Computing | Progress], None] = lambda _: None,
 ) -> Measured:
     # Not measured: the faster one may be another the next time.
     settings = settings or LocalSettings(threads=1, flash_attention=False)
@@ -57,7 +57,7 @@ def accuracy(run: Measured, length: int, condition: str = "file") -> float:
 
 def trials_with_pid_of_child(
     monkeypatch: pytest.MonkeyPatch, act: Callable[[int], None], after: int
-) -> Callable[[Progress | RunNotes], None]:
+) -> Callable[[Preparing | RunNotes | Computing | Progress], None]:
     """A listener that does something to the child after some trials."""
     engines: list[LlamaCpp] = []
 
@@ -66,15 +66,14 @@ def trials_with_pid_of_child(
             super().__init__(*arguments, **options)  # type: ignore[arg-type]
             engines.append(self)
 
-    monkeypatch.setattr(auditing, "LlamaCpp", Noted)
+    monkeypatch.setattr(file_run, "LlamaCpp", Noted)
     heard: list[Progress] = []
 
-    def notify(event: Progress | RunNotes) -> None:
+    def notify(event: Preparing | RunNotes | Computing | Progress) -> None:
         if isinstance(event, Progress):
             heard.append(event)
             if len(heard) == after:
-                assert engines[-1].process_id is not None
-                act(engines[-1].process_id)
+                act(child_of(engines[-1]._process))
 
     return notify
 
@@ -143,16 +142,17 @@ def test_sweep_costs_little_more_than_one_reading_of_each_text(passkey_model: Pa
 
 
 def test_notes_come_before_the_first_trial_and_count_the_questions(passkey_model: Path) -> None:
-    heard: list[Progress | RunNotes] = []
+    heard: list[Preparing | RunNotes | Computing | Progress] = []
     run = check(passkey_model, notify=heard.append)
-    assert isinstance(heard[0], RunNotes)
-    assert heard[0].questions == len(run.trials)
+    (notes,) = (event for event in heard if isinstance(event, RunNotes))
+    assert notes.questions == len(run.trials)
     told = [event for event in heard if isinstance(event, Progress)]
+    assert not any(isinstance(event, Preparing) for event in heard[heard.index(notes) :])
     assert tuple(event.trial for event in told) == run.trials
     assert [event.questions for event in told] == list(range(1, len(run.trials) + 1))
-    assert told[-1].tokens == heard[0].tokens
-    assert heard[0].tokens == pytest.approx(run.run.tokens_evaluated, rel=0.25)
-    assert heard[0].estimate is None  # too short a run
+    assert told[-1].tokens == notes.tokens
+    assert notes.tokens == pytest.approx(run.run.tokens_evaluated, rel=0.25)
+    assert notes.estimate is None  # too short a run
 
 
 def test_death_of_the_engine_keeps_the_finished_trials_and_resume_goes_on(
@@ -168,17 +168,18 @@ def test_death_of_the_engine_keeps_the_finished_trials_and_resume_goes_on(
     assert len(died.trials) == 5
     monkeypatch.undo()
 
-    heard: list[Progress | RunNotes] = []
+    heard: list[Preparing | RunNotes | Computing | Progress] = []
     resumed = check(passkey_model, request, notify=heard.append)
     assert resumed.run.complete
-    assert len(heard) == 1 + len(resumed.trials) - 5
+    told = [event for event in heard if isinstance(event, Progress)]
+    assert len(told) == len(resumed.trials) - 5
     assert resumed.trials[:5] == died.trials
     whole = check(passkey_model)
     assert set(resumed.trials) == set(whole.trials)
 
 
 def test_interrupt_gives_what_was_measured(passkey_model: Path, tmp_path: Path) -> None:
-    def interrupt(event: Progress | RunNotes) -> None:
+    def interrupt(event: Preparing | RunNotes | Computing | Progress) -> None:
         if isinstance(event, Progress):
             raise KeyboardInterrupt
 
@@ -191,8 +192,9 @@ def test_interrupt_gives_what_was_measured(passkey_model: Path, tmp_path: Path) 
 def test_interrupt_before_the_first_question_gives_what_an_earlier_run_measured(
     passkey_model: Path, tmp_path: Path
 ) -> None:
-    def interrupt(_: Progress | RunNotes) -> None:
-        raise KeyboardInterrupt
+    def interrupt(event: Preparing | RunNotes | Computing | Progress) -> None:
+        if isinstance(event, RunNotes):
+            raise KeyboardInterrupt
 
     request = replace(REQUEST, resume=tmp_path / "r")
     whole = check(passkey_model, request)
@@ -295,7 +297,7 @@ def test_audit_refuses_to_measure_what_was_not_planned(
         (found,) = conditions(*arguments, **options)  # type: ignore[arg-type]
         return (replace(found, kv_overrides=(("llama.rope.freq_base", 9999.0),)),)
 
-    monkeypatch.setattr(auditing, "conditions", lying)
+    monkeypatch.setattr(file_run, "conditions", lying)
     with pytest.raises(EngineError, match="base 9999, planned 500") as refused:
         check(passkey_model, settings=LocalSettings(threads=1, audit=True))
     assert refused.value.code == "rope_mismatch"
@@ -335,7 +337,7 @@ def test_model_that_fits_nowhere_is_refused_before_it_is_loaded(
     passkey_model: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(
-        auditing,
+        file_run,
         "plan_memory",
         lambda *arguments, **options: plan_memory(*arguments, **{**options, "available": 1 << 20}),
     )
@@ -355,7 +357,7 @@ def opened_with(
             used.append(load.context)
             super().open(load)
 
-    monkeypatch.setattr(auditing, "LlamaCpp", Noted)
+    monkeypatch.setattr(file_run, "LlamaCpp", Noted)
     check(path, CheckRequest(lengths=(128,), depths=1, trials=1), settings)
     (found,) = used
     return found
@@ -379,7 +381,54 @@ MEASURED = CheckRequest(lengths=(1024, 2048), depths=2, trials=1)
 
 
 def speed(seconds: float) -> Speed:
-    return Speed(seconds, seconds, seconds, seconds, context=2000, tokens=263, can_reuse=True)
+    return Speed(
+        seconds, seconds, seconds, seconds, context=2000, tokens=263, can_reuse=True, stretch=3
+    )
+
+
+def test_settings_change_only_where_that_is_worth_it() -> None:
+    assert file_run._fastest({}) is None
+    assert file_run._fastest({4: 1.0, 2: 0.95}) == 4
+    assert file_run._fastest({4: 1.0, 2: 0.85}) == 2
+    assert file_run._fastest({False: 1.0, True: 1.05}) is False
+    assert file_run._fastest({True: 1.0}) is True
+
+
+@pytest.mark.parametrize(
+    ("paces", "threads", "why"),
+    [
+        ({1: 0.3, 2: 0.1}, 2, "(with 1 a prompt took 3.0 times as long)"),
+        ({1: 0.3, 2: 0.6}, 1, "(with 2 a prompt took 2.0 times as long)"),
+        ({1: 0.3, 2: 0.29}, 1, "(2 was about as fast)"),
+    ],
+)
+def test_threads_are_those_that_were_faster_and_named(
+    passkey_model: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    paces: dict[int, float],
+    threads: int,
+    why: str,
+) -> None:
+    tried: list[int | None] = []
+
+    def measured(load: LoadRequest, *_: object, **__: object) -> dict[bool, Speed]:
+        tried.append(load.context.n_threads)
+        return {}
+
+    monkeypatch.setattr(file_run, "measure_threads", lambda *_, **__: paces)
+    monkeypatch.setattr(file_run, "measure_speed", measured)
+    context = opened_with(passkey_model, LocalSettings(), monkeypatch)
+    assert (context.n_threads, context.n_threads_batch, tried) == (threads, threads, [threads])
+    (note,) = file_run._threads_chosen(paces)
+    assert note.code == "threads_chosen"
+    assert note.message.startswith(f"threads: {threads}, ")
+    assert why in note.message
+
+
+def test_asked_threads_are_not_tried(passkey_model: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(file_run, "measure_threads", None)
+    monkeypatch.setattr(file_run, "measure_speed", lambda *_, **__: {})
+    assert opened_with(passkey_model, LocalSettings(threads=3), monkeypatch).n_threads == 3
 
 
 @pytest.mark.parametrize("faster", [False, True])
@@ -387,23 +436,22 @@ def test_flash_attention_is_used_on_processors_where_it_is_faster_and_kept_by_a_
     passkey_model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, faster: bool
 ) -> None:
     tried: list[tuple[bool, ...]] = []
-    heard: list[Progress | RunNotes] = []
+    heard: list[Preparing | RunNotes | Computing | Progress] = []
 
     def measured(*arguments: Any, **_: object) -> dict[bool, Speed]:
         tried.append(arguments[1])
         return {each: speed(0.5 if each is faster else 1.0) for each in arguments[1]}
 
-    monkeypatch.setattr(auditing, "measure_speed", measured)
+    monkeypatch.setattr(file_run, "measure_speed", measured)
     settings = LocalSettings(threads=1)
     request = replace(MEASURED, resume=tmp_path / "run.jsonl")
     run = check(passkey_model, request, settings, notify=heard.append)
     assert run.run.flash_attention is faster
     (note,) = [each for each in run.warnings if each.code == "flash_attention_chosen"]
     assert "100 % longer" in note.message
-    notes = heard[0]
-    assert isinstance(notes, RunNotes)
+    (notes,) = (each for each in heard if isinstance(each, RunNotes))
     assert notes.estimate is not None
-    assert notes.estimate.seconds == pytest.approx(0.5 * notes.tokens, rel=0.1)
+    assert notes.estimate.seconds == pytest.approx(3 * 0.5 * notes.tokens, rel=0.1)
     assert notes.estimate.sweep_seconds is not None
     assert notes.estimate.shorter_seconds is not None
     assert notes.estimate.sweep_seconds < notes.estimate.seconds
@@ -418,18 +466,18 @@ def test_flash_attention_is_used_on_processors_where_it_is_faster_and_kept_by_a_
 
 
 def test_speed_is_measured_on_the_model_at_hand(passkey_model: Path) -> None:
-    heard: list[Progress | RunNotes] = []
+    heard: list[Preparing | RunNotes | Computing | Progress] = []
     run = check(passkey_model, MEASURED, LocalSettings(threads=1), notify=heard.append)
-    assert isinstance(heard[0], RunNotes)
-    assert heard[0].estimate is not None
-    assert heard[0].estimate.seconds > 0
+    (notes,) = (each for each in heard if isinstance(each, RunNotes))
+    assert notes.estimate is not None
+    assert notes.estimate.seconds > 0
     assert [each.code for each in run.warnings].count("flash_attention_chosen") == 1
 
 
 def test_a_model_whose_speed_cannot_be_measured_is_audited_all_the_same(
     passkey_model: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(auditing, "measure_speed", lambda *_, **__: {})
+    monkeypatch.setattr(file_run, "measure_speed", lambda *_, **__: {})
     run = check(passkey_model, settings=LocalSettings(threads=1))
     assert (run.run.complete, run.run.flash_attention) == (True, False)
 
@@ -519,7 +567,7 @@ def test_longrope_lengths_below_the_original_are_measured_in_a_context_of_their_
             contexts.append(load.context.n_ctx)
             super().open(load)
 
-    monkeypatch.setattr(auditing, "LlamaCpp", Noted)
+    monkeypatch.setattr(file_run, "LlamaCpp", Noted)
     run = check(path, CheckRequest(lengths=(768, 1024, 2048), depths=1, trials=1))
     assert contexts == [1024, 2048]
     assert len(run.trials) == 3

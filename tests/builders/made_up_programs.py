@@ -25,7 +25,7 @@ def write_program(
     """Write a script that runs in its folder and knows the options of llama-server."""
     path = folder / "llama-server"
     (folder / "help").write_text("\n".join((*llama_server.NEEDED, options)))
-    path.write_text(f"#!/bin/sh\ncd {folder}\nif [ $1 = --help ]; then {at_help}; fi\n{body}\n")
+    path.write_text(f"#!/bin/sh\ncd '{folder}'\nif [ $1 = --help ]; then {at_help}; fi\n{body}\n")
     path.chmod(0o755)
     return path
 

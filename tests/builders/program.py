@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import subprocess
 import sys
 from typing import TYPE_CHECKING, Any
@@ -11,12 +12,20 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
     from pathlib import Path
 
+#: A line that says how far a command is, which a busy machine may make of any.
+_WAIT = re.compile(r"^.*: .*(?:so far| left)\n", re.MULTILINE)
+
+
+def without_waits(said: str) -> str:
+    """What stands on standard error but for how far the command was meanwhile."""
+    return _WAIT.sub("", said)
+
 
 def run(
     *arguments: object, cwd: Path | None = None, env: Mapping[str, str] | None = None
 ) -> subprocess.CompletedProcess[str]:
-    """Run the command line."""
-    return subprocess.run(
+    """Run the command line; standard error is given `without_waits`."""
+    done = subprocess.run(
         [sys.executable, "-m", "ggufext", *map(str, arguments)],
         capture_output=True,
         text=True,
@@ -24,6 +33,8 @@ def run(
         cwd=cwd,
         env=env,
     )
+    done.stderr = without_waits(done.stderr)
+    return done
 
 
 def result(*arguments: object) -> Any:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shlex
 import socket
 import subprocess
 import sys
@@ -72,22 +73,30 @@ def llama_cpp_python(*arguments: str, n_ctx: int = 512) -> Iterator[RunningServe
         child.wait()
 
 
-def llama_server_program() -> Path:
-    """llama.cpp's own server; GGUFEXT_LLAMA_SERVER names its program."""
-    program = os.environ.get("GGUFEXT_LLAMA_SERVER") or which("llama-server")
-    if program is None:
-        pytest.skip("needs llama-server: GGUFEXT_LLAMA_SERVER names the program")
-    return Path(program)
+def llama_server_command() -> list[str]:
+    """llama.cpp's own server: GGUFEXT_LLAMA_SERVER names its program; else xllamacpp brings it."""
+    if program := os.environ.get("GGUFEXT_LLAMA_SERVER"):
+        return [program]
+    if find_spec("xllamacpp") is None:
+        pytest.skip("needs xllamacpp, or llama-server: GGUFEXT_LLAMA_SERVER names the program")
+    return [sys.executable, str(Path(__file__).with_name("xllamacpp_server.py"))]
+
+
+def write_llama_server(path: Path, before: str = "") -> Path:
+    """Write a program that becomes llama.cpp's own server, after some lines of shell."""
+    path.write_text(f'#!/bin/sh\n{before}\nexec {shlex.join(llama_server_command())} "$@"\n')
+    path.chmod(0o755)
+    return path
 
 
 @contextmanager
 def llama_server(model: Path, *arguments: str, n_ctx: int = 512) -> Iterator[RunningServer]:
     """llama.cpp's own server with a model on one thread."""
-    program = llama_server_program()
+    command = llama_server_command()
     port = free_port()
     usual = ["-m", str(model), "-c", str(n_ctx), "-t", "1", "-tb", "1", "-np", "1"]
     child = subprocess.Popen(
-        [program, *usual, "--port", str(port), *arguments],
+        [*command, *usual, "--port", str(port), *arguments],
         stdout=subprocess.DEVNULL,
         stderr=subprocess.DEVNULL,
     )

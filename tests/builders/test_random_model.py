@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib.util
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -12,6 +11,7 @@ from gguf.quants import dequantize
 
 from ggufext.llama.rope_nodes import observe
 from ggufext.llama.settings import ContextSettings
+from llama_here import needs_llama_cpp
 from observed import logits_array
 from random_architectures import ARCHITECTURES
 from random_model import (
@@ -29,23 +29,18 @@ if TYPE_CHECKING:
 
 every_architecture = pytest.mark.parametrize("architecture", sorted(ARCHITECTURES))
 
-needs_engine = pytest.mark.skipif(
-    importlib.util.find_spec("llama_cpp") is None,
-    reason="needs llama-cpp-python: pip install .[check]",
-)
-
 
 def keys(path: Path) -> dict[str, ReaderField]:
     fields = GGUFReader(path).fields
     return {name: field for name, field in fields.items() if not name.startswith("GGUF.")}
 
 
-@needs_engine
 @every_architecture
 @pytest.mark.parametrize("type_name", ["Q4_0", "Q8_0"])
 def test_llama_cpp_gives_finite_logits_that_depend_on_the_context(
     tmp_path: Path, architecture: str, type_name: str
 ) -> None:
+    needs_llama_cpp()
     path = write_random_model(tmp_path / "model.gguf", architecture, type=type_name)
     settings = ContextSettings(n_ctx=256)
     one, other = (

@@ -16,10 +16,13 @@ from ggufext.audit import check as auditing
 from ggufext.audit.conditions import CopyNeeded
 from ggufext.audit.engines import Answer
 from ggufext.audit.request import CheckRequest, LocalSettings, Mode, ServerSettings
+from ggufext.audit.run import file_run, server_run
 from ggufext.audit.run.duration import Estimate
-from ggufext.audit.run.measure import RunNotes
+from ggufext.audit.run.measure import Computing, Preparing, Progress, RunNotes
+from ggufext.audit.run.records import Trial
 from ggufext.cli import check as check_progress
 from ggufext.cli.check import check
+from ggufext.cli.waiting import Told, Wait
 from ggufext.errors import EngineError, GgufextError
 from ggufext.llama.process import Hello
 from ggufext.planning.footprint import CacheType
@@ -53,6 +56,7 @@ class MadeUpEngine:
         self.local: LocalSettings | None = None
         self.server: ServerSettings | None = None
         self.hello = Hello(
+            "libllama.so",
             "llama.cpp",
             "0",
             "0",
@@ -109,9 +113,9 @@ _measure_model: Callable[..., Measured] = auditing.measure_model
 def engine(monkeypatch: pytest.MonkeyPatch) -> MadeUpEngine:
     made_up = MadeUpEngine()
     monkeypatch.setattr(auditing, "measure_model", made_up.measure_model)
-    for name in ("LlamaCpp", "Cluster", "Server"):
-        monkeypatch.setattr(auditing, name, lambda *_, **__: made_up)
-    monkeypatch.setattr(auditing, "measure_speed", lambda *_, **__: {})
+    for module, name in ((file_run, "LlamaCpp"), (file_run, "Cluster"), (server_run, "Server")):
+        monkeypatch.setattr(module, name, lambda *_, **__: made_up)
+    monkeypatch.setattr(file_run, "measure_speed", lambda *_, **__: {})
     return made_up
 
 
@@ -161,7 +165,7 @@ def test_options_arrive_at_the_engine(
     engine: MadeUpEngine, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     kept = tmp_path / "run.jsonl"
-    monkeypatch.setattr(auditing, "_audit", lambda *_: "compared")
+    monkeypatch.setattr(file_run, "_audit", lambda *_: "compared")
     result = ran(
         *(MODEL, "--lengths", "512", "--depths", "4", "--trials", "3", "--mode", "sweep"),
         *("--condition", "native", "--condition", "planned:yarn", "--condition", "native"),
@@ -420,7 +424,7 @@ def test_trials_have_a_bound(engine: MadeUpEngine) -> None:
 def test_what_the_rope_audit_compared_is_said(
     engine: MadeUpEngine, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(auditing, "_audit", lambda *_: "file: 3 of 3 layers")
+    monkeypatch.setattr(file_run, "_audit", lambda *_: "file: 3 of 3 layers")
     assert "audited: file: 3 of 3 layers" in ran(MODEL, "--audit").stdout
 
 
@@ -445,13 +449,32 @@ def test_a_run_begins_with_how_long_it_takes_and_what_would_take_less() -> None:
     )
 
 
-def test_progress_is_lines_now_and_then_without_a_terminal(
+def test_every_answer_tells_questions_and_tokens(
     engine: MadeUpEngine, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    seconds = iter(range(0, 1000, 4))
-    monkeypatch.setattr("ggufext.cli.check.time.monotonic", lambda: float(next(seconds)))
-    _, *lines = ran(MODEL).stderr.splitlines()
-    assert len(lines) == 50 // 3  # every 12 s
-    assert re.fullmatch(
-        r"file: 3 of 50 questions, [\d,]+ of [\d,]+ tokens, about \d+ (s|min) left", lines[0]
-    )
+    heard: list[Told] = []
+    monkeypatch.setattr(Wait, "tell", lambda _wait, told: heard.append(told))
+    ran(MODEL)
+    asking = [told for told in heard if told.what == "asking"]
+    assert [told.done for told in asking] == sorted({told.done for told in asking})
+    assert asking[-1].done == asking[-1].total
+    assert asking[3].detail == "file, 3 of 50 questions"
+    assert len(asking) == 51
+
+
+def test_tokens_of_a_prompt_count_before_its_answer(monkeypatch: pytest.MonkeyPatch) -> None:
+    heard: list[Told] = []
+    monkeypatch.setattr(Wait, "tell", lambda _wait, told: heard.append(told))
+    listener = check_progress._Listener(Wait(""))
+    listener(Preparing("copying the file for native", 5, 9))
+    listener(RunNotes(50, 0, 5000, Estimate(50, None, None)))
+    listener(Computing(512))
+    listener(Progress(Trial("file", 0, 512, 0.5, 9, hit=True, substring=True), 1, 600))
+    listener(Computing(64))
+    assert heard == [
+        Told("copying the file for native", 5, 9, "bytes"),
+        Told("asking", 0, 5000, "tokens", expected=50),
+        Told("asking", 512, 5000, "tokens", expected=50),
+        Told("asking", 600, 5000, "tokens", "file, 1 of 50 questions", 50),
+        Told("asking", 664, 5000, "tokens", "file, 1 of 50 questions", 50),
+    ]

@@ -48,3 +48,16 @@ def test_another_program_is_an_error_of_one_line(passkey_model: Path) -> None:
     assert done.returncode == 1
     assert "not llama.cpp's llama-server" in done.stderr
     assert "Traceback" not in done.stderr
+
+
+@pytest.mark.parametrize("name", ["./llama-server", "a folder/llama-server"])
+def test_a_path_is_taken_from_the_folder_where_one_is(
+    name: str, passkey_model: Path, tmp_path: Path
+) -> None:
+    folder = tmp_path / "a folder"
+    folder.mkdir()
+    write_program(folder, "echo it was started; exit 7")
+    place = folder if name.startswith("./") else tmp_path
+    done = run("check", passkey_model, "--lengths", "256", "--llama-server", name, cwd=place)
+    assert done.returncode == 1
+    assert "it was started" in done.stderr

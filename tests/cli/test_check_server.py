@@ -13,6 +13,7 @@ import pytest
 
 import real_servers
 from made_up_servers import Reply, completion, serving
+from program import without_waits
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -22,9 +23,13 @@ PROGRAM = [sys.executable, "-c", "from ggufext.cli import main; main()", "check"
 SMALL = ("--lengths", "128,256", "--depths", "3", "--trials", "2")
 
 
+#: llama-server gives no more than the file declares.
+LONGER = ("--override-kv", "llama.context_length=int:2048")
+
+
 @pytest.fixture(scope="module")
 def server() -> Iterator[str]:
-    with real_servers.llama_cpp_python(n_ctx=2048) as running:
+    with real_servers.llama_server(real_servers.MODEL, *LONGER, n_ctx=2048) as running:
         yield running.url
 
 
@@ -118,7 +123,7 @@ def test_ctrl_c_prints_what_is_done_and_ends_with_130(server: str, tmp_path: Pat
 
 
 def test_a_server_that_is_killed_ends_the_run_with_what_is_done(tmp_path: Path) -> None:
-    with real_servers.llama_cpp_python(n_ctx=1024) as dying:
+    with real_servers.llama_server(real_servers.MODEL, *LONGER, n_ctx=1024) as dying:
         running = begun(dying.url, tmp_path / "run.jsonl")
         dying.process.kill()
         out, err = running.communicate(timeout=120)
@@ -141,24 +146,39 @@ def test_a_context_that_holds_no_length_is_an_error(server: str) -> None:
     assert "no question could be measured" in done.stderr
 
 
-@pytest.mark.parametrize("chat_format", ["chatml", "llama-2"])
-def test_chat_goes_through_the_template_of_the_server(chat_format: str) -> None:
-    with real_servers.llama_cpp_python("--chat_format", chat_format, n_ctx=2048) as chatting:
+def chatted(*options: str) -> Any:
+    """What a run in chat through llama-server with some options prints as JSON."""
+    with real_servers.llama_server(real_servers.MODEL, *LONGER, *options, n_ctx=2048) as chatting:
         done = ran(
             chatting.url,
             *("--lengths", "1k", "--depths", "2", "--trials", "1", "--template", "chat", "--json"),
         )
-    read = json.loads(done.stdout)
+    return json.loads(done.stdout)
+
+
+@pytest.mark.parametrize(
+    "options", [("--chat-template", "chatml"), ("--no-jinja", "--chat-template", "llama2")]
+)
+def test_chat_goes_through_the_template_of_the_server(options: tuple[str, ...]) -> None:
+    read = chatted(*options)
     assert "template_of_the_server" in [warning["code"] for warning in read["warnings"]]
     # Every prompt had the tokens that were planned for it, the template's included.
     assert None not in [cell["hits"] for cell in read["conditions"][0]["cells"]]
+
+
+def test_a_template_that_leaves_the_question_out_is_noticed() -> None:
+    # With Jinja it is the template itself, not its name.
+    read = chatted("--jinja", "--chat-template", "llama2")
+    assert "server_truncated" in [warning["code"] for warning in read["warnings"]]
 
 
 def test_an_address_where_nobody_is_ends_with_one_line() -> None:
     done = ran(f"http://127.0.0.1:{real_servers.free_port()}", *SMALL, "--json")
     assert done.returncode == 1
     assert json.loads(done.stdout)["error"]["code"] == "engine_unreachable"
-    assert len(done.stderr.splitlines()) == 1
+    assert "preparing: " in done.stderr  # it is tried again for six seconds
+    (error,) = without_waits(done.stderr).splitlines()
+    assert error.startswith("error: ")
 
 
 def not_a_model(path: str, body: dict[str, Any]) -> Reply:
@@ -170,7 +190,7 @@ def test_a_web_page_instead_of_a_model_ends_with_one_line() -> None:
         done = ran(url, *SMALL, "--json")
     assert done.returncode == 1
     assert json.loads(done.stdout)["error"]["code"] == "server_not_understood"
-    assert len(done.stderr.splitlines()) == 1
+    assert len(without_waits(done.stderr).splitlines()) == 1
 
 
 def test_a_server_that_counts_wrongly_is_not_believed() -> None:

@@ -171,17 +171,6 @@ def test_a_table_on_a_terminal_fits_and_leaves_out_empty_columns(
     assert "".join(line.split()[0] for line in plain[1:]) == f"{'long-name-' * 10}.gguf"
 
 
-def test_a_terminal_sees_how_far_a_remote_header_is_read(llama: Path, tmp_path: Path) -> None:
-    pytest.importorskip("aiohttp", reason="needs ggufext[remote]")
-    with serving() as server:
-        server.answers["/m.gguf"] = ranged(llama.read_bytes())
-        shown = shown_on_terminal(tmp_path, "inspect", f"{server.address}/m.gguf")
-    before, _, after = shown.partition("reading the header: ")
-    assert before.strip() == ""
-    assert "llama" in after
-    assert "reading" not in after.rpartition("\r")[2]
-
-
 def test_a_password_in_an_address_is_shown_nowhere(llama: Path, tmp_path: Path) -> None:
     pytest.importorskip("aiohttp", reason="needs ggufext[remote]")
     with serving() as server:

@@ -24,7 +24,7 @@ PATHS = tuple(Path(name) for name in ("one.gguf", "two.gguf", "three.gguf"))
 
 def work(do: Callable[[Path | str], str]) -> FileCommand[str]:
     return FileCommand(
-        do=do,
+        do=lambda path, _wait: do(path),
         as_json=lambda path, done: {"path": path, "result": done},
         show=lambda path, done: click.echo(f"{path} {done}"),
         columns=("result", "note"),

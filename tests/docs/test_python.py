@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import re
 import shutil
-from importlib.util import find_spec
 from pathlib import Path
 
 import pytest
+
+from llama_here import needs_llama_cpp
 
 ROOT = Path(__file__).parents[2]
 EXAMPLE = re.compile(r"^## (.+?)$|^```python\n(.+?)^```$", re.MULTILINE | re.DOTALL)
@@ -44,8 +45,8 @@ def test_an_example_of_the_page_runs(
     names: dict[str, object],
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    if title == "Check" and find_spec("llama_cpp") is None:
-        pytest.skip("needs llama-cpp-python")
+    if title in {"Check", "Compare"}:
+        needs_llama_cpp()
     monkeypatch.chdir(folder)
     exec(code, names)
     original = ROOT / "models" / "passkey-Q8_0.gguf"
@@ -55,5 +56,5 @@ def test_an_example_of_the_page_runs(
 
 def test_every_group_has_an_example() -> None:
     assert [title for title, _ in examples()] == [
-        "Read", "Plan", "Rewrite", "Undo", "Check", "Errors",
+        "Read", "Plan", "Rewrite", "Undo", "Check", "Compare", "Measure", "Errors",
     ]  # fmt: skip

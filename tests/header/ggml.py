@@ -8,7 +8,6 @@ form of `test_differential`.
 from __future__ import annotations
 
 import ctypes
-import importlib.util
 import json
 import math
 import struct
@@ -21,15 +20,6 @@ from ggufext.llama.library import Ggml, GgufReader
 
 FORMATS = dict(enumerate("BbHhIif?")) | {10: "Q", 11: "q", 12: "d"}
 FLOAT32, BOOL, STRING, ARRAY, FLOAT64 = 6, 7, 8, 9, 12
-
-
-def ggml_library() -> Path | None:
-    """libggml-base.so beside llama_cpp, found without importing that."""
-    spec = importlib.util.find_spec("llama_cpp")
-    if spec is None or spec.origin is None:
-        return None
-    library = Path(spec.origin).parent / "lib" / "libggml-base.so"
-    return library if library.exists() else None
 
 
 def load(library: Path) -> Ggml:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import importlib.util
 import os
 import typing
 from pathlib import Path
@@ -16,6 +15,7 @@ from ggufext.header.architectures import Architecture, architecture, llama_cpp_v
 from ggufext.header.rope_keys import READ_BY_SOME
 from header import list_architectures
 from header.llama_cpp_sources import Source, read
+from llama_here import needs_llama_cpp
 from tiny_architectures import TINY
 
 ARCHITECTURES = table()["architectures"]
@@ -63,13 +63,7 @@ def test_verified_are_those_that_the_tests_run() -> None:
 
 
 def test_every_name_is_known_to_the_installed_llama_cpp() -> None:
-    found = importlib.util.find_spec("llama_cpp")
-    if found is None or found.origin is None:
-        pytest.skip("needs llama-cpp-python: pip install .[check]")
-    library = Path(found.origin).parent / "lib" / "libllama.so"
-    if not library.exists():
-        pytest.skip("libllama.so is not where this platform puts it")
-    strings = library.read_bytes()
+    strings = needs_llama_cpp().path.read_bytes()
     # The linker lets "bert" be the end of "modern-bert".
     assert [name for name in ARCHITECTURES if name.encode() + b"\0" not in strings] == []
 

@@ -14,8 +14,9 @@ from gguf_bytes import STRING
 from ggufext.errors import HeaderError
 from ggufext.header import header
 from ggufext.header.header import read_header
-from header.ggml import ggml_library, judged_by_llama_cpp, shown
+from header.ggml import judged_by_llama_cpp, shown
 from header.readers import READERS
+from llama_here import needs_llama_cpp
 from made_up_headers import files
 
 if TYPE_CHECKING:
@@ -117,10 +118,7 @@ def here(paths: list[Path], request: pytest.FixtureRequest) -> list[Judged]:
 
 @pytest.fixture(scope="module")
 def llama_cpp(paths: list[Path]) -> list[Judged]:
-    library = ggml_library()
-    if library is None:
-        pytest.skip("llama-cpp-python is not installed")
-    return judged_by_llama_cpp(library, paths)
+    return judged_by_llama_cpp(needs_llama_cpp().path, paths)
 
 
 def is_refused(judged: Judged) -> bool:

@@ -16,7 +16,8 @@ from gguf_bytes import U32, Tensor, gguf_bytes, header_bytes
 from ggufext.errors import HeaderError
 from ggufext.header.header import Header, ValueType, read_header
 from ggufext.llama.library import GgufReader
-from header.ggml import ggml_library, judged_by_llama_cpp, load
+from header.ggml import judged_by_llama_cpp, load
+from llama_here import needs_llama_cpp
 
 if TYPE_CHECKING:
     from types import ModuleType
@@ -28,8 +29,12 @@ VOCABULARIES = sorted((SHARED / "data" / "vocab").glob("*.gguf"))
 #: gguf-py needs up to 40 seconds for the others.
 SMALL_VOCABULARIES = [path for path in VOCABULARIES if path.stat().st_size < 2_000_000]
 
-GGML = ggml_library()
-needs_ggml = pytest.mark.skipif(GGML is None, reason="llama-cpp-python is not installed")
+
+@pytest.fixture(scope="module")
+def library() -> Path:
+    """The library of llama.cpp that is used."""
+    return needs_llama_cpp().path
+
 
 # gguf-py.
 
@@ -80,10 +85,8 @@ def test_tensor_types_have_the_sizes_of_gguf_py(reader: ModuleType) -> None:
 # llama.cpp.
 
 
-@needs_ggml
-def test_tensor_types_have_the_sizes_of_llama_cpp(reader: ModuleType) -> None:
-    assert GGML is not None
-    ggml = load(GGML)
+def test_tensor_types_have_the_sizes_of_llama_cpp(reader: ModuleType, library: Path) -> None:
+    ggml = load(library)
     block_size = ggml.function("ggml_blck_size", ctypes.c_int64, ctypes.c_int)
     type_size = ggml.function("ggml_type_size", ctypes.c_size_t, ctypes.c_int)
     ours = {number: (block_size, size) for number, _, block_size, size in reader.ggml_types()}
@@ -104,24 +107,22 @@ STRICTER = {
 }
 
 
-@needs_ggml
 @pytest.mark.parametrize("code", STRICTER)
-def test_where_llama_cpp_is_laxer_the_stricter_rule_holds(code: str, tmp_path: Path) -> None:
+def test_where_llama_cpp_is_laxer_the_stricter_rule_holds(
+    code: str, library: Path, tmp_path: Path
+) -> None:
     path = tmp_path / "model.gguf"
     path.write_bytes(STRICTER[code])
     with pytest.raises(HeaderError) as caught:
         read_header(path)
     assert caught.value.code == code
-    assert GGML is not None
-    assert "refused" not in judged_by_llama_cpp(GGML, [path])[0]
+    assert "refused" not in judged_by_llama_cpp(library, [path])[0]
 
 
-@needs_ggml
 @pytest.mark.skipif(not VOCABULARIES, reason="no vocabulary files in ../shared/data/vocab")
 @pytest.mark.parametrize("path", VOCABULARIES, ids=lambda path: path.stem)
-def test_real_headers_have_the_strings_that_llama_cpp_reads(path: Path) -> None:
-    assert GGML is not None
-    file = GgufReader(load(GGML), path)
+def test_real_headers_have_the_strings_that_llama_cpp_reads(path: Path, library: Path) -> None:
+    file = GgufReader(load(library), path)
     tokens = string_array(read_header(path), "tokenizer.ggml.tokens")
     number = file.call("find_key", ctypes.c_int64, b"tokenizer.ggml.tokens")
     for i, token in enumerate(tokens):

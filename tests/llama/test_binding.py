@@ -21,6 +21,9 @@ from llama_here import needs_llama_cpp
 
 CALL = re.compile(r"(?:api|library)\.(llama_\w+)\(")
 
+#: A package that is to be installed in one version.
+PIN = re.compile(r"(llama-cpp-python|xllamacpp)==([\d.]+)")
+
 RELEASES = [f"\0{each}-dev\0".encode() for each in binding._CONTEXT_PARAMS]
 
 
@@ -95,37 +98,66 @@ def test_an_installed_package_without_a_library_is_missing(package: Path) -> Non
     assert refusal().code == "extra_missing"
 
 
+@pytest.fixture
+def prebuilt(package: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """Library of an installed xllamacpp, on a processor that nothing is known of."""
+    folder = tmp_path / "xllamacpp"
+    folder.mkdir()
+    (folder / "__init__.py").write_text("raise RuntimeError('imported')\n")
+    (folder / "xllamacpp.abi3.so").touch()
+    monkeypatch.setattr(binding, "processor_features", frozenset)
+    return folder / "xllamacpp.abi3.so"
+
+
+def installs(folder: Path, version: str) -> None:
+    """Say that llama-cpp-python is installed in this version."""
+    metadata = folder / f"llama_cpp_python-{version}.dist-info" / "METADATA"
+    metadata.parent.mkdir()
+    metadata.write_text(f"Metadata-Version: 2.1\nName: llama-cpp-python\nVersion: {version}\n")
+
+
 def test_llama_cpp_python_is_used_where_both_are_there(
-    package: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    package: Path, prebuilt: Path, tmp_path: Path
 ) -> None:
-    prebuilt = tmp_path / "xllamacpp"
-    prebuilt.mkdir()
-    (prebuilt / "__init__.py").write_text("raise RuntimeError('imported')\n")
-    (prebuilt / "xllamacpp.abi3.so").touch()
-    monkeypatch.setattr(binding, "processor_features", frozenset)  # nothing tells
-    place = binding.installed()
-    assert (place.package, place.path) == ("xllamacpp", prebuilt / "xllamacpp.abi3.so")
+    installs(tmp_path, "0.3.36")
+    assert binding.installed().path == prebuilt
     (package / "libllama.so").touch()
     place = binding.installed()
-    assert (place.package, place.path) == ("llama-cpp-python", package / "libllama.so")
+    assert (place.package, place.version) == ("llama-cpp-python", "0.3.36")
+    assert place.path == package / "libllama.so"
+
+
+def test_another_version_of_it_is_used_only_where_it_is_alone(
+    package: Path, prebuilt: Path, tmp_path: Path
+) -> None:
+    installs(tmp_path, "0.3.20")
+    (package / "libllama.so").touch()
+    assert binding.installed().path == prebuilt
+    prebuilt.unlink()
+    assert binding.installed().path == package / "libllama.so"
+
+
+def test_messages_and_extras_name_the_versions_that_were_tried() -> None:
+    root = Path(__file__).parents[2]
+    sources = [root / "pyproject.toml", *(root / "src").rglob("*.py")]
+    named = {pin for file in sources for pin in PIN.findall(file.read_text(encoding="utf-8"))}
+    assert named == {(package, version) for package, version, *_ in binding._PACKAGES}
 
 
 @pytest.mark.parametrize("lacking", ["avx2", "fma", "f16c", "bmi2"])
 def test_a_processor_without_what_the_prebuilt_one_needs_is_named_before_loading(
-    lacking: str, package: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    lacking: str, package: Path, prebuilt: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    prebuilt = tmp_path / "xllamacpp"
-    prebuilt.mkdir()
-    (prebuilt / "__init__.py").touch()
-    (prebuilt / "xllamacpp.abi3.so").touch()
     features = {"sse2", "avx2", "fma", "f16c", "bmi2"}
     monkeypatch.setattr(platform, "machine", lambda: "x86_64")
     monkeypatch.setattr(binding, "processor_features", lambda: frozenset(features))
-    assert binding.installed().package == "xllamacpp"
+    assert binding.installed().path == prebuilt
     features.remove(lacking)
     with pytest.raises(EngineError, match=f"lacks {lacking}, which xllamacpp") as refused:
         binding.installed()
     assert refused.value.code == "extra_missing"
+    assert "pip install llama-cpp-python==" in refused.value.message
+    installs(tmp_path, "0.3.36")
     (package / "libllama.so").touch()
     assert binding.installed().package == "llama-cpp-python"
 

@@ -24,7 +24,11 @@ CACHE_32K = 4096 * MIB  # 32 layers × 2 × 8 × 128 values × 2 bytes × 32768 
 
 
 def budget(
-    available: int, *, flash_attention: bool | None = True, size: ModelSize = SIZE
+    available: int,
+    *,
+    flash_attention: bool | None = True,
+    size: ModelSize = SIZE,
+    kept_logits: int = 0,
 ) -> Budget:
     return plan_memory(
         size,
@@ -33,7 +37,14 @@ def budget(
         cache_type=CacheType.F16,
         flash_attention=flash_attention,
         available=available,
+        kept_logits=kept_logits,
     )
+
+
+def test_logits_that_are_kept_are_counted_with_what_computes_them() -> None:
+    plan, keeping = budget(64_000 * MIB).plan, budget(64_000 * MIB, kept_logits=1000).plan
+    assert keeping.compute - plan.compute == 1000 * 128_000 * 4
+    assert keeping.needed - plan.needed == keeping.compute - plan.compute
 
 
 def test_plan_names_model_cache_and_what_is_free() -> None:

@@ -2,21 +2,24 @@
 
 from __future__ import annotations
 
+import ctypes
 import os
 import select
 import signal
 import subprocess
 import sys
+from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
 
 from ggufext.errors import EngineError
+from ggufext.llama import process as process_module
 from ggufext.llama.process import LlamaProcess
 from ggufext.llama.rope_nodes import observe
 from ggufext.llama.settings import ContextSettings, LoadRequest
-from llama_here import needs_llama_cpp
+from llama_here import child_of, needs_llama_cpp
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -29,24 +32,19 @@ def process() -> Iterator[LlamaProcess]:
         yield process
 
 
-def pid(process: LlamaProcess) -> int:
-    assert process.process_id is not None
-    return process.process_id
-
-
 def test_a_child_that_died_is_replaced_at_the_next_request(process: LlamaProcess) -> None:
     hello = process.hello()
-    died = pid(process)
+    died = child_of(process)
     os.kill(died, signal.SIGSEGV)
     with pytest.raises(EngineError, match="SIGSEGV"):
         process.hello()
     assert process.hello().version == hello.version
-    assert pid(process) != died
+    assert child_of(process) != died
 
 
 def test_a_refusal_leaves_the_child_as_it_is(process: LlamaProcess, tmp_path: Path) -> None:
     process.hello()
-    before = pid(process)
+    before = child_of(process)
     with pytest.raises(EngineError) as refused:
         observe(tmp_path / "absent.gguf", tokens=(0,), process=process)
     assert (refused.value.code, refused.value.path) == (
@@ -54,7 +52,7 @@ def test_a_refusal_leaves_the_child_as_it_is(process: LlamaProcess, tmp_path: Pa
         tmp_path / "absent.gguf",
     )
     process.hello()
-    assert pid(process) == before
+    assert child_of(process) == before
 
 
 def test_the_log_is_that_of_the_last_request(
@@ -79,7 +77,7 @@ def test_an_answer_that_was_not_waited_for_is_not_the_next_ones(
         patch.setattr("ggufext.llama.process.receive", interrupted)
         with pytest.raises(KeyboardInterrupt):
             observe(random_models("llama"), tokens=(0,), process=process)
-    assert process.process_id is None
+    assert process._child is None
     assert process.hello().version == hello.version
 
 
@@ -128,7 +126,7 @@ def test_how_llama_cpp_ended_is_said(
 @pytest.mark.skipif(not Path("/proc/self").exists(), reason="/proc")
 def test_no_child_outlives_its_process(process: LlamaProcess) -> None:
     process.hello()
-    child = Path(f"/proc/{pid(process)}")
+    child = Path(f"/proc/{child_of(process)}")
     assert child.exists()
     process.close()
     assert not child.exists()
@@ -147,7 +145,7 @@ child.hello()
 receive = process.receive
 
 def asked(stream):
-    print(child.process_id, flush=True)
+    print(child._child.pid, flush=True)
     return receive(stream)
 
 process.receive = asked
@@ -171,3 +169,42 @@ def test_a_child_ends_with_the_process_that_asks_it(
         assert select.select([child], [], [], 30)[0], "the child goes on computing"
     finally:
         os.close(child)
+
+
+@pytest.fixture
+def without_openmp(monkeypatch: pytest.MonkeyPatch) -> None:
+    """No GNU OpenMP library, as on a system without libgomp.so.1."""
+
+    def absent(name: str) -> None:
+        raise OSError(f"{name}: cannot open shared object file")
+
+    monkeypatch.setattr(ctypes, "CDLL", absent)
+
+
+@pytest.mark.usefixtures("without_openmp")
+def test_without_an_openmp_of_the_system_the_one_of_the_extra_is_used(
+    process: LlamaProcess,
+) -> None:
+    if find_spec("cmeel") is None or needs_llama_cpp().package != "xllamacpp":
+        pytest.skip("needs xllamacpp and cmeel-libomp: pip install 'ggufext[check]'")
+    process.hello()
+    loaded = Path(f"/proc/{child_of(process)}/maps").read_text(encoding="utf-8")
+    assert "cmeel.prefix/lib/libgomp.so.1" in loaded
+
+
+@pytest.mark.usefixtures("without_openmp")
+def test_the_openmp_of_the_extra_goes_before_other_folders_of_libraries(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    metadata = tmp_path / "cmeel_libomp-21.1.8.dist-info" / "METADATA"
+    metadata.parent.mkdir()
+    metadata.write_text("Metadata-Version: 2.1\nName: cmeel-libomp\nVersion: 21.1.8\n")
+    monkeypatch.syspath_prepend(tmp_path)
+    found = process_module._with_openmp({"LD_LIBRARY_PATH": "/opt/lib", "HOME": "/home"})
+    folder = tmp_path / "cmeel.prefix" / "lib"
+    assert found == {"LD_LIBRARY_PATH": f"{folder}:/opt/lib", "HOME": "/home"}
+
+
+def test_an_openmp_of_the_system_is_left_alone(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(ctypes, "CDLL", lambda _: None)
+    assert process_module._with_openmp({"HOME": "/home"}) == {"HOME": "/home"}

@@ -4,17 +4,15 @@ from __future__ import annotations
 
 import subprocess
 import sys
-from typing import TYPE_CHECKING
+from pathlib import Path
 
 import pytest
 
-from ggufext.audit.run.duration import measure_speed
+from ggufext.audit.engines import llama_cpp
+from ggufext.audit.run.duration import measure_speed, measure_threads
 from ggufext.llama.settings import ContextSettings, LoadRequest
 from llama_here import needs_llama_cpp
 from random_model import write_random_model
-
-if TYPE_CHECKING:
-    from pathlib import Path
 
 
 def load(path: Path, n_ctx: int) -> LoadRequest:
@@ -71,6 +69,38 @@ print(watch.cells, first(model.memory, 0))
 def test_a_context_of_a_few_micro_batches_is_measured_too(passkey_model: Path) -> None:
     found = measure_speed(load(passkey_model, 256), (False, True), tokens=10**6)
     assert {speed.context <= 256 for speed in found.values()} == {True}
+
+
+def test_clock_time_is_at_least_processor_time(passkey_model: Path) -> None:
+    (speed,) = measure_speed(load(passkey_model, 2048), (False,), tokens=10**6).values()
+    assert speed.stretch >= 0.99
+
+
+def test_numbers_of_threads_are_compared(passkey_model: Path) -> None:
+    for context in (256, 4096):
+        found = measure_threads(load(passkey_model, context), (1, 2), tokens=10**6)
+        assert list(found) == [1, 2]
+        assert min(found.values()) > 0
+    assert measure_threads(load(passkey_model, 4096), (1,), tokens=10**6) == {}
+    assert measure_threads(load(passkey_model, 4096), (1, 2), tokens=99 * 64) == {}
+
+
+def test_a_model_that_llama_cpp_does_not_load_has_no_threads(tmp_path: Path) -> None:
+    needs_llama_cpp()
+    (tmp_path / "model.gguf").write_bytes(b"GGUF")
+    assert measure_threads(load(tmp_path / "model.gguf", 4096), (1, 2), tokens=10**6) == {}
+
+
+@pytest.mark.parametrize(
+    ("usual", "processors", "numbers"),
+    [(8, 8, (8, 4)), (2, 2, (2, 1)), (1, 8, (1, 2)), (1, 1, (1,)), (3, 3, (3, 1))],
+)
+def test_one_other_number_of_threads_is_tried(
+    monkeypatch: pytest.MonkeyPatch, usual: int, processors: int, numbers: tuple[int, ...]
+) -> None:
+    monkeypatch.setattr(llama_cpp, "usable_processors", lambda: processors)
+    context = ContextSettings(n_threads=usual)
+    assert llama_cpp.thread_numbers(LoadRequest(path=Path("m"), context=context)) == numbers
 
 
 def test_a_short_run_is_not_measured(passkey_model: Path) -> None:

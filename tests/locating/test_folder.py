@@ -29,7 +29,10 @@ def test_models_are_found_in_all_folders_and_sorted(tmp_path: Path) -> None:
         path = tmp_path / name
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_bytes(MODEL)
-    assert [model.name for model in place_of(tmp_path).models] == ["a/deep/c.GGUF", "b.gguf"]
+    heard: list[tuple[int, int]] = []
+    found = place_of(tmp_path, progress=lambda *told: heard.append(told))
+    assert [model.name for model in found.models] == ["a/deep/c.GGUF", "b.gguf"]
+    assert heard == [(1, 2), (2, 2)]
 
 
 def split_set(folder: Path, *types: str) -> list[Path]:

@@ -8,14 +8,15 @@ from pathlib import Path
 import pytest
 
 import passkey_task
-from ggufext.planning.request import PlanRequest
-
-pytest.importorskip("llama_cpp", reason="needs llama-cpp-python: pip install .[check]")
 from ggufext.editing.rewrite import rewrite, undo
 from ggufext.llama.rope_nodes import observe
 from ggufext.llama.settings import ContextSettings
 from ggufext.planning.methods import Method
+from ggufext.planning.request import PlanRequest
+from llama_here import needs_llama_cpp
 from retrieval import measure, pooled
+
+needs_llama_cpp()
 
 MODEL = Path(passkey_task.__file__).with_name("passkey-Q8_0.gguf")
 TRAINING = 256

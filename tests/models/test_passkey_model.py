@@ -13,14 +13,15 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 import passkey_task as task
-
-pytest.importorskip("llama_cpp", reason="needs llama-cpp-python (pip install 'ggufext[check]')")
 from ggufext.errors import EngineError
+from llama_here import needs_llama_cpp
 from measure_card import extension
 from retrieval import Reader, measure, pooled
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
+
+needs_llama_cpp()
 
 MODELS = sorted(Path(task.__file__).parent.glob("*.gguf"))
 TRAINING_LENGTH = 256
@@ -152,5 +153,6 @@ def test_linear_extension_needs_fine_tuning(model: Path) -> None:
 def test_file_that_llama_cpp_cannot_load_is_an_engine_error(tmp_path: Path) -> None:
     path = tmp_path / "broken.gguf"
     path.write_bytes(MODELS[0].read_bytes()[:1000])
-    with pytest.raises(EngineError, match="cannot load"):
+    with pytest.raises(EngineError, match="failed to load model") as refused:
         Reader(path, n_ctx=256)
+    assert refused.value.code == "model_not_loaded"

@@ -7,8 +7,6 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 import passkey_task as task
-
-pytest.importorskip("llama_cpp", reason="needs llama-cpp-python (pip install 'ggufext[check]')")
 from retrieval import Cell, Score, is_hit, pooled, wilson_interval
 
 

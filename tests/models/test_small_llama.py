@@ -8,7 +8,6 @@ import pytest
 
 pytest.importorskip("torch", reason="needs PyTorch 2.13.0")
 pytest.importorskip("tokenizers", reason="needs tokenizers 0.23.3")
-pytest.importorskip("llama_cpp", reason="needs llama-cpp-python: pip install .[check]")
 
 import torch
 
@@ -18,6 +17,7 @@ import passkey_models
 import train_passkey
 from ggufext.llama.rope_nodes import observe
 from ggufext.llama.settings import ContextSettings
+from llama_here import needs_llama_cpp
 from retrieval import Reader
 from small_llama import Model, Shape, Vocabulary, write_gguf
 from standard_library import Part, sources
@@ -26,6 +26,8 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from tokenizers import Tokenizer
+
+needs_llama_cpp()
 
 TOKENS = [1, *[(7 * i * i + 3 * i) % 500 for i in range(299)]]
 

@@ -31,6 +31,7 @@ from ggufext.opened.restoration import copied_extension
 from ggufext.planning.methods import Method
 from ggufext.planning.plan import plan
 from ggufext.planning.request import Factors, PlanRequest, Recipe
+from llama_here import needs_llama_cpp
 from random_model import write_random_model
 from split_model import split_model
 
@@ -59,7 +60,7 @@ def set_metadata(path: Path, copy: Path) -> None:
 
 def quantize(path: Path, copy: Path) -> None:
     """llama.cpp's quantization, which puts the tensors in another order."""
-    llama_cpp = pytest.importorskip("llama_cpp", reason="needs llama-cpp-python")
+    llama_cpp = pytest.importorskip("llama_cpp", reason="quantizes with llama-cpp-python")
     settings = llama_cpp.llama_model_quantize_default_params()
     settings.ftype, settings.nthread = llama_cpp.LLAMA_FTYPE_MOSTLY_Q8_0, 1
     names = (str(name).encode() for name in (path, copy))
@@ -129,7 +130,7 @@ def check_same(made: Plan, original: Plan) -> None:
 def test_a_copy_is_planned_and_rewritten_from_the_original(
     tool: Callable[[Path, Path], None], form: str, models: Callable[[str], Path], tmp_path: Path
 ) -> None:
-    pytest.importorskip("llama_cpp", reason="needs llama-cpp-python")
+    needs_llama_cpp()
     edited, copy = tmp_path / "edited.gguf", tmp_path / "copy.gguf"
     edited.write_bytes(models("llama").read_bytes())
     extended(edited, form, EXTENDED)
@@ -164,7 +165,7 @@ def test_a_tensor_that_stays_in_a_copy_divides_by_1_where_the_plan_has_none(
     models: Callable[[str], Path],
     tmp_path: Path,
 ) -> None:
-    pytest.importorskip("llama_cpp", reason="needs llama-cpp-python")
+    needs_llama_cpp()
     edited, copy = tmp_path / "edited.gguf", tmp_path / "copy.gguf"
     edited.write_bytes(models(architecture).read_bytes())
     extended(edited, form, EXTENDED)

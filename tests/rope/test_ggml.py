@@ -19,9 +19,7 @@ assert _SPEC.loader is not None
 ggml_rope = importlib.util.module_from_spec(_SPEC)
 _SPEC.loader.exec_module(ggml_rope)
 
-pytestmark = pytest.mark.skipif(
-    ggml_rope.library_folder() is None, reason="llama-cpp-python is not installed"
-)
+pytestmark = pytest.mark.skipif(ggml_rope.library() is None, reason="no llama.cpp is installed")
 
 MODES = {"interleaved": ggml_rope.NORM, "half": ggml_rope.NEOX}
 SHAPE = (64, 4, 128)

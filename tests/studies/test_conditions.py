@@ -10,6 +10,7 @@ import pytest
 import conditions
 import ggufext
 import passkey_task
+from llama_here import needs_llama_cpp
 
 MODEL = Path(passkey_task.__file__).with_name("passkey-Q8_0.gguf")
 BASE, LENGTH, PAIRS = 500.0, 256, 16
@@ -82,7 +83,7 @@ def test_another_name_is_refused(name: str) -> None:
 
 @pytest.mark.parametrize("condition", ["gamma=0.3", "base*2", conditions.YARN_PLAIN])
 def test_llama_cpp_rotates_as_the_recipe_says(condition: str, tmp_path: Path) -> None:
-    pytest.importorskip("llama_cpp", reason="needs llama-cpp-python: pip install .[check]")
+    needs_llama_cpp()
     name = conditions.write(condition, ggufext.facts_of(MODEL), TARGET, tmp_path)
     request = ggufext.CheckRequest(
         lengths=(128,),

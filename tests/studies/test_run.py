@@ -11,11 +11,12 @@ from pathlib import Path
 import pytest
 
 import passkey_task
-
-pytest.importorskip("llama_cpp", reason="needs llama-cpp-python: pip install .[check]")
 import run as study
 import schedule
+from llama_here import needs_llama_cpp
 from schedule import Measure, Run
+
+needs_llama_cpp()
 
 SHIPPED = Path(passkey_task.__file__).with_name("passkey-Q8_0.gguf")
 CONDITIONS = ("native", "gamma", "base*0.25")

@@ -1,4 +1,4 @@
-"""Audits: what a model still finds at every length and depth, and reports on that."""
+"""Audits: what a model still finds at every length and depth; reports on that and on attention."""
 
 from __future__ import annotations
 
@@ -13,17 +13,21 @@ from ggufext.audit.conditions import CopyNeeded
 from ggufext.audit.findings import summary
 from ggufext.audit.findings.results import CheckResult
 from ggufext.audit.request import CheckRequest, LocalSettings, Mode, ServerSettings, Template
-from ggufext.audit.run.measure import Progress, RunNotes
+from ggufext.audit.run.measure import Computing, Preparing, Progress, RunNotes
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+    from ggufext.attention.results import MeasureResult
+
 __all__ = [
     "CheckRequest",
     "CheckResult",
+    "Computing",
     "CopyNeeded",
     "LocalSettings",
     "Mode",
+    "Preparing",
     "Progress",
     "RunNotes",
     "ServerSettings",
@@ -46,7 +50,7 @@ def check(
     request: CheckRequest,
     *,
     allow_copy: bool | Callable[[CopyNeeded], bool] = False,
-    notify: Callable[[Progress | RunNotes], None] = lambda _: None,
+    notify: Callable[[Preparing | RunNotes | Computing | Progress], None] = lambda _: None,
 ) -> CheckResult:
     """Ask a model for hidden keys at every length and depth; nothing is written to its file.
 
@@ -60,7 +64,8 @@ def check(
         Make a temporary copy of the file for a condition that needs factor tensors; or asked with
         a `CopyNeeded` before each.
     notify : callable
-        Hears `RunNotes` before the first question, and `Progress` with every answer.
+        Hears `Preparing` and then `RunNotes` before the first question, `Computing` meanwhile, and
+        `Progress` with every answer.
 
     Returns
     -------
@@ -102,7 +107,7 @@ def check_report_path(path: Path | str, *, inputs: tuple[Path, ...] = ()) -> Non
 
 
 @public
-def write_report(result: CheckResult, path: Path | str) -> None:
+def write_report(result: CheckResult | MeasureResult, path: Path | str) -> None:
     """Write a report in the format of its ending: .html, .png or .json.
 
     What stood there before stays until the new report is on the disk.
@@ -112,12 +117,23 @@ def write_report(result: CheckResult, path: Path | str) -> None:
     GgufextError
         What `check_report_path` raises; ``report_not_written``.
     """
-    report.write_report(result, Path(path))
+    if isinstance(result, CheckResult):
+        report.write_report(result, Path(path))
+    else:
+        from ggufext.attention import report as of_attention
+
+        of_attention.write_report(result, Path(path))
 
 
 @public
-def print_report(result: CheckResult) -> None:
-    """Print the report of a terminal: a picture of each condition, and the sentences beside it."""
-    from ggufext.audit.report import terminal  # loads rich
+def print_report(result: CheckResult | MeasureResult) -> None:
+    """Print the report of a terminal: pictures or tables, and the sentences beside them."""
+    # Either loads rich.
+    if isinstance(result, CheckResult):
+        from ggufext.audit.report import terminal
 
-    terminal.print_report(result)
+        terminal.print_report(result)
+    else:
+        from ggufext.attention.report import terminal as of_attention
+
+        of_attention.print_report(result)

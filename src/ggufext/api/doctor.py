@@ -38,13 +38,15 @@ class Finding:
 
 
 @public
-def doctor(folder: Path | str) -> dict[str, Finding]:
+def doctor(folder: Path | str, *, llama_cpp: Path | None = None) -> dict[str, Finding]:
     """Look at versions, processor, GPU, llama.cpp and what a folder's file system can do.
 
     Parameters
     ----------
     folder : Path or str
         Where models lie; tried with a nameless temporary file.
+    llama_cpp : Path, optional
+        llama.cpp's library, or the folder of a build that holds it; the installed one when absent.
 
     Returns
     -------
@@ -53,7 +55,7 @@ def doctor(folder: Path | str) -> dict[str, Finding]:
     """
     folder = Path(folder)
     flags = _cpu_flags()
-    llama_cpp = _ask_llama_cpp()
+    answer = _ask_llama_cpp(llama_cpp)
     return {
         "ggufext": Finding(version("ggufext"), ok=True),
         "python": Finding(platform.python_version(), ok=True),
@@ -61,9 +63,9 @@ def doctor(folder: Path | str) -> dict[str, Finding]:
         "cpu": _cpu(flags),
         "memory": _memory(),
         "rotation_kernels": _rotation_kernels(),
-        "llama_cpp": _llama_cpp(llama_cpp),
+        "llama_cpp": _llama_cpp(answer, named=llama_cpp is not None),
         "amx": _amx(flags),
-        "rpc": _rpc(llama_cpp),
+        "rpc": _rpc(answer),
         "gpu": _gpu(),
         "report": _package("resvg-py", "needed for PNG reports: pip install 'ggufext[report]'"),
         "remote": _remote(),
@@ -111,8 +113,8 @@ def _rotation_kernels() -> Finding:
         return Finding(
             f"none, and headers are read in plain Python: no native module ({error})",
             ok=False,
-            hint="needed by ggufext.rope only: install a C++17 compiler and run `pip install` with "
-            "--force-reinstall and --no-cache-dir",
+            hint="needed by ggufext.rope only: install a C++17 compiler and Python's headers "
+            "(Debian: g++ python3-dev), then `pip install` with --force-reinstall --no-cache-dir",
         )
     cuda = find_spec("ggufext._cuda") is not None
     return Finding(
@@ -129,32 +131,34 @@ def _package(name: str, hint: str) -> Finding:
         return Finding(f"{name} is not installed", ok=False, hint=hint)
 
 
-def _ask_llama_cpp() -> Hello | EngineError:
+def _ask_llama_cpp(library: Path | None) -> Hello | EngineError:
     """What llama.cpp says of itself, or why it says nothing."""
-    with LlamaProcess() as process:
+    with LlamaProcess(library) as process:
         try:
             return process.hello()
         except EngineError as error:
             return error
 
 
-def _llama_cpp(answer: Hello | EngineError) -> Finding:
+def _llama_cpp(answer: Hello | EngineError, *, named: bool) -> Finding:
+    if isinstance(answer, EngineError) and named:
+        hint = "without --llama-cpp the one that is installed is used"
+        return Finding(answer.message, ok=False, hint=hint)
     if isinstance(answer, EngineError):
         if answer.code == "extra_missing":
-            hint = "needed by check and rewrite --verify: pip install 'ggufext[check]'"
-            return Finding(answer.message, ok=False, hint=f"{hint} (compiles llama.cpp)")
+            hint = "needed by check and by the ROPE nodes of rewrite --verify"
+            return Finding(answer.message, ok=False, hint=hint)
         return Finding(
             f"llama.cpp does not run: {answer.message}",
             ok=False,
-            hint='install it again, on a processor with AMX with CMAKE_ARGS="-DGGML_NATIVE=OFF"',
+            hint="pip install --force-reinstall 'ggufext[check]'; where llama-cpp-python 0.3.36 is "
+            "installed too, that is used: build it again, or uninstall it",
         )
     offload = "with" if answer.gpu else "without"
-    built_for = " ".join(
-        answer.system.replace(" = 1", "").replace(" :", ":").replace("|", " ").split()
-    )
+    package = f"{answer.package} {answer.version}" if answer.package else "--llama-cpp"
     return Finding(
-        f"{answer.package} {answer.version} (llama.cpp {answer.release}), {offload} GPU offload, "
-        f"on {', '.join(answer.devices)}; built for {built_for}",
+        f"{package} (llama.cpp {answer.release}, {answer.path}), {offload} GPU offload, "
+        f"on {', '.join(answer.devices)}; built for {answer.features}",
         ok=True,
     )
 
@@ -178,8 +182,8 @@ def _amx(flags: tuple[str, ...]) -> Finding:
     return Finding(
         "this processor has AMX; ggufext loads models without the layouts that crash there",
         ok=True,
-        hint="other programs on the same llama.cpp may die with SIGSEGV on quantized models when "
-        'GCC 12 built it: reinstall it with CMAKE_ARGS="-DGGML_NATIVE=OFF"',
+        hint="other programs on a llama-cpp-python that GCC 12 built may die with SIGSEGV on "
+        'quantized models: reinstall it with CMAKE_ARGS="-DGGML_NATIVE=OFF"',
     )
 
 
@@ -191,7 +195,7 @@ def _rpc(answer: Hello | EngineError) -> Finding:
     return Finding(
         "llama.cpp was built without RPC",
         ok=True,
-        hint='for --rpc, reinstall llama-cpp-python with CMAKE_ARGS="-DGGML_RPC=ON"',
+        hint='for --rpc: CMAKE_ARGS="-DGGML_RPC=ON" pip install llama-cpp-python==0.3.36',
     )
 
 

@@ -35,15 +35,20 @@ undo = public(rewriting.undo)
 
 @public
 def verify(
-    done: Rewritten, *, notify: Callable[[str], None] = lambda _sentence: None
+    done: Rewritten,
+    *,
+    llama_cpp: Path | None = None,
+    notify: Callable[[str], None] = lambda _what: None,
 ) -> tuple[str, ...]:
     """Compare a rewritten file with its plan through readers that are not ours.
 
     Parameters
     ----------
     done : Rewritten
+    llama_cpp : Path, optional
+        llama.cpp's library, or the folder of a build that holds it; the installed one when absent.
     notify : callable
-        Hears beforehand of a reader that will take more than about two seconds.
+        Hears who reads the file next.
 
     Returns
     -------
@@ -55,11 +60,25 @@ def verify(
     EditError
         ``not_verified``: a reader sees something else.
     EngineError
-        llama.cpp is installed and does not load the file.
+        llama.cpp is there and does not load the file; `llama_cpp` is no build that is known.
     """
     from ggufext.llama.expectation import verify_file  # few edits need it
 
-    return verify_file(done.receipt.output, done.plan, notify=notify)
+    return verify_file(done.receipt.output, done.plan, llama_cpp=llama_cpp, notify=notify)
+
+
+def try_llama_cpp(llama_cpp: Path) -> None:
+    """Refuse a library of llama.cpp that `verify` could not use, before anything is written.
+
+    Raises
+    ------
+    EngineError
+        ``engine_unknown``, ``engine_died``.
+    """
+    from ggufext.llama.process import LlamaProcess  # few edits need it
+
+    with LlamaProcess(llama_cpp) as process:
+        process.hello()
 
 
 @public

@@ -12,6 +12,7 @@ from ggufext.header.facts import ModelFacts
 from ggufext.header.header import read_header
 from ggufext.header.shards import later_shards
 from ggufext.opened import model as opened
+from ggufext.opened import recipe as recipes
 from ggufext.planning import footprint, run_time
 from ggufext.planning import plan as planning
 from ggufext.planning import request as requests
@@ -55,7 +56,7 @@ documented_plan = public(planning.documented_plan)
 dynamic = public(run_time.dynamic)
 model_facts = public(facts.model_facts)
 plan_all_methods = public(planning.plan_all_methods)
-read_recipe = public(opened.read_recipe)
+read_recipe = public(recipes.read_recipe)
 self_extend = public(run_time.self_extend)
 
 

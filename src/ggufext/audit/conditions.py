@@ -27,7 +27,7 @@ from ggufext.header.shards import later_shards
 from ggufext.llama.expectation import SMALL_CONTEXT, Expected, of_facts, of_plan
 from ggufext.llama.settings import Override, SelfExtend
 from ggufext.opened.files import FileSystem
-from ggufext.opened.model import read_recipe
+from ggufext.opened.recipe import read_recipe
 from ggufext.opened.strategies import Strategy
 from ggufext.planning.methods import Method
 from ggufext.planning.plan import plan
@@ -40,6 +40,7 @@ if TYPE_CHECKING:
     from ggufext.opened.model import OpenModel
     from ggufext.planning.request import PlanRequest
 
+_GAMMA = re.compile(r"gamma=(?P<gamma>-?\d?\.?\d+)")
 _SELF_EXTEND = re.compile(r"self-extend:g=(?P<group>\d+),w=(?P<window>\d+)")
 
 
@@ -92,8 +93,7 @@ def conditions(
     ----------
     model : OpenModel
     names : sequence of str
-        ``"file"``, ``"native"``, ``"planned:METHOD"``, ``"planned:FACTORS.json"``,
-        ``"planned:METHOD+keep-short"``, ``"self-extend:g=G,w=W"``.
+        ``"file"``, ``"native"``, what `planned_request` takes, ``"self-extend:g=G,w=W"``.
     request : PlanRequest
         Of a planned condition, but for its method, recipe and `keep_short`, which the name says.
 
@@ -226,14 +226,7 @@ def _meaning_of_absence(key: str, facts: ModelFacts) -> Override | None:
 def _planned(
     name: str, model: OpenModel, undoing: dict[str, Override] | None, request: PlanRequest
 ) -> ResolvedCondition:
-    file = recipe_file(name)
-    recipe = None if file is None else read_recipe(file)
-    request = replace(
-        request,
-        method=recipe.method if recipe else _method(name),
-        recipe=recipe,
-        keep_short=name.endswith(KEEP_SHORT),
-    )
+    request = planned_request(name, request)
     facts = model.original_facts(request)
     planned = plan(facts, request)
     is_long = planned.original_length < SMALL_CONTEXT
@@ -262,15 +255,39 @@ def _planned(
     )
 
 
-def _method(name: str) -> Method:
+def planned_request(name: str, request: PlanRequest) -> PlanRequest:
+    """What a planned condition asks for.
+
+    Parameters
+    ----------
+    name : str
+        ``"planned:METHOD"``, ``"planned:gamma=0.5"`` for a γ at the target, or
+        ``"planned:FACTORS.json"``; each with ``+keep-short``.
+    request : PlanRequest
+        All else.
+
+    Raises
+    ------
+    PlanError
+        ``bad_condition``, ``bad_recipe``.
+    """
+    request = replace(request, keep_short=name.endswith(KEEP_SHORT))
+    if (file := recipe_file(name)) is not None:
+        recipe = read_recipe(file)
+        return replace(request, method=recipe.method, recipe=recipe)
+    method = name.removeprefix(PLANNED).removesuffix(KEEP_SHORT)
+    if match := _GAMMA.fullmatch(method):
+        # Asked for by its value, whatever that does to the base.
+        gamma = float(match["gamma"])
+        return replace(request, method=Method.GAMMA, gamma=gamma, allow_lower_base=True)
     try:
-        return Method(name.removeprefix(PLANNED).removesuffix(KEEP_SHORT))
+        return replace(request, method=Method(method))
     except ValueError:
         raise PlanError(
             code="bad_condition",
             message=f"condition {name!r}; the methods are "
-            f"{', '.join(method.value for method in Method)}, or a file of factors (.json); "
-            f"{KEEP_SHORT} behind one leaves short contexts as they are",
+            f"{', '.join(method.value for method in Method)}, gamma=0.5 for a γ at the target, or "
+            f"a file of factors (.json); {KEEP_SHORT} behind one leaves short contexts as they are",
         ) from None
 
 
@@ -304,6 +321,7 @@ def with_copies(
     chosen: tuple[ResolvedCondition, ...],
     allow: Callable[[CopyNeeded], bool],
     *,
+    progress: Callable[[str, int, int], None] = lambda _condition, _done, _total: None,
     files: FileSystem | None = None,
 ) -> Iterator[tuple[ResolvedCondition, ...]]:
     """Give every condition that needs one a copy, rewritten or undone, until the context is left.
@@ -316,6 +334,8 @@ def with_copies(
         The model file; of a split model all parts are copied.
     allow : callable
         Asked before a copy that takes space.
+    progress : callable
+        Called during a copy with the name of its condition, bytes done and bytes in all.
     files : FileSystem, optional
         The operations to use; for tests.
 
@@ -337,7 +357,17 @@ def with_copies(
         yield tuple(
             condition
             if condition.copy is None
-            else replace(condition, path=_copy(path, condition, folder / f"{index}", allow, files))
+            else replace(
+                condition,
+                path=_copy(
+                    path,
+                    condition,
+                    folder / f"{index}",
+                    allow,
+                    progress=partial(progress, condition.name),
+                    files=files,
+                ),
+            )
             for index, condition in enumerate(chosen)
         )
 
@@ -347,6 +377,8 @@ def _copy(
     condition: ResolvedCondition,
     folder: Path,
     allow: Callable[[CopyNeeded], bool],
+    *,
+    progress: Callable[[int, int], None],
     files: FileSystem,
 ) -> Path:
     order = condition.copy
@@ -354,7 +386,7 @@ def _copy(
     folder.mkdir()
     # By the same name, so that llama.cpp finds the other parts of a split model.
     target = folder / path.name
-    write: Callable[[], object]
+    write: Callable[..., object]
     if isinstance(order, OriginalCopy):
         write = undoing = partial(undo, path, output=target, files=files)
         strategy = undoing(check=True).strategy
@@ -363,7 +395,7 @@ def _copy(
         strategy = rewriting(dry_run=True).receipt.strategy
     if strategy is not Strategy.REFLINK:
         _refuse_or_ask(path, condition, folder, allow)
-    write()
+    write(progress=progress)
     return target
 
 

@@ -116,11 +116,14 @@ class LocalSettings:
     llama_server : Path or None
         llama.cpp's own server, or its name on the search path: it is started for every condition
         and ended. What is None here is left to it.
+    llama_cpp : Path or None
+        llama.cpp's library, or the folder of a build that holds it; None: the installed one.
 
     Raises
     ------
     PlanError
-        ``request_absurd``: `llama_server` with `rpc`, `dask` or `audit`.
+        ``request_absurd``: `llama_server` with `rpc`, `dask`, `audit` or `llama_cpp`; `dask` with
+        `llama_cpp`, which is a path of this machine.
     """
 
     threads: int | None = None
@@ -131,17 +134,24 @@ class LocalSettings:
     dask: str | None = None
     audit: bool = False
     llama_server: Path | None = None
+    llama_cpp: Path | None = None
 
     def __post_init__(self) -> None:
-        """Refuse what a llama-server cannot do."""
+        """Refuse what a llama-server, or a worker on another machine, cannot do."""
+        if self.dask and self.llama_cpp:
+            raise PlanError(
+                code="request_absurd",
+                message="llama_cpp is a path of this machine, and a dask worker uses what is "
+                "installed where it runs: leave one of --llama-cpp and --dask out",
+            )
         if self.llama_server is None:
             return
-        for name in ("rpc", "dask", "audit"):
+        for name in ("rpc", "dask", "audit", "llama_cpp"):
             if getattr(self, name):
                 raise PlanError(
                     code="request_absurd",
-                    message=f"{name} goes with llama.cpp as it is installed here, not with a "
-                    f"llama-server: leave one of --{name} and --llama-server out",
+                    message=f"{name} goes with llama.cpp's library, not with a llama-server: leave "
+                    f"one of --{name.replace('_', '-')} and --llama-server out",
                 )
 
 

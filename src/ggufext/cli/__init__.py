@@ -21,6 +21,8 @@ _COMMANDS = {
     "recover": "edits",
     "diff": "diff",
     "check": "check",
+    "compare": "compare",
+    "measure": "measure",
     "doctor": "doctor",
     "completion": "doctor",
 }
@@ -53,6 +55,7 @@ def cli() -> None:
     ggufext rewrite model.gguf --target 32k    write the RoPE metadata in place
     ggufext undo model.gguf                    the exact original bytes again
     ggufext check model.gguf --lengths 8k,32k  where it still finds a key, with what certainty
+    ggufext compare model.gguf --target 32k    which method works on it, measured
     """  # noqa: D301 - click's mark of lines to be kept as they are
 
 

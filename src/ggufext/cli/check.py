@@ -3,17 +3,16 @@
 from __future__ import annotations
 
 import os
-import re
 import signal
 import sys
-import time
-from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import click
 
 from ggufext.api import names
+from ggufext.cli import runs
 from ggufext.cli.options import (
     TOKENS,
     ModelName,
@@ -22,89 +21,53 @@ from ggufext.cli.options import (
     train_freq_base_option,
     train_length_option,
 )
-from ggufext.cli.output import show_error, show_json
-from ggufext.errors import EngineError, GgufextError, printable
-from ggufext.text import binary_size, duration
+from ggufext.cli.output import show_json
+from ggufext.cli.waiting import Told, waiting
+from ggufext.text import duration
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from ggufext.api.audits import (
+        Computing,
+        Preparing,
+        Progress,
+        RunNotes,
+    )
+    from ggufext.cli.waiting import Wait
 
-    from ggufext.api.audits import CheckResult, CopyNeeded, Progress, RunNotes
-
-
-#: Seconds between two lines where nobody watches a bar.
-_BETWEEN_LINES = 10.0
 
 #: Seconds from which on something shorter is offered.
 _LONG = 600.0
 
-#: Seconds over which a bar's speed is averaged: a question of a long text may take minutes.
-_AVERAGED = 1800.0
 
+class _Listener:
+    """Hears what a run tells, and passes it on."""
 
-@contextmanager
-def _show_progress() -> Iterator[Callable[[Progress | RunNotes], None]]:
-    """Tell on standard error: a bar on a terminal, lines elsewhere."""
-    if not sys.stderr.isatty():
-        yield _Lines()
-        return
-    from rich import progress
-    from rich.console import Console
+    def __init__(self, wait: Wait) -> None:
+        self._wait = wait
+        self._questions = 0
+        self._asking = Told("asking")
 
-    from ggufext.api.audits import RunNotes
+    def __call__(self, event: Preparing | RunNotes | Computing | Progress) -> None:
+        from ggufext.api.audits import Computing, Preparing, RunNotes
 
-    bar = progress.Progress(
-        "{task.description}",
-        progress.BarColumn(),
-        progress.TextColumn("{task.fields[done]}"),
-        progress.TimeRemainingColumn(),
-        console=Console(stderr=True, markup=False, highlight=False),
-        speed_estimate_period=_AVERAGED,
-        transient=True,
-    )
-    task = bar.add_task("loading", total=None, done="")
-    total = 0
-
-    def report(event: Progress | RunNotes) -> None:
-        nonlocal total
+        if isinstance(event, Preparing):
+            self._wait.tell(Told(event.what, event.done, event.total, "bytes"))
+            return
+        if isinstance(event, Computing):
+            done = self._asking.done + event.tokens
+            self._wait.tell(replace(self._asking, done=done))
+            return
         if isinstance(event, RunNotes):
-            total = event.tokens
-            bar.update(task, description="asking", total=total)
-            if event.estimate is not None:
-                bar.console.print(beginning(event))
+            with self._wait.silent():
+                click.echo(beginning(event), err=True)
+            expected = event.estimate.seconds if event.estimate else None
+            self._questions = event.questions
+            self._asking = Told("asking", 0, event.tokens, "tokens", expected=expected)
         else:
-            name = printable(event.trial.condition, 60)
-            done = f"{event.tokens:,} of {total:,} tokens"
-            bar.update(task, completed=event.tokens, description=name, done=done)
-
-    with bar:
-        yield report
-
-
-class _Lines:
-    """A line at the beginning, and now and then one on how far the run is."""
-
-    def __init__(self) -> None:
-        self._questions = self._tokens = 0
-        self._started = self._said = 0.0
-
-    def __call__(self, event: Progress | RunNotes) -> None:
-        from ggufext.api.audits import RunNotes
-
-        now = time.monotonic()
-        if isinstance(event, RunNotes):
-            self._questions, self._tokens = event.questions, event.tokens
-            self._started = self._said = now
-            click.echo(beginning(event), err=True)
-        elif now - self._said >= _BETWEEN_LINES:
-            self._said = now
-            left = (now - self._started) / event.tokens * (self._tokens - event.tokens)
-            click.echo(
-                f"{printable(event.trial.condition, 60)}: {event.questions:,} of "
-                f"{self._questions:,} questions, {event.tokens:,} of "
-                f"{self._tokens:,} tokens, about {duration(left)} left",
-                err=True,
-            )
+            answered = f"{event.questions:,} of {self._questions:,} questions"
+            detail = f"{event.trial.condition}, {answered}"
+            self._asking = replace(self._asking, done=event.tokens, detail=detail)
+        self._wait.tell(self._asking)
 
 
 def beginning(notes: RunNotes) -> str:
@@ -125,16 +88,13 @@ def beginning(notes: RunNotes) -> str:
 
 
 _REQUIRED_BOUND_MISSED = 3
-_INTERRUPTED = 130
 
 #: Options that only one of the two engines understands.
 _OF_A_FILE = (
     *("gpu_layers", "threads", "kv_type", "flash_attention", "rpc", "dask", "audit", "yes"),
-    *("llama_server", "train_freq_base"),
+    *("llama_server", "llama_cpp", "train_freq_base"),
 )
 _OF_A_SERVER = ("model",)
-
-_FLASH_ATTENTION = {"auto": None, "on": True, "off": False}
 
 
 class Lengths(click.ParamType["tuple[int, ...]"]):
@@ -152,70 +112,17 @@ class Lengths(click.ParamType["tuple[int, ...]"]):
         return tuple(sorted({TOKENS.convert(part.strip(), param, ctx) for part in parts}))
 
 
-class Depths(click.ParamType["int | tuple[float, ...]"]):
-    """Depths of the key: a number of bins, or the depths themselves as shares or in percent."""
+class _Program(click.ParamType[Path]):
+    """A program: a path, or a name on the search path, as a shell takes it."""
 
-    name = "depths"
-
-    def convert(
-        self, value: object, param: click.Parameter | None, ctx: click.Context | None
-    ) -> int | tuple[float, ...]:
-        """Bins 1 … 100, or shares of [0, 1]."""
-        if isinstance(value, int):
-            return value
-        text = str(value)
-        bins = int(text) if re.fullmatch(r"\d{1,3}", text) else None
-        if bins is not None and 1 <= bins <= 100:
-            return bins
-        parts = [part.strip() for part in text.split(",")]
-        if bins is not None or not all(
-            re.fullmatch(r"\d{1,3}(\.\d{1,9})?%?", part) for part in parts
-        ):
-            self.fail(
-                f"{text!r} is neither a number of bins up to 100 nor a list of depths such as "
-                "0,25,50,75,100 or 0.1,0.5",
-                param,
-                ctx,
-            )
-        numbers = [float(part.removesuffix("%")) for part in parts]
-        percent = any(part.endswith("%") for part in parts) or max(numbers) > 1
-        if percent and any(0 < number < 1 for number in numbers):
-            self.fail(f"{text!r} mixes shares of 1 and percent", param, ctx)
-        if percent:
-            numbers = [number / 100 for number in numbers]
-        if max(numbers) > 1 or len(numbers) > 100:
-            self.fail(f"{text!r}: up to 100 depths, each from 0 to 100 %", param, ctx)
-        return tuple(sorted(set(numbers)))
-
-
-class _ConditionName(click.ParamType["str"]):
-    """A condition: lower case, but for the name of a file in it."""
-
-    name = "condition"
+    name = "program"
 
     def convert(
         self, value: object, param: click.Parameter | None, ctx: click.Context | None
-    ) -> str:
-        """The name as `ggufext.audit.conditions.conditions` takes it."""
-        text = str(value)
-        return text if ".json" in text else text.lower()
-
-
-class _LayerCount(click.ParamType["int | None"]):
-    """Layers given to a device: a number, or auto for as many as fit."""
-
-    name = "layers"
-
-    def convert(
-        self, value: object, param: click.Parameter | None, ctx: click.Context | None
-    ) -> int | None:
-        """None for auto."""
-        text = str(value).lower()
-        if text == "auto":
-            return None
-        if not text.isdecimal() or len(text) > 6:
-            self.fail(f"{text!r} is neither a number of layers nor auto", param, ctx)
-        return int(text)
+    ) -> Path:
+        """Absolute where it is no mere name: ``Path("./x")`` would be one."""
+        path = Path(str(value))
+        return path.absolute() if str(value) != path.name else path
 
 
 @click.command()
@@ -242,7 +149,7 @@ class _LayerCount(click.ParamType["int | None"]):
 )
 @click.option(
     "--depths",
-    type=Depths(),
+    type=runs.Depths(),
     metavar="DEPTHS",
     default=10,
     show_default=True,
@@ -266,13 +173,14 @@ class _LayerCount(click.ParamType["int | None"]):
 @click.option(
     "--condition",
     "conditions",
-    type=_ConditionName(),
+    type=runs.ConditionName(),
     metavar="CONDITION",
     multiple=True,
     default=("file",),
     show_default=True,
-    help="file, native, planned:METHOD, planned:FACTORS.json (either with +keep-short) or "
-    "self-extend:g=4,w=512; repeatable, on the same prompts.",
+    help="file, native, planned:METHOD, planned:gamma=0.5 for a γ at the longest length, "
+    "planned:FACTORS.json (each with +keep-short) or self-extend:g=4,w=512; repeatable, on the "
+    "same prompts.",
 )
 @train_length_option
 @train_freq_base_option
@@ -296,72 +204,16 @@ class _LayerCount(click.ParamType["int | None"]):
     help="Ask in plain text (none) or as a user of a chat (chat). auto: through the file's own "
     "template where it has one; a server in plain text.",
 )
-@click.option(
-    "--gpu-layers", type=_LayerCount(), default="auto", show_default=True, help="Layers on devices."
-)
-@click.option(
-    "--threads",
-    type=click.IntRange(1, 1024),
-    help="Threads; without: all cores, one for a small model.",
-)
-@click.option(
-    "--kv-type",
-    type=click.Choice(["f16", "q8_0", "q4_0"], case_sensitive=False),
-    default="f16",
-    show_default=True,
-    help="Type of the KV cache.",
-)
-@click.option(
-    "--flash-attention",
-    type=click.Choice(["auto", "on", "off"], case_sensitive=False),
-    default="auto",
-    show_default=True,
-    help="Attention that never writes its scores out. auto: on devices that can; on processors "
-    "what is faster for this model, or to save memory.",
-)
-@click.option(
-    "--rpc",
-    multiple=True,
-    metavar="HOST:PORT",
-    help="llama.cpp RPC worker that holds a part of the model; repeatable. The link is not "
-    "authenticated.",
-)
-@click.option(
-    "--dask",
-    metavar="ADDRESS",
-    help="Ask on the workers of a dask scheduler, which see FILE at the same path: "
-    "tcp://host:8786.",
-)
+@runs.engine_options
 @click.option(
     "--llama-server",
     metavar="PROGRAM",
-    type=click.Path(path_type=Path),
+    type=_Program(),
     help="Ask llama.cpp's own server, started for every condition and ended: a build that is "
     "already here, for a GPU for instance. Options that are not given are left to it.",
 )
-@click.option("--audit", is_flag=True, help="Compare the rotation of every layer with the plan.")
-@click.option(
-    "--yes",
-    is_flag=True,
-    help="Make a temporary copy of FILE for a condition that needs one, without asking.",
-)
-@click.option(
-    "--seed", type=click.IntRange(0), default=0, show_default=True, help="Of prompts and keys."
-)
-@click.option(
-    "--resume",
-    metavar="FILE",
-    type=click.Path(path_type=Path, dir_okay=False),
-    help="Keep every finished answer in this file, and go on with those that are in it.",
-)
-@click.option(
-    "--report",
-    "reports",
-    metavar="FILE",
-    multiple=True,
-    type=click.Path(path_type=Path),
-    help="Write a report: .html, .png or .json; repeatable.",
-)
+@runs.run_options
+@runs.report_option
 @json_option
 def check(
     path: Path | str | None,
@@ -384,6 +236,7 @@ def check(
     rpc: tuple[str, ...],
     dask: str | None,
     llama_server: Path | None,
+    llama_cpp: Path | None,
     audit: bool,
     yes: bool,
     seed: int,
@@ -424,11 +277,12 @@ def check(
             threads=threads,
             gpu_layers=gpu_layers,
             cache_type=CacheType[kv_type.upper()],
-            flash_attention=_FLASH_ATTENTION[flash_attention],
+            flash_attention=runs.FLASH_ATTENTION[flash_attention],
             rpc=rpc,
             dask=dask,
             audit=audit,
             llama_server=llama_server,
+            llama_cpp=llama_cpp,
         ),
     )
     for report in reports:
@@ -440,35 +294,25 @@ def check(
     )
     # Copies and processes are given back, as at Ctrl-C.
     signal.signal(signal.SIGTERM, signal.default_int_handler)
-    with _show_progress() as notify:
-        result = audits.check(asked, request, allow_copy=lambda x: yes or _agreed(x), notify=notify)
+    with waiting("preparing") as wait:
+        result = audits.check(
+            asked,
+            request,
+            allow_copy=lambda copy: yes or runs.agreed(copy, wait),
+            notify=_Listener(wait),
+        )
     if as_json:
         show_json(result)
     else:
-        _show(result)
-    failed = False
-    for report in reports:
-        try:
-            audits.write_report(result, report)
-        except GgufextError as error:
-            show_error(error, as_json=False)
-            failed = True
-        else:
-            click.echo(f"report written to {printable(str(report))}", err=True)
-    _exit(result, require)
-    if failed:
+        audits.print_report(result)
+        runs.show_audited(result)
+    written = runs.write_reports(result, reports)
+    runs.end(result)
+    if require is not None and (where := audits.bound_missed(result, require)):
+        click.echo(f"required bound missed: {where}", err=True)
+        sys.exit(_REQUIRED_BOUND_MISSED)
+    if not written:
         sys.exit(1)
-
-
-def _agreed(copy: CopyNeeded) -> bool:
-    """Ask for a temporary copy; nobody at a terminal is a no."""
-    if not (sys.stdin.isatty() and sys.stderr.isatty()):
-        return False
-    return click.confirm(
-        f"{printable(copy.condition)} needs a temporary copy of {binary_size(copy.size)} in "
-        f"{printable(str(copy.folder))}, which has {binary_size(copy.free)} free. Make it?",
-        err=True,
-    )
 
 
 def _refuse_options(names: tuple[str, ...], belongs_to: str) -> None:
@@ -477,27 +321,3 @@ def _refuse_options(names: tuple[str, ...], belongs_to: str) -> None:
     for name in names:
         if context.get_parameter_source(name) is click.core.ParameterSource.COMMANDLINE:
             raise click.UsageError(f"--{name.replace('_', '-')} belongs to {belongs_to}")
-
-
-def _show(result: CheckResult) -> None:
-    from ggufext.api.audits import print_report
-
-    print_report(result)
-    for sentence in result.run.audited:
-        click.echo(f"  audited: {printable(sentence)}")
-
-
-def _exit(result: CheckResult, require: float | None) -> None:
-    """End with the status of an interrupted or failed run, or of a missed bound."""
-    from ggufext.api import audits
-
-    stop = result.run.stop
-    if stop is not None and stop.code == "interrupted":
-        click.echo("interrupted: the report holds what was done", err=True)
-        sys.exit(_INTERRUPTED)
-    if stop is not None:
-        show_error(EngineError(code=stop.code, message=stop.message), as_json=False)
-        sys.exit(1)
-    if require is not None and (where := audits.bound_missed(result, require)):
-        click.echo(f"required bound missed: {where}", err=True)
-        sys.exit(_REQUIRED_BOUND_MISSED)

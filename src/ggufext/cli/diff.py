@@ -10,6 +10,7 @@ import click
 from ggufext.api import headers
 from ggufext.cli.options import ModelName, found_model, json_option
 from ggufext.cli.output import show_json
+from ggufext.cli.waiting import waiting
 from ggufext.errors import printable
 
 if TYPE_CHECKING:
@@ -40,7 +41,8 @@ def diff(before: Path | str, after: Path | str, as_json: bool) -> None:
     Weights are not compared. Lines begin with - for what only A has, + for what only B has and ~
     for what differs. Exit status 0 where nothing differs, 3 where something does, 1 on failure.
     """
-    found = headers.diff(found_model(before), found_model(after))
+    with waiting("reading headers") as wait:
+        found = headers.diff(*(found_model(name, wait) for name in (before, after)))
     if as_json:
         show_json(found)
     else:

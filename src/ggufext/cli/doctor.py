@@ -8,8 +8,9 @@ import click
 from click.shell_completion import get_completion_class
 
 from ggufext.api import doctor as api
-from ggufext.cli.options import json_option
+from ggufext.cli.options import json_option, llama_cpp_option
 from ggufext.cli.output import show_json
+from ggufext.cli.waiting import waiting
 from ggufext.errors import printable
 
 
@@ -20,13 +21,15 @@ from ggufext.errors import printable
     default=".",
     type=click.Path(path_type=Path, exists=True, file_okay=False),
 )
+@llama_cpp_option
 @json_option
-def doctor(folder: Path, as_json: bool) -> None:
+def doctor(folder: Path, llama_cpp: Path | None, as_json: bool) -> None:
     """Say what this machine, its libraries and the models' FOLDER allow.
 
     The folder is tried with a nameless temporary file.
     """
-    findings = api.doctor(folder)
+    with waiting("asking this machine and its libraries"):
+        findings = api.doctor(folder, llama_cpp=llama_cpp)
     if as_json:
         show_json(findings)
         return

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import sys
-from contextlib import ExitStack, contextmanager
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -13,7 +11,13 @@ import click
 from ggufext.api import edits
 from ggufext.api.edits import State, Strategy
 from ggufext.api.plans import RunTimeMethod
-from ggufext.cli.options import follow_option, json_option, path_argument, paths_argument
+from ggufext.cli.options import (
+    follow_option,
+    json_option,
+    llama_cpp_option,
+    path_argument,
+    paths_argument,
+)
 from ggufext.cli.output import (
     IN_USE,
     FileCommand,
@@ -23,14 +27,14 @@ from ggufext.cli.output import (
     show_warnings,
 )
 from ggufext.cli.planning import asked, plan_as_json, plan_lines, plan_options
-from ggufext.errors import GgufextError, PlanError, command, printable, shell_word
+from ggufext.cli.waiting import Told
+from ggufext.errors import GgufextError, PlanError, command, printable, shell_word, shown
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
-
-    from rich.progress import Progress
+    from collections.abc import Callable
 
     from ggufext.api.edits import Receipt, Rewritten, Undone
+    from ggufext.cli.waiting import Wait
 
     #: A rewrite, and what --verify compared.
     _Outcome = tuple[Rewritten, tuple[str, ...]]
@@ -68,6 +72,7 @@ _RUN_TIME = {
     is_flag=True,
     help="Read the result with llama.cpp, without it with gguf-py, and compare.",
 )
+@llama_cpp_option
 @click.option(
     "--force",
     is_flag=True,
@@ -83,6 +88,7 @@ def rewrite(
     follow: bool,
     dry_run: bool,
     verify: bool,
+    llama_cpp: Path | None,
     force: bool,
     as_json: bool,
     **wished: Any,
@@ -94,25 +100,28 @@ def rewrite(
     """
     if output is not None and len(set(paths)) > 1:
         raise click.UsageError("--output takes one FILE")
+    if llama_cpp is not None and not verify:
+        raise click.UsageError("--llama-cpp belongs to --verify")
     named, request = asked(force=force, **wished)
     if isinstance(named, RunTimeMethod):
         target = str(request.target_length)
         planning = command("plan", paths[0], "--target", target, "--method", named.value)
         raise PlanError(code="run_time_method", message=_RUN_TIME[named].format(planning=planning))
+    if llama_cpp is not None:
+        edits.try_llama_cpp(llama_cpp)
 
-    def do(path: Path | str) -> _Outcome:
-        with _copy_progress() as progress:
-            done = edits.rewrite(
-                path,
-                request,
-                output=output,
-                keep_history=not no_history,
-                strategy=Strategy(strategy) if strategy else None,
-                follow=follow,
-                dry_run=dry_run,
-                progress=progress,
-            )
-        return done, _verified(path, done) if verify and not dry_run else ()
+    def do(path: Path | str, wait: Wait) -> _Outcome:
+        done = edits.rewrite(
+            path,
+            request,
+            output=output,
+            keep_history=not no_history,
+            strategy=Strategy(strategy) if strategy else None,
+            follow=follow,
+            dry_run=dry_run,
+            progress=_told(wait, path),
+        )
+        return done, _verified(path, done, llama_cpp, wait) if verify and not dry_run else ()
 
     work = FileCommand(
         do=do,
@@ -131,16 +140,23 @@ def rewrite(
     handle_files(paths, work, as_json=as_json)
 
 
-def _verified(path: Path | str, done: Rewritten) -> tuple[str, ...]:
-    stands = _what_stands(path, done.receipt)
+def _verified(
+    path: Path | str, done: Rewritten, llama_cpp: Path | None, wait: Wait
+) -> tuple[str, ...]:
+    stands, name = _what_stands(path, done.receipt), shown(str(path))
+
+    def tell(what: str) -> None:
+        wait.tell(Told(f"{name}: {what}"))
+
     try:
-        return edits.verify(done, notify=partial(show_note, path=path))
+        return edits.verify(done, llama_cpp=llama_cpp, notify=tell)
     except GgufextError as error:
         error.path = error.path or done.receipt.output
         error.message += f"; {stands}"
         raise
     except KeyboardInterrupt:
-        show_note(f"interrupted before it was verified; {stands}", done.receipt.output)
+        with wait.silent():
+            show_note(f"interrupted before it was verified; {stands}", done.receipt.output)
         raise
 
 
@@ -216,37 +232,10 @@ def _show(path: Path | str, outcome: _Outcome, *, dry_run: bool) -> None:
     show_warnings(done.plan.warnings, path)
 
 
-@contextmanager
-def _copy_progress() -> Iterator[Callable[[int, int], None]]:
-    """A progress bar on a terminal, from the first report of a copy on."""
-    if not sys.stderr.isatty():
-        yield lambda _done, _total: None
-        return
-    with ExitStack() as stack:
-        bars: list[Progress] = []
-
-        def report(done: int, total: int) -> None:
-            if not bars:
-                bars.append(stack.enter_context(_bar()))
-                bars[0].add_task("copying")
-            bars[0].update(bars[0].task_ids[0], completed=done, total=total)
-
-        yield report
-
-
-def _bar() -> Progress:
-    # Loading rich takes as long as an edit that copies nothing.
-    from rich.console import Console
-    from rich.progress import BarColumn, DownloadColumn, Progress, TimeRemainingColumn
-
-    return Progress(
-        "{task.description}",
-        BarColumn(),
-        DownloadColumn(binary_units=True),
-        TimeRemainingColumn(),
-        console=Console(stderr=True),
-        transient=True,
-    )
+def _told(wait: Wait, path: Path | str) -> Callable[[int, int], None]:
+    """What hears how far a copy is."""
+    what = f"copying {shown(str(path))}"
+    return lambda done, total: wait.tell(Told(what, done, total, "bytes"))
 
 
 _UNDONE = {
@@ -285,11 +274,15 @@ def undo(
     if output is not None and len(set(paths)) > 1:
         raise click.UsageError("--output takes one FILE")
 
-    def do(path: Path | str) -> Undone:
-        with _copy_progress() as progress:
-            return edits.undo(
-                path, output=output, follow=follow, check=check, force=force, progress=progress
-            )
+    def do(path: Path | str, wait: Wait) -> Undone:
+        return edits.undo(
+            path,
+            output=output,
+            follow=follow,
+            check=check,
+            force=force,
+            progress=_told(wait, path),
+        )
 
     work = FileCommand(
         do=do,

@@ -14,14 +14,16 @@ from ggufext.api import models
 from ggufext.api.models import Inspection, ModelPlace, Support
 from ggufext.cli.options import ModelName, found_model, json_option, model_files
 from ggufext.cli.output import FileCommand, handle_files, show_json, show_table, show_warnings
+from ggufext.cli.waiting import Told, waiting
 from ggufext.errors import printable, shown
 from ggufext.text import binary_size, percent
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Callable, Iterator, Sequence
     from typing import Literal
 
     from ggufext.api.models import LayerInFile, SurveyedModel
+    from ggufext.cli.waiting import Wait
 
 _SUPPORT = {
     Support.VERIFIED: "verified with llama.cpp",
@@ -60,15 +62,21 @@ def inspect(paths: tuple[Path | str, ...], layers: bool, as_json: bool) -> None:
     handle_files(paths, work, as_json=as_json)
 
 
-def _found(path: Path | str) -> Inspection | ModelPlace:
-    model = found_model(path)
+def _found(path: Path | str, wait: Wait) -> Inspection | ModelPlace:
+    model = found_model(path, wait)
     if isinstance(model, Path) and model.is_dir():
-        return models.place_of(model)
+        return models.place_of(model, progress=_read_in(wait, str(model)))
     return models.inspect(model)
 
 
+def _read_in(wait: Wait, place: str) -> Callable[[int, int], None]:
+    """What hears how many models of a place are read."""
+    return lambda done, total: wait.tell(Told(f"reading {place}", done, total, "models"))
+
+
 def _show_known_places(*, as_json: bool) -> None:
-    places = models.known_places()
+    with waiting("looking for models") as wait:
+        places = models.known_places(progress=_read_in(wait, "all places"))
     if as_json:
         show_json({"places": places})
         return

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import re
-import sys
-from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -14,13 +12,12 @@ from click.shell_completion import CompletionItem
 from ggufext.api import names
 from ggufext.api.names import is_name
 from ggufext.cli.output import show_note
-from ggufext.errors import GgufextError
-from ggufext.text import binary_size
+from ggufext.cli.waiting import Told
+from ggufext.errors import GgufextError, shown
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
-
     from ggufext.api.headers import RemoteModel
+    from ggufext.cli.waiting import Wait
 
 _MULTIPLES = {"": 1, "k": 2**10, "m": 2**20, "g": 2**30, "t": 2**40}
 
@@ -124,37 +121,21 @@ train_freq_base_option = click.option(
 follow_option = click.option(
     "--follow", is_flag=True, help="Edit the file that a symbolic link points to."
 )
+llama_cpp_option = click.option(
+    "--llama-cpp",
+    metavar="PATH",
+    type=click.Path(path_type=Path, exists=True),
+    help="Use this libllama, or the one in this folder of a build, not the installed llama.cpp.",
+)
 json_option = click.option("--json", "as_json", is_flag=True, help="Print the result as JSON.")
 
 
-def found_model(name: Path | str) -> Path | RemoteModel:
-    """The file of a name, or the header of a remote one, read with a line that says how far.
+def found_model(name: Path | str, wait: Wait) -> Path | RemoteModel:
+    """The file of a name, or the header of a remote one, read while its bytes are told.
 
     Raises
     ------
     LocationError, HeaderError
     """
-    with _progress() as progress:
-        return names.find_model(name, progress=progress)
-
-
-@contextmanager
-def _progress() -> Iterator[Callable[[int], None]]:
-    """A line on a terminal that is gone when the header is read."""
-    if not sys.stderr.isatty():
-        yield lambda _read: None
-        return
-    shown = ""
-
-    def report(read: int) -> None:
-        nonlocal shown
-        line = f"reading the header: {binary_size(read)}"
-        if line != shown:
-            click.echo(f"\r{line:<{len(shown)}}", err=True, nl=False)
-            shown = line
-
-    try:
-        yield report
-    finally:
-        if shown:
-            click.echo(f"\r{'':<{len(shown)}}\r", err=True, nl=False)
+    what = f"reading the header of {shown(str(name))}"
+    return names.find_model(name, progress=lambda read: wait.tell(Told(what, read, unit="bytes")))

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Generic, TypeVar
 
 import click
 
+from ggufext.cli.waiting import Told, waiting
 from ggufext.errors import GgufextError, of_system, printable, shown
 from ggufext.text import json_text
 
@@ -15,6 +16,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
     from pathlib import Path
 
+    from ggufext.cli.waiting import Wait
     from ggufext.errors import ModelWarning
 
 
@@ -88,7 +90,7 @@ class FileCommand(Generic[_Done]):
     Attributes
     ----------
     do : callable
-        Takes a path; raises GgufextError or OSError.
+        Takes a path, and what hears how far it is; raises GgufextError or OSError.
     as_json : callable
         Takes path and result, gives what programs read.
     show : callable
@@ -99,7 +101,7 @@ class FileCommand(Generic[_Done]):
         Takes a result, gives its cells; an error takes their place where there is none.
     """
 
-    do: Callable[[Path | str], _Done]
+    do: Callable[[Path | str, Wait], _Done]
     as_json: Callable[[Path | str, _Done], object]
     show: Callable[[Path | str, _Done], None]
     columns: tuple[str, ...]
@@ -123,7 +125,8 @@ def handle_files(paths: tuple[Path | str, ...], work: FileCommand[_Done], *, as_
     if len(paths) == 1:
         (path,) = paths
         try:
-            done = work.do(path)
+            with waiting(shown(str(path))) as wait:
+                done = work.do(path, wait)
         except GgufextError as error:
             _named(error, path)
             raise
@@ -135,10 +138,12 @@ def handle_files(paths: tuple[Path | str, ...], work: FileCommand[_Done], *, as_
             work.show(path, done)
         return
     outcomes: dict[Path | str, _Done | GgufextError] = {}
-    for path, outcome in _outcomes(paths, work):
-        outcomes[path] = outcome
-        if not as_json and not isinstance(outcome, GgufextError):
-            work.show(path, outcome)
+    with waiting("files") as wait:
+        for path, outcome in _outcomes(paths, work, wait):
+            outcomes[path] = outcome
+            if not as_json and not isinstance(outcome, GgufextError):
+                with wait.silent():
+                    work.show(path, outcome)
     _show_all(outcomes, work, as_json=as_json)
     failures = [outcome for outcome in outcomes.values() if isinstance(outcome, GgufextError)]
     for failure in failures:
@@ -154,14 +159,15 @@ _NOT_DONE = "not_done"
 
 
 def _outcomes(
-    paths: tuple[Path | str, ...], work: FileCommand[_Done]
+    paths: tuple[Path | str, ...], work: FileCommand[_Done], wait: Wait
 ) -> Iterator[tuple[Path | str, _Done | GgufextError]]:
     interrupted = False
-    for path in paths:
+    for number, path in enumerate(paths):
+        wait.tell(Told("files", number, len(paths), detail=shown(str(path))))
         try:
             if interrupted:
                 raise KeyboardInterrupt
-            yield path, work.do(path)
+            yield path, work.do(path, wait)
         except (GgufextError, OSError) as error:
             yield path, _named(error, path)
         except KeyboardInterrupt:

@@ -24,6 +24,7 @@ from ggufext.cli.planning import (
     show_emissions,
     show_run_time,
 )
+from ggufext.cli.waiting import waiting
 from ggufext.errors import PlanError
 from ggufext.text import binary_size, jsonable
 
@@ -87,7 +88,8 @@ def plan(
     named, request = asked(force=force, **wished)
     if request.gamma is not None and named is None:
         raise click.UsageError("--gamma belongs to --method gamma")
-    model = found_model(path)
+    with waiting("reading the header") as wait:
+        model = found_model(path, wait)
     path = model if isinstance(model, Path) else model.name
     config = emissions.read_config(model, train_length=request.train_length)
     if config is not None and request.train_freq_base is not None:

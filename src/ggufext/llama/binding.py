@@ -198,6 +198,7 @@ _FUNCTIONS: dict[str, tuple[Any, ...]] = {
     "llama_n_ctx": (c_uint32, c_void_p),
     "llama_n_ubatch": (c_uint32, c_void_p),
     "llama_print_system_info": (c_char_p,),
+    "llama_set_n_threads": (None, c_void_p, c_int32, c_int32),
     "llama_state_seq_get_data": (c_size_t, c_void_p, POINTER(c_uint8), c_size_t, c_int32),
     "llama_state_seq_get_size": (c_size_t, c_void_p, c_int32),
     "llama_state_seq_set_data": (c_size_t, c_void_p, POINTER(c_uint8), c_size_t, c_int32),
@@ -217,15 +218,17 @@ _FUNCTIONS: dict[str, tuple[Any, ...]] = {
     "llama_vocab_type": (c_int, c_void_p),
 }
 
-#: Packages that bring llama.cpp, with their modules and where their libraries lie. The first one
-#: that is installed is used: llama-cpp-python may have been compiled for a GPU.
-_PACKAGES: tuple[tuple[str, str, tuple[str, ...]], ...] = (
+#: Packages that bring llama.cpp, with the version that was tried, their modules and where their
+#: libraries lie. The first that is installed in this version is used: llama-cpp-python may have
+#: been compiled for a GPU.
+_PACKAGES: tuple[tuple[str, str, str, tuple[str, ...]], ...] = (
     (
         "llama-cpp-python",
+        "0.3.36",
         "llama_cpp",
         ("lib/libllama.so", "lib/libllama.dylib", "lib/llama.dll", "lib/libllama.dll"),
     ),
-    ("xllamacpp", "xllamacpp", ("xllamacpp.abi3.so",)),
+    ("xllamacpp", "2026.10.11549", "xllamacpp", ("xllamacpp.abi3.so",)),
 )
 
 #: Names of x86-64, as `platform.machine` gives them.
@@ -235,13 +238,22 @@ _X86_64 = ("x86_64", "AMD64")
 _NEEDED = {"xllamacpp": ("avx2", "fma", "f16c", "bmi2")}
 
 
+#: Names of the library, the likeliest first, and where in the folder of a build, a release or an
+#: installation it lies.
+_NAMES = (
+    *("libllama.so", "libllama.dylib", "llama.dll", "libllama.dll"),
+    *("libllama.so.*", "libllama.v*.so"),
+)
+_FOLDERS = (".", "bin", "lib", "build/bin", "build/bin/Release")
+
+
 @dataclass(frozen=True, slots=True)
 class Place:
-    """A library that is installed: its file, the package that brought it, and its version."""
+    """A library: its file, the package that brought it, and its version; ``""`` without one."""
 
     path: Path
-    package: str
-    version: str
+    package: str = ""
+    version: str = ""
 
 
 def installed() -> Place:
@@ -252,36 +264,69 @@ def installed() -> Place:
     EngineError
         ``extra_missing``, also where the processor lacks what the library is compiled for.
     """
-    found = (
-        (package, Path(folder) / file)
-        for package, module, files in _PACKAGES
+    places = [
+        (Place(Path(folder) / file, package, _version(package)), tried)
+        for package, tried, module, files in _PACKAGES
         for folder in _folders(module)
         for file in files
-    )
-    package, path = next((each for each in found if each[1].exists()), (None, None))
-    if package is None or path is None:
+        if (Path(folder) / file).exists()
+    ]
+    if not places:
         raise EngineError(
             code="extra_missing",
             message="no llama.cpp is installed: pip install 'ggufext[check]'",
         )
+    place = next((place for place, tried in places if place.version == tried), places[-1][0])
     known = processor_features()
-    lacking = [name for name in _NEEDED.get(package, ()) if known and name not in known]
+    lacking = [name for name in _NEEDED.get(place.package, ()) if known and name not in known]
     if lacking and platform.machine() in _X86_64:
         raise EngineError(
             code="extra_missing",
-            message=f"this processor lacks {', '.join(lacking)}, which {package} is compiled for: "
-            "pip install 'ggufext[check]' compiles llama.cpp for this one",
+            message=f"this processor lacks {', '.join(lacking)}, which {place.package} is compiled "
+            "for: pip install llama-cpp-python==0.3.36 compiles llama.cpp for this one",
         )
+    return place
+
+
+def _version(package: str) -> str:
     try:
-        return Place(path, package, version(package))
+        return version(package)
     except PackageNotFoundError:  # copied there
-        return Place(path, package, "unknown")
+        return "unknown"
 
 
 def _folders(module: str) -> Sequence[str]:
     """Where a package lies; empty where it is not installed, or is no package."""
     spec = find_spec(module)
     return (spec.submodule_search_locations if spec else None) or ()
+
+
+def named(path: Path) -> Place:
+    """The library that somebody names: itself, or the folder of a build that holds it.
+
+    Raises
+    ------
+    EngineError
+        ``engine_unknown`` where there is none.
+    """
+    try:
+        if path.is_file():
+            return Place(path)
+        files = (
+            file
+            for folder in _FOLDERS
+            for name in _NAMES
+            for file in sorted((path / folder).glob(name), reverse=True)
+        )
+        found = next(files, None)
+    except OSError as error:
+        raise unknown(path, f"cannot be read ({error.strerror})") from error
+    if found is None and not path.exists():
+        raise unknown(path, "is not there")
+    if found is None:
+        folders = ", ".join(_FOLDERS[1:])
+        raise unknown(path, f"holds no libllama.so, libllama.dylib or llama.dll, nor do {folders}")
+    return Place(found)
 
 
 def load(path: Path) -> Any:
@@ -306,14 +351,14 @@ def load(path: Path) -> Any:
     try:
         library = ctypes.CDLL(str(path))
     except OSError as error:
-        raise _unknown(path, f"cannot be loaded ({error})") from error
+        raise unknown(path, f"cannot be loaded ({error})") from error
     for name, (result, *arguments) in _FUNCTIONS.items():
         _declare(library, path, name, result, *arguments)
-    said = library.llama_version().decode(errors="replace")
+    said = (library.llama_version() or b"of no version").decode(errors="replace")
     context = _CONTEXT_PARAMS.get(said.removesuffix("-dev"))
     if context is None:
         known = " and ".join(_CONTEXT_PARAMS)
-        raise _unknown(path, f"is llama.cpp {said}; known is {known}")
+        raise unknown(path, f"is llama.cpp {said}; known is {known}")
     _check(library, path, "llama_context_default_params", context, _CONTEXT_DEFAULTS)
     _check(library, path, "llama_model_default_params", _ModelParams, _MODEL_DEFAULTS)
     _declare(library, path, "llama_model_load_from_file", c_void_p, c_char_p, _ModelParams)
@@ -325,7 +370,7 @@ def _declare(library: Any, path: Path, name: str, result: Any, *arguments: Any) 
     try:
         function = getattr(library, name)
     except AttributeError as error:
-        raise _unknown(path, f"has no {name}") from error
+        raise unknown(path, f"has no {name}") from error
     function.restype, function.argtypes = result, arguments
     return function
 
@@ -358,7 +403,7 @@ def _check(
         )
         size = -(-written // ctypes.alignment(structure)) * ctypes.alignment(structure)
         if size != ctypes.sizeof(structure):
-            raise _unknown(path, f"{name} fills {size} bytes, not {ctypes.sizeof(structure)}")
+            raise unknown(path, f"{name} fills {size} bytes, not {ctypes.sizeof(structure)}")
         made = bytes(buffers[0])
     else:
         whole = type("Room", (ctypes.Structure,), {"_fields_": (("bytes", c_uint8 * _ROOM),)})
@@ -367,11 +412,14 @@ def _check(
     for field, *_ in structure._fields_:
         found = getattr(parameters, field)
         if isinstance(found, int | float) and found != defaults.get(field, 0):
-            raise _unknown(path, f"{name} gives {field} {found}, not {defaults.get(field, 0)}")
+            raise unknown(path, f"{name} gives {field} {found}, not {defaults.get(field, 0)}")
     _declare(library, path, name, structure)
 
 
-def _unknown(path: Path, why: str) -> EngineError:
+def unknown(path: Path | str, why: str) -> EngineError:
+    """A library that this version cannot use, as ``engine_unknown``."""
     return EngineError(
-        code="engine_unknown", message=f"{path} is no build of llama.cpp known here: {why}"
+        code="engine_unknown",
+        message=f"{path} is no build of llama.cpp known here: {why}; pip install 'ggufext[check]' "
+        "brings one",
     )

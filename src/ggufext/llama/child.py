@@ -8,10 +8,14 @@ standard error is llama.cpp's log.
 from __future__ import annotations
 
 import ctypes
+import math
 import os
 import re
+import sys
 import time
 from dataclasses import replace
+from functools import partial
+from pathlib import Path
 from queue import SimpleQueue
 from threading import Thread
 from typing import TYPE_CHECKING, Any
@@ -19,6 +23,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from ggufext.errors import EngineError
+from ggufext.llama.attention import AttentionReader
+from ggufext.llama.known_answer import check_known_answer
 from ggufext.llama.library import GgufReader, Llama
 from ggufext.llama.loaded import GraphReader, Model, Vocabulary
 from ggufext.llama.log import forbid_core_dump
@@ -26,7 +32,7 @@ from ggufext.llama.memory import available_memory
 from ggufext.llama.protocol import load_request, receive, send
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable, Iterator, Sequence
     from typing import BinaryIO
 
     from ggufext.llama.loaded import Logits, Tokens
@@ -41,11 +47,18 @@ _NOTHING = np.empty(0, np.int32)
 class _Session:
     """Prompts asked of a model one after another; cells are reused where that is exact."""
 
-    def __init__(self, llama: Llama, model: Model, extend: SelfExtend | None) -> None:
+    def __init__(
+        self,
+        llama: Llama,
+        model: Model,
+        extend: SelfExtend | None,
+        computed: Callable[[int], None],
+    ) -> None:
         self._api = llama.api
         self._model = model
         self._vocabulary = Vocabulary(llama, model.pointer)
         self._extend = extend
+        self._computed = computed
         self._known = _NOTHING
         if extend and not (model.can_reuse and self._api.llama_memory_can_shift(model.memory)):
             raise EngineError(
@@ -53,10 +66,8 @@ class _Session:
                 message="Self-Extend moves positions, which this model's memory cannot",
             )
 
-    def ask(
-        self, prompt: Tokens, *, tokens: int, hidden: str, stop: str, reuse: bool, logits: bool
-    ) -> Reply:
-        """Continue a prompt greedily.
+    def ask(self, prompt: Tokens, *, tokens: int, hidden: str, stop: str) -> Reply:
+        """Continue a prompt greedily; the payload of the reply is the float32 logits behind it.
 
         Parameters
         ----------
@@ -65,23 +76,19 @@ class _Session:
         hidden, stop : str
             Regular expressions: the text is done when `stop` matches all that is left of it
             without what `hidden` matches.
-        reuse : bool
-            Whether cells may be reused.
-        logits : bool
-            Whether the payload of the reply is the logits behind the prompt.
         """
         known, self._known = self._known, _NOTHING  # should a decode fail
         first = 0
         if self._extend:
             position, found = self._prefill_grouped(prompt, self._extend)
         else:
-            if reuse and self._model.can_reuse:
+            if self._model.can_reuse:
                 first = self._keep(known, prompt)
             else:
                 self._model.clear()
-            found = self._model.decode(prompt[first:], first)
+            found = self._model.decode(prompt[first:], first, self._computed)
             position = len(prompt)
-        first_logits = found.tobytes() if logits else b""
+        behind_prompt = found.tobytes()
         said = 0
         text = b""
         while said < tokens:
@@ -103,15 +110,55 @@ class _Session:
             "evaluated": len(prompt) - first + computed,
             "naive": len(prompt) + computed,
         }
-        return reply, first_logits
+        return reply, behind_prompt
 
-    def _keep(self, known: Tokens, prompt: Tokens) -> int:
+    def score(self, text: Tokens, *, rows: list[int], distributions: list[int]) -> Reply:
+        """What a model expected at places of a text; its cells are kept for what follows.
+
+        Parameters
+        ----------
+        rows : list of int
+            Indices of tokens, rising, each below the last; the payload of the reply begins with
+            the natural logarithm of the probability of what follows each, float32.
+        distributions : list of int
+            Indices, rising; behind it come the logarithms for the whole vocabulary, float32.
+        """
+        if self._extend:
+            raise EngineError(
+                code="bad_condition", message="Self-Extend moves positions, so no text is scored"
+            )
+        known, self._known = self._known, _NOTHING  # should a decode fail
+        chosen = sorted({*rows, *distributions})
+        first = 0
+        if self._model.can_reuse:
+            first = self._keep(known, text, upto=chosen[0] if chosen else len(text) - 1)
+        else:
+            self._model.clear()
+        wanted = np.zeros(len(text), np.bool_)
+        wanted[chosen] = True
+        in_rows, whole = set(rows), set(distributions)
+        follows, expected = [], []
+        behind = self._model.wanted(text[first:], first, wanted[first:], self._computed)
+        for indices, logits in behind:
+            for index, row in zip(indices + first, logits, strict=True):
+                found = log_softmax(row)
+                if index in in_rows:
+                    follows.append(found[text[index + 1]])
+                if index in whole:
+                    expected.append(found)
+        self._known = text
+        reply = {"evaluated": len(text) - first, "naive": len(text)}
+        return reply, np.array(follows, np.float32).tobytes() + b"".join(
+            each.tobytes() for each in expected
+        )
+
+    def _keep(self, known: Tokens, prompt: Tokens, *, upto: int | None = None) -> int:
         """Keep the cells of the start that two prompts share up to a micro-batch; their number.
 
         At another place the rest would be cut into other micro-batches than a prompt computed at
-        once, and the last bits of the logits would differ.
+        once, and the last bits of the logits would differ. At most `upto` are kept.
         """
-        overlap = min(len(known), len(prompt) - 1)
+        overlap = min(len(known), len(prompt) - 1 if upto is None else upto)
         same = known[:overlap] == prompt[:overlap]
         common = overlap if same.all() else int(np.argmin(same))
         keep = common // self._model.n_ubatch * self._model.n_ubatch
@@ -139,6 +186,7 @@ class _Session:
         for first in range(0, len(prompt), window):
             piece = prompt[first : first + window]
             logits = self._model.decode(piece, position)
+            self._computed(first + len(piece))
             position += len(piece)
             while position - start >= 2 * window:
                 # Everything ungrouped moves to where a division maps the span onto `start`.
@@ -153,15 +201,27 @@ class _Session:
         return position, logits
 
 
+def log_softmax(logits: Logits) -> Logits:
+    """Natural logarithms of the probabilities that logits of one token stand for, float32."""
+    shifted = logits - logits.max()
+    # Summed in float64: a vocabulary has more entries than float32 has units of 1.
+    total = np.exp(shifted).sum(dtype=np.float64)
+    found: Logits = shifted - np.float32(math.log(total))
+    return found
+
+
 class _Child:
     """Does what requests ask for: an operation with its payload and its fields by name."""
 
-    def __init__(self) -> None:
-        self._llama = Llama()
+    def __init__(self, llama_cpp: Path | None, computed: Callable[[int], None]) -> None:
+        self._computed = computed
+        self._llama = Llama(llama_cpp)
+        check_known_answer(self._llama)
         self._words: Vocabulary | None = None
         self._model: Model | None = None
         self._weights: object = None
         self._session: _Session | None = None
+        self._attention: AttentionReader | None = None
         self._operations: dict[str, Callable[..., Reply]] = {
             "hello": self._hello,
             "vocabulary": self._vocabulary,
@@ -169,8 +229,12 @@ class _Child:
             "tokenize": self._tokenize,
             "open": self._open,
             "ask": self._ask,
+            "score": self._score,
+            "open_attention": self._open_attention,
+            "attention": self._read_attention,
             "observe": self._observe,
             "values": self._values,
+            "threads": self._threads,
             "time": self._time,
         }
 
@@ -187,6 +251,7 @@ class _Child:
             ggml.add_rpc_server(address)
         devices, device_memory = ggml.devices()
         hello = {
+            "path": str(self._llama.place.path),
             "package": self._llama.place.package,
             "version": self._llama.place.version,
             "release": self._llama.release,
@@ -227,7 +292,7 @@ class _Child:
         model = self._loaded(load)
         try:
             model.open(load.context)
-            self._session = _Session(self._llama, model, load.self_extend)
+            self._session = _Session(self._llama, model, load.self_extend, self._computed)
         except EngineError:
             self._close()
             raise
@@ -236,6 +301,21 @@ class _Child:
     def _ask(self, payload: bytes, **how: Any) -> Reply:
         assert self._session is not None
         return self._session.ask(np.frombuffer(payload, np.int32), **how)
+
+    def _score(self, payload: bytes, **where: Any) -> Reply:
+        assert self._session is not None
+        return self._session.score(np.frombuffer(payload, np.int32), **where)
+
+    def _open_attention(self, _: bytes, *, load: LoadRequest, **how: Any) -> Reply:
+        self._session = None
+        model = self._loaded(load)
+        self._attention = AttentionReader(self._llama, model, load.context, **how)
+        return {}, b""
+
+    def _read_attention(self, payload: bytes, *, position: int, rows: list[int]) -> Reply:
+        assert self._attention is not None
+        layers, sums = self._attention.read(np.frombuffer(payload, np.int32), position, rows)
+        return {"layers": layers}, sums
 
     def _observe(self, payload: bytes, *, load: LoadRequest, starts: list[int]) -> Reply:
         tokens = np.frombuffer(payload, np.int32)
@@ -269,6 +349,11 @@ class _Child:
         self._session = None
         return Stopwatch(self._llama, self._loaded(load), load.context).measure(), b""
 
+    def _threads(self, _: bytes, *, load: LoadRequest, numbers: list[int]) -> Reply:
+        self._session = None
+        watch = Stopwatch(self._llama, self._loaded(load), load.context)
+        return {"seconds": watch.with_threads(numbers)}, b""
+
     def _loaded(self, load: LoadRequest) -> Model:
         """The model of a request: the one that is loaded if that is the same."""
         weights = (load.path, load.kv_overrides, load.gpu_layers)
@@ -281,17 +366,18 @@ class _Child:
     def _close(self) -> None:
         if self._model is not None:
             self._model.close()
-        self._model = self._session = None
+        self._model = self._session = self._attention = None
 
 
 def main() -> None:
-    """Answer requests until standard input ends."""
+    """Answer requests until standard input ends; with the library of the command line, if any."""
     forbid_core_dump()
+    llama_cpp = Path(sys.argv[1]) if sys.argv[1:] else None
     replies = _private_output()
     child: _Child | None = None
     for message in _requests():
         try:
-            child = child or _Child()
+            child = child or _Child(llama_cpp, partial(_tell, replies))
             reply, payload = child.answer(*message)
         except EngineError as error:
             reply, payload = {"error": {"code": error.code, "message": error.message}}, b""
@@ -299,6 +385,11 @@ def main() -> None:
             refusal = {"code": "out_of_memory", "message": "Python ran out of memory"}
             reply, payload = {"error": refusal}, b""
         send(replies, reply, payload)
+
+
+def _tell(replies: BinaryIO, computed: int) -> None:
+    """Send how many tokens of a prompt are computed, in front of the reply."""
+    send(replies, {"computed": computed}, b"")
 
 
 def _requests() -> Iterator[tuple[dict[str, Any], bytes]]:
@@ -351,6 +442,8 @@ class Stopwatch:
         self._api = llama.api
         self._model = model
         model.open(replace(settings, n_seq_max=_HOLDS + 1, kv_unified=True))
+        self._threads = settings.n_threads or 1
+        self._wall = self._busy = 0.0
         self.cells = 0
         self.tokens = 0
 
@@ -363,6 +456,7 @@ class Stopwatch:
             ``decode_failed``.
         """
         self._prompt()  # weights come from the disk
+        self._wall = self._busy = 0.0
         prompt_start, answer_start = self._prompt(), self._answer()
         room = self._model.n_ctx - 2 * self._model.n_ubatch - 2 * _ANSWER
         if self.cells < room:
@@ -379,7 +473,32 @@ class Stopwatch:
             "context": self.cells,
             "tokens": self.tokens,
             "can_reuse": self._model.can_reuse,
+            "stretch": self._wall / self._busy,
         }
+
+    def with_threads(self, numbers: Sequence[int]) -> list[float]:
+        """Seconds a token of a prompt with each number of threads.
+
+        Each is tried in turn, twice, so that what else runs meanwhile meets all; one that took
+        twice as long as another is not tried again.
+
+        Raises
+        ------
+        EngineError
+            ``decode_failed``.
+        """
+        self._prompt()  # weights come from the disk
+        found = [math.inf] * len(numbers)
+        for _ in range(2):
+            for index, number in enumerate(numbers):
+                if math.inf > found[index] > 2 * min(found):
+                    continue
+                self._api.llama_set_n_threads(self._model.context, number, number)
+                self._model.clear()
+                self._wall = 0.0
+                self._prompt()
+                found[index] = min(found[index], self._wall / self._model.n_ubatch)
+        return found
 
     def _prompt(self) -> float:
         size = self._model.n_ubatch
@@ -389,13 +508,19 @@ class Stopwatch:
         return min(self._decode(1) for _ in range(_ANSWER))
 
     def _decode(self, count: int) -> float:
-        """Compute tokens behind those that are there; seconds."""
+        """Compute tokens behind those that are there; processor seconds of each thread.
+
+        They do not grow with what else the machine does, so that settings can be compared.
+        """
         position = self._api.llama_memory_seq_pos_max(self._model.memory, _MAIN) + 1
         numbers = np.arange(self.tokens, self.tokens + count)
         tokens = (7 * numbers % self._model.n_vocab).astype(np.int32)
-        started = time.perf_counter()
+        started, before = time.perf_counter(), time.process_time()
         self._model.decode(tokens, position)
-        seconds = time.perf_counter() - started
+        wall, busy = time.perf_counter() - started, time.process_time() - before
+        seconds = busy / self._threads or wall  # coarse clocks see no time pass
+        self._wall += wall
+        self._busy += seconds
         self.cells += count
         self.tokens += count
         return seconds

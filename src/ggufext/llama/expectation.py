@@ -9,7 +9,6 @@ from typing import TYPE_CHECKING, NoReturn
 
 from ggufext.errors import EditError, EngineError
 from ggufext.header.frequencies import factors_in_effect
-from ggufext.header.header import read_header
 from ggufext.header.rope_keys import FREQ_BASE_SWA, ORIGINAL_LENGTH
 from ggufext.llama.process import LlamaProcess
 from ggufext.llama.rope_nodes import observe
@@ -203,64 +202,33 @@ def _compared(node: RopeNode, expected: Expected) -> Iterator[tuple[str, float, 
             yield "beta_slow", node.beta_slow, expected.betas[1]
 
 
-#: Elements of arrays that gguf-py needs about two seconds for: 16 µs each on a 2-core AMD EPYC.
-_MANY_ELEMENTS = 120_000
-
-
 def verify_file(
-    path: Path, plan: Plan, *, notify: Callable[[str], None] | None = None
+    path: Path,
+    plan: Plan,
+    *,
+    llama_cpp: Path | None = None,
+    notify: Callable[[str], None] = lambda _what: None,
 ) -> tuple[str, ...]:
-    """Compare a rewritten file with its plan through readers that are not ours.
-
-    Parameters
-    ----------
-    path : Path
-    plan : Plan
-        What the file should hold.
-    notify : callable, optional
-        Hears beforehand of a reader that will take more than about two seconds.
-
-    Returns
-    -------
-    tuple of str
-        What was compared, a sentence each.
-
-    Raises
-    ------
-    EditError
-        ``not_verified``: a reader sees something else.
-    EngineError
-        llama.cpp is installed and does not load the file.
-    """
-    with LlamaProcess() as process:
+    """What `ggufext.verify` does, for a file and its plan."""
+    with LlamaProcess(llama_cpp) as process:
+        notify("llama.cpp's GGUF reader reads the file")
         try:
             values = _read_by_llama_cpp(path, plan, process)
         except EngineError as error:
             if error.code != "extra_missing":
                 raise
             return _without_llama_cpp(path, plan, notify)
-        return (
-            _compared_values(path, plan, "llama.cpp's GGUF reader", *values),
-            _by_llama_cpp(path, plan, process),
-        )
+        compared = _compared_values(path, plan, "llama.cpp's GGUF reader", *values)
+        notify("llama.cpp loads the file")
+        return compared, _by_llama_cpp(path, plan, process)
 
 
-def _without_llama_cpp(
-    path: Path, plan: Plan, notify: Callable[[str], None] | None
-) -> tuple[str, ...]:
-    if notify is not None and _elements(path) > _MANY_ELEMENTS:
-        notify(
-            "gguf-py reads the file now, which takes a while with so large a vocabulary; "
-            "llama.cpp's reader is quick (pip install 'ggufext[check]')"
-        )
+def _without_llama_cpp(path: Path, plan: Plan, notify: Callable[[str], None]) -> tuple[str, ...]:
+    notify("gguf-py reads the file (llama.cpp's reader is quicker: pip install 'ggufext[check]')")
     return (
         _compared_values(path, plan, "gguf-py", *_read_by_gguf_py(path, plan)),
         "llama.cpp is not installed: not asked (pip install 'ggufext[check]')",
     )
-
-
-def _elements(path: Path) -> int:
-    return sum(entry.count for entry in read_header(path).keys.values())
 
 
 def _read_by_gguf_py(path: Path, plan: Plan) -> _Values:

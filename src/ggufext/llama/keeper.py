@@ -23,7 +23,10 @@ def main() -> None:
     """Run the program of the command line; end with its status."""
     forbid_core_dump()
     # A group of its own: a program may be a script that starts another.
-    child = subprocess.Popen(sys.argv[1:], stdin=subprocess.DEVNULL, start_new_session=True)
+    try:
+        child = subprocess.Popen(sys.argv[1:], stdin=subprocess.DEVNULL, start_new_session=True)
+    except OSError as error:
+        sys.exit(str(error))
     Thread(target=_end_with_input, args=(child.pid,), daemon=True).start()
     status = child.wait()
     _end(child.pid)

@@ -6,6 +6,7 @@ import ctypes
 import os
 import socket
 import sys
+from contextlib import contextmanager
 from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
@@ -18,10 +19,12 @@ from ggufext.llama.binding import (
     NodeCallback,
     installed,
     load,
+    named,
+    unknown,
 )
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
+    from collections.abc import Callable, Iterator, Mapping
     from pathlib import Path
 
     from ggufext.llama.settings import ContextSettings, LoadRequest, Override
@@ -34,6 +37,7 @@ class _Log:
 
     def __init__(self) -> None:
         self.errors: list[str] = []
+        self.passed_on = True
         self._level = _LOG_DEBUG
 
     def __call__(self, level: int, text: bytes, _: Any) -> None:
@@ -43,12 +47,18 @@ class _Log:
         line = text.decode(errors="replace")
         if self._level == _LOG_ERROR:
             self.errors.append(line.strip())
-        sys.stderr.write(line)
-        sys.stderr.flush()
+        if self.passed_on:
+            sys.stderr.write(line)
+            sys.stderr.flush()
 
 
 class Llama:
     """The library, started once a process.
+
+    Parameters
+    ----------
+    path : Path, optional
+        The library or a folder that holds it; the installed one when absent.
 
     Attributes
     ----------
@@ -69,15 +79,16 @@ class Llama:
         ``extra_missing``, ``engine_unknown``.
     """
 
-    def __init__(self) -> None:
-        self.place = installed()
+    def __init__(self, path: Path | None = None) -> None:
+        self.place = named(path) if path else installed()
         self.api: Any = load(self.place.path)
         self._log = _Log()
         # ctypes does not keep the callback alive; this object does.
         self._log_callback = LogCallback(self._log)
         self.api.llama_log_set(self._log_callback, None)
-        self.api.llama_backend_init()
         self.ggml = Ggml(self.api)
+        self.ggml.load_backends(self.place.path.parent)
+        self.api.llama_backend_init()
         self.release: str = self.api.llama_version().decode(errors="replace")
         self.system: str = self.api.llama_print_system_info().decode(errors="replace")
 
@@ -156,6 +167,15 @@ class Llama:
             )
         return number
 
+    @contextmanager
+    def silence(self) -> Iterator[None]:
+        """Pass nothing of the log on meanwhile."""
+        self._log.passed_on = False
+        try:
+            yield
+        finally:
+            self._log.passed_on = True
+
     def forget_errors(self) -> None:
         """Begin what `errors` tells."""
         self._log.errors.clear()
@@ -176,8 +196,8 @@ _TYPES = 43
 #: An RPC worker that takes longer to answer is taken for absent.
 _CONNECT_SECONDS = 10
 
-#: GGML_BACKEND_DEVICE_TYPE_GPU of ggml-backend.h.
-_DEVICE_GPU = 1
+#: GGML_BACKEND_DEVICE_TYPE_* of ggml-backend.h.
+_DEVICE_CPU, _DEVICE_GPU = 0, 1
 
 
 class Tensor(ctypes.Structure):
@@ -223,8 +243,17 @@ class Ggml:
         self._overhead = self.function("ggml_tensor_overhead", ctypes.c_size_t)
 
     def function(self, name: str, result: Any, *arguments: Any) -> Any:
-        """A C function by its name and the ctypes types of its result and arguments."""
-        function = getattr(self._library, name)
+        """A C function by its name and the ctypes types of its result and arguments.
+
+        Raises
+        ------
+        EngineError
+            ``engine_unknown`` where there is none.
+        """
+        try:
+            function = getattr(self._library, name)
+        except AttributeError as error:
+            raise unknown(self._library._name, f"has no {name}") from error
         function.restype, function.argtypes = result, arguments
         return function
 
@@ -243,6 +272,25 @@ class Ggml:
     def nbytes(self, tensor: Tensor) -> int:
         """Bytes that the tensor occupies."""
         return int(self._nbytes(ctypes.byref(tensor)))
+
+    def load_backends(self, folder: Path) -> None:
+        """Load the backends that lie beside a library which has none in it.
+
+        llama.cpp itself would look beside the program, which is Python, and in the folder where
+        that was started.
+
+        Raises
+        ------
+        EngineError
+            ``engine_unknown`` where there is none for this processor.
+        """
+        if self.function("ggml_backend_reg_count", ctypes.c_size_t)() == 0:
+            load = self.function("ggml_backend_load_all_from_path", None, ctypes.c_char_p)
+            load(os.fsencode(folder))
+        find = self.function("ggml_backend_dev_by_type", ctypes.c_void_p, ctypes.c_int)
+        if not find(_DEVICE_CPU):
+            why = "has no backend for this processor, and none (libggml-cpu-….so) lies beside it"
+            raise unknown(self._library._name, why)
 
     def devices(self) -> tuple[list[str], int]:
         """Descriptions of all devices, and the free bytes of those with a memory of their own."""
@@ -275,9 +323,9 @@ class Ggml:
         if not registry:
             raise EngineError(
                 code="no_rpc",
-                message="this llama.cpp was built without RPC; install it again with "
+                message="this llama.cpp was built without RPC; compile one with "
                 'CMAKE_ARGS="-DGGML_RPC=ON" pip install --force-reinstall --no-cache-dir '
-                "llama-cpp-python",
+                "llama-cpp-python==0.3.36",
             )
         # llama.cpp ends the process when it cannot connect.
         host, _, port = address.rpartition(":")

@@ -20,7 +20,7 @@ from ggufext.llama.library import Tensor
 from ggufext.llama.rope_nodes import CacheTensor, RopeMode, RopeNode
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
 
     from ggufext.llama.library import Ggml, Llama
     from ggufext.llama.settings import ContextSettings, LoadRequest
@@ -107,41 +107,80 @@ class Model:
         """Empty the memory; with `data` its cells are zeroed too."""
         self._api.llama_memory_clear(self.memory, data)
 
-    def decode(self, tokens: Tokens, position: int) -> Logits:
+    def decode(
+        self, tokens: Tokens, position: int, computed: Callable[[int], None] = lambda _: None
+    ) -> Logits:
         """Compute tokens at consecutive positions; the logits of the last one.
 
         They are llama.cpp's own memory, which the next call writes over.
+
+        Parameters
+        ----------
+        computed : callable
+            Called after each batch with the tokens that are computed.
 
         Raises
         ------
         EngineError
             ``decode_failed``.
         """
-        for _ in self._batches(tokens, position, all_logits=False):
-            pass
+        wanted = np.zeros(len(tokens), np.bool_)
+        wanted[-1] = True
+        for first, count in self._batches(tokens, position, wanted, self._n_batch):
+            computed(first + count)
         last = self._api.llama_get_logits_ith(self.context, -1)
         return np.ctypeslib.as_array(last, (self.n_vocab,))
 
     def logits(self, tokens: Tokens, position: int) -> bytes:
         """Float32 logits of every token at consecutive positions; errors as in `decode`."""
-        found = b""
-        for count in self._batches(tokens, position, all_logits=True):
-            values = self._api.llama_get_logits(self.context)
-            found += ctypes.string_at(values, count * self.n_vocab * np.float32().nbytes)
-        return found
+        wanted = np.ones(len(tokens), np.bool_)
+        return b"".join(found.tobytes() for _, found in self.wanted(tokens, position, wanted))
 
-    def _batches(self, tokens: Tokens, position: int, *, all_logits: bool) -> Iterator[int]:
-        """Compute tokens batch by batch; their number after each."""
+    def wanted(
+        self,
+        tokens: Tokens,
+        position: int,
+        wanted: npt.NDArray[np.bool_],
+        computed: Callable[[int], None] = lambda _: None,
+    ) -> Iterator[tuple[npt.NDArray[np.intp], Logits]]:
+        """Compute tokens at consecutive positions, for the logits of some; errors as in `decode`.
+
+        Parameters
+        ----------
+        wanted : ndarray of bool, shape (tokens,)
+        computed : callable
+            As in `decode`.
+
+        Yields
+        ------
+        ndarray of int, shape (n,)
+            Of each micro-batch the indices of the wanted tokens, rising.
+        ndarray of float32, shape (n, n_vocab)
+            Their logits: llama.cpp's own memory, which the next step writes over.
+        """
+        # In micro-batches, or the logits of a whole batch would be kept at once.
+        for first, count in self._batches(tokens, position, wanted, self.n_ubatch):
+            computed(first + count)
+            (chosen,) = np.nonzero(wanted[first : first + count])
+            if chosen.size:
+                values = self._api.llama_get_logits(self.context)
+                yield (
+                    first + chosen,
+                    np.ctypeslib.as_array(values, (chosen.size, self.n_vocab)),
+                )
+
+    def _batches(
+        self, tokens: Tokens, position: int, wanted: npt.NDArray[np.bool_], size: int
+    ) -> Iterator[tuple[int, int]]:
+        """Compute tokens, so many at once; after each batch its first index and its tokens."""
         batch = self._batch
-        for first in range(0, len(tokens), self._n_batch):
-            piece = tokens[first : first + self._n_batch]
+        for first in range(0, len(tokens), size):
+            piece = tokens[first : first + size]
             count = len(piece)
             start = position + first
             np.ctypeslib.as_array(batch.token, (count,))[:] = piece
             np.ctypeslib.as_array(batch.pos, (count,))[:] = np.arange(start, start + count)
-            wanted = np.ctypeslib.as_array(batch.logits, (count,))
-            wanted[:] = all_logits
-            wanted[-1] = all_logits or first + count == len(tokens)
+            np.ctypeslib.as_array(batch.logits, (count,))[:] = wanted[first : first + count]
             batch.n_tokens = count
             if status := self._api.llama_decode(self.context, batch):
                 raise EngineError(
@@ -149,7 +188,7 @@ class Model:
                     message=f"llama_decode returned {status} for {len(tokens)} tokens in a "
                     f"context of {self.n_ctx}",
                 )
-            yield count
+            yield first, count
 
 
 class Vocabulary:

@@ -57,8 +57,7 @@ class Log:
 
     def last_words(self, start: int = 0) -> str:
         """The end of the log in one line, the last line first: what came from a byte on, if any."""
-        said = self._in_one_line(start)
-        return said or self._in_one_line(max(0, self.size - _LOG_TAIL)) or "empty"
+        return self._in_one_line(start) or self._in_one_line(0) or "empty"
 
     def death(self, who: str, status: int, *, path: Path | None, start: int = 0) -> EngineError:
         """How a process ended, as an error.
@@ -95,7 +94,8 @@ class Log:
         self.file.close()
 
     def _in_one_line(self, start: int) -> str:
-        found = [_NOISE.sub("", line).strip() for line in self.lines(start) if line.strip()]
+        lines = self.lines(max(start, self.size - _LOG_TAIL))
+        found = [_NOISE.sub("", line).strip() for line in lines if line.strip()]
         last = dict.fromkeys(found[::-1])  # said twice, told once
         told = list(last)[: self._last_lines]
         return " | ".join(printable(line, _LONGEST_LINE) for line in told)

@@ -47,11 +47,13 @@ class MemoryPlan:
 
 
 #: Tokens of a batch; a micro-batch is never larger.
-_LARGEST_BATCH = 2048
+_LARGEST_BATCH = 512
 
 #: Micro-batches: reuse ends on their boundaries, so short prompts want small ones; below 64 tokens
 #: llama.cpp's flash attention on processors is less than half as fast.
 _SMALLEST_UBATCH, _LARGEST_UBATCH = 64, 512
+
+_LOGIT_BYTES = 4
 
 #: Python, llama.cpp's code and its small structures; of a vocabulary, its texts and merges.
 _PROCESS_BYTES, _TOKEN_BYTES = 64 << 20, 384
@@ -112,6 +114,7 @@ def plan_memory(
     cache_type: CacheType,
     flash_attention: bool | None,
     available: int,
+    kept_logits: int = 0,
 ) -> Budget:
     """Fit a run into the memory there is, giving up as little as possible, each thing named.
 
@@ -129,6 +132,8 @@ def plan_memory(
         for it.
     available : int
         Bytes.
+    kept_logits : int
+        Tokens whose logits are kept beside those of the last one.
 
     Raises
     ------
@@ -145,7 +150,7 @@ def plan_memory(
     )
     plan = wanted.plan
     for budget in _reductions(size, wanted, may_switch=flash_attention is None):
-        plan = _needs(size, budget)
+        plan = _needs(size, budget, kept_logits)
         if plan.needed <= available:
             return replace(budget, plan=plan)
     raise EngineError(
@@ -186,7 +191,7 @@ def _reductions(size: ModelSize, wanted: Budget, *, may_switch: bool) -> Iterato
         yield budget
 
 
-def _needs(size: ModelSize, budget: Budget) -> MemoryPlan:
+def _needs(size: ModelSize, budget: Budget, kept_logits: int) -> MemoryPlan:
     length = budget.lengths[-1]
     # Reuse needs whole caches in sliding-window layers too (swa_full).
     full = tuple(replace(layer, window=None) for layer in size.layers)
@@ -207,7 +212,8 @@ def _needs(size: ModelSize, budget: Budget) -> MemoryPlan:
             length,
             n_ubatch=budget.n_ubatch,
             flash_attention=budget.flash_attention,
-        ),
+        )
+        + _LOGIT_BYTES * kept_logits * size.widths.vocabulary,
         process=_PROCESS_BYTES + _TOKEN_BYTES * size.widths.vocabulary,
     )
 

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import ctypes
 import os
 import subprocess
 import sys
 from contextlib import suppress
 from dataclasses import dataclass
+from importlib.metadata import PackageNotFoundError, distribution
 from typing import IO, TYPE_CHECKING, Any
 
 from ggufext.errors import EngineError
@@ -14,7 +16,7 @@ from ggufext.llama.log import Log
 from ggufext.llama.protocol import receive, send
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Callable, Mapping, Sequence
     from pathlib import Path
 
 
@@ -24,8 +26,10 @@ class Hello:
 
     Attributes
     ----------
+    path : str
+        llama.cpp's library.
     package, version : str
-        What brings llama.cpp, as ``"llama-cpp-python"``.
+        What brings it, as ``"llama-cpp-python"``; ``""`` for a library that was named.
     release : str
         Of llama.cpp.
     system : str
@@ -38,6 +42,7 @@ class Hello:
         Free bytes of the devices and of this machine, as far as the child may take them.
     """
 
+    path: str
     package: str
     version: str
     release: str
@@ -48,6 +53,18 @@ class Hello:
     device_memory: int
     available: int
 
+    @property
+    def versions(self) -> dict[str, str]:
+        """Release of llama.cpp, and version of its package if there is one."""
+        package = {self.package.replace("-", "_"): self.version} if self.package else {}
+        return {"llama_cpp": self.release, **package}
+
+    @property
+    def features(self) -> str:
+        """What answers depend on beside the release: processor features, one after another."""
+        words = self.system.replace(" = 1", "").replace(" :", ":").replace("|", " ").split()
+        return " ".join(words)
+
 
 class LlamaProcess:
     """A child process that runs llama.cpp, started at the first request.
@@ -55,9 +72,16 @@ class LlamaProcess:
     Starting Python and llama.cpp costs a second on a busy machine, a tiny model a few
     milliseconds: whoever asks about many models keeps one process. One that died is replaced at
     the next request, with nothing loaded.
+
+    Parameters
+    ----------
+    llama_cpp : Path, optional
+        The library, or the folder of a build that holds it; the installed one when absent.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, llama_cpp: Path | None = None) -> None:
+        # Where only a name stands the loader would look elsewhere.
+        self._llama_cpp = llama_cpp.absolute() if llama_cpp else None
         self._child: subprocess.Popen[bytes] | None = None
         self._log: Log | None = None
         self._before = 0  # bytes of the log when the last request was made
@@ -67,11 +91,6 @@ class LlamaProcess:
 
     def __exit__(self, *_: object) -> None:
         self.close()
-
-    @property
-    def process_id(self) -> int | None:
-        """Of the child; None where there is none."""
-        return self._child.pid if self._child else None
 
     def hello(self, path: Path | None = None, *, rpc: Sequence[str] = ()) -> Hello:
         """What the child says of itself, once it can use RPC workers at these addresses.
@@ -85,7 +104,13 @@ class LlamaProcess:
         return Hello(**reply)
 
     def request(
-        self, path: Path | None, operation: str, payload: bytes = b"", **fields: Any
+        self,
+        path: Path | None,
+        operation: str,
+        payload: bytes = b"",
+        *,
+        computed: Callable[[int], None] = lambda _: None,
+        **fields: Any,
     ) -> tuple[dict[str, Any], bytes]:
         """Have an operation of `ggufext.llama.child` done.
 
@@ -95,6 +120,8 @@ class LlamaProcess:
             The file that an error names.
         operation : str
         payload : bytes
+        computed : callable
+            Hears now and then how many tokens of a prompt are computed.
         fields
             Of the operation; JSON values or a `LoadRequest`.
 
@@ -116,12 +143,14 @@ class LlamaProcess:
         try:
             try:
                 send(child.stdin, {"operation": operation, **fields}, payload)
-                message = receive(child.stdout)
+                while (message := receive(child.stdout)) and "computed" in message[0]:
+                    computed(message[0]["computed"])
             except BrokenPipeError:
                 message = None
             if message is None:
                 status = child.wait()
-                raise log.death("llama.cpp's process", status, path=path, start=self._before)
+                who = f"the process of {self._llama_cpp or 'llama.cpp'}"
+                raise log.death(who, status, path=path, start=self._before)
         except BaseException:
             # Interrupted, its reply would be taken for the next request's.
             self.close()
@@ -152,7 +181,10 @@ class LlamaProcess:
     def _started(self) -> tuple[subprocess.Popen[bytes], Log]:
         if self._child is None or self._log is None:
             self._log = Log()
-            self._child = start_child("ggufext.llama.child", self._log, stdout=subprocess.PIPE)
+            named = [os.fspath(self._llama_cpp)] if self._llama_cpp else []
+            self._child = start_child(
+                "ggufext.llama.child", self._log, named, stdout=subprocess.PIPE
+            )
         return self._child, self._log
 
 
@@ -183,7 +215,26 @@ def start_child(
         stdin=subprocess.PIPE,
         stdout=stdout,
         stderr=log.file,
-        env={**environment, "GGML_NO_BACKTRACE": "1"},
+        env={**_with_openmp(environment), "GGML_NO_BACKTRACE": "1"},
         # Ctrl-C is for this process, which then ends the child.
         start_new_session=True,
     )
+
+
+def _with_openmp(environment: Mapping[str, str]) -> Mapping[str, str]:
+    """Where the system has no GNU OpenMP library, one that cmeel-libomp brings is found.
+
+    The wheel of xllamacpp needs one and holds none.
+    """
+    try:
+        ctypes.CDLL("libgomp.so.1")
+    except OSError:
+        pass
+    else:
+        return environment
+    try:
+        folder = distribution("cmeel-libomp").locate_file("cmeel.prefix/lib")
+    except PackageNotFoundError:
+        return environment
+    folders = [str(folder), environment.get("LD_LIBRARY_PATH", "")]
+    return {**environment, "LD_LIBRARY_PATH": ":".join(filter(None, folders))}

@@ -82,16 +82,32 @@ class ModelPlace:
     problem: ModelWarning | None = None
 
 
-def known_places() -> tuple[ModelPlace, ...]:
-    """The places of this user and this machine that hold models, with their models."""
-    places = (_looked_into(*candidate) for candidate in _candidates())
+def known_places(
+    *, progress: Callable[[int, int], None] = lambda _done, _total: None
+) -> tuple[ModelPlace, ...]:
+    """The places of this user and this machine that hold models, with their models.
+
+    Parameters
+    ----------
+    progress : callable
+        See `place_of`; for one place after the other.
+    """
+    places = (_looked_into(*candidate, progress) for candidate in _candidates())
     return tuple(place for place in places if place.models or place.problem)
 
 
-def place_of(folder: Path | str) -> ModelPlace:
+def place_of(
+    folder: Path | str, *, progress: Callable[[int, int], None] = lambda _done, _total: None
+) -> ModelPlace:
     """The models of a folder, sorted by name; of Ollama's own by the names that Ollama gives them.
 
     Links to folders are followed once; a file that several names lead to is one model.
+
+    Parameters
+    ----------
+    folder : Path or str
+    progress : callable
+        Called with models read and models in all.
 
     Raises
     ------
@@ -100,16 +116,20 @@ def place_of(folder: Path | str) -> ModelPlace:
     """
     folder = Path(folder)
     if ollama.is_folder(folder):
-        return ModelPlace("ollama", folder, _survey(_of_ollama(folder)))
-    return ModelPlace("folder", folder, _survey(_of_folder(folder)))
+        return ModelPlace("ollama", folder, _survey(_of_ollama(folder), progress))
+    return ModelPlace("folder", folder, _survey(_of_folder(folder), progress))
 
 
 def _looked_into(
-    where: str, path: Path, models: Callable[[Path], tuple[_ModelFiles, ...]]
+    where: str,
+    path: Path,
+    models: Callable[[Path], tuple[_ModelFiles, ...]],
+    progress: Callable[[int, int], None],
 ) -> ModelPlace:
     """A place; one that cannot be read says so and keeps nobody from the others."""
     try:
-        return ModelPlace(where, path, _survey(models(path)) if path.is_dir() else ())
+        found = _survey(models(path), progress) if path.is_dir() else ()
+        return ModelPlace(where, path, found)
     except LocationError as error:
         return ModelPlace(where, path, (), ModelWarning(error.code, error.message))
     except OSError as error:
@@ -253,13 +273,19 @@ def _grouped(named: Iterable[tuple[str, Path]]) -> tuple[_ModelFiles, ...]:
     )
 
 
-def _survey(models: Iterable[_ModelFiles]) -> tuple[SurveyedModel, ...]:
+def _survey(
+    models: tuple[_ModelFiles, ...], progress: Callable[[int, int], None]
+) -> tuple[SurveyedModel, ...]:
     """A line about each model, in the same order; nothing is raised for a broken one."""
     from concurrent.futures import ThreadPoolExecutor
 
     # The header is read without the interpreter's lock, so threads read side by side.
     with ThreadPoolExecutor(max_workers=min(8, os.cpu_count() or 1)) as pool:
-        return tuple(pool.map(_surveyed, models))
+        found = []
+        for each in pool.map(_surveyed, models):
+            found.append(each)
+            progress(len(found), len(models))
+        return tuple(found)
 
 
 def _surveyed(model: _ModelFiles) -> SurveyedModel:

@@ -11,7 +11,7 @@ from functools import cache, cached_property, partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from ggufext.errors import EditError, GgufextError, HeaderError, PlanError, command, of_system
+from ggufext.errors import EditError, GgufextError, HeaderError, command
 from ggufext.header.facts import facts_hash, model_facts
 from ggufext.header.frequencies import read_factors
 from ggufext.header.header import read_header_from
@@ -23,7 +23,7 @@ from ggufext.opened import guards, history
 from ggufext.opened import journal as journals
 from ggufext.opened.files import FileSystem
 from ggufext.opened.restoration import Original, copied_extension, find_restored
-from ggufext.planning.request import LONGEST_RECIPE, check_model, decode_recipe
+from ggufext.planning.request import check_model
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator
@@ -34,7 +34,7 @@ if TYPE_CHECKING:
     from ggufext.locating.remote import RemoteModel
     from ggufext.opened.history import History, Originals
     from ggufext.opened.restoration import Copied, Restored
-    from ggufext.planning.request import PlanRequest, Recipe
+    from ggufext.planning.request import PlanRequest
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -459,22 +459,3 @@ def facts_of(
     """
     with open_model(model, files=files) as opened:
         return opened.original_facts(request)
-
-
-def read_recipe(path: Path | str) -> Recipe:
-    """Read a recipe from a file.
-
-    Raises
-    ------
-    PlanError
-        ``bad_recipe``, and what the system says of the file.
-    """
-    path = Path(path)
-    try:
-        with path.open(encoding="utf-8", errors="replace") as file:
-            return decode_recipe(file.read(LONGEST_RECIPE + 1))
-    except PlanError as error:
-        error.path = path
-        raise
-    except OSError as error:
-        raise of_system(error, path, kind=PlanError) from error

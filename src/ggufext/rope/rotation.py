@@ -321,8 +321,9 @@ def _cpu_module() -> Any:
         raise NativeError(
             code="not_built",
             message="rotating needs the native module, which this installation does not have "
-            f"({error}); install a C++17 compiler and run `pip install` with --force-reinstall and "
-            "--no-cache-dir; ggufext.rope.reference.rotate does the same in NumPy, slowly",
+            f"({error}); install a C++17 compiler and Python's headers and run `pip install` with "
+            "--force-reinstall and --no-cache-dir; ggufext.rope.reference.rotate does the same in "
+            "NumPy, slowly",
         ) from error
     return ggufext._core
 

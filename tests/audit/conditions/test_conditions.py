@@ -50,6 +50,15 @@ def test_planned_condition_equals_the_rewritten_file(
     assert logits(passkey_model, f"planned:{method.value}") == logits(passkey_copy)
 
 
+@pytest.mark.parametrize(("name", "gamma"), [("gamma=0.5", 0.5), ("gamma=-.2", -0.2)])
+def test_a_gamma_at_the_target_is_what_a_rewrite_with_it_writes(
+    name: str, gamma: float, passkey_model: Path, passkey_copy: Path
+) -> None:
+    request = PlanRequest(target_length=TARGET, gamma=gamma, allow_lower_base=True)
+    rewrite(passkey_copy, request)
+    assert logits(passkey_model, f"planned:{name}") == logits(passkey_copy)
+
+
 @pytest.mark.parametrize("method", WITHOUT_TENSORS)
 def test_native_condition_of_a_rewritten_file_equals_the_original(
     method: Method, passkey_model: Path, passkey_copy: Path

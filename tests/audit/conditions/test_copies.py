@@ -112,3 +112,17 @@ def test_conditions_without_a_copy_touch_nothing(llama: Path) -> None:
     with with_copies(llama, (PLAIN,), refuse_copies) as (plain,):
         assert plain is PLAIN
         assert list(llama.parent.iterdir()) == [llama]
+
+
+def test_a_copy_tells_its_condition_and_bytes(llama: Path) -> None:
+    heard: list[tuple[str, int, int]] = []
+    with with_copies(
+        llama,
+        (PLAIN, COPIED),
+        lambda _: True,
+        progress=lambda *told: heard.append(told),
+    ) as (_, copied):
+        assert copied.path is not None
+        size = copied.path.stat().st_size
+    assert {(name, total) for name, _, total in heard} == {(COPIED.name, size)}
+    assert heard[-1][1] <= size

@@ -22,7 +22,7 @@ from llama_here import needs_llama_cpp
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
-    from ggufext.audit.run.measure import Measured, Progress, RunNotes
+    from ggufext.audit.run.measure import Computing, Measured, Preparing, Progress, RunNotes
 
 REQUEST = CheckRequest(lengths=(128, 512), depths=3, trials=4, conditions=("file", "planned:yarn"))
 
@@ -42,7 +42,7 @@ def check(
     request: CheckRequest = REQUEST,
     *,
     dask: str | None = None,
-    notify: Callable[[Progress | RunNotes], None] = lambda _: None,
+    notify: Callable[[Preparing | RunNotes | Computing | Progress], None] = lambda _: None,
 ) -> Measured:
     settings = LocalSettings(threads=1, dask=dask, flash_attention=False)
     return measure_model(path, replace(request, engine=settings), notify=notify)
@@ -62,9 +62,9 @@ def test_workers_give_the_trials_of_this_machine(
 def test_a_run_goes_on_where_it_was_cut_off_on_the_cluster(
     scheduler: str, passkey_model: Path, tmp_path: Path
 ) -> None:
-    heard: list[Progress | RunNotes] = []
+    heard: list[Preparing | RunNotes | Computing | Progress] = []
 
-    def interrupt(event: Progress | RunNotes) -> None:
+    def interrupt(event: Preparing | RunNotes | Computing | Progress) -> None:
         heard.append(event)
         if len(heard) == 8:
             raise KeyboardInterrupt

@@ -1,10 +1,13 @@
 from __future__ import annotations
 
+import math
 import os
 import random
+import re
 import signal
 import subprocess
 import sys
+from array import array
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -17,7 +20,7 @@ from ggufext.audit.task.answers import stop_rule
 from ggufext.audit.task.templates import Frame
 from ggufext.errors import EngineError
 from ggufext.llama.settings import ContextSettings, LoadRequest, SelfExtend
-from llama_here import needs_llama_cpp
+from llama_here import child_of, needs_llama_cpp
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
@@ -52,42 +55,6 @@ def engine(load: LoadRequest) -> Iterator[LlamaCpp]:
     engine.close()
 
 
-def logits(engine: LlamaCpp, asked: Sequence[list[str]], *, reuse: bool) -> list[bytes]:
-    return [engine.logits(parts, reuse=reuse) for parts in asked]
-
-
-@pytest.mark.parametrize("n_ubatch", [UBATCH, 64])
-@pytest.mark.parametrize("n_threads", [1, 2])
-@pytest.mark.parametrize("flash_attn_type", [0, 1])
-def test_reused_cells_give_bit_identical_logits(
-    engine: LlamaCpp, load: LoadRequest, n_ubatch: int, n_threads: int, flash_attn_type: int
-) -> None:
-    context = replace(
-        SETTINGS,
-        n_ubatch=n_ubatch,
-        n_threads=n_threads,
-        n_threads_batch=n_threads,
-        flash_attn_type=flash_attn_type,
-    )
-    engine.open(replace(load, context=context))
-    assert logits(engine, prompts(), reuse=True) == logits(engine, prompts(), reuse=False)
-
-
-@pytest.mark.parametrize("architecture", ["llama", "qwen3", "gemma3"])
-def test_reused_cells_give_bit_identical_logits_in_other_architectures(
-    architecture: str, tmp_path: Path
-) -> None:
-    needs_llama_cpp()
-    from random_model import write_random_model
-
-    path = write_random_model(tmp_path / "model.gguf", architecture)
-    engine = LlamaCpp(path)
-    engine.open(LoadRequest(path=path, context=replace(SETTINGS, n_ctx=2048)))
-    asked = [prompt[-12:] for prompt in prompts()]
-    assert logits(engine, asked, reuse=True) == logits(engine, asked, reuse=False)
-    engine.close()
-
-
 @pytest.fixture
 def recurrent(random_models: Callable[[str], Path]) -> LoadRequest:
     """A model whose memory is one state, which cannot forget a part of a text."""
@@ -113,16 +80,111 @@ def test_self_extend_is_refused_where_positions_cannot_move(recurrent: LoadReque
     engine.close()
 
 
-def test_logits_of_different_prompts_differ(engine: LlamaCpp) -> None:
-    assert len(set(logits(engine, prompts(), reuse=True))) == len(prompts())
-
-
 def test_reuse_computes_only_what_follows_the_last_shared_micro_batch(engine: LlamaCpp) -> None:
     first, second = prompts()[:2]
     engine.ask(first, stop=stop_rule("48213"), tokens=6)
     answer = engine.ask(second, stop=stop_rule("48213"), tokens=6)
     shared = 1 + sum(engine.counts(second[:22]))
     assert answer.naive - answer.evaluated == shared // UBATCH * UBATCH
+
+
+def logits(engine: LlamaCpp, parts: Sequence[str]) -> bytes:
+    """Float32, behind a prompt."""
+    asked = {"tokens": 0, "hidden": "", "stop": ""}
+    prompt = engine._prompt(parts).tobytes()
+    _, found = engine._process.request(engine._path, "ask", prompt, **asked)  # type: ignore[arg-type]
+    return found
+
+
+def scored_by_hand(engine: LlamaCpp, text: Sequence[str], rows: Sequence[int]) -> list[list[float]]:
+    """Log-probabilities of the whole vocabulary behind rows, each from a prompt of its own."""
+    # Words of the shipped model are single tokens, so a text can be cut behind any of them.
+    words = [word for part in text for word in re.findall(r" \w+|\.", part)]
+    found = []
+    for row in rows:
+        prompt = ["".join(words[:row])] if row else []
+        values = [float(x) for x in array("f", logits(engine, prompt))]
+        top = max(values)
+        total = math.log(math.fsum(math.exp(x - top) for x in values)) + top
+        found.append([x - total for x in values])
+    return found
+
+
+ROWS = (0, 1, 15, 16, 17, 40, 63, 64, 100)
+
+
+def test_scores_are_those_of_a_float64_softmax_over_single_prompts(engine: LlamaCpp) -> None:
+    text = filler(20)
+    scores = engine.score(text, rows=ROWS, distributions=ROWS[3:])
+    expected = scored_by_hand(engine, text, ROWS)
+    whole = array("f", scores.distributions)
+    for index, each in enumerate(expected[3:]):
+        found = whole[index * engine.n_vocab : (index + 1) * engine.n_vocab]
+        # Prompts of another length are cut into other micro-batches: more than float32 rounding.
+        assert found == pytest.approx(each, abs=2e-3)
+        assert math.fsum(map(math.exp, found)) == pytest.approx(1, abs=1e-5)
+    tokens = engine._prompt(text)
+    for row, follows, each in zip(ROWS, scores.log_probabilities, expected, strict=True):
+        assert follows == pytest.approx(each[tokens[row + 1]], abs=2e-3)
+
+
+@pytest.mark.parametrize("flash_attn_type", [0, 1])
+def test_questions_behind_a_scored_text_get_the_same_logits_as_alone(
+    engine: LlamaCpp, load: LoadRequest, flash_attn_type: int
+) -> None:
+    load = replace(load, context=replace(SETTINGS, flash_attn_type=flash_attn_type))
+    engine.open(load)
+    text, line = filler(40), wording.key_line("48213")
+    text.insert(9, line)
+    parts = [*text, wording.QUESTION, wording.ANSWER_START]
+    alone = logits(engine, parts)
+    half = text[:20]
+    for known, rows in ((half, range(0, 60, 3)), (text, range(200, 240))):
+        engine.score(known, rows=list(rows), distributions=[])
+        asked = [*known, wording.QUESTION, wording.ANSWER_START]
+        behind = logits(engine, asked)
+        engine.open(load)  # forgets
+        assert behind == logits(engine, asked)
+        engine.score(known, rows=[0], distributions=[])
+    assert behind == alone
+
+
+def test_a_longer_text_is_scored_as_at_once_and_computes_only_the_rest(engine: LlamaCpp) -> None:
+    text, late = filler(40), list(range(200, 240))
+    whole = engine.score(text, rows=late, distributions=late[:2])
+    assert (whole.evaluated, whole.naive) == (whole.naive, 1 + sum(engine.counts(text)))
+    engine.ask(text[:3], stop=stop_rule("1"), tokens=1)
+    engine.score(text[:20], rows=[3], distributions=[])
+    engine.ask([*text[:20], wording.QUESTION], stop=stop_rule("1"), tokens=2)
+    known = 1 + sum(engine.counts(text[:20]))
+    rest = engine.score(text, rows=late, distributions=late[:2])
+    assert rest.log_probabilities == whole.log_probabilities
+    assert rest.distributions == whole.distributions
+    assert rest.naive - rest.evaluated == known // UBATCH * UBATCH
+
+
+def test_cells_before_the_first_row_alone_are_reused(engine: LlamaCpp) -> None:
+    text = filler(20)
+    engine.score(text, rows=[], distributions=[])
+    again = engine.score(text, rows=[40], distributions=[])
+    assert again.naive - again.evaluated == 32
+
+
+def test_a_text_is_not_scored_with_self_extend(engine: LlamaCpp, load: LoadRequest) -> None:
+    engine.open(replace(load, self_extend=SelfExtend(group=2, window=128)))
+    with pytest.raises(EngineError) as refused:
+        engine.score(filler(3), rows=[1], distributions=[])
+    assert refused.value.code == "bad_condition"
+
+
+def test_recurrent_models_are_scored_from_the_beginning(recurrent: LoadRequest) -> None:
+    engine = LlamaCpp(recurrent.path)
+    engine.open(recurrent)
+    text = filler(3)
+    first = engine.score(text, rows=[5, 9], distributions=[9])
+    engine.ask([" the"], stop=stop_rule("1"), tokens=2)
+    assert engine.score(text, rows=[5, 9], distributions=[9]) == first
+    engine.close()
 
 
 def test_same_question_twice_gives_the_same_answer(engine: LlamaCpp) -> None:
@@ -157,8 +219,7 @@ def test_self_extend_finds_keys_beyond_the_training_length(
 def test_death_of_the_child_is_an_engine_error_with_its_last_words(
     engine: LlamaCpp, number: signal.Signals
 ) -> None:
-    assert engine.process_id is not None
-    os.kill(engine.process_id, number)
+    os.kill(child_of(engine._process), number)
     with pytest.raises(EngineError, match=rf"{number.name}.*last line first: \w") as died:
         engine.ask([" the"], stop=stop_rule("1"), tokens=1)
     assert died.value.code == "engine_died"
@@ -239,7 +300,7 @@ def test_a_condition_gives_its_memory_back_before_the_next_is_opened(
     engine: LlamaCpp, load: LoadRequest
 ) -> None:
     def resident() -> int:
-        pages = Path(f"/proc/{engine.process_id}/statm").read_text().split()[1]
+        pages = Path(f"/proc/{child_of(engine._process)}/statm").read_text().split()[1]
         return int(pages) * os.sysconf("SC_PAGE_SIZE")
 
     # 4 layers, 4 heads of 32, keys and values of 2 bytes: 128 MiB.
@@ -259,7 +320,7 @@ def test_a_context_that_is_refused_leaves_nothing_behind(
     engine: LlamaCpp, load: LoadRequest
 ) -> None:
     def mapped() -> int:
-        maps = Path(f"/proc/{engine.process_id}/maps").read_text()
+        maps = Path(f"/proc/{child_of(engine._process)}/maps").read_text()
         return maps.count("passkey-Q8_0.gguf")
 
     before = mapped()
@@ -267,3 +328,20 @@ def test_a_context_that_is_refused_leaves_nothing_behind(
         with pytest.raises(EngineError, match="knows no"):
             engine.open(replace(load, context=ContextSettings(type_k="none")))
     assert mapped() <= before
+
+
+def test_tokens_of_a_prompt_are_told_batch_by_batch(load: LoadRequest) -> None:
+    heard: list[int] = []
+    engine = LlamaCpp(load.path, computed=heard.append)
+    engine.open(load)
+    first, second = prompts()[:2]
+    answer = engine.ask(first, stop=stop_rule("48213"), tokens=1)
+    assert heard == [*range(64, answer.evaluated, 64), answer.evaluated]
+    heard.clear()
+    answer = engine.ask(second, stop=stop_rule("48213"), tokens=1)
+    assert heard[-1] == answer.evaluated < answer.naive
+    heard.clear()
+    engine.open(replace(load, self_extend=SelfExtend(group=2, window=128)))
+    answer = engine.ask(first, stop=stop_rule("48213"), tokens=1)
+    assert heard == [*range(128, answer.evaluated, 128), answer.evaluated]
+    engine.close()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import signal
+from contextlib import closing
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
@@ -71,6 +72,20 @@ def test_longer_prompts_than_its_context_are_not_sent(server: str) -> None:
     assert "server_context_too_short" in [warning.code for warning in run.warnings]
 
 
+@pytest.mark.parametrize("shift", [False, True])
+def test_a_prompt_that_is_too_long_is_refused_and_never_cut(shift: bool, extended: Path) -> None:
+    options = ["--context-shift"] if shift else []
+    with (
+        real_servers.llama_server(extended, *options, n_ctx=256) as running,
+        closing(Server(ServerSettings(url=running.url, retries=0))) as engine,
+    ):
+        assert engine.context == 256
+        engine.context = None  # as if it had not said
+        answer = engine.ask([" the"] * 300, tokens=4)
+    assert not answer.measured
+    assert "server_refused" in [warning.code for warning in engine.warnings()]
+
+
 def test_sweep_mode(server: str) -> None:
     run = check(server, CheckRequest(lengths=(400, 800), depths=4, trials=1, mode=Mode.SWEEP))
     assert None not in {trial.hit for trial in run.trials}
@@ -88,8 +103,9 @@ def test_chat_prompts_have_the_wanted_length_with_its_template(server: str) -> N
 
 
 @pytest.fixture(scope="module")
-def program() -> Path:
-    return real_servers.llama_server_program()
+def program(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder: Path = tmp_path_factory.mktemp("program")
+    return real_servers.write_llama_server(folder / "llama-server")
 
 
 def run_both(model: Path, program: Path, request: CheckRequest) -> tuple[Measured, Measured]:
@@ -120,10 +136,10 @@ def test_started_for_every_condition_it_answers_like_llama_cpp_here(
     assert not list(model.parent.glob(".ggufext-check-*"))
 
 
-def test_it_is_started_once_for_every_condition_and_context(program: Path, tmp_path: Path) -> None:
-    wrapper = tmp_path / "llama-server"
-    wrapper.write_text(f'#!/bin/sh\necho "$1" >> {tmp_path}/starts\nexec {program} "$@"\n')
-    wrapper.chmod(0o755)
+def test_it_is_started_once_for_every_condition_and_context(tmp_path: Path) -> None:
+    wrapper = real_servers.write_llama_server(
+        tmp_path / "llama-server", f'echo "$1" >> {tmp_path}/starts'
+    )
     # Short and long factors: a context for each.
     conditions = ("file", "planned:gamma", "planned:ntk+keep-short")
     served, local = run_both(real_servers.MODEL, wrapper, replace(REQUEST, conditions=conditions))
@@ -140,12 +156,10 @@ def test_a_split_model_is_started_by_its_first_part(program: Path, tmp_path: Pat
     assert served.trials == local.trials
 
 
-def test_a_started_one_that_is_killed_ends_the_run_with_what_it_has(
-    program: Path, tmp_path: Path
-) -> None:
-    wrapper = tmp_path / "llama-server"
-    wrapper.write_text(f'#!/bin/sh\necho $$ > {tmp_path}/pid\nexec {program} "$@"\n')
-    wrapper.chmod(0o755)
+def test_a_started_one_that_is_killed_ends_the_run_with_what_it_has(tmp_path: Path) -> None:
+    wrapper = real_servers.write_llama_server(
+        tmp_path / "llama-server", f"echo $$ > {tmp_path}/pid"
+    )
     killed = False
 
     def notify(event: object) -> None:

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
 
-    from ggufext.audit.run.measure import Progress, RunNotes
+    from ggufext.audit.run.measure import Computing, Preparing, Progress, RunNotes
 
 REQUEST = CheckRequest(lengths=(128, 256), depths=3, trials=1)
 
@@ -61,10 +61,10 @@ def test_worker_that_dies_ends_the_run_with_what_was_measured(passkey_model: Pat
     llama_cpp = pytest.importorskip("llama_cpp")
     if not llama_cpp.llama_supports_rpc():
         pytest.skip("this llama.cpp was built without RPC")
-    heard: list[Progress | RunNotes] = []
+    heard: list[Preparing | RunNotes | Computing | Progress] = []
     with real_servers.rpc_worker() as (address, process):
 
-        def notify(event: Progress | RunNotes) -> None:
+        def notify(event: Preparing | RunNotes | Computing | Progress) -> None:
             heard.append(event)
             if len(heard) == 3:
                 process.kill()

@@ -69,6 +69,7 @@ def test_a_file_that_no_system_runs_is_named(passkey_model: Path, tmp_path: Path
     refused = refusal(passkey_model, path)
     assert refused.code == "not_llama_server"
     assert "Exec format error" in refused.message
+    assert "File" not in refused.message
 
 
 def test_an_older_version_is_named_by_what_it_does_not_know(
@@ -91,7 +92,27 @@ def test_a_program_that_hangs_at_its_help_is_ended(
     monkeypatch.setattr(llama_server, "_HELP", 2.0)
     refused = refusal(passkey_model, program("", at_help=HANG))
     assert refused.code == "not_llama_server"
-    assert "does not answer --help" in refused.message
+    assert "--help does not end" in refused.message
+    assert ends(int((tmp_path / "pid").read_text()))
+
+
+@needs_pidfd
+@pytest.mark.parametrize("at_help", [True, False])
+def test_one_that_writes_without_end_is_ended_long_before_the_disk_is_full(
+    at_help: bool,
+    passkey_model: Path,
+    program: Callable[..., Path],
+    monkeypatch: pytest.MonkeyPatch,
+    tmp_path: Path,
+) -> None:
+    monkeypatch.setattr(llama_server, "_LONGEST_LOG", 1 << 20)
+    flood = "echo $$ > pid; exec yes words without end"
+    path = program("", at_help=flood) if at_help else program(flood)
+    refused = refusal(passkey_model, path)
+    assert refused.code == ("not_llama_server" if at_help else "engine_unreachable")
+    assert "1.00 MiB" in refused.message
+    assert "words without end" in refused.message
+    assert len(refused.message) < 1000
     assert ends(int((tmp_path / "pid").read_text()))
 
 

@@ -91,29 +91,32 @@ def test_distances_name_the_tokens_they_hold() -> None:
 
 
 def test_saved_tokens_are_claimed_only_where_some_were_saved() -> None:
-    assert "2.0 times fewer" in tokens_text(with_run(audit(), tokens_evaluated=10, tokens_naive=20))
-    assert "fewer" not in tokens_text(with_run(audit(), tokens_evaluated=20, tokens_naive=20))
-    assert "fewer" not in tokens_text(with_run(audit(), tokens_evaluated=0, tokens_naive=20))
+    assert "2.0 times fewer" in tokens_text(
+        with_run(audit(), tokens_evaluated=10, tokens_naive=20).run
+    )
+    assert "fewer" not in tokens_text(with_run(audit(), tokens_evaluated=20, tokens_naive=20).run)
+    assert "fewer" not in tokens_text(with_run(audit(), tokens_evaluated=0, tokens_naive=20).run)
 
 
 def test_memory_is_a_sum_and_then_every_reduction() -> None:
     plan = MemoryPlan(2**30, 2**29, 2**28, 2**26, 2**31, ("KV cache in q8_0",))
-    assert list(memory_lines(with_run(audit(), memory_plan=plan))) == [
+    assert list(memory_lines(with_run(audit(), memory_plan=plan).run)) == [
         "memory 1.81 GiB of 2.00 GiB free: model 1.00 GiB, KV cache 512.00 MiB, compute "
         "256.00 MiB, "
         "process 64.00 MiB",
         "KV cache in q8_0",
     ]
-    assert list(memory_lines(with_run(audit(), memory_plan=None))) == []
+    assert list(memory_lines(with_run(audit(), memory_plan=None).run)) == []
 
 
 def test_a_model_name_is_the_last_part_of_a_path_or_a_whole_address() -> None:
-    assert model_name(with_run(audit(), path="/data/m.gguf")) == "m.gguf"
+    assert model_name(with_run(audit(), path="/data/m.gguf").run) == "m.gguf"
     assert (
-        model_name(with_run(audit(), path="http://127.0.0.1:8080/v1")) == "http://127.0.0.1:8080/v1"
+        model_name(with_run(audit(), path="http://127.0.0.1:8080/v1").run)
+        == "http://127.0.0.1:8080/v1"
     )
 
 
 def test_names_lose_their_control_characters() -> None:
-    said = [model_name(named("path", HOSTILE)), *notes(named("warning", HOSTILE))]
+    said = [model_name(named("path", HOSTILE).run), *notes(named("warning", HOSTILE))]
     assert not any(c in text for text in said for c in "\x1b\u202e")

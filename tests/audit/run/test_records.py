@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from ggufext.audit.run.records import Record, Records, Trial, kept_setting
+from ggufext.audit.run.records import ANSWERS, Record, Records, Trial, kept_setting
 from ggufext.errors import EngineError
 
 if TYPE_CHECKING:
@@ -26,7 +26,7 @@ def record(text: int, *, hit: bool | None = True) -> Record:
 
 def begun(path: Path, answers: int) -> bytes:
     """A file of so many answers; its bytes."""
-    records = Records(path, IDENTITY)
+    records = Records(path, IDENTITY, ANSWERS)
     for text in range(answers):
         records.append(record(text))
     records.close()
@@ -34,7 +34,7 @@ def begun(path: Path, answers: int) -> bytes:
 
 
 def resumed(path: Path) -> list[Record]:
-    records = Records(path, IDENTITY)
+    records = Records(path, IDENTITY, ANSWERS)
     records.close()
     return records.finished
 
@@ -58,7 +58,7 @@ def test_nothing_before_the_end_is_written_again(path: Path) -> None:
     before = begun(path, 2)
     inode = path.stat().st_ino
     path.write_bytes(before + b'{"torn')
-    records = Records(path, IDENTITY)
+    records = Records(path, IDENTITY, ANSWERS)
     records.append(record(2))
     records.close()
     assert path.read_bytes().startswith(before)
@@ -76,16 +76,16 @@ def test_a_line_of_something_else_is_left_alone_and_its_answers_count_once(path:
 
 def test_what_was_not_measured_is_asked_again(path: Path) -> None:
     begun(path, 1)
-    records = Records(path, IDENTITY)
+    records = Records(path, IDENTITY, ANSWERS)
     records.append(record(1, hit=None))
     records.close()
     assert resumed(path) == [record(0)]
 
 
 def test_two_runs_do_not_write_into_one_file(path: Path) -> None:
-    records = Records(path, IDENTITY)
+    records = Records(path, IDENTITY, ANSWERS)
     with pytest.raises(EngineError) as refused:
-        Records(path, IDENTITY)
+        Records(path, IDENTITY, ANSWERS)
     assert refused.value.code == "records_in_use"
     records.close()
     assert resumed(path) == []
@@ -106,13 +106,13 @@ import resource, signal, sys
 sys.path[:] = {sys.path!r}
 from pathlib import Path
 from audit.run.test_records import IDENTITY, record
-from ggufext.audit.run.records import Records
+from ggufext.audit.run.records import ANSWERS, Records
 from ggufext.errors import EngineError
 limit = int(sys.argv[2])
 if limit:
     signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
     resource.setrlimit(resource.RLIMIT_FSIZE, (limit, limit))
-records = Records(Path(sys.argv[1]), IDENTITY)
+records = Records(Path(sys.argv[1]), IDENTITY, ANSWERS)
 try:
     for text in range(len(records.finished), 1000000):
         records.append(record(text))
@@ -157,7 +157,7 @@ def test_a_killed_run_loses_at_most_the_answer_that_it_was_writing(path: Path) -
 
 
 def test_records_without_a_file_are_only_kept() -> None:
-    records = Records(None, IDENTITY)
+    records = Records(None, IDENTITY, ANSWERS)
     records.append(record(0))
     records.close()
     assert records.finished == [record(0)]
@@ -166,6 +166,6 @@ def test_records_without_a_file_are_only_kept() -> None:
 def test_another_run_is_named_by_what_differs(path: Path) -> None:
     begun(path, 1)
     with pytest.raises(EngineError, match="prompts_hash") as refused:
-        Records(path, {**IDENTITY, "prompts_hash": "cd"})
+        Records(path, {**IDENTITY, "prompts_hash": "cd"}, ANSWERS)
     assert refused.value.code == "resume_mismatch"
     assert resumed(path) == [record(0)]

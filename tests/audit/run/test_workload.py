@@ -19,6 +19,7 @@ SPEED = Speed(
     context=1000,
     tokens=263,
     can_reuse=True,
+    stretch=2,
 )
 
 

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Protocol
 
 if TYPE_CHECKING:
+    from array import array
     from collections.abc import Iterator, Sequence
 
     from ggufext.audit.task import Question
@@ -32,6 +33,27 @@ class Answer:
     evaluated: int
     naive: int
     measured: bool = True
+
+
+@dataclass(frozen=True, slots=True)
+class Scores:
+    """What an engine expected at places of a text.
+
+    Attributes
+    ----------
+    log_probabilities : array of float
+        Of the tokens that really follow, natural logarithms, one a row asked for.
+    distributions : bytes
+        Float32, shape (positions asked for, n_vocab): natural logarithms of the probabilities of
+        every token.
+    evaluated, naive : int
+        See `Answer`.
+    """
+
+    log_probabilities: array[float]
+    distributions: bytes
+    evaluated: int
+    naive: int
 
 
 class AuditEngine(Protocol):

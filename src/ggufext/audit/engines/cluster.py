@@ -10,14 +10,15 @@ import threading
 from collections import Counter, defaultdict
 from contextlib import suppress
 from dataclasses import replace
-from typing import TYPE_CHECKING, Any
+from functools import partial
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from ggufext.audit.engines.llama_cpp import LlamaCpp
 from ggufext.audit.task.templates import Frame
 from ggufext.errors import EngineError, GgufextError
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Sequence
+    from collections.abc import Callable, Iterable, Iterator, Sequence
     from pathlib import Path
 
     from ggufext.audit.engines import Answer
@@ -25,6 +26,9 @@ if TYPE_CHECKING:
     from ggufext.errors import ModelWarning
     from ggufext.llama.process import Hello
     from ggufext.llama.settings import LoadRequest
+
+_Item = TypeVar("_Item")
+_Done = TypeVar("_Done")
 
 #: Seconds to wait for the scheduler.
 _CONNECT_SECONDS = 10
@@ -119,21 +123,29 @@ class Cluster:
         self, load: LoadRequest | None, questions: Sequence[Question], *, tokens: int
     ) -> Iterator[tuple[Question, Answer]]:
         """Ask text by text wherever there is room; answers as the texts are done."""
-        from distributed import as_completed
-
         by_text: dict[int, list[Question]] = defaultdict(list)
         for question in questions:
             by_text[question.text].append(question)
-        how = (self._path, self._frame, load)
-        futures = {
-            self._client.submit(_answers, *how, asked, tokens, pure=False): asked
-            for asked in by_text.values()
-        }
+        for _, answered in self.each(partial(_answers, load, tokens), by_text.values()):
+            yield answered
+
+    def each(
+        self, work: Callable[[LlamaCpp, _Item], Iterator[_Done]], items: Iterable[_Item]
+    ) -> Iterator[tuple[_Item, _Done]]:
+        """Do something for every item wherever there is room; what comes of it, as each is done.
+
+        The workers import `work`. An item whose worker is lost is done again on another.
+        """
+        from distributed import as_completed
+
+        how = (self._path, self._frame, work)
+        futures = {self._client.submit(_on_worker, *how, item, pure=False): item for item in items}
         with self._client.as_current():
             done = as_completed(futures)
         try:
             for future in done:
-                yield from self._or_lost(future.result)
+                for each in self._or_lost(future.result):
+                    yield futures[future], each
         finally:
             self._client.cancel(list(futures))
 
@@ -196,9 +208,15 @@ def _hello(path: Path) -> Hello:
 
 
 def _answers(
-    path: Path, frame: Frame, load: LoadRequest, questions: Sequence[Question], tokens: int
-) -> list[tuple[Question, Answer]]:
-    """Answer the questions of a text on a worker; its threads take turns."""
+    load: LoadRequest | None, tokens: int, engine: LlamaCpp, questions: Sequence[Question]
+) -> Iterator[tuple[Question, Answer]]:
+    return engine.answers(load, questions, tokens=tokens)
+
+
+def _on_worker(
+    path: Path, frame: Frame, work: Callable[[LlamaCpp, _Item], Iterator[_Done]], item: _Item
+) -> list[_Done]:
+    """Do something for an item on a worker; its threads take turns."""
     with _held.lock:
         try:
             if _held.engine is None or _held.asks != (path, frame):
@@ -206,7 +224,7 @@ def _answers(
                 _held.engine = LlamaCpp(path)
                 _held.engine.frame(frame)
                 _held.asks = (path, frame)
-            return list(_held.engine.answers(load, questions, tokens=tokens))
+            return list(work(_held.engine, item))
         except EngineError:
             _held.release()
             raise

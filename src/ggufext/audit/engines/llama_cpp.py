@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from array import array
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
-from ggufext.audit.engines import Answer
+from ggufext.audit.engines import Answer, Scores
 from ggufext.audit.task.answers import REASONING
 from ggufext.audit.task.templates import Frame
 from ggufext.errors import ModelWarning
@@ -15,13 +15,17 @@ from ggufext.llama.settings import ContextSettings, LoadRequest
 from ggufext.planning.footprint import padded_cells
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Callable, Iterable, Iterator, Sequence
     from pathlib import Path
 
     from ggufext.audit.conditions import ResolvedCondition
     from ggufext.audit.request import LocalSettings
     from ggufext.audit.task import Question
     from ggufext.llama.memory import Budget
+
+
+_Item = TypeVar("_Item")
+_Done = TypeVar("_Done")
 
 
 class LlamaCpp:
@@ -33,6 +37,10 @@ class LlamaCpp:
         A GGUF file.
     rpc : sequence of str
         Addresses ``host:port`` of llama.cpp RPC workers that hold a part of the model.
+    llama_cpp : Path, optional
+        See `LlamaProcess`.
+    computed : callable
+        Hears how many tokens of the prompt that is being asked are computed.
 
     Attributes
     ----------
@@ -50,14 +58,22 @@ class LlamaCpp:
         the last lines of the log when llama.cpp ends its process.
     """
 
-    def __init__(self, path: Path, *, rpc: Sequence[str] = ()) -> None:
+    def __init__(
+        self,
+        path: Path,
+        *,
+        rpc: Sequence[str] = (),
+        llama_cpp: Path | None = None,
+        computed: Callable[[int], None] = lambda _: None,
+    ) -> None:
         self._path = path
+        self._computed = computed
         self._tokens: dict[str, array[int]] = {}
         self._lead: array[int] = array("i")
         self._trail: array[int] = array("i")
         self._reuses = True
         self._loaded: LoadRequest | None = None
-        self._process = LlamaProcess()
+        self._process = LlamaProcess(llama_cpp)
         try:
             self.hello = self._process.hello(path, rpc=rpc)
             reply = self._request("vocabulary", load=LoadRequest(path=path))
@@ -68,11 +84,6 @@ class LlamaCpp:
         except BaseException:
             self.close()
             raise
-
-    @property
-    def process_id(self) -> int | None:
-        """Of the child."""
-        return self._process.process_id
 
     def frame(self, frame: Frame) -> tuple[int, int]:
         """Put every prompt into a chat template; tokens before and behind, BOS included."""
@@ -98,19 +109,31 @@ class LlamaCpp:
         """Load the model, or a rewritten copy with the same tokens, and create its context."""
         self._reuses &= self._request("open", load=load)["can_reuse"]
 
+    def use(self, load: LoadRequest) -> None:
+        """See `open`; nothing is done where it is open."""
+        if load != self._loaded:
+            self._loaded = None
+            self.open(load)
+            self._loaded = load
+
     def answers(
         self, load: LoadRequest | None, questions: Sequence[Question], *, tokens: int
     ) -> Iterator[tuple[Question, Answer]]:
         """See `ggufext.audit.engines.AuditEngine`."""
         assert load is not None
-        if load != self._loaded:
-            self._loaded = None
-            self.open(load)
-            self._loaded = load
+        self.use(load)
         for question in questions:
             yield question, self.ask(question.parts, stop=question.stop, tokens=tokens)
 
-    def ask(self, parts: Sequence[str], *, stop: str, tokens: int, reuse: bool = True) -> Answer:
+    def each(
+        self, work: Callable[[LlamaCpp, _Item], Iterator[_Done]], items: Iterable[_Item]
+    ) -> Iterator[tuple[_Item, _Done]]:
+        """Do something with this engine for every item; what comes of it, as it comes."""
+        for item in items:
+            for done in work(self, item):
+                yield item, done
+
+    def ask(self, parts: Sequence[str], *, stop: str, tokens: int) -> Answer:
         """Continue a prompt greedily by up to `tokens` tokens, or until `stop` matches the answer.
 
         Parameters
@@ -118,22 +141,100 @@ class LlamaCpp:
         stop : str
             See `ggufext.audit.task.Question`.
         """
-        rule = {"hidden": REASONING, "stop": stop}
-        reply, _ = self._ask(parts, tokens=tokens, **rule, reuse=reuse, logits=False)
+        prompt = self._prompt(parts) + self._trail
+        reply, _ = self._process.request(
+            self._path,
+            "ask",
+            prompt.tobytes(),
+            computed=self._computed,
+            tokens=tokens,
+            hidden=REASONING,
+            stop=stop,
+        )
         return Answer(reply["text"], reply["evaluated"], reply["naive"])
 
-    def logits(self, parts: Sequence[str], *, reuse: bool) -> bytes:
-        """Float32 logits of the token behind a prompt, for comparing runs bit by bit."""
-        _, logits = self._ask(parts, tokens=0, hidden="", stop="", reuse=reuse, logits=True)
-        return logits
+    def score(
+        self, parts: Sequence[str], *, rows: Sequence[int], distributions: Sequence[int]
+    ) -> Scores:
+        """What the model expected at places of a text; questions asked next reuse its cells.
 
-    def _ask(self, parts: Sequence[str], **how: Any) -> tuple[dict[str, Any], bytes]:
+        Parameters
+        ----------
+        parts : sequence of str
+            The text, without what `frame` puts behind.
+        rows : sequence of int
+            Indices of tokens, those of the frame before the text counted, rising, each below the
+            last: of what follows each the probability is wanted.
+        distributions : sequence of int
+            Indices, rising, behind which the probability of every token is wanted.
+
+        Raises
+        ------
+        EngineError
+            ``bad_condition``: the context is one of Self-Extend.
+        """
+        reply, payload = self._process.request(
+            self._path,
+            "score",
+            self._prompt(parts).tobytes(),
+            computed=self._computed,
+            rows=list(rows),
+            distributions=list(distributions),
+        )
+        follows = array("f", payload[: 4 * len(rows)])
+        return Scores(follows, payload[4 * len(rows) :], reply["evaluated"], reply["naive"])
+
+    def attention(
+        self,
+        load: LoadRequest,
+        parts: Sequence[str],
+        *,
+        rows: Sequence[int],
+        sink: int,
+        edges: Sequence[Sequence[int]],
+    ) -> Iterator[tuple[int, list[dict[str, int]], bytes]]:
+        """Read a text, and the attention of some of its tokens by distance.
+
+        Parameters
+        ----------
+        load : LoadRequest
+            Its context is made for `ggufext.llama.attention.AttentionReader`.
+        parts : sequence of str
+            At least as many tokens as the last row needs.
+        rows : sequence of int
+            Positions, rising, the BOS token counted.
+        sink, edges
+            See `AttentionReader`.
+
+        Yields
+        ------
+        int, list of dict, bytes
+            After each piece of the text its end, and what `AttentionReader.read` gives of it.
+
+        Raises
+        ------
+        EngineError
+            ``engine_unknown``.
+        """
+        self._loaded = None
+        tokens = self._prompt(parts)[: rows[-1] + 1]
+        self._request("open_attention", load=load, sink=sink, edges=edges)
+        size = load.context.n_ubatch or len(tokens)
+        for start in range(0, len(tokens), size):
+            piece = tokens[start : start + size]
+            end = start + len(piece)
+            inside = [row for row in rows if start <= row < end]
+            reply, sums = self._process.request(
+                self._path, "attention", piece.tobytes(), position=start, rows=inside
+            )
+            yield end, reply["layers"], sums
+
+    def _prompt(self, parts: Sequence[str]) -> array[int]:
         self.counts(parts)
         prompt = array("i", self._lead)
         for part in parts:
             prompt.extend(self._tokens[part])
-        prompt.extend(self._trail)
-        return self._process.request(self._path, "ask", prompt.tobytes(), **how)
+        return prompt
 
     def warnings(self) -> tuple[ModelWarning, ...]:
         """What was noticed while asking."""
@@ -151,8 +252,8 @@ class LlamaCpp:
         """End the child at once."""
         self._process.close()
 
-    def _request(self, operation: str, **fields: Any) -> dict[str, Any]:
-        reply, _ = self._process.request(self._path, operation, **fields)
+    def _request(self, operation: str, payload: bytes = b"", **fields: Any) -> dict[str, Any]:
+        reply, _ = self._process.request(self._path, operation, payload, **fields)
         return reply
 
 
@@ -207,6 +308,17 @@ def contexts(
         )
         for lengths in sharing(condition, budget.lengths)
     ]
+
+
+def thread_numbers(load: LoadRequest) -> tuple[int, ...]:
+    """The number of threads of a request, and one other that may be faster on this machine.
+
+    Half of the processors: they may be two of a core, or busy with something else. For a small
+    model two instead of one.
+    """
+    usual, processors = load.context.n_threads or 1, usable_processors()
+    other = processors // 2 if usual > 1 else min(2, processors)
+    return tuple(dict.fromkeys((usual, max(other, 1))))
 
 
 def sharing(condition: ResolvedCondition, lengths: tuple[int, ...]) -> list[tuple[int, ...]]:

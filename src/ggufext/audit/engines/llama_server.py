@@ -29,6 +29,7 @@ from ggufext.llama.program import Program
 from ggufext.llama.settings import ContextSettings, LoadRequest
 from ggufext.planning.emit import number
 from ggufext.planning.footprint import padded_cells
+from ggufext.text import binary_size
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -61,6 +62,9 @@ _SETTINGS = re.compile(r"LLAMA_ARG_|LLAMA_API_KEY$")
 
 #: Seconds for its help, for which it looks for devices.
 _HELP = 60.0
+
+#: More bytes than it says at its start, or in its help.
+_LONGEST_LOG = 64 << 20
 
 #: Seconds for its start, and bytes of the model that it reads in a second more.
 _START, _READ = 120.0, 20e6
@@ -194,8 +198,12 @@ class LlamaServer:
                     self._raise_death(_LOOK if waiting else _END)
                     if not waiting:
                         raise self._with_log(str(error), error.code) from error
-                    if time.monotonic() > deadline:
-                        said = f"{self._path} does not answer within {limit:.0f} s of its start"
+                    assert self._program is not None
+                    if time.monotonic() > deadline or self._program.log.size > _LONGEST_LOG:
+                        said = (
+                            f"{self._path} does not answer within {limit:.0f} s of its start and "
+                            f"{binary_size(_LONGEST_LOG)} of its log"
+                        )
                         raise self._with_log(said, error.code) from error
                 else:
                     return
@@ -304,15 +312,18 @@ def _help_of(program: str) -> str:
     EngineError
         ``not_llama_server``.
     """
+    deadline = time.monotonic() + _HELP
     with closing(Program([program, "--help"], os.environ)) as running:
-        status = running.status(_HELP)
+        while (status := running.status(_LOOK)) is None:
+            if time.monotonic() > deadline or running.log.size > _LONGEST_LOG:
+                break
         text = "\n".join(running.log.lines())
         said = running.log.last_words()
     missing = [flag for flag in NEEDED if not _knows(text, flag)]
     if status == 0 and not missing:
         return text
     if status is None:
-        why = f"it does not answer --help within {_HELP:.0f} s"
+        why = f"its --help does not end within {_HELP:.0f} s and {binary_size(_LONGEST_LOG)}"
     elif status:
         why = f"its --help ends with status {status}"
     else:

@@ -25,6 +25,7 @@ if TYPE_CHECKING:
         LostInTheMiddle,
         Profile,
     )
+    from ggufext.audit.run.measure import Run
 
 NOT_MEASURED = "not measured"
 
@@ -88,12 +89,12 @@ def left_out(result: CheckResult) -> str | None:
 
 def title(result: CheckResult) -> str:
     """What was audited."""
-    return f"Passkey audit of {model_name(result)}"
+    return f"Passkey audit of {model_name(result.run)}"
 
 
-def model_name(result: CheckResult) -> str:
+def model_name(run: Run) -> str:
     """The last part of the file's path, or the server's address; safe to print."""
-    path = result.run.path
+    path = run.path
     return printable(path if "://" in path else PurePath(path).name, 120)
 
 
@@ -216,10 +217,10 @@ def p_text(p: float) -> str:
     return "p < 0.0001" if p < 1e-4 else f"p = {p:.2g}"
 
 
-def tokens_text(result: CheckResult) -> str:
+def tokens_text(run: Run) -> str:
     """What the run cost, against one prompt a trial."""
-    evaluated, naive = result.run.tokens_evaluated, result.run.tokens_naive
-    cost = f"{evaluated:,} tokens evaluated in {result.run.seconds:,.1f} s"
+    evaluated, naive = run.tokens_evaluated, run.tokens_naive
+    cost = f"{evaluated:,} tokens evaluated in {run.seconds:,.1f} s"
     if not 0 < evaluated < naive:
         return cost
     times = naive / evaluated
@@ -250,9 +251,9 @@ def notes(result: CheckResult) -> Iterator[str]:
     return (printable(warning.message) for warning in result.warnings)
 
 
-def memory_lines(result: CheckResult) -> Iterator[str]:
+def memory_lines(run: Run) -> Iterator[str]:
     """The memory plan: its sum, then what was reduced."""
-    plan = result.run.memory_plan
+    plan = run.memory_plan
     if plan is None:
         return
     sizes = {

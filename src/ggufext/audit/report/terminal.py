@@ -40,6 +40,17 @@ _PIPE_WIDTH = 110
 _DASH = "–"
 
 
+def report_console(file: TextIO | None) -> Console:
+    """What reports are printed on: coloured on a terminal, of one width elsewhere."""
+    # Names come from model files: no markup, emoji codes or highlighting in them.
+    console = Console(file=file, markup=False, emoji=False, highlight=False, soft_wrap=False)
+    if console.is_terminal:
+        return console
+    return Console(
+        file=file, markup=False, emoji=False, highlight=False, width=_PIPE_WIDTH, no_color=True
+    )
+
+
 def print_report(result: CheckResult, *, file: TextIO | None = None) -> None:
     """Print heatmaps and conclusions; colours only on a terminal.
 
@@ -49,20 +60,15 @@ def print_report(result: CheckResult, *, file: TextIO | None = None) -> None:
     file : text file, optional
         Standard output without.
     """
-    # Names come from model files: no markup, emoji codes or highlighting in them.
-    console = Console(file=file, markup=False, emoji=False, highlight=False, soft_wrap=False)
-    if not console.is_terminal:
-        console = Console(
-            file=file, markup=False, emoji=False, highlight=False, width=_PIPE_WIDTH, no_color=True
-        )
+    console = report_console(file)
 
     def say(line: Text) -> None:
         # A sentence stays one line, whatever the width: the terminal wraps it, a pipe keeps it.
         console.print(line, soft_wrap=True)
 
-    say(Text(model_name(result), style="bold"))
+    say(Text(model_name(result.run), style="bold"))
     say(Text(f"  {run_line(result)}"))
-    for line in memory_lines(result):
+    for line in memory_lines(result.run):
         say(Text(f"  {line}"))
     console.print()
     shown = measured(result)
@@ -74,7 +80,7 @@ def print_report(result: CheckResult, *, file: TextIO | None = None) -> None:
         say(conclusion)
     if missing := left_out(result):
         say(Text(f"  {missing}"))
-    say(Text(f"  {tokens_text(result)}"))
+    say(Text(f"  {tokens_text(result.run)}"))
     for note in notes(result):
         say(Text(f"  note: {note}", style="yellow"))
 

@@ -11,6 +11,7 @@ from ggufext.llama.process import LlamaProcess
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
+    from pathlib import Path
 
     from ggufext.audit.task import Question
     from ggufext.llama.settings import LoadRequest
@@ -30,7 +31,7 @@ class PromptSpan:
 
 @dataclass(frozen=True, slots=True)
 class Speed:
-    """Seconds a token on this machine, at the start of a context and at its end.
+    """Processor seconds a token of each thread, at the start of a context and at its end.
 
     Attributes
     ----------
@@ -44,6 +45,8 @@ class Speed:
         Tokens that the measurement took.
     can_reuse : bool
         Whether the start of a prompt can be kept for the next.
+    stretch : float
+        Seconds of a clock for a processor second: more than 1 where other programs run.
     """
 
     prompt_start: float
@@ -53,9 +56,10 @@ class Speed:
     context: int
     tokens: int
     can_reuse: bool
+    stretch: float
 
     def seconds(self, spans: Iterable[PromptSpan], *, answer_tokens: int) -> float:
-        """Time of prompts with their answers; attention grows with the position, all else does not.
+        """Processor time of prompts with answers; of all work only attention grows with position.
 
         Parameters
         ----------
@@ -123,9 +127,48 @@ def spans(questions: Sequence[Question], *, reuse: int) -> list[PromptSpan]:
 #: A run of fewer micro-batches is not measured: about ten of them are what it takes.
 _WORTH_MEASURING = 32
 
+#: In a shorter run the number of threads is not tried: five of them are what that takes.
+_WORTH_CHOOSING = 100
+
+
+def measure_threads(
+    load: LoadRequest,
+    numbers: Sequence[int],
+    *,
+    tokens: int,
+    llama_cpp: Path | None = None,
+) -> dict[int, float]:
+    """Seconds a token of a prompt by the number of threads, on up to five micro-batches.
+
+    Parameters
+    ----------
+    load : LoadRequest
+        What the run opens.
+    numbers : sequence of int
+        To try; the first one is what the run would take without.
+    tokens : int
+        What the run is going to compute.
+
+    Returns
+    -------
+    dict
+        Empty where there is nothing to choose from, the run is too short to be worth it, or
+        llama.cpp refuses.
+    """
+    if len(numbers) < 2 or tokens < _WORTH_CHOOSING * (load.context.n_ubatch or 0):
+        return {}
+    with LlamaProcess(llama_cpp) as process, suppress(EngineError):
+        reply, _ = process.request(load.path, "threads", load=load, numbers=list(numbers))
+        return dict(zip(numbers, reply["seconds"], strict=True))
+    return {}
+
 
 def measure_speed(
-    load: LoadRequest, flash_attention: Sequence[bool], *, tokens: int
+    load: LoadRequest,
+    flash_attention: Sequence[bool],
+    *,
+    tokens: int,
+    llama_cpp: Path | None = None,
 ) -> dict[bool, Speed]:
     """Seconds a token, without and with flash attention, on a few hundred tokens.
 
@@ -137,6 +180,8 @@ def measure_speed(
         Settings to try.
     tokens : int
         What the run is going to compute.
+    llama_cpp : Path, optional
+        See `LlamaProcess`.
 
     Returns
     -------
@@ -147,7 +192,7 @@ def measure_speed(
     if tokens < _WORTH_MEASURING * (load.context.n_ubatch or 0):
         return {}
     found = {}
-    with LlamaProcess() as process:
+    with LlamaProcess(llama_cpp) as process:
         for setting in flash_attention:
             context = replace(load.context, flash_attn_type=int(setting))
             with suppress(EngineError):

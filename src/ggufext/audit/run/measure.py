@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from ggufext.audit.request import Mode
 from ggufext.audit.run.duration import Estimate, spans
-from ggufext.audit.run.records import Record, Records, Trial
+from ggufext.audit.run.records import ANSWERS, Record, Records, Trial
 from ggufext.errors import EngineError, ModelWarning
 
 if TYPE_CHECKING:
@@ -150,6 +150,24 @@ class Prepared:
 
 
 @dataclass(frozen=True, slots=True)
+class Preparing:
+    """What is done before the first question.
+
+    Attributes
+    ----------
+    what : str
+    done : int
+        Bytes.
+    total : int or None
+        Bytes; None where nothing is copied.
+    """
+
+    what: str
+    done: int = 0
+    total: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
 class RunNotes:
     """What is known before the first question.
 
@@ -170,6 +188,19 @@ class RunNotes:
     finished: int
     tokens: int
     estimate: Estimate | None
+
+
+@dataclass(frozen=True, slots=True)
+class Computing:
+    """A prompt that is being computed, where the engine tells.
+
+    Attributes
+    ----------
+    tokens : int
+        Of the prompt, those that are done.
+    """
+
+    tokens: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -225,7 +256,7 @@ def measure(prepared: Prepared, notify: Callable[[Progress | RunNotes], None]) -
     run, engine = prepared.run, prepared.engine
     stop: Stop | None = None
     identity = {**prepared.identity, "prompts_hash": run.prompts_hash}
-    with Records(prepared.request.resume, identity) as records:
+    with Records(prepared.request.resume, identity, ANSWERS) as records:
         work = Work(prepared, records)
         try:
             notify(work.notes())
@@ -260,7 +291,7 @@ class Work:
         Tokens of prompts to compute for them.
     """
 
-    def __init__(self, prepared: Prepared, records: Records) -> None:
+    def __init__(self, prepared: Prepared, records: Records[Record]) -> None:
         self._prepared = prepared
         self._records = records
         known = {_cell(record.trial.condition, record.trial) for record in records.finished}
@@ -337,7 +368,11 @@ class Work:
         return tuple(sorted(trials, key=lambda trial: place[_cell(trial.condition, trial)]))
 
     def _estimate(self, speed: Speed) -> Estimate:
-        """How long it takes at a speed, and how long less would take."""
+        """How long it takes by the clock, and how long less would take."""
+
+        def clock(asked: Sequence[tuple[Stage, Sequence[Question]]]) -> float:
+            return speed.stretch * seconds(speed, prompts, asked)
+
         prompts = self._prepared.prompts
         sweep: float | None = None
         if prompts.mode is not Mode.SWEEP:
@@ -345,25 +380,23 @@ class Work:
                 swept = self._prepared.task.questions(
                     replace(prompts, mode=Mode.SWEEP), self._prepared.engine.counts
                 )
-                sweep = seconds(
-                    speed, prompts, [(stage, stage.of(swept)) for stage, _ in self._waiting]
-                )
+                sweep = clock([(stage, stage.of(swept)) for stage, _ in self._waiting])
         *_, longest = prompts.lengths
         shorter = [
             (stage, [question for question in waiting if question.length < longest])
             for stage, waiting in self._waiting
         ]
         return Estimate(
-            seconds=seconds(speed, prompts, self._waiting),
+            seconds=clock(self._waiting),
             sweep_seconds=sweep,
-            shorter_seconds=seconds(speed, prompts, shorter) if len(prompts.lengths) > 1 else None,
+            shorter_seconds=clock(shorter) if len(prompts.lengths) > 1 else None,
         )
 
 
 def seconds(
     speed: Speed, prompts: PromptPlan, asked: Sequence[tuple[Stage, Sequence[Question]]]
 ) -> float:
-    """Time of the questions of stages."""
+    """Processor time of the questions of stages, of each thread."""
     return sum(
         speed.seconds(spans(questions, reuse=stage.reuse), answer_tokens=prompts.answer_tokens)
         for stage, questions in asked
@@ -383,7 +416,7 @@ def _cell(condition: str, asked: Question | Trial) -> tuple[str, int, int, float
     return condition, asked.text, asked.length, asked.depth
 
 
-def _nothing_measured(engine: AuditEngine, records: Records) -> Stop | None:
+def _nothing_measured(engine: AuditEngine, records: Records[Record]) -> Stop | None:
     """A run that asked every question and measured none has failed, for the engine's reason."""
     if any(record.trial.hit is not None for record in records.finished):
         return None
@@ -394,7 +427,7 @@ def _nothing_measured(engine: AuditEngine, records: Records) -> Stop | None:
     return Stop(code, f"no question could be measured: {why}")
 
 
-def _mute(records: Records) -> tuple[ModelWarning, ...]:
+def _mute(records: Records[Record]) -> tuple[ModelWarning, ...]:
     """Whether the engine never said a word, which a model rarely does."""
     answers = [record.answer for record in records.finished if record.trial.hit is not None]
     if not answers or any(answer.strip() for answer in answers):

@@ -1,4 +1,4 @@
-"""Finished trials on disk: one JSON line each, so that a run can go on where it was cut off."""
+"""Finished work on disk: one JSON line each, so that a run can go on where it was cut off."""
 
 from __future__ import annotations
 
@@ -6,14 +6,14 @@ import json
 import os
 from contextlib import suppress
 from dataclasses import asdict, dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
 from ggufext.errors import EngineError
 from ggufext.opened.files import FileSystem
 from ggufext.text import json_text
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Callable, Hashable, Mapping
     from pathlib import Path
 
 
@@ -43,7 +43,8 @@ class Trial:
     substring: bool | None
 
 
-_FORMAT = "ggufext check 1"
+#: What the name of every format of ours begins with.
+_OURS = "ggufext "
 
 #: Bytes of the line that says which run a file belongs to.
 _LONGEST_LINE = 1 << 20
@@ -59,7 +60,30 @@ class Record:
     naive: int
 
 
-class Records:
+_Record = TypeVar("_Record")
+
+
+@dataclass(frozen=True, slots=True)
+class RecordKind(Generic[_Record]):
+    """What the lines of a file are.
+
+    Attributes
+    ----------
+    format : str
+        Name and version, which the first line holds.
+    read : callable
+        Makes a record of a line's fields; KeyError and TypeError for what is none.
+    cell : callable
+        What a record says, of which the last line counts; None where it was not measured and is
+        tried again.
+    """
+
+    format: str
+    read: Callable[[dict[str, Any]], _Record]
+    cell: Callable[[_Record], Hashable | None]
+
+
+class Records(Generic[_Record]):
     """Appends records to a file, each on disk before the next; without a path it only keeps them.
 
     Nothing that is in the file is ever written again: a torn line at its end is cut off.
@@ -70,6 +94,7 @@ class Records:
         Where it exists, its records count as finished.
     identity : mapping
         What a run must share with the one that it continues.
+    kind : RecordKind
 
     Raises
     ------
@@ -77,14 +102,17 @@ class Records:
         ``resume_mismatch``, ``records_in_use``; of `append` too: ``records_not_written``.
     """
 
-    def __init__(self, path: Path | None, identity: Mapping[str, Any]) -> None:
-        self.finished: list[Record] = []
+    def __init__(
+        self, path: Path | None, identity: Mapping[str, Any], kind: RecordKind[_Record]
+    ) -> None:
+        self.finished: list[_Record] = []
         self._path = path
+        self._kind = kind
         self._descriptor: int | None = None
         if path is None:
             return
         # Compared as JSON gives it back: tuples are lists there.
-        wanted = json.loads(json_text({"format": _FORMAT, **identity}))
+        wanted = json.loads(json_text({"format": kind.format, **identity}))
         self._descriptor = os.open(
             path, os.O_RDWR | os.O_CREAT | os.O_APPEND | getattr(os, "O_BINARY", 0), 0o666
         )
@@ -93,8 +121,7 @@ class Records:
                 raise EngineError(
                     code="records_in_use",
                     path=path,
-                    message="another check writes its answers there; wait for it, or name another "
-                    "file",
+                    message="another run writes there; wait for it, or name another file",
                 )
             self._size = self._read(path, wanted)
             if self._size == 0:
@@ -103,7 +130,7 @@ class Records:
             self.close()
             raise
 
-    def __enter__(self) -> Records:
+    def __enter__(self) -> Records[_Record]:
         return self
 
     def __exit__(self, *_: object) -> None:
@@ -122,27 +149,35 @@ class Records:
             else:
                 _refuse_other(path, _parsed(head), wanted)
             size = len(head)
-            answers: dict[tuple[object, ...], Record] = {}
+            known: dict[Hashable, _Record] = {}
             for line in file:
                 if not line.endswith(b"\n"):
                     self._cut(size)  # the last line of a run that was cut off while writing
                     break
                 size += len(line)
                 if fields := _parsed(line):
-                    record = _record(fields, path)
-                    trial = record.trial
-                    cell = (trial.condition, trial.text, trial.length, trial.depth)
-                    # What was not measured is tried again.
-                    if trial.hit is not None:
-                        answers[cell] = record
-        self.finished = list(answers.values())
+                    record = self._record(fields, path)
+                    if (cell := self._kind.cell(record)) is not None:
+                        known[cell] = record
+        self.finished = list(known.values())
         return size
 
-    def append(self, record: Record) -> None:
-        """Keep a record, and put it on disk before going on."""
+    def _record(self, fields: dict[str, Any], path: Path) -> _Record:
+        try:
+            return self._kind.read(fields)
+        except (KeyError, TypeError) as error:
+            raise EngineError(
+                code="resume_mismatch",
+                path=path,
+                message=f"holds a line that is no answer ({error}); it was changed by something "
+                "else: start a new file",
+            ) from error
+
+    def append(self, record: _Record) -> None:
+        """Keep a record, a dataclass, and put it on disk before going on."""
         self.finished.append(record)
         if self._descriptor is not None:
-            self._write(asdict(record))
+            self._write(asdict(record))  # type: ignore[call-overload]
 
     def _write(self, fields: dict[str, Any]) -> None:
         assert self._descriptor is not None
@@ -180,12 +215,12 @@ def kept_setting(path: Path | None, name: str) -> object:
         return None
     with path.open("rb") as file:
         fields = _parsed(file.readline(_LONGEST_LINE))
-    return fields.get(name) if fields.get("format") == _FORMAT else None
+    return fields.get(name) if str(fields.get("format")).startswith(_OURS) else None
 
 
 def _refuse_other(path: Path, found: dict[str, Any], wanted: dict[str, Any]) -> None:
     """Refuse the records of another run, and what are no records at all."""
-    if found.get("format") != _FORMAT:
+    if found.get("format") != wanted["format"]:
         raise EngineError(
             code="resume_mismatch",
             path=path,
@@ -203,16 +238,17 @@ def _refuse_other(path: Path, found: dict[str, Any], wanted: dict[str, Any]) -> 
         )
 
 
-def _record(fields: dict[str, Any], path: Path) -> Record:
-    try:
-        return Record(**{**fields, "trial": Trial(**fields["trial"])})
-    except (KeyError, TypeError) as error:
-        raise EngineError(
-            code="resume_mismatch",
-            path=path,
-            message=f"holds a line that is no answer ({error}); it was changed by something else: "
-            "start a new file",
-        ) from error
+def _trial_record(fields: dict[str, Any]) -> Record:
+    return Record(**{**fields, "trial": Trial(**fields["trial"])})
+
+
+def _trial_cell(record: Record) -> Hashable | None:
+    trial = record.trial
+    return None if trial.hit is None else (trial.condition, trial.text, trial.length, trial.depth)
+
+
+#: Answers of an audit.
+ANSWERS = RecordKind("ggufext check 1", _trial_record, _trial_cell)
 
 
 def _line(fields: dict[str, Any]) -> bytes:

@@ -36,6 +36,9 @@ _TAIL_SENTENCES = 2
 #: Sentences to choose them from.
 _SPARE_SENTENCES = 24
 
+#: Tokens of sentences that fill the place of a piece of a text: more than any piece has.
+_SPARE_TOKENS = 2048
+
 #: Keys that a tokenizer is tried on.
 _SAMPLE = ("10000", "48213", "70707", "95061")
 
@@ -90,6 +93,26 @@ class _Filler:
     def all(self) -> list[tuple[str, int]]:
         """Every sentence in order."""
         return self._pool
+
+
+class _Pieces(_Filler):
+    """Pieces of a text in their order, and sentences of ours where a length ends within one."""
+
+    def __init__(self, pieces: Sequence[str], spare: _Filler, counts: Counts) -> None:
+        self._pool = list(zip(pieces, counts(pieces), strict=True))
+        self._spare = spare
+        self.longest = spare.longest
+
+    def exactly(self, tokens: int) -> list[tuple[str, int]]:
+        """See `_Filler`; the text goes on behind the sentences with the piece that did not fit."""
+        taken: list[tuple[str, int]] = []
+        closing = _TAIL_SENTENCES * self._spare.longest
+        while self._pool and tokens - self._pool[0][1] >= closing:
+            taken.append(self._pool.pop(0))
+            tokens -= taken[-1][1]
+        # From another one on each time: they would run out.
+        self._spare = self._spare.turned(len(taken))
+        return taken + self._spare.turned(0).exactly(tokens)
 
 
 def _rng(plan: PromptPlan, *parts: object) -> random.Random:
@@ -169,8 +192,27 @@ class _Placed:
     end: int
 
 
-def _sweep(plan: PromptPlan, text: int, counts: Counts) -> list[Question]:
-    """Questions of one text, the shortest length first: the text only ever grows."""
+def sweep(
+    plan: PromptPlan, text: int, counts: Counts, *, pieces: Sequence[str] | None = None
+) -> list[Question]:
+    """Questions of one text, the shortest length first: the text only ever grows.
+
+    Parameters
+    ----------
+    plan : PromptPlan
+    text : int
+        Its number.
+    counts : callable
+        Token counts of texts, each as it stands behind a full stop.
+    pieces : sequence of str, optional
+        What stands between the keys in the place of filler: so many tokens of it as the longest
+        length has. Where a length ends within a piece, sentences of ours fill the rest.
+
+    Raises
+    ------
+    EngineError
+        ``length_too_short``, ``request_absurd``.
+    """
     (announced,) = counts([wording.SWEEP_ANNOUNCEMENT])
     begin = plan.lead + announced
     wanted_keys = len(plan.lengths) * len(plan.depths)
@@ -195,7 +237,10 @@ def _sweep(plan: PromptPlan, text: int, counts: Counts) -> list[Question]:
 
     longest_question = max(asked) + plan.trail + plan.answer_tokens
     stops = [(length - longest_question) // plan.split * plan.split for length in plan.lengths]
-    filler = _Filler(_rng(plan, "filler", text), plan.lengths[-1], counts)
+    wanted = _SPARE_TOKENS if pieces else plan.lengths[-1]
+    filler = _Filler(_rng(plan, "filler", text), wanted, counts)
+    if pieces:
+        filler = _Pieces(pieces, filler, counts)
     targets, cells = _sweep_targets(plan, text, begin, stops)
     for length, stop, before in zip(plan.lengths, stops, (begin, *stops), strict=False):
         inside, between = (
@@ -359,7 +404,7 @@ class Passkey:
         EngineError
             ``length_too_short``: a length has no room for the prompt itself; ``request_absurd``.
         """
-        compose = _standard if plan.mode is Mode.STANDARD else _sweep
+        compose = _standard if plan.mode is Mode.STANDARD else sweep
         questions: list[Question] = []
         for text in range(plan.texts):
             questions += compose(plan, text, counts)

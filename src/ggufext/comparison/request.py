@@ -1,0 +1,139 @@
+"""What a comparison is asked to do: to which length, under which conditions, on which texts."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from ggufext.audit.request import PLANNED, CheckRequest, LocalSettings, Mode, Template
+from ggufext.errors import PlanError
+from ggufext.planning.request import PlanRequest
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+#: What everything is compared with.
+NATIVE = "native"
+
+#: Methods where no condition is asked for; each is metadata alone, so none needs a copy.
+_USUAL = tuple(f"{PLANNED}{name}" for name in ("linear", "ntk", "gamma", "yarn"))
+
+#: Doublings up to the target at which keys are asked beside the training length.
+_DOUBLINGS = 3
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CompareRequest:
+    """What to compare, and on what.
+
+    Attributes
+    ----------
+    target_length : int
+        Longest length measured, and what planned conditions extend to, tokens.
+    conditions : tuple of str
+        See `ggufext.audit.conditions.conditions`; without any linear, ntk, gamma and yarn are
+        planned. ``"native"`` is always among them, and Self-Extend never: it cannot score a text.
+    texts : tuple of Path
+        Files of UTF-8 text. Without any, texts of sentences that the program makes itself.
+    trials : int
+        At most so many texts, 1 … 1,000, each as long as the target; a long file gives several.
+    depths : int or tuple of float
+        Where keys stand in a text; see `ggufext.audit.request.CheckRequest`.
+    seed : int
+        Of keys, their places, made texts and resamples.
+    train_length, train_freq_base
+        See `ggufext.audit.request.CheckRequest`.
+    threshold : float
+        Accuracy from which on the keys that native finds within its training length show that the
+        model can do the task, in (0, 1].
+    resume : Path or None
+        File that every finished cell is written to, a JSON line each, and whose cells of an earlier
+        run of the same request are not measured again.
+    engine : LocalSettings or None
+        How to run llama.cpp; not with `llama_server`, which gives no probabilities of a text.
+    """
+
+    target_length: int
+    conditions: tuple[str, ...] = ()
+    texts: tuple[Path, ...] = ()
+    trials: int = 3
+    depths: int | tuple[float, ...] = 4
+    seed: int = 0
+    train_length: int | None = None
+    train_freq_base: float | None = None
+    threshold: float = 0.8
+    resume: Path | None = None
+    engine: LocalSettings | None = None
+
+    def __post_init__(self) -> None:
+        """Refuse what cannot be compared.
+
+        Raises
+        ------
+        PlanError
+            ``request_absurd``, ``target_absurd``, ``bad_condition``.
+        """
+        self.keys((self.target_length,))
+        if self.engine is not None and self.engine.llama_server is not None:
+            raise PlanError(
+                code="request_absurd",
+                message="a llama-server gives no probabilities of a text: leave llama_server out, "
+                "or ask for keys alone with `ggufext check`",
+            )
+        for name in self.conditions:
+            if name.startswith("self-extend"):
+                raise PlanError(
+                    code="bad_condition",
+                    message=f"condition {name!r}; Self-Extend moves positions while it reads, so "
+                    "no text can be scored: `ggufext check` asks it for keys",
+                )
+
+    def keys(self, lengths: tuple[int, ...]) -> CheckRequest:
+        """The audit of the keys in the texts at some lengths, rising, under all conditions."""
+        return CheckRequest(
+            lengths=lengths,
+            depths=self.depths,
+            trials=self.trials,
+            mode=Mode.SWEEP,
+            seed=self.seed,
+            conditions=tuple(dict.fromkeys((NATIVE, *(self.conditions or _USUAL)))),
+            target_length=self.target_length,
+            train_length=self.train_length,
+            train_freq_base=self.train_freq_base,
+            template=Template.NONE,
+            threshold=self.threshold,
+            resume=self.resume,
+            engine=self.engine,
+        )
+
+    @property
+    def plan(self) -> PlanRequest:
+        """What planned conditions share."""
+        return PlanRequest(
+            target_length=self.target_length,
+            train_length=self.train_length,
+            train_freq_base=self.train_freq_base,
+        )
+
+    @property
+    def files(self) -> tuple[Path, ...]:
+        """Files beside the model that a run reads or writes: kept cells, recipes, texts."""
+        return (*self.keys((self.target_length,)).files, *self.texts)
+
+
+def key_lengths(train_length: int, target_length: int) -> tuple[int, ...]:
+    """Lengths at which keys are asked, tokens, rising: as trained, and doublings up to the target.
+
+    Raises
+    ------
+    PlanError
+        ``target_not_longer``.
+    """
+    if target_length <= train_length:
+        raise PlanError(
+            code="target_not_longer",
+            message=f"target of {target_length:,} tokens; the model was trained on "
+            f"{train_length:,}, and only beyond that is there something to compare",
+        )
+    halved = (target_length >> times for times in range(_DOUBLINGS))
+    return (train_length, *sorted(length for length in halved if length > train_length))
