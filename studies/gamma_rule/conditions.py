@@ -1,14 +1,11 @@
-"""The study's conditions, as `ggufext check` and `compare` name them.
-
-Closed forms have names of their own there. Every other condition is a recipe: a base that the
-rule would not write, or YaRN's frequencies without its attention factor.
-"""
+"""The study's conditions, and what `ggufext check`, `compare` and `measure` call them."""
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
 import ggufext
+from ggufext.planning.gamma import gamma_pade
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -35,8 +32,8 @@ def base_multiple(multiple: float) -> str:
     return f"base*{multiple:g}"
 
 
-def recipe(condition: str, facts: ModelFacts, target_length: int) -> Recipe | None:
-    """What a condition writes; None where the program has a name for it.
+def program_name(condition: str, facts: ModelFacts, target_length: int, folder: Path) -> str:
+    """What the program calls a condition.
 
     Parameters
     ----------
@@ -47,51 +44,37 @@ def recipe(condition: str, facts: ModelFacts, target_length: int) -> Recipe | No
         Of the model, unscaled.
     target_length : int
         Tokens.
+    folder : Path
+        YARN_PLAIN is a recipe, which is written there.
 
     Raises
     ------
     ValueError
         For another name.
     """
-    if condition == NATIVE or condition in CLOSED_FORMS:
-        return None
+    if condition == NATIVE:
+        return condition
     if condition == YARN_PLAIN:
-        request = ggufext.PlanRequest(target_length=target_length, method=ggufext.Method.YARN)
-        return _factors(facts, request)
-    kind, _, number = condition.partition("=" if "=" in condition else "*")
-    if kind == "gamma" and number:
-        asked = ggufext.PlanRequest(
-            target_length=target_length, gamma=float(number), allow_lower_base=True
-        )
-        base = ggufext.plan(facts, asked).freq_base.after
-    elif kind == "base" and number:
-        base = facts.freq_base * target_length / facts.train_length * float(number)
-    else:
-        raise ValueError(f"{condition!r} is no condition of the study")
-    made = ggufext.Recipe(ggufext.Method.GAMMA, target_length, freq_base=base)
-    if base >= facts.freq_base:
-        return made
-    # A base that falls is refused as a condition; factors say the same.
-    request = ggufext.PlanRequest(target_length=target_length, recipe=made, allow_lower_base=True)
-    return _factors(facts, request)
+        path = folder / f"{condition}-{target_length}.json"
+        path.write_text(plain_yarn(facts, target_length).encode())
+        return f"planned:{path}"
+    kind, _, multiple = condition.partition("*")
+    if kind == "base" and multiple:
+        base = facts.freq_base * target_length / facts.train_length * float(multiple)
+        # Digits enough for a γ close to 1, which says a base by its distance from there.
+        return f"planned:gamma={gamma_pade(base, target_length):.15f}"
+    if condition in CLOSED_FORMS or condition in map(gamma_target, GAMMA_TARGETS):
+        return f"planned:{condition}"
+    raise ValueError(f"{condition!r} is no condition of the study")
 
 
-def write(condition: str, facts: ModelFacts, target_length: int, folder: Path) -> str:
-    """Name of a condition for `check` and `compare`; a recipe is written into a folder."""
-    made = recipe(condition, facts, target_length)
-    if made is None:
-        return condition if condition == NATIVE else f"planned:{condition}"
-    path = folder / f"{condition.replace('*', 'x')}-{target_length}.json"
-    path.write_text(made.encode())
-    return f"planned:{path}"
-
-
-def _factors(facts: ModelFacts, request: ggufext.PlanRequest) -> Recipe:
-    """The frequencies of a plan as factors that act at every length, without attention factor."""
+def plain_yarn(facts: ModelFacts, target_length: int) -> Recipe:
+    """YaRN's frequencies as factors that act at every length, without its attention factor."""
+    request = ggufext.PlanRequest(target_length=target_length, method=ggufext.Method.YARN)
     inv_freq = ggufext.plan(facts, request).inv_freq
     factors = tuple(w / v for w, v in zip(facts.inv_freq, inv_freq, strict=True))
     return ggufext.Recipe(
         ggufext.Method.LONGROPE,
-        request.target_length,
+        target_length,
         factors=ggufext.Factors(long=factors, short=factors, attention_factor=1.0),
     )

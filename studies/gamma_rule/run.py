@@ -5,7 +5,7 @@
 
 Every finished cell is a line of results/RUN.jsonl. What ggufext itself keeps to go on lies beside
 the trained models (`trained.cache_folder`). Models are trained by train.py, texts fetched by
-texts.py, and `ggufext tune` writes its recipes into the cache as tuned/RUN.json; a run whose model,
+texts.py, and what `ggufext tune` found stands there as tuned/MODEL-xFACTOR.json; a run whose model,
 text or recipe is not there is left for later. One thread a process.
 """
 
@@ -229,7 +229,7 @@ def _names(run: Run, facts: ggufext.ModelFacts, target: int) -> dict[str, str]:
                 raise NotReady(f"no recipe {path.name}")
             names[f"planned:{path}"] = condition
         else:
-            names[conditions.write(condition, facts, target, folder)] = condition
+            names[conditions.program_name(condition, facts, target, folder)] = condition
     return names
 
 

@@ -4,12 +4,16 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import pytest
+
 import ggufext
 import passkey_task
 import schedule
-from conditions import NATIVE, TUNED, recipe
+from conditions import NATIVE, TUNED, program_name
+from ggufext.audit.conditions import planned_request
 from schedule import BUDGET, Measure, runs
 
+SHIPPED = Path(passkey_task.__file__).with_name("passkey-Q8_0.gguf")
 PROTOCOL = Path(schedule.__file__).with_name("protocol.md")
 
 
@@ -46,26 +50,23 @@ def test_native_stands_beside_whatever_is_measured() -> None:
         assert run.measure is Measure.TUNING or NATIVE in run.conditions
 
 
-def test_every_condition_has_a_meaning() -> None:
-    facts = ggufext.facts_of(Path(passkey_task.__file__).with_name("passkey-Q8_0.gguf"))
+def test_every_condition_has_a_meaning(tmp_path: Path) -> None:
+    facts = ggufext.facts_of(SHIPPED)
     for name in {name for run in runs() for name in run.conditions} - {TUNED}:
-        recipe(name, facts, 1024)
+        program_name(name, facts, 1024, tmp_path)
 
 
-def test_the_decay_is_measured_at_the_multiples_of_the_trained_base() -> None:
-    facts = ggufext.facts_of(Path(passkey_task.__file__).with_name("passkey-Q8_0.gguf"))
+def test_the_decay_is_measured_at_the_multiples_of_the_trained_base(tmp_path: Path) -> None:
+    facts = ggufext.facts_of(SHIPPED)
     target = 2 * facts.train_length
-    names = schedule.decay_conditions((1 / 4, 1, 4))
-    assert names[1] == NATIVE
-    for name, multiple in ((names[0], 1 / 4), (names[2], 4)):
-        made = recipe(name, facts, target)
-        assert made is not None
-        plan = ggufext.plan(
-            facts,
-            ggufext.PlanRequest(target_length=target, method=made.method, recipe=made),
+    lower, native, higher = schedule.decay_conditions((1 / 4, 1, 4))
+    assert native == NATIVE
+    for condition, multiple in ((lower, 1 / 4), (higher, 4)):
+        name = program_name(condition, facts, target, tmp_path)
+        request = planned_request(name, ggufext.PlanRequest(target_length=target))
+        assert ggufext.plan(facts, request).freq_base.after == pytest.approx(
+            facts.freq_base * multiple
         )
-        slowest = (facts.freq_base * multiple) ** (-15 / 16)
-        assert abs(plan.inv_freq[-1] / slowest - 1) < 1e-6
 
 
 def test_the_protocol_holds_the_table() -> None:
