@@ -15,6 +15,7 @@ import argparse
 import json
 import sys
 import time
+from collections import Counter
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -89,11 +90,10 @@ def make(run: Run, *, smollm2: Path | None, clock: Clock, folder: Path = RESULTS
     model = _model(run, smollm2)
     done = {(cell["condition"], cell["text"]) for cell in finished(run, folder)}
     folder.mkdir(exist_ok=True)
-    with (folder / f"{run.name}.jsonl").open("a", encoding="utf-8") as results:
-        for cell in _MAKERS[run.measure](run, model, clock):
-            if (cell["condition"], cell["text"]) not in done:
+    for cell in _MAKERS[run.measure](run, model, clock):
+        if (cell["condition"], cell["text"]) not in done:
+            with (folder / f"{run.name}.jsonl").open("a", encoding="utf-8") as results:
                 results.write(json.dumps({"run": run.name, **cell}, ensure_ascii=False) + "\n")
-                results.flush()
 
 
 def retrieval(run: Run, model: Path, clock: Clock) -> Iterator[dict[str, Any]]:
@@ -208,12 +208,12 @@ _MAKERS: dict[Measure, Callable[[Run, Path, Clock], Iterator[dict[str, Any]]]] =
 def _model(run: Run, smollm2: Path | None) -> Path:
     if run.model == SMOLLM2:
         if smollm2 is None:
-            raise NotReady("--smollm2 FILE names it")
+            raise NotReady("SmolLM2, which --smollm2 FILE names")
         return smollm2
     path = cache_folder() / f"{run.model}.gguf"
     entry = path.with_suffix(".json")
     if not entry.exists():
-        raise NotReady("is not trained yet")
+        raise NotReady("a model that is not trained yet")
     return path
 
 
@@ -226,7 +226,7 @@ def _names(run: Run, facts: ggufext.ModelFacts, target: int) -> dict[str, str]:
         if condition == TUNED:
             path = cache_folder() / "tuned" / f"{run.model}-x{run.factor}.json"
             if not path.exists():
-                raise NotReady(f"no recipe {path.name}")
+                raise NotReady(f"the recipe tuned/{path.name}")
             names[f"planned:{path}"] = condition
         else:
             names[conditions.program_name(condition, facts, target, folder)] = condition
@@ -239,7 +239,7 @@ def _texts(run: Run) -> list[Path]:
     if run.text is not None:
         path = next(each.path for each in texts.TEST if each.project == run.text)
         if not path.exists():
-            raise NotReady("texts.py fetches its text")
+            raise NotReady("a text, which texts.py fetches")
         return [path]
     if not run.reads_modules:
         return []
@@ -305,18 +305,22 @@ def main() -> None:
         print("\n".join(_listed()))
         return
     clock = Clock(time.monotonic() + 60 * arguments.minutes)
+    waiting: Counter[str] = Counter()
     for run in runs():
         if run.measure not in _MAKERS or len(finished(run)) >= run.cells:
             continue
-        print(run.name, flush=True)
         try:
             make(run, smollm2=arguments.smollm2, clock=clock)
-        except NotReady as reason:
-            print(f"  left for later: {reason}", file=sys.stderr)
+        except NotReady as what:
+            waiting[str(what)] += 1
+            continue
         except KeyboardInterrupt:
-            return
+            break
         except GgufextError as error:
-            print(f"  {error}", file=sys.stderr)
+            print(f"{run.name}: {error}", file=sys.stderr)
+        print(f"{run.name}: {len(finished(run))} of {run.cells} cells", flush=True)
+    for reason, count in waiting.items():
+        print(f"{count} runs wait for {reason}")
 
 
 if __name__ == "__main__":

@@ -99,10 +99,10 @@ def test_a_piece_that_is_over_begins_nothing(cache: Path, tmp_path: Path) -> Non
 
 def test_what_is_not_trained_fetched_or_tuned_is_named(cache: Path, tmp_path: Path) -> None:
     run = a_run(Measure.RETRIEVAL, "passkey")
-    with pytest.raises(study.NotReady, match="not trained"):
+    with pytest.raises(study.NotReady, match="not trained yet"):
         made(run, tmp_path)
     trained(run, cache)
-    with pytest.raises(study.NotReady, match=r"no recipe passkey-.*-x2\.json"):
+    with pytest.raises(study.NotReady, match=r"tuned/passkey-.*-x2\.json"):
         made(replace(run, conditions=("native", "tuned")), tmp_path)
     smollm2 = next(each for each in schedule.runs() if each.text)
     with pytest.raises(study.NotReady, match="--smollm2"):
