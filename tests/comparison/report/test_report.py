@@ -97,9 +97,9 @@ def test_the_page_holds_the_numbers_of_its_pictures_and_how_to_repeat_it(
             assert f"<td>{estimate_text(each.loss)}</td>" in found
             if each.against_native is not None:
                 assert f"<td>{difference_text(each.against_native)}</td>" in found
-    for each in compared.losses:
-        assert f'<th scope="row">{each.a} against {each.b}</th>' in found
-        assert f"<td>{difference_text(each.difference)}</td>" in found
+    for pair in compared.losses:
+        assert f'<th scope="row">{pair.a} against {pair.b}</th>' in found
+        assert f"<td>{difference_text(pair.difference)}</td>" in found
     assert compared.model.facts_hash in found
     assert compared.run.prompts_hash in found
     assert "<dt>seed</dt><dd>0</dd>" in found
