@@ -16,6 +16,7 @@ from ggufext.opened import recipe as recipes
 from ggufext.planning import footprint, run_time
 from ggufext.planning import plan as planning
 from ggufext.planning import request as requests
+from ggufext.planning.evidence import Evidence, Measurement
 from ggufext.planning.footprint import CacheFit, CacheType
 from ggufext.planning.gamma import Verdict
 from ggufext.planning.methods import Method, RunTimeMethod
@@ -30,7 +31,9 @@ __all__ = [
     "CacheFit",
     "CacheType",
     "DynamicPlan",
+    "Evidence",
     "Factors",
+    "Measurement",
     "Method",
     "ModelFacts",
     "Plan",

@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from typing import Literal
 
     from ggufext.api.models import LayerInFile, SurveyedModel
+    from ggufext.api.plans import Evidence, Measurement
     from ggufext.cli.waiting import Wait
 
 _SUPPORT = {
@@ -198,6 +199,41 @@ def _training(path: Path | str, found: Inspection) -> Iterator[str]:
             f"{printable(found.history.method, 20)} to {found.history.target_length:,} "
             f"tokens{undoing}",
         )
+        if found.history.evidence is not None:
+            yield from _evidence(found.history.evidence)
+
+
+def _evidence(found: Evidence) -> Iterator[str]:
+    texts = "1 text" if found.texts == 1 else f"{found.texts:,} texts"
+    yield _row(
+        "measured before",
+        f"by {printable(found.tool, 40)} on {texts}, llama.cpp {printable(found.llama_cpp, 40)}: "
+        f"{printable(found.reason)}",
+    )
+    for each in found.measurements:
+        yield _row("", _measurement(each))
+
+
+def _measurement(found: Measurement) -> str:
+    name, counted, written = _MEASURES.get(
+        found.measure, (printable(found.measure, 40), "", "{:.3f}".format)
+    )
+    against = "" if found.against is None else f" against {printable(found.against, 60)}"
+    ends = ""
+    if found.interval is not None:
+        low, high = map(written, found.interval)
+        ends = f" (95 %: {low} to {high})"
+    return f"{name}{against} {written(found.value)}{ends}, {found.n:,} {counted}".rstrip()
+
+
+#: Of measures: their name, what was counted, and how their values are written.
+_MEASURES: dict[str, tuple[str, str, Callable[[float], str]]] = {
+    "loss_beyond": ("loss beyond the training length", "tokens", "{:+.3f}".format),
+    "loss_within": ("loss within the training length", "tokens", "{:+.3f}".format),
+    "divergence": ("divergence", "positions", "{:.3f}".format),
+    "same_top": ("same token expected most", "positions", percent),
+    "keys_at_target": ("keys found at the target", "keys", percent),
+}
 
 
 def _layers(layers: Sequence[LayerInFile]) -> Iterator[tuple[str, str]]:

@@ -111,6 +111,9 @@ def asked(
             )
         named = recipe.method
         target_length = target_length or recipe.target_length
+        keep_short = keep_short or recipe.keep_short
+        train_length = train_length or recipe.train_length
+        train_freq_base = train_freq_base or recipe.train_freq_base
     if target_length is None:
         raise click.UsageError("Missing option '--target'.")
     return named, PlanRequest(

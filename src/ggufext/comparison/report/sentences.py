@@ -103,7 +103,7 @@ def keys_found(result: CompareResult) -> Rows:
     return Rows([f"{length:,}" for length in lengths], rows)
 
 
-def loss_beyond(result: CompareResult) -> dict[str, Estimate | None]:
+def loss_beyond(result: CompareResult) -> dict[str, Estimate]:
     """Loss of each condition beyond the training length less that of native."""
     return {each.b: turned(each.difference) for each in result.losses if each.a == NATIVE}
 
