@@ -72,10 +72,10 @@ def test_what_was_measured_is_told_until_the_edit_is_taken_back(
         "planned:ntk has the lowest loss beyond 4,096 tokens\n"
     ) in shown
     assert (
-        " loss beyond the training length against native -3.812 (95 %: -4.000 to -3.500), 4,000 "
-        "tokens\n"
+        " loss beyond the training length against native -3.812 of 4,000 tokens "
+        "(95 %: -4.000 to -3.500)\n"
     ) in shown
-    assert " keys found at the target 75 %, 8 keys\n" in shown
+    assert " keys found at the target 75 % of 8 keys\n" in shown
     result("undo", llama)
     assert llama.read_bytes() == before
     assert result("inspect", llama)["history"] is None

@@ -19,6 +19,7 @@ from ggufext.planning import request as requests
 from ggufext.planning.evidence import Evidence, Measurement
 from ggufext.planning.footprint import CacheFit, CacheType
 from ggufext.planning.gamma import Verdict
+from ggufext.planning.measured import Measured
 from ggufext.planning.methods import Method, RunTimeMethod
 from ggufext.planning.request import Factors, PlanRequest, Recipe
 from ggufext.planning.result import Plan
@@ -33,6 +34,7 @@ __all__ = [
     "DynamicPlan",
     "Evidence",
     "Factors",
+    "Measured",
     "Measurement",
     "Method",
     "ModelFacts",

@@ -13,7 +13,14 @@ import click
 from ggufext.api import models
 from ggufext.api.models import Inspection, ModelPlace, Support
 from ggufext.cli.options import ModelName, found_model, json_option, model_files
-from ggufext.cli.output import FileCommand, handle_files, show_json, show_table, show_warnings
+from ggufext.cli.output import (
+    FileCommand,
+    handle_files,
+    measurement_text,
+    show_json,
+    show_table,
+    show_warnings,
+)
 from ggufext.cli.waiting import Told, waiting
 from ggufext.errors import printable, shown
 from ggufext.text import binary_size, percent
@@ -23,7 +30,7 @@ if TYPE_CHECKING:
     from typing import Literal
 
     from ggufext.api.models import LayerInFile, SurveyedModel
-    from ggufext.api.plans import Evidence, Measurement
+    from ggufext.api.plans import Evidence
     from ggufext.cli.waiting import Wait
 
 _SUPPORT = {
@@ -211,29 +218,7 @@ def _evidence(found: Evidence) -> Iterator[str]:
         f"{printable(found.reason)}",
     )
     for each in found.measurements:
-        yield _row("", _measurement(each))
-
-
-def _measurement(found: Measurement) -> str:
-    name, counted, written = _MEASURES.get(
-        found.measure, (printable(found.measure, 40), "", "{:.3f}".format)
-    )
-    against = "" if found.against is None else f" against {printable(found.against, 60)}"
-    ends = ""
-    if found.interval is not None:
-        low, high = map(written, found.interval)
-        ends = f" (95 %: {low} to {high})"
-    return f"{name}{against} {written(found.value)}{ends}, {found.n:,} {counted}".rstrip()
-
-
-#: Of measures: their name, what was counted, and how their values are written.
-_MEASURES: dict[str, tuple[str, str, Callable[[float], str]]] = {
-    "loss_beyond": ("loss beyond the training length", "tokens", "{:+.3f}".format),
-    "loss_within": ("loss within the training length", "tokens", "{:+.3f}".format),
-    "divergence": ("divergence", "positions", "{:.3f}".format),
-    "same_top": ("same token expected most", "positions", percent),
-    "keys_at_target": ("keys found at the target", "keys", percent),
-}
+        yield _row("", measurement_text(each))
 
 
 def _layers(layers: Sequence[LayerInFile]) -> Iterator[tuple[str, str]]:
