@@ -279,7 +279,8 @@ def planned_request(name: str, request: PlanRequest, published: Published | None
     request = replace(request, keep_short=name.endswith(KEEP_SHORT))
     if (file := recipe_file(name)) is not None:
         recipe = read_recipe(file)
-        return replace(request, method=recipe.method, recipe=recipe)
+        keep_short = request.keep_short or recipe.keep_short
+        return replace(request, method=recipe.method, recipe=recipe, keep_short=keep_short)
     method = name.removeprefix(PLANNED).removesuffix(KEEP_SHORT)
     if match := _GAMMA.fullmatch(method):
         # Asked for by its value, whatever that does to the base.

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import signal
+import sys
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -82,6 +83,7 @@ if TYPE_CHECKING:
 )
 @runs.engine_options
 @runs.run_options
+@runs.report_option
 @json_option
 def compare(
     path: Path | str,
@@ -104,6 +106,7 @@ def compare(
     yes: bool,
     seed: int,
     resume: Path | None,
+    reports: tuple[Path, ...],
     as_json: bool,
 ) -> None:
     """Measure which scaling works on FILE: loss by position, keys found, and the short cost.
@@ -137,11 +140,14 @@ def compare(
             audit=audit,
         ),
     )
+    file = names.local_path(path)
+    for report in reports:
+        audits.check_report_path(report, inputs=(file, *request.files))
     # Copies and processes are given back, as at Ctrl-C.
     signal.signal(signal.SIGTERM, signal.default_int_handler)
     with waiting("preparing") as wait:
         result = comparisons.compare(
-            names.local_path(path),
+            file,
             request,
             allow_copy=lambda copy: yes or runs.agreed(copy, wait),
             notify=_Listener(wait),
@@ -149,9 +155,12 @@ def compare(
     if as_json:
         show_json(result)
     else:
-        comparisons.print_comparison(result)
+        audits.print_report(result)
         runs.show_audited(result)
+    written = runs.write_reports(result, reports)
     runs.end(result)
+    if not written:
+        sys.exit(1)
 
 
 class _Listener:

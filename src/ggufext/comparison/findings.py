@@ -18,6 +18,7 @@ from ggufext.audit.findings.statistics import (
     wider,
     wilson_interval,
 )
+from ggufext.comparison.evidence import evidence
 from ggufext.comparison.recommendation import recommendation
 from ggufext.comparison.request import NATIVE
 from ggufext.comparison.results import (
@@ -88,6 +89,9 @@ def result_of(
     return CompareResult(
         plan=_plan(recommended.condition, request, facts),
         model=model,
+        evidence=evidence(
+            recommended, conditions, losses, measured.run, train_length=facts.train_length
+        ),
         request=request,
         run=measured.run,
         texts=task.names,
@@ -118,6 +122,8 @@ def _plan(
         long=factors.long if factors else None,
         attention_factor=factors.attention_factor if factors else None,
         keep_short=asked.keep_short,
+        train_length=request.train_length,
+        train_freq_base=request.train_freq_base,
     )
 
 

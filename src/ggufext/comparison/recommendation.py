@@ -125,10 +125,8 @@ def recommendation(
     )
 
 
-def turned(found: Estimate | None) -> Estimate | None:
+def turned(found: Estimate) -> Estimate:
     """A difference taken the other way round."""
-    if found is None:
-        return None
     ends = found.interval
     return Estimate(-found.mean, None if ends is None else (-ends[1], -ends[0]))
 
@@ -143,7 +141,8 @@ class _Pairs:
         """Loss of a minus that of b."""
         if (known := self._known.get((a, b))) is not None:
             return known
-        return turned(self._known.get((b, a)))
+        other = self._known.get((b, a))
+        return None if other is None else turned(other)
 
     def mean(self, a: str, b: str) -> float:
         """Its mean; infinite where it was not measured."""
