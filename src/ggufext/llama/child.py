@@ -23,6 +23,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from ggufext.errors import EngineError
+from ggufext.llama.capture import AttentionCapture
 from ggufext.llama.known_answer import check_known_answer
 from ggufext.llama.library import GgufReader, Llama
 from ggufext.llama.loaded import GraphReader, Model, Vocabulary
@@ -228,6 +229,7 @@ class _Child:
             "open": self._open,
             "ask": self._ask,
             "score": self._score,
+            "capture": self._capture,
             "observe": self._observe,
             "values": self._values,
             "threads": self._threads,
@@ -301,6 +303,15 @@ class _Child:
     def _score(self, payload: bytes, **where: Any) -> Reply:
         assert self._session is not None
         return self._session.score(np.frombuffer(payload, np.int32), **where)
+
+    def _capture(
+        self, payload: bytes, *, load: LoadRequest, rows: list[int], layers: list[int]
+    ) -> Reply:
+        self._session = None
+        model = self._loaded(load)
+        capture = AttentionCapture(self._llama, model, load.context, layers)
+        found, values = capture.read(np.frombuffer(payload, np.int32), rows, self._computed)
+        return {"layers": found}, values
 
     def _observe(self, payload: bytes, *, load: LoadRequest, starts: list[int]) -> Reply:
         tokens = np.frombuffer(payload, np.int32)

@@ -184,6 +184,38 @@ class LlamaCpp:
         follows = array("f", payload[: 4 * len(rows)])
         return Scores(follows, payload[4 * len(rows) :], reply["evaluated"], reply["naive"])
 
+    def capture(
+        self, load: LoadRequest, parts: Sequence[str], *, rows: Sequence[int], layers: Sequence[int]
+    ) -> tuple[list[dict[str, Any]], bytes]:
+        """What attention reads of a text up to the last of its rows.
+
+        Parameters
+        ----------
+        load : LoadRequest
+            Its context is made for `ggufext.llama.capture.AttentionCapture`.
+        parts : sequence of str
+            At least as many tokens as the last row needs.
+        rows, layers
+            As of `AttentionCapture`, whose `read` says what is returned.
+
+        Raises
+        ------
+        EngineError
+            ``engine_unknown``.
+        """
+        self._loaded = None
+        tokens = self._prompt(parts)[: rows[-1] + 1]
+        reply, values = self._process.request(
+            self._path,
+            "capture",
+            tokens.tobytes(),
+            computed=self._computed,
+            load=load,
+            rows=list(rows),
+            layers=list(layers),
+        )
+        return reply["layers"], values
+
     def _prompt(self, parts: Sequence[str]) -> array[int]:
         self.counts(parts)
         prompt = array("i", self._lead)
