@@ -60,6 +60,7 @@ WITH_A_FILE: dict[str, Callable[[Any], object]] = {
     "cache_fits": lambda path: ggufext.cache_fits(path, FACTS, 1024, memory=2**30),
     "check": lambda path: ggufext.check(path, REQUEST),
     "compare": lambda path: ggufext.compare(path, CompareRequest(target_length=1024)),
+    "measure": lambda path: ggufext.measure(path, ggufext.MeasureRequest(length=256)),
 }
 
 #: The others, called with what they take.

@@ -1,7 +1,8 @@
 """Extend the context of GGUF models in place, and measure whether they still find anything.
 
 `read_header`, `inspect`, `plan`, `rewrite`, `undo` and `recover` are the whole way from a file to
-a longer context and back; `check` measures what the model still finds there. Their results are
+a longer context and back; `check` measures what the model still finds there, `measure` how its
+attention falls with distance. Their results are
 frozen dataclasses; all are loaded when first used.
 """
 
@@ -22,21 +23,15 @@ if TYPE_CHECKING:
     from ggufext.api.edits import *
     from ggufext.api.emissions import *
     from ggufext.api.headers import *
+    from ggufext.api.measurements import *
     from ggufext.api.models import *
     from ggufext.api.names import *
     from ggufext.api.plans import *
 
 #: Modules of `ggufext.api`; a name is looked for in those that are loaded, then in this order.
 _GROUPS = (
-    "names",
-    "headers",
-    "plans",
-    "edits",
-    "models",
-    "emissions",
-    "doctor",
-    "audits",
-    "comparisons",
+    *("names", "headers", "plans", "edits", "models", "emissions", "doctor", "audits"),
+    *("comparisons", "measurements"),
 )
 
 

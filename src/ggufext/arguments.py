@@ -43,6 +43,8 @@ def _ranges() -> Mapping[str, tuple[float, float]]:
     finite = (-sys.float_info.max, sys.float_info.max)
     return {
         "CheckRequest.target_length": tokens,
+        "MeasureRequest.target_length": tokens,
+        "MeasureRequest.distance": tokens,
         "answer_tokens": tokens,
         "bound": (1e-6, 1 - 1e-6),
         "gamma": finite,

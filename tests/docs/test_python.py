@@ -56,5 +56,5 @@ def test_an_example_of_the_page_runs(
 
 def test_every_group_has_an_example() -> None:
     assert [title for title, _ in examples()] == [
-        "Read", "Plan", "Rewrite", "Undo", "Check", "Compare", "Errors",
+        "Read", "Plan", "Rewrite", "Undo", "Check", "Compare", "Measure", "Errors",
     ]  # fmt: skip

@@ -1,4 +1,4 @@
-"""Audits: what a model still finds at every length and depth, and reports on that."""
+"""Audits: what a model still finds at every length and depth; reports on that and on attention."""
 
 from __future__ import annotations
 
@@ -17,6 +17,8 @@ from ggufext.audit.run.measure import Computing, Preparing, Progress, RunNotes
 
 if TYPE_CHECKING:
     from collections.abc import Callable
+
+    from ggufext.attention.results import MeasureResult
 
 __all__ = [
     "CheckRequest",
@@ -105,7 +107,7 @@ def check_report_path(path: Path | str, *, inputs: tuple[Path, ...] = ()) -> Non
 
 
 @public
-def write_report(result: CheckResult, path: Path | str) -> None:
+def write_report(result: CheckResult | MeasureResult, path: Path | str) -> None:
     """Write a report in the format of its ending: .html, .png or .json.
 
     What stood there before stays until the new report is on the disk.
@@ -115,12 +117,23 @@ def write_report(result: CheckResult, path: Path | str) -> None:
     GgufextError
         What `check_report_path` raises; ``report_not_written``.
     """
-    report.write_report(result, Path(path))
+    if isinstance(result, CheckResult):
+        report.write_report(result, Path(path))
+    else:
+        from ggufext.attention import report as of_attention
+
+        of_attention.write_report(result, Path(path))
 
 
 @public
-def print_report(result: CheckResult) -> None:
-    """Print the report of a terminal: a picture of each condition, and the sentences beside it."""
-    from ggufext.audit.report import terminal  # loads rich
+def print_report(result: CheckResult | MeasureResult) -> None:
+    """Print the report of a terminal: pictures or tables, and the sentences beside them."""
+    # Either loads rich.
+    if isinstance(result, CheckResult):
+        from ggufext.audit.report import terminal
 
-    terminal.print_report(result)
+        terminal.print_report(result)
+    else:
+        from ggufext.attention.report import terminal as of_attention
+
+        of_attention.print_report(result)

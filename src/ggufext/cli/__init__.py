@@ -22,6 +22,7 @@ _COMMANDS = {
     "diff": "diff",
     "check": "check",
     "compare": "compare",
+    "measure": "measure",
     "doctor": "doctor",
     "completion": "doctor",
 }

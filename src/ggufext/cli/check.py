@@ -21,14 +21,12 @@ from ggufext.cli.options import (
     train_freq_base_option,
     train_length_option,
 )
-from ggufext.cli.output import show_error, show_json
+from ggufext.cli.output import show_json
 from ggufext.cli.waiting import Told, waiting
-from ggufext.errors import GgufextError, printable
 from ggufext.text import duration
 
 if TYPE_CHECKING:
     from ggufext.api.audits import (
-        CheckResult,
         Computing,
         Preparing,
         Progress,
@@ -215,14 +213,7 @@ class _Program(click.ParamType[Path]):
     "already here, for a GPU for instance. Options that are not given are left to it.",
 )
 @runs.run_options
-@click.option(
-    "--report",
-    "reports",
-    metavar="FILE",
-    multiple=True,
-    type=click.Path(path_type=Path),
-    help="Write a report: .html, .png or .json; repeatable.",
-)
+@runs.report_option
 @json_option
 def check(
     path: Path | str | None,
@@ -313,18 +304,14 @@ def check(
     if as_json:
         show_json(result)
     else:
-        _show(result)
-    failed = False
-    for report in reports:
-        try:
-            audits.write_report(result, report)
-        except GgufextError as error:
-            show_error(error, as_json=False)
-            failed = True
-        else:
-            click.echo(f"report written to {printable(str(report))}", err=True)
-    _exit(result, require)
-    if failed:
+        audits.print_report(result)
+        runs.show_audited(result)
+    written = runs.write_reports(result, reports)
+    runs.end(result)
+    if require is not None and (where := audits.bound_missed(result, require)):
+        click.echo(f"required bound missed: {where}", err=True)
+        sys.exit(_REQUIRED_BOUND_MISSED)
+    if not written:
         sys.exit(1)
 
 
@@ -334,20 +321,3 @@ def _refuse_options(names: tuple[str, ...], belongs_to: str) -> None:
     for name in names:
         if context.get_parameter_source(name) is click.core.ParameterSource.COMMANDLINE:
             raise click.UsageError(f"--{name.replace('_', '-')} belongs to {belongs_to}")
-
-
-def _show(result: CheckResult) -> None:
-    from ggufext.api.audits import print_report
-
-    print_report(result)
-    runs.show_audited(result)
-
-
-def _exit(result: CheckResult, require: float | None) -> None:
-    """End with the status of an interrupted or failed run, or of a missed bound."""
-    from ggufext.api import audits
-
-    runs.end(result)
-    if require is not None and (where := audits.bound_missed(result, require)):
-        click.echo(f"required bound missed: {where}", err=True)
-        sys.exit(_REQUIRED_BOUND_MISSED)

@@ -11,7 +11,7 @@ import click
 
 from ggufext.cli.options import llama_cpp_option
 from ggufext.cli.output import show_error
-from ggufext.errors import EngineError, printable
+from ggufext.errors import EngineError, GgufextError, printable
 from ggufext.text import binary_size
 
 if TYPE_CHECKING:
@@ -19,6 +19,7 @@ if TYPE_CHECKING:
 
     from ggufext.api.audits import CheckResult, CopyNeeded
     from ggufext.api.comparisons import CompareResult
+    from ggufext.api.measurements import MeasureResult
     from ggufext.cli.waiting import Wait
 
 _Command = TypeVar("_Command", bound="Callable[..., object]")
@@ -140,15 +141,25 @@ _OF_THE_ENGINE = (
     llama_cpp_option,
 )
 
+yes_option = click.option(
+    "--yes",
+    is_flag=True,
+    help="Make a temporary copy of FILE for a condition that needs one, without asking.",
+)
+report_option = click.option(
+    "--report",
+    "reports",
+    metavar="FILE",
+    multiple=True,
+    type=click.Path(path_type=Path),
+    help="Write a report: .html, .png or .json; repeatable.",
+)
+
 _OF_THE_RUN = (
     click.option(
         "--audit", is_flag=True, help="Compare the rotation of every layer with the plan."
     ),
-    click.option(
-        "--yes",
-        is_flag=True,
-        help="Make a temporary copy of FILE for a condition that needs one, without asking.",
-    ),
+    yes_option,
     click.option(
         "--seed", type=click.IntRange(0), default=0, show_default=True, help="Of prompts and keys."
     ),
@@ -193,7 +204,23 @@ def show_audited(result: CheckResult | CompareResult) -> None:
         click.echo(f"  audited: {printable(sentence)}")
 
 
-def end(result: CheckResult | CompareResult) -> None:
+def write_reports(result: CheckResult | MeasureResult, paths: tuple[Path, ...]) -> bool:
+    """Write each report, or say why not; whether all were written."""
+    from ggufext.api.audits import write_report
+
+    written = True
+    for path in paths:
+        try:
+            write_report(result, path)
+        except GgufextError as error:
+            show_error(error, as_json=False)
+            written = False
+        else:
+            click.echo(f"report written to {printable(str(path))}", err=True)
+    return written
+
+
+def end(result: CheckResult | CompareResult | MeasureResult) -> None:
     """End with the status of a run that was interrupted or failed; go on behind a complete one."""
     stop = result.run.stop
     if stop is not None and stop.code == "interrupted":

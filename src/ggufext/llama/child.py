@@ -23,6 +23,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from ggufext.errors import EngineError
+from ggufext.llama.attention import AttentionReader
 from ggufext.llama.capture import AttentionCapture
 from ggufext.llama.known_answer import check_known_answer
 from ggufext.llama.library import GgufReader, Llama
@@ -221,6 +222,7 @@ class _Child:
         self._model: Model | None = None
         self._weights: object = None
         self._session: _Session | None = None
+        self._attention: AttentionReader | None = None
         self._operations: dict[str, Callable[..., Reply]] = {
             "hello": self._hello,
             "vocabulary": self._vocabulary,
@@ -229,6 +231,8 @@ class _Child:
             "open": self._open,
             "ask": self._ask,
             "score": self._score,
+            "open_attention": self._open_attention,
+            "attention": self._read_attention,
             "capture": self._capture,
             "observe": self._observe,
             "values": self._values,
@@ -304,6 +308,17 @@ class _Child:
         assert self._session is not None
         return self._session.score(np.frombuffer(payload, np.int32), **where)
 
+    def _open_attention(self, _: bytes, *, load: LoadRequest, **how: Any) -> Reply:
+        self._session = None
+        model = self._loaded(load)
+        self._attention = AttentionReader(self._llama, model, load.context, **how)
+        return {}, b""
+
+    def _read_attention(self, payload: bytes, *, position: int, rows: list[int]) -> Reply:
+        assert self._attention is not None
+        layers, sums = self._attention.read(np.frombuffer(payload, np.int32), position, rows)
+        return {"layers": layers}, sums
+
     def _capture(
         self, payload: bytes, *, load: LoadRequest, rows: list[int], layers: list[int]
     ) -> Reply:
@@ -362,7 +377,7 @@ class _Child:
     def _close(self) -> None:
         if self._model is not None:
             self._model.close()
-        self._model = self._session = None
+        self._model = self._session = self._attention = None
 
 
 def main() -> None:

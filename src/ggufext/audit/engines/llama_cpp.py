@@ -184,6 +184,51 @@ class LlamaCpp:
         follows = array("f", payload[: 4 * len(rows)])
         return Scores(follows, payload[4 * len(rows) :], reply["evaluated"], reply["naive"])
 
+    def attention(
+        self,
+        load: LoadRequest,
+        parts: Sequence[str],
+        *,
+        rows: Sequence[int],
+        sink: int,
+        edges: Sequence[Sequence[int]],
+    ) -> Iterator[tuple[int, list[dict[str, int]], bytes]]:
+        """Read a text, and the attention of some of its tokens by distance.
+
+        Parameters
+        ----------
+        load : LoadRequest
+            Its context is made for `ggufext.llama.attention.AttentionReader`.
+        parts : sequence of str
+            At least as many tokens as the last row needs.
+        rows : sequence of int
+            Positions, rising, the BOS token counted.
+        sink, edges
+            See `AttentionReader`.
+
+        Yields
+        ------
+        int, list of dict, bytes
+            After each piece of the text its end, and what `AttentionReader.read` gives of it.
+
+        Raises
+        ------
+        EngineError
+            ``engine_unknown``.
+        """
+        self._loaded = None
+        tokens = self._prompt(parts)[: rows[-1] + 1]
+        self._request("open_attention", load=load, sink=sink, edges=edges)
+        size = load.context.n_ubatch or len(tokens)
+        for start in range(0, len(tokens), size):
+            piece = tokens[start : start + size]
+            end = start + len(piece)
+            inside = [row for row in rows if start <= row < end]
+            reply, sums = self._process.request(
+                self._path, "attention", piece.tobytes(), position=start, rows=inside
+            )
+            yield end, reply["layers"], sums
+
     def capture(
         self, load: LoadRequest, parts: Sequence[str], *, rows: Sequence[int], layers: Sequence[int]
     ) -> tuple[list[dict[str, Any]], bytes]:

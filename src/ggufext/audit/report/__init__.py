@@ -12,7 +12,7 @@ from ggufext.errors import GgufextError
 from ggufext.text import json_text
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Callable, Iterable
 
     from ggufext.audit.findings.results import CheckResult
 
@@ -75,9 +75,18 @@ def check_report_path(path: Path, *, inputs: Iterable[Path] = ()) -> None:
 
 
 def write_report(result: CheckResult, path: Path) -> None:
-    """Write a report in the format of its ending: .html, .png or .json.
+    """Write a report in the format of its ending: .html, .png or .json; see `write_file`."""
+    write_file(path, lambda suffix: _report(result, suffix))
 
-    What stood there before stays until the new report is on the disk.
+
+def write_file(path: Path, report: Callable[[str], bytes]) -> None:
+    """Write a report; what stood there before stays until the new one is on the disk.
+
+    Parameters
+    ----------
+    path : Path
+    report : callable
+        Makes the bytes for an ending.
 
     Raises
     ------
@@ -90,7 +99,7 @@ def write_report(result: CheckResult, path: Path) -> None:
     try:
         try:
             with beside.open("xb") as file:
-                file.write(_report(result, path.suffix.lower()))
+                file.write(report(path.suffix.lower()))
                 file.flush()
                 os.fsync(file.fileno())
             beside.replace(target)
@@ -101,7 +110,7 @@ def write_report(result: CheckResult, path: Path) -> None:
             code="report_not_written",
             path=path,
             message=f"cannot be written ({error.strerror}); what stood there is unchanged; give "
-            "another --report, with --resume the run is not repeated",
+            "another --report (with --resume, check does not repeat its run)",
         ) from error
 
 

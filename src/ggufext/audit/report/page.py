@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from importlib.resources import files
 from typing import TYPE_CHECKING
-from xml.etree.ElementTree import tostring
 
-from ggufext.audit.report.picture import element, heatmap, key, length_chart, scale, style
+from ggufext.audit.report.document import definitions, document, everything, table
+from ggufext.audit.report.drawing import element, key
+from ggufext.audit.report.picture import heatmap, length_chart, scale
 from ggufext.audit.report.sentences import (
     LENGTHS_TITLE,
     NOT_MEASURED,
@@ -30,16 +30,13 @@ from ggufext.audit.report.sentences import (
     tokens_text,
     verdict_text,
 )
-from ggufext.text import json_text, percent
+from ggufext.text import percent
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
     from xml.etree.ElementTree import Element
 
     from ggufext.audit.findings.results import CheckResult, Condition, Profile
-
-#: Nothing may be loaded or run, whatever a model file managed to write into this page.
-_POLICY = "default-src 'none'; style-src 'unsafe-inline'; base-uri 'none'; form-action 'none'"
 
 _LIMITS = (
     "A key that is found shows that this model can copy a number out of filler text from that "
@@ -52,35 +49,19 @@ _LIMITS = (
 def page(result: CheckResult) -> str:
     """The whole HTML document, UTF-8, with the numbers of every picture in a table."""
     shown = measured(result)
-    head = element(
-        "head",
-        element("meta", attributes={"charset": "utf-8"}),
-        _meta("http-equiv", "Content-Security-Policy", _POLICY),
-        _meta("name", "viewport", "width=device-width, initial-scale=1"),
-        _meta("name", "color-scheme", "light dark"),
-        element("title", title(result)),
-        element("style", style() + (files("ggufext.audit.report") / "page.css").read_text("utf-8")),
+    return document(
+        title(result),
+        [
+            element("p", run_line(result), attributes={"class": "soft"}),
+            *_summary(shown, left_out(result)),
+            *_lengths(shown),
+            *(part for i, c in enumerate(shown.conditions) for part in _condition(shown, c, i)),
+            *_comparisons(shown),
+            element("h2", "What this does not prove"),
+            element("p", _LIMITS),
+            *_reproduction(result),
+        ],
     )
-    main = element(
-        "main",
-        element("h1", title(result)),
-        element("p", run_line(result), attributes={"class": "soft"}),
-        *_summary(shown, left_out(result)),
-        *_lengths(shown),
-        *(part for i, c in enumerate(shown.conditions) for part in _condition(shown, c, i)),
-        *_comparisons(shown),
-        element("h2", "What this does not prove"),
-        element("p", _LIMITS),
-        *_reproduction(result),
-        attributes={"id": "report"},
-    )
-    skip = element("a", "Skip to the report", attributes={"href": "#report", "class": "skip"})
-    html = element("html", head, element("body", skip, main), attributes={"lang": "en"})
-    return "<!DOCTYPE html>\n" + tostring(html, encoding="unicode", method="html") + "\n"
-
-
-def _meta(kind: str, name: str, content: str) -> Element:
-    return element("meta", attributes={kind: name, "content": content})
 
 
 def _summary(result: CheckResult, missing: str | None) -> list[Element]:
@@ -123,7 +104,7 @@ def _lengths(result: CheckResult) -> list[Element]:
             threshold_text(result),
             attributes={"class": "soft"},
         ),
-        _table(
+        table(
             "Share of keys found at each length, all depths together, with 95 % intervals",
             ["condition", *(f"{length:,} tokens" for length in lengths)],
             rows,
@@ -135,7 +116,7 @@ def _condition(result: CheckResult, condition: Condition, number: int) -> list[E
     lengths = sorted({cell.length for cell in condition.cells})
     depths = sorted({cell.depth for cell in condition.cells})
     cells = {(cell.length, cell.depth): cell_text(cell) for cell in condition.cells}
-    table = _table(
+    numbers = table(
         f"Keys found by {condition.name}, of the answers of each cell, with 95 % intervals",
         ["depth", *(f"{length:,} tokens" for length in lengths)],
         [(percent(depth), [cells[length, depth] for length in lengths]) for depth in depths],
@@ -156,7 +137,7 @@ def _condition(result: CheckResult, condition: Condition, number: int) -> list[E
     )
     return [
         element("h2", f"Condition {condition.name}"),
-        element("div", picture, table, attributes={"class": "beside"}),
+        element("div", picture, numbers, attributes={"class": "beside"}),
         _scale(number),
         *([element("p", "Lost in the middle: " + lost_text(lost))] if lost else []),
         profiles,
@@ -178,7 +159,7 @@ def _profile_table(caption: str, bins: Sequence[Profile], *, depths: bool) -> El
         )
         for bin_ in bins
     ]
-    return _table(caption, ["depth" if depths else "tokens", "keys found", "answers"], rows)
+    return table(caption, ["depth" if depths else "tokens", "keys found", "answers"], rows)
 
 
 def _comparisons(result: CheckResult) -> list[Element]:
@@ -190,7 +171,7 @@ def _comparisons(result: CheckResult) -> list[Element]:
     ]
     return [
         element("h2", "Conditions compared on the same prompts"),
-        _table(
+        table(
             tests_text(result.comparisons),
             ["pair", "found by the first only", "by the second only", "p", "reading"],
             rows,
@@ -210,49 +191,9 @@ def _reproduction(result: CheckResult) -> list[Element]:
         **settings_text(result),
         **result.run.versions,
     }
-    pairs = [
-        part
-        for name, value in facts.items()
-        for part in (element("dt", name), element("dd", value))
-    ]
     return [
         element("h2", "To repeat it"),
-        element("dl", *pairs),
+        definitions(facts),
         *(element("p", line) for line in memory_lines(result.run)),
-        element(
-            "details",
-            element("summary", "Everything as JSON"),
-            element(
-                "pre",
-                json_text(result),
-                attributes={"tabindex": "0", "role": "region", "aria-label": "Result as JSON"},
-            ),
-        ),
+        everything(result),
     ]
-
-
-def _table(caption: str, heads: Sequence[str], rows: Sequence[tuple[str, list[str]]]) -> Element:
-    head = element("tr", *(element("th", text, attributes={"scope": "col"}) for text in heads))
-    body = [
-        element(
-            "tr",
-            element("th", name, attributes={"scope": "row"}),
-            *(element("td", text, attributes=_look(text)) for text in values),
-        )
-        for name, values in rows
-    ]
-    table = element(
-        "table", element("caption", caption), element("thead", head), element("tbody", *body)
-    )
-    # A wide table scrolls in a region of its own, which the keyboard must reach.
-    return element(
-        "div",
-        table,
-        attributes={"class": "scroll", "tabindex": "0", "role": "region", "aria-label": caption},
-    )
-
-
-def _look(text: str) -> dict[str, str]:
-    if text == NOT_MEASURED:
-        return {"class": "missing"}
-    return {}

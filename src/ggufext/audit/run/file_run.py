@@ -49,7 +49,7 @@ if TYPE_CHECKING:
     from ggufext.header.facts import ModelFacts
     from ggufext.header.header import Header
     from ggufext.llama.memory import Budget
-
+    from ggufext.opened.model import OpenModel
 
 #: Lengths tried where none are asked for, and the shortest of them in tokens.
 _USUAL_LENGTHS, _SHORTEST_USUAL = 4, 256
@@ -95,7 +95,7 @@ def file_run(
         header = model.header
         assert header.path is not None
         path = header.path  # of a split model that of the first part
-        _refuse_embedding_model(header)
+        refuse_embedding_model(header)
         lengths = request.lengths or _usual_lengths(model.facts.context_length)
         request = replace(in_order(request, lengths), engine=settings)
         planned = PlanRequest(
@@ -107,11 +107,7 @@ def file_run(
         taken = _Taken(
             header=header,
             facts=facts,
-            size=ModelSize(
-                tensors=sum(part.file_size for part in (header, *model.later_shards)),
-                widths=model_widths(header),
-                layers=facts.layers,
-            ),
+            size=model_size(model, facts),
             conditions=conditions(model, request.conditions, planned),
         )
     if settings.llama_server is not None:
@@ -320,6 +316,15 @@ def _llama_cpp_run(
     )
 
 
+def model_size(model: OpenModel, facts: ModelFacts) -> ModelSize:
+    """What the memory plan needs to know of a model."""
+    return ModelSize(
+        tensors=sum(part.file_size for part in (model.header, *model.later_shards)),
+        widths=model_widths(model.header),
+        layers=facts.layers,
+    )
+
+
 def _usual_lengths(context: int) -> tuple[int, ...]:
     """Up to four doublings that end at a context length."""
     halved = (context >> times for times in range(_USUAL_LENGTHS))
@@ -403,7 +408,14 @@ def _flash_attention(settings: LocalSettings, *, gpu: bool) -> bool | None:
     return settings.flash_attention
 
 
-def _refuse_embedding_model(header: Header) -> None:
+def refuse_embedding_model(header: Header) -> None:
+    """Refuse a model that continues no text.
+
+    Raises
+    ------
+    EngineError
+        ``cannot_be_audited``.
+    """
     name = architecture_name(header)
     pooling = header.keys.get(f"{name}.pooling_type")
     pooled = pooling is not None and header.value(pooling.key) != 0

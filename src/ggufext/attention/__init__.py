@@ -1,0 +1,1 @@
+"""How attention of a model falls with distance, measured and described."""

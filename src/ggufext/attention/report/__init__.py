@@ -1,0 +1,36 @@
+"""Measured attention in the terminal, as a page, a PNG or JSON."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from ggufext.audit.report import write_file
+from ggufext.text import json_text
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from ggufext.attention.results import MeasureResult
+
+
+def write_report(result: MeasureResult, path: Path) -> None:
+    """Write a report in the format of its ending: .html, .png or .json.
+
+    Raises
+    ------
+    GgufextError
+        See `ggufext.audit.report.write_file`.
+    """
+    write_file(path, lambda suffix: _report(result, suffix))
+
+
+def _report(result: MeasureResult, suffix: str) -> bytes:
+    if suffix == ".html":
+        from ggufext.attention.report.page import page
+
+        return page(result).encode()
+    if suffix == ".png":
+        from ggufext.attention.report.picture import png
+
+        return png(result)
+    return json_text(result).encode() + b"\n"
