@@ -27,11 +27,12 @@ if TYPE_CHECKING:
     from ggufext.api.models import *
     from ggufext.api.names import *
     from ggufext.api.plans import *
+    from ggufext.api.tunings import *
 
 #: Modules of `ggufext.api`; a name is looked for in those that are loaded, then in this order.
 _GROUPS = (
     *("names", "headers", "plans", "edits", "models", "emissions", "doctor", "audits"),
-    *("comparisons", "measurements"),
+    *("comparisons", "measurements", "tunings"),
 )
 
 

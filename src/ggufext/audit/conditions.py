@@ -14,6 +14,7 @@ from functools import partial
 from os import W_OK, access
 from pathlib import Path
 from tempfile import TemporaryDirectory, gettempdir
+from types import MappingProxyType
 from typing import TYPE_CHECKING
 
 from ggufext.audit.request import KEEP_SHORT, PLANNED, recipe_file
@@ -33,12 +34,12 @@ from ggufext.planning.methods import Method
 from ggufext.planning.plan import plan
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Sequence
+    from collections.abc import Callable, Iterator, Mapping, Sequence
 
     from ggufext.header.facts import ModelFacts
     from ggufext.header.header import Header
     from ggufext.opened.model import OpenModel
-    from ggufext.planning.request import PlanRequest
+    from ggufext.planning.request import PlanRequest, Recipe
 
 _GAMMA = re.compile(r"gamma=(?P<gamma>-?\d?\.?\d+)")
 _SELF_EXTEND = re.compile(r"self-extend:g=(?P<group>\d+),w=(?P<window>\d+)")
@@ -85,7 +86,10 @@ class ResolvedCondition:
 
 
 def conditions(
-    model: OpenModel, names: Sequence[str], request: PlanRequest
+    model: OpenModel,
+    names: Sequence[str],
+    request: PlanRequest,
+    recipes: Mapping[str, Recipe] = MappingProxyType({}),
 ) -> tuple[ResolvedCondition, ...]:
     """What each named condition means for a file.
 
@@ -96,6 +100,8 @@ def conditions(
         ``"file"``, ``"native"``, what `planned_request` takes, ``"self-extend:g=G,w=W"``.
     request : PlanRequest
         Of a planned condition, but for its method, recipe and `keep_short`, which the name says.
+    recipes : mapping
+        See `planned_request`.
 
     Raises
     ------
@@ -122,7 +128,7 @@ def conditions(
             native = facts if edited else found
             return _native(name, native, undoing if edited else {}, edited=edited)
         if name.startswith(PLANNED):
-            return _planned(name, model, undoing, request)
+            return _planned(name, model, undoing, planned_request(name, request, recipes))
         if match := _SELF_EXTEND.fullmatch(name):
             return _as_it_is(name, found, _self_extend(name, match))
         raise PlanError(
@@ -226,7 +232,6 @@ def _meaning_of_absence(key: str, facts: ModelFacts) -> Override | None:
 def _planned(
     name: str, model: OpenModel, undoing: dict[str, Override] | None, request: PlanRequest
 ) -> ResolvedCondition:
-    request = planned_request(name, request)
     facts = model.original_facts(request)
     planned = plan(facts, request)
     is_long = planned.original_length < SMALL_CONTEXT
@@ -255,7 +260,9 @@ def _planned(
     )
 
 
-def planned_request(name: str, request: PlanRequest) -> PlanRequest:
+def planned_request(
+    name: str, request: PlanRequest, recipes: Mapping[str, Recipe] = MappingProxyType({})
+) -> PlanRequest:
     """What a planned condition asks for.
 
     Parameters
@@ -265,6 +272,8 @@ def planned_request(name: str, request: PlanRequest) -> PlanRequest:
         ``"planned:FACTORS.json"``; each with ``+keep-short``.
     request : PlanRequest
         All else.
+    recipes : mapping
+        By name, what other planned conditions are.
 
     Raises
     ------
@@ -272,8 +281,10 @@ def planned_request(name: str, request: PlanRequest) -> PlanRequest:
         ``bad_condition``, ``bad_recipe``.
     """
     request = replace(request, keep_short=name.endswith(KEEP_SHORT))
-    if (file := recipe_file(name)) is not None:
+    file, recipe = recipe_file(name), recipes.get(name)
+    if file is not None:
         recipe = read_recipe(file)
+    if recipe is not None:
         return replace(request, method=recipe.method, recipe=recipe)
     method = name.removeprefix(PLANNED).removesuffix(KEEP_SHORT)
     if match := _GAMMA.fullmatch(method):

@@ -11,12 +11,12 @@ import numpy as np
 import numpy.typing as npt
 
 from ggufext.errors import EngineError
-from ggufext.llama.library import Tensor
+from ggufext.llama.nodes import NodeReader
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable, Sequence
 
-    from ggufext.llama.library import Llama
+    from ggufext.llama.library import Llama, Tensor
     from ggufext.llama.loaded import Model, Tokens
     from ggufext.llama.settings import ContextSettings
 
@@ -29,7 +29,7 @@ _ATTENTION = "FLASH_ATTN_EXT"
 _KEYS = re.compile(rb"cache_k_l(\d+)")
 
 
-class AttentionCapture:
+class AttentionCapture(NodeReader):
     """Queries of some tokens, and keys and values of all, of some layers.
 
     Parameters
@@ -50,23 +50,16 @@ class AttentionCapture:
     def __init__(
         self, llama: Llama, model: Model, settings: ContextSettings, layers: Sequence[int]
     ) -> None:
-        self._ggml = llama.ggml
-        self._is_host = llama.ggml.function(
-            "ggml_backend_buffer_is_host", ctypes.c_bool, ctypes.c_void_p
-        )
-        self._model = model
         self._layers = layers
-        self._failure: Exception | None = None
-        self._verified = False
         self._rows: list[int] = []  # wanted tokens of the micro-batch that is computed
         self._cells = 0  # that are wanted behind it
         self._queries: dict[int, list[_Values]] = {layer: [] for layer in layers}
         self._cached: dict[int, tuple[_Values, _Values]] = {}
         self._scales: dict[int, float] = {}
-        model.open(settings, on_node=llama.node_callback(self.node))
+        super().__init__(llama, model, settings)
 
     def read(
-        self, tokens: Tokens, rows: Sequence[int], computed: Any
+        self, tokens: Tokens, rows: Sequence[int], computed: Callable[[int], None]
     ) -> tuple[list[dict[str, Any]], bytes]:
         """Compute a text from its beginning, and copy what attention reads.
 
@@ -98,9 +91,7 @@ class AttentionCapture:
             piece = tokens[first : first + size]
             self._rows = [row - first for row in rows if first <= row < first + len(piece)]
             self._cells = len(tokens) if first + len(piece) == len(tokens) else 0
-            self._model.decode(piece, first)
-            if self._failure is not None:
-                raise self._failure
+            self.decode(piece, first)
             computed(first + len(piece))
         layers, parts = [], []
         for layer in self._layers:
@@ -115,35 +106,23 @@ class AttentionCapture:
             parts += [each.tobytes() for each in found]
         return layers, b"".join(parts)
 
-    def node(self, address: int, ask: bool, _: Any) -> bool:
-        """Want the attention of wanted layers, and copy its sources; llama.cpp's ``cb_eval``."""
-        # An exception that left this function, or a no to what was computed, would end the graph
-        # while llama_decode says 0.
-        try:
-            if not (self._rows or self._cells) or self._failure is not None:
-                return not ask
-            tensor = Tensor.from_address(address)
-            if self._ggml.op_name(tensor) != _ATTENTION:
-                return False
-            layer = self._layer(tensor)
-            if layer not in self._queries:
-                return False
-            if not ask:
-                self._copy(layer, tensor)
-        except Exception as error:
-            self._failure = self._failure or error
-        return True
-
-    @staticmethod
-    def _layer(attention: Tensor) -> int | None:
-        keys = _cached(attention.src[1].contents)
+    def layer_of(self, tensor: Tensor) -> int | None:
+        """The layer of an attention, where something of its micro-batch is wanted."""
+        if not (self._rows or self._cells) or self._ggml.op_name(tensor) != _ATTENTION:
+            return None
+        keys = _cached(tensor.src[1].contents)
         match = _KEYS.fullmatch(keys.view_src.contents.name) if keys.view_src else None
-        return int(match[1]) if match else None
+        layer = int(match[1]) if match else None
+        return layer if layer in self._queries else None
 
-    def _copy(self, layer: int, tensor: Tensor) -> None:
-        if not self._verified:
-            self._ggml.verify(tensor)
-            self._verified = True
+    def read_node(self, layer: int, tensor: Tensor) -> None:
+        """Copy what an attention reads.
+
+        Raises
+        ------
+        EngineError
+            ``engine_unknown``.
+        """
         if self._rows:
             self._queries[layer].append(self._view(tensor.src[0].contents)[self._rows])
         if self._cells:

@@ -312,7 +312,7 @@ def contexts(
         The model file.
     """
     cache = budget.cache_type.label
-    threads = settings.threads or _usual_threads(budget.plan.model)
+    threads = settings.threads or usual_threads(budget.plan.model)
     flash_attention = int(budget.flash_attention)
     if budget.flash_attention and settings.flash_attention is None:
         flash_attention = _WHERE_POSSIBLE
@@ -363,6 +363,6 @@ def sharing(condition: ResolvedCondition, lengths: tuple[int, ...]) -> list[tupl
     return [group for group in (short, long) if group]
 
 
-def _usual_threads(model: int) -> int:
+def usual_threads(model: int) -> int:
     """All processors, but one for a small model: its threads would wait more than they compute."""
     return 1 if model < _SMALL_MODEL else usable_processors()

@@ -1,0 +1,217 @@
+"""The screen of a model: what its attention reads is captured, candidates are searched by it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from ggufext.audit.conditions import conditions
+from ggufext.errors import EngineError
+from ggufext.header.architectures import Layout
+from ggufext.llama.settings import ContextSettings, LoadRequest
+from ggufext.opened.model import open_model
+from ggufext.planning.footprint import padded_cells
+from ggufext.planning.native import native_scaling
+from ggufext.tuning.screen import Capture, CapturedLayer, Screen
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator, Sequence
+    from pathlib import Path
+
+    from ggufext.audit.engines.llama_cpp import LlamaCpp
+    from ggufext.header.facts import ModelFacts
+    from ggufext.planning.request import PlanRequest
+    from ggufext.tuning.candidates import Candidate, Space
+
+#: Queries whose attention is compared, evenly spread beyond the training length.
+_ROWS = 128
+
+#: Layers that are looked at, evenly spread, and the bytes that they may take.
+_LAYERS, _BYTES = 8, 512 << 20
+
+#: Micro-batch, tokens.
+_MICRO_BATCH = 512
+
+#: Of the search: exponents of bases tried beside the best, knots of factors, and steps of their
+#: logarithms.
+_NEAR, _KNOTS, _STEPS = (-0.1, -0.05, 0.05, 0.1), 5, (0.3, 0.15, 0.07)
+
+
+@dataclass(frozen=True, slots=True)
+class Screened:
+    """A candidate and its output error; see `ggufext.tuning.screen.Screen`."""
+
+    candidate: Candidate
+    error: float
+
+
+def capture(
+    path: Path,
+    facts: ModelFacts,
+    request: PlanRequest,
+    under: Candidate,
+    *,
+    engine: LlamaCpp,
+    parts: Sequence[str],
+    threads: int,
+) -> Screen:
+    """Read a text once under an extension, and keep what attention reads.
+
+    Under native, values behind the training length come from attention that has lost its way.
+
+    Parameters
+    ----------
+    path : Path
+    facts : ModelFacts
+    request : PlanRequest
+    under : Candidate
+        A closed form, which is metadata alone.
+    engine : LlamaCpp
+    parts : sequence of str
+        The text; as many tokens as the target has.
+    threads : int
+
+    Raises
+    ------
+    EngineError
+        ``no_attention``, ``out_of_memory``, ``engine_unknown`` …
+    """
+    with open_model(path) as model:
+        (condition,) = conditions(model, (under.name,), request)
+    length, trained = request.target_length, facts.train_length
+    rows = [trained + (length - trained) * (i + 1) // _ROWS - 1 for i in range(_ROWS)]
+    load = LoadRequest(
+        path=path,
+        context=ContextSettings(
+            n_ctx=padded_cells(length),
+            n_batch=_MICRO_BATCH,
+            n_ubatch=_MICRO_BATCH,
+            n_threads=threads,
+            n_threads_batch=threads,
+            type_k="f32",
+            type_v="f32",
+            flash_attn_type=1,
+            swa_full=True,
+        ),
+        kv_overrides=dict(condition.kv_overrides),
+    )
+    shapes, values = engine.capture(
+        load, parts, rows=sorted(set(rows)), layers=_chosen_layers(facts, length, path)
+    )
+    layout = "interleaved" if facts.layout is Layout.INTERLEAVED else "half"
+    captured = Capture(tuple(_layers(shapes, values)), tuple(sorted(set(rows))), under.plan, layout)
+    return Screen(captured, native_scaling(facts), trained)
+
+
+def _chosen_layers(facts: ModelFacts, length: int, path: Path) -> list[int]:
+    """Layers that an extension moves and whose keys and values lie apart, as many as fit."""
+    found = [
+        (index, layer)
+        for index, layer in enumerate(facts.layers)
+        if layer.moves and layer.value_length and layer.rotary_dim in {None, facts.rotary_dim}
+    ]
+    if not found:
+        raise EngineError(
+            code="no_attention",
+            path=path,
+            message=f"no layer of this model ({facts.architecture}) keeps keys and values apart, "
+            "so candidates cannot be screened: `ggufext compare` measures methods on it",
+        )
+    _, layer = found[0]
+    a_layer = 4 * length * layer.head_count_kv * (layer.key_length + layer.value_length)
+    count = min(max(_BYTES // a_layer, 1), _LAYERS, len(found))
+    return [found[index * len(found) // count][0] for index in range(count)]
+
+
+def _layers(shapes: list[dict[str, Any]], values: bytes) -> Iterator[CapturedLayer]:
+    start = 0
+    for each in shapes:
+        arrays = {}
+        for name in ("queries", "keys", "values"):
+            count = int(np.prod(each[name]))
+            arrays[name] = np.frombuffer(values, np.float32, count, start).reshape(each[name])
+            start += 4 * count
+        yield CapturedLayer(**arrays, scale=each["scale"])
+
+
+def search(
+    screen: Screen, space: Space, tell: Callable[[int], None]
+) -> tuple[list[Screened], list[Screened]]:
+    """Closed forms, and other candidates with those that a search by the screen adds, best first.
+
+    Parameters
+    ----------
+    screen : Screen
+    space : Space
+    tell : callable
+        Hears how many candidates were screened.
+    """
+    found: dict[str, Screened] = {}
+
+    known: set[tuple[object, ...]] = set()
+
+    def screened(candidates: Iterator[Candidate]) -> None:
+        for each in candidates:
+            rotation = (each.plan.inv_freq, each.plan.attention_factor)
+            if rotation not in known:
+                known.add(rotation)
+                found[each.name] = Screened(each, screen.error(each.plan))
+                tell(len(found))
+
+    screened(space.closed_forms())
+    names = set(found)
+    screened(space.starts())
+    others = sorted((x for n, x in found.items() if n not in names), key=_error)
+    bases = [x for x in others if x.candidate.name.startswith("planned:base:")]
+    if bases:
+        best = float(bases[0].candidate.name.rpartition(":")[2])
+        for step in _NEAR:
+            screened(space.base(best + step))
+    packed = [x for x in others if x.candidate.needs_copy]
+    if packed:
+        _search_factors(screen, space, packed[0], found)
+        tell(len(found))
+    others = sorted((x for n, x in found.items() if n not in names), key=_error)
+    return [found[name] for name in found if name in names], others
+
+
+def _error(screened: Screened) -> tuple[float, str]:
+    return screened.error, screened.candidate.name
+
+
+def _search_factors(
+    screen: Screen, space: Space, start: Screened, found: dict[str, Screened]
+) -> None:
+    """Coordinate search over logarithms of factors, rising with the pair, between a few knots."""
+    recipe = start.candidate.recipe
+    assert recipe is not None
+    assert recipe.factors is not None
+    places = np.linspace(0, space.pairs - 1, min(_KNOTS, space.pairs))
+    logs = np.interp(places, np.arange(space.pairs), np.log(recipe.factors.long))
+    attention = recipe.factors.attention_factor or 1.0
+    point = np.array([*np.maximum.accumulate(logs), np.log(attention)])
+
+    def screened(at: np.ndarray[Any, np.dtype[np.float64]]) -> Screened | None:
+        logs = np.interp(np.arange(space.pairs), places, at[:-1])
+        factors = tuple(float(f"{x:.4g}") for x in np.exp(logs))
+        made = list(space.factors("searched", factors, float(np.exp(at[-1]))))
+        return Screened(made[0], screen.error(made[0].plan)) if made else None
+
+    best = screened(point)
+    for step in _STEPS:
+        for index in range(len(point)):
+            # The attention factor acts on all pairs at once.
+            size = step if index < len(point) - 1 else step / 4
+            for sign in (1.0, -1.0):
+                trial = point.copy()
+                trial[index] += sign * size
+                if (np.diff(trial[:-1]) < 0).any():
+                    continue
+                tried = screened(trial)
+                if tried is not None and (best is None or tried.error < best.error):
+                    best, point = tried, trial
+                    break
+    if best is not None:
+        found[best.candidate.name] = best
