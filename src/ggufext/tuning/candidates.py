@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from enum import Enum
 from typing import TYPE_CHECKING
 
 from ggufext.audit.conditions import planned_request
@@ -41,6 +42,18 @@ _STOPPED = 1e6
 _DIGITS = 4
 
 
+class Kind(Enum):
+    """What a scaling is, and so how it can be tried."""
+
+    CLOSED_FORM = "closed form"
+    BASE = "base"
+    """Another base: metadata alone."""
+    FACTORS = "factors"
+    """A tensor, so it is tried on a copy: llama.cpp takes tensors from a file only."""
+    SHARPENED_FACTORS = "sharpened factors"
+    """A tensor and an attention factor."""
+
+
 @dataclass(frozen=True, slots=True)
 class Candidate:
     """A scaling with a name, as a recipe and as what it makes of the rotation.
@@ -59,9 +72,21 @@ class Candidate:
     plan: Plan
 
     @property
-    def needs_copy(self) -> bool:
-        """Whether it is tried on a copy of the file: llama.cpp takes tensors from a file only."""
-        return bool(self.plan.tensor_edits)
+    def kind(self) -> Kind:
+        """What of a file it needs."""
+        if self.recipe is None:
+            return Kind.CLOSED_FORM
+        factors = self.recipe.factors
+        if factors is None:
+            return Kind.BASE
+        return Kind.FACTORS if factors.attention_factor == 1.0 else Kind.SHARPENED_FACTORS
+
+    @property
+    def long_factors(self) -> tuple[float, ...]:
+        """Its factors; of a scaling that has some."""
+        assert self.recipe is not None
+        assert self.recipe.factors is not None
+        return self.recipe.factors.long
 
 
 class Space:
@@ -75,6 +100,13 @@ class Space:
         What all plans share.
     metadata_only : bool
         Leave out what needs tensors.
+
+    Attributes
+    ----------
+    pairs : int
+        Rotated pairs of a head.
+    yarn_attention_factor : float
+        Of YaRN for this target.
     """
 
     def __init__(self, facts: ModelFacts, request: PlanRequest, *, metadata_only: bool) -> None:
@@ -83,6 +115,8 @@ class Space:
         self._factor = request.target_length / facts.train_length
         self._tensors = not metadata_only
         self.pairs = len(facts.inv_freq)
+        self._yarn = yarn(facts.freq_base, facts.rotary_dim, self._factor, facts.train_length)
+        self.yarn_attention_factor = self._yarn.attention_factor
 
     def closed_forms(self) -> Iterator[Candidate]:
         """Those of `CLOSED_FORMS` that the model takes."""
@@ -110,9 +144,8 @@ class Space:
                 if (fast, slow, attention) != (32.0, 1.0, made.attention_factor):
                     name = f"yarn:{fast:g},{slow:g},{attention:.3g}"
                     yield from self.rotation(name, made.inv_freq, attention)
-        usual = yarn(facts.freq_base, facts.rotary_dim, factor, facts.train_length)
-        whole = integer_wavelengths(usual.inv_freq)
-        yield from self.rotation("yarn-integer", whole, usual.attention_factor)
+        whole = integer_wavelengths(self._yarn.inv_freq)
+        yield from self.rotation("yarn-integer", whole, self.yarn_attention_factor)
         yield from self.rotation("unturned", unturned(facts.inv_freq, facts.train_length, factor))
         yield from self.rotation("cope", soft_clip(facts.inv_freq, facts.train_length))
 
@@ -122,6 +155,11 @@ class Space:
         base = rounded(self._facts.freq_base * self._factor**exponent)
         recipe = Recipe(Method.GAMMA, self._request.target_length, freq_base=base)
         yield from self._planned(f"base:{exponent:g}", recipe)
+
+    def exponent(self, candidate: Candidate) -> float:
+        """The exponent x of a base."""
+        base = candidate.plan.freq_base
+        return math.log(base.after / base.before) / math.log(self._factor)
 
     def rotation(
         self, name: str, inv_freq: Sequence[float], attention_factor: float = 1.0

@@ -21,6 +21,9 @@ if TYPE_CHECKING:
 #: A share of 1/this of the candidates goes on, and is read that many times as many texts.
 _SHARE = 4
 
+#: Closed forms that go on in any case, so that the best of them is known well.
+_CLOSED = 2
+
 #: A cell that also asks for keys takes longer than one that is only scored.
 _WITH_KEYS = 1.25
 
@@ -154,7 +157,7 @@ class Halving:
     def _best(
         self, going: Sequence[str], losses: Mapping[str, Mapping[int, float]], texts: int
     ) -> list[str]:
-        """A share of those that go on, and the best of the closed forms and of the others.
+        """A share of those that go on, and the best closed forms and the best other with them.
 
         By the texts of this round alone: some may have been read further since.
         """
@@ -162,8 +165,8 @@ class Halving:
         means = {name: mean(losses[name][number] for number in numbers) for name in going}
         ranked = sorted(going, key=lambda name: (means[name], name))
         chosen = set(ranked[: math.ceil(len(going) / _SHARE)])
-        for group in (self._closed, self._tuned):
-            chosen.update([name for name in ranked if name in group][:1])
+        for group, count in ((self._closed, _CLOSED), (self._tuned, 1)):
+            chosen.update([name for name in ranked if name in group][:count])
         return [name for name in ranked if name in chosen]
 
     def _in_time(

@@ -14,11 +14,14 @@ from ggufext.llama.settings import ContextSettings, LoadRequest
 from ggufext.opened.model import open_model
 from ggufext.planning.footprint import padded_cells
 from ggufext.planning.native import native_scaling
+from ggufext.tuning.candidates import Kind, rounded
 from ggufext.tuning.screen import Capture, CapturedLayer, Screen
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
     from pathlib import Path
+
+    import numpy.typing as npt
 
     from ggufext.audit.engines.llama_cpp import LlamaCpp
     from ggufext.header.facts import ModelFacts
@@ -101,7 +104,9 @@ def capture(
         load, parts, rows=sorted(set(rows)), layers=_chosen_layers(facts, length, path)
     )
     layout = "interleaved" if facts.layout is Layout.INTERLEAVED else "half"
-    captured = Capture(tuple(_layers(shapes, values)), tuple(sorted(set(rows))), under.plan, layout)
+    captured = Capture(
+        tuple(captured_layers(shapes, values)), tuple(sorted(set(rows))), under.plan, layout
+    )
     return Screen(captured, native_scaling(facts), trained)
 
 
@@ -125,7 +130,8 @@ def _chosen_layers(facts: ModelFacts, length: int, path: Path) -> list[int]:
     return [found[index * len(found) // count][0] for index in range(count)]
 
 
-def _layers(shapes: list[dict[str, Any]], values: bytes) -> Iterator[CapturedLayer]:
+def captured_layers(shapes: list[dict[str, Any]], values: bytes) -> Iterator[CapturedLayer]:
+    """Layers as `ggufext.llama.capture.AttentionCapture.read` gives them."""
     start = 0
     for each in shapes:
         arrays = {}
@@ -164,15 +170,13 @@ def search(
     names = set(found)
     screened(space.starts())
     others = sorted((x for n, x in found.items() if n not in names), key=_error)
-    bases = [x for x in others if x.candidate.name.startswith("planned:base:")]
-    if bases:
-        best = float(bases[0].candidate.name.rpartition(":")[2])
-        for step in _NEAR:
-            screened(space.base(best + step))
-    packed = [x for x in others if x.candidate.needs_copy]
+    bases = [x.candidate for x in others if x.candidate.kind is Kind.BASE]
+    for step in _NEAR if bases else ():
+        screened(space.base(space.exponent(bases[0]) + step))
+    packed = [x for x in others if x.candidate.kind is Kind.FACTORS]
     if packed:
-        _search_factors(screen, space, packed[0], found)
-        tell(len(found))
+        for factors in _searched_factors(screen, space, packed[0].candidate):
+            screened(factors)
     others = sorted((x for n, x in found.items() if n not in names), key=_error)
     return [found[name] for name in found if name in names], others
 
@@ -181,37 +185,35 @@ def _error(screened: Screened) -> tuple[float, str]:
     return screened.error, screened.candidate.name
 
 
-def _search_factors(
-    screen: Screen, space: Space, start: Screened, found: dict[str, Screened]
-) -> None:
-    """Coordinate search over logarithms of factors, rising with the pair, between a few knots."""
-    recipe = start.candidate.recipe
-    assert recipe is not None
-    assert recipe.factors is not None
+def _searched_factors(
+    screen: Screen, space: Space, start: Candidate
+) -> Iterator[Iterator[Candidate]]:
+    """Coordinate search over logarithms of factors, rising with the pair, between a few knots.
+
+    What it finds, with no attention factor and with YaRN's: the screen takes any for an error.
+    """
+    pairs = np.arange(space.pairs)
     places = np.linspace(0, space.pairs - 1, min(_KNOTS, space.pairs))
-    logs = np.interp(places, np.arange(space.pairs), np.log(recipe.factors.long))
-    attention = recipe.factors.attention_factor or 1.0
-    point = np.array([*np.maximum.accumulate(logs), np.log(attention)])
+    point = np.interp(places, pairs, np.log(start.long_factors))
 
-    def screened(at: np.ndarray[Any, np.dtype[np.float64]]) -> Screened | None:
-        logs = np.interp(np.arange(space.pairs), places, at[:-1])
-        factors = tuple(float(f"{x:.4g}") for x in np.exp(logs))
-        made = list(space.factors("searched", factors, float(np.exp(at[-1]))))
-        return Screened(made[0], screen.error(made[0].plan)) if made else None
+    def at(point: npt.NDArray[np.float64], attention_factor: float = 1.0) -> Iterator[Candidate]:
+        factors = np.exp(np.interp(pairs, places, point)).tolist()
+        name = "searched" if attention_factor == 1.0 else f"searched:{attention_factor:.3g}"
+        return space.factors(name, tuple(map(rounded, factors)), attention_factor)
 
-    best = screened(point)
+    def error(point: npt.NDArray[np.float64]) -> float:
+        rising = (np.diff(point) >= 0).all()
+        return min((screen.error(x.plan) for x in at(point) if rising), default=float("inf"))
+
+    point = np.maximum.accumulate(point)
+    best = error(point)
     for step in _STEPS:
         for index in range(len(point)):
-            # The attention factor acts on all pairs at once.
-            size = step if index < len(point) - 1 else step / 4
-            for sign in (1.0, -1.0):
+            for change in (step, -step):
                 trial = point.copy()
-                trial[index] += sign * size
-                if (np.diff(trial[:-1]) < 0).any():
-                    continue
-                tried = screened(trial)
-                if tried is not None and (best is None or tried.error < best.error):
-                    best, point = tried, trial
+                trial[index] += change
+                if (found := error(trial)) < best:
+                    best, point = found, trial
                     break
-    if best is not None:
-        found[best.candidate.name] = best
+    yield at(point)
+    yield at(point, space.yarn_attention_factor)

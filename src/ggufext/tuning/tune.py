@@ -23,10 +23,11 @@ from ggufext.comparison.texts import DISTRIBUTIONS, KeysInTexts, read_pieces
 from ggufext.errors import ModelWarning, PlanError
 from ggufext.header.facts import facts_hash
 from ggufext.opened.model import open_model
-from ggufext.tuning.candidates import Space
+from ggufext.tuning.candidates import Kind, Space
 from ggufext.tuning.halving import Halving
 from ggufext.tuning.results import SearchedCondition, TuneResult
 from ggufext.tuning.screening import capture, search
+from ggufext.tuning.verdict import verdict
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
@@ -42,8 +43,8 @@ if TYPE_CHECKING:
 
     Notify = Callable[["TuneProgress"], None]
 
-#: Scalings that are no closed form and are tried on the model: by metadata alone, and on a copy.
-_MOST_KEYS, _MOST_COPIES = 6, 6
+#: Scalings of each kind that are tried on the model.
+_MOST = {Kind.BASE: 5, Kind.FACTORS: 4, Kind.SHARPENED_FACTORS: 3}
 
 #: Bins of the losses that lie within the training length.
 _WITHIN = 2
@@ -242,22 +243,25 @@ class _Search:
             decision = self._decision(measured, task, halving, tuple(winners))
         closed = next((name for name in winners if name in self._closed), None)
         tuned = next((name for name in winners if name in self._tuned), None)
-        kept = (
-            decision is not None
-            and decision.recommendation.finding is Finding.BEST
-            and decision.recommendation.condition == tuned
+        kept, reason = (
+            False,
+            (
+                f"the best closed form on the texts that were searched on is {closed}; nothing was "
+                "decided on held-out texts"
+            ),
         )
-        plan = decision.plan if decision is not None else None
-        if not kept and (
-            decision is None or decision.recommendation.finding is not Finding.NO_EXTENSION_NEEDED
-        ):
-            plan = recommended_plan(closed, self._request.compared(()), self._facts, self._recipes)
+        needed = True
+        if decision is not None and closed is not None and tuned is not None:
+            kept, reason = verdict(decision, closed, tuned)
+            needed = decision.recommendation.finding is not Finding.NO_EXTENSION_NEEDED
+        written = (tuned if kept else closed) if needed else None
+        plan = recommended_plan(written, self._request.compared(()), self._facts, self._recipes)
         known = {each.name: each for each in standings}
         rank = {each.name: index for index, each in enumerate(standings)}
         searched = [
             SearchedCondition(
                 name=each.candidate.name,
-                closed_form=each.candidate.recipe is None,
+                closed_form=each.candidate.kind is Kind.CLOSED_FORM,
                 output_error=each.error,
                 texts=known[each.candidate.name].texts if each.candidate.name in known else 0,
                 loss=known[each.candidate.name].loss if each.candidate.name in known else None,
@@ -285,7 +289,7 @@ class _Search:
             run=measured.run,
             tuned=tuned,
             kept=kept,
-            reason=_reason(closed, tuned, decision, kept=kept),
+            reason=reason,
             searched=tuple(searched),
             decision=decision,
             warnings=tuple(warnings),
@@ -312,10 +316,10 @@ class _Search:
 
 def _chosen(others: Sequence[Screened]) -> Iterator[Screened]:
     """The best of each kind by the screen, which hardly tells those that are all good apart."""
-    left = {True: _MOST_COPIES, False: _MOST_KEYS}
+    left = dict(_MOST)
     for each in others:
-        if left[each.candidate.needs_copy] > 0:
-            left[each.candidate.needs_copy] -= 1
+        if left[each.candidate.kind] > 0:
+            left[each.candidate.kind] -= 1
             yield each
 
 
@@ -323,17 +327,3 @@ def _words(event: Preparing | Computing | CompareNotes | CompareProgress) -> str
     if isinstance(event, CompareProgress):
         return f"{event.condition}, {event.finished:,} cells of a scaling and a text done"
     return getattr(event, "what", "reading a text")
-
-
-def _reason(
-    closed: str | None, tuned: str | None, decision: CompareResult | None, *, kept: bool
-) -> str:
-    if decision is None:
-        return (
-            f"the best closed form on the texts that were searched on is {closed}; nothing was "
-            "decided on held-out texts"
-        )
-    reason = decision.recommendation.reason
-    if kept:
-        return reason
-    return f"{tuned} is not measured to be better than {closed} on held-out texts: {reason}"
