@@ -57,9 +57,9 @@ def test_queries_and_keys_are_those_that_were_rotated(
         assert layer.scale == pytest.approx(float(whole[f"scale-{index}"]))
         assert layer.values.shape == layer.keys.shape == keys.shape
         # Flash attention in F16 changes what later layers get.
-        near = {"abs": (1e-6 if index == 0 else 2e-2) * float(np.abs(keys).max())}
-        assert layer.keys == pytest.approx(keys, **near)
-        assert layer.queries == pytest.approx(whole[f"q-{index}"][ROWS], **near)
+        near = (1e-6 if index == 0 else 2e-2) * float(np.abs(keys).max())
+        assert layer.keys == pytest.approx(keys, abs=near)
+        assert layer.queries == pytest.approx(whole[f"q-{index}"][ROWS], abs=near)
 
 
 def test_values_come_out_where_attention_is_on_one_token_alone(

@@ -135,7 +135,7 @@ def test_without_the_native_module_the_reference_gives_the_same(
 @pytest.mark.parametrize("window", [None, 1, 7, 40, 200])
 def test_attention_sees_its_window_and_nothing_behind_the_query(window: int | None) -> None:
     q, k, v = raw()
-    layer = CapturedLayer(*(x.astype(np.float32) for x in (q, k, v)), scale=0.5)
+    layer = CapturedLayer(q.astype(np.float32), k.astype(np.float32), v.astype(np.float32), 0.5)
     wanted = plain_attention(q, k, v, scale=0.5, window=window)
     assert attend(layer, ROWS, window=window) == pytest.approx(wanted, abs=2e-5)
 
