@@ -151,7 +151,7 @@ class Space:
 
     def base(self, exponent: float) -> Iterator[Candidate]:
         """The base θ·f^x; nothing where the model takes none."""
-        exponent = rounded(exponent)
+        exponent = round(exponent, 2)
         base = rounded(self._facts.freq_base * self._factor**exponent)
         recipe = Recipe(Method.GAMMA, self._request.target_length, freq_base=base)
         yield from self._planned(f"base:{exponent:g}", recipe)
@@ -159,7 +159,7 @@ class Space:
     def exponent(self, candidate: Candidate) -> float:
         """The exponent x of a base."""
         base = candidate.plan.freq_base
-        return math.log(base.after / base.before) / math.log(self._factor)
+        return round(math.log(base.after / base.before) / math.log(self._factor), 2)
 
     def rotation(
         self, name: str, inv_freq: Sequence[float], attention_factor: float = 1.0

@@ -82,8 +82,3 @@ class TuneRequest:
             resume=self.resume,
             engine=self.engine,
         )
-
-    @property
-    def files(self) -> tuple[Path, ...]:
-        """Files beside the model that a run reads or writes."""
-        return self.compared(()).files
