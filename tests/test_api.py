@@ -61,6 +61,7 @@ WITH_A_FILE: dict[str, Callable[[Any], object]] = {
     "check": lambda path: ggufext.check(path, REQUEST),
     "compare": lambda path: ggufext.compare(path, CompareRequest(target_length=1024)),
     "measure": lambda path: ggufext.measure(path, ggufext.MeasureRequest(length=256)),
+    "tune": lambda path: ggufext.tune(path, ggufext.TuneRequest(target_length=1024, minutes=1)),
 }
 
 #: The others, called with what they take.

@@ -2,8 +2,8 @@
 
 `read_header`, `inspect`, `plan`, `rewrite`, `undo` and `recover` are the whole way from a file to
 a longer context and back; `check` measures what the model still finds there, `measure` how its
-attention falls with distance. Their results are
-frozen dataclasses; all are loaded when first used.
+attention falls with distance, `compare` which method works, and `tune` searches for a better one.
+Their results are frozen dataclasses; all are loaded when first used.
 """
 
 from __future__ import annotations
@@ -27,11 +27,12 @@ if TYPE_CHECKING:
     from ggufext.api.models import *
     from ggufext.api.names import *
     from ggufext.api.plans import *
+    from ggufext.api.tunings import *
 
 #: Modules of `ggufext.api`; a name is looked for in those that are loaded, then in this order.
 _GROUPS = (
     *("names", "headers", "plans", "edits", "models", "emissions", "doctor", "audits"),
-    *("comparisons", "measurements"),
+    *("comparisons", "measurements", "tunings"),
 )
 
 

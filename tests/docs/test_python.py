@@ -45,7 +45,7 @@ def test_an_example_of_the_page_runs(
     names: dict[str, object],
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    if title in {"Check", "Compare"}:
+    if title in {"Check", "Compare", "Tune"}:
         needs_llama_cpp()
     monkeypatch.chdir(folder)
     exec(code, names)
@@ -56,5 +56,5 @@ def test_an_example_of_the_page_runs(
 
 def test_every_group_has_an_example() -> None:
     assert [title for title, _ in examples()] == [
-        "Read", "Plan", "Rewrite", "Undo", "Check", "Compare", "Measure", "Errors",
+        "Read", "Plan", "Rewrite", "Undo", "Check", "Compare", "Tune", "Measure", "Errors",
     ]  # fmt: skip

@@ -14,6 +14,7 @@ from functools import partial
 from os import W_OK, access
 from pathlib import Path
 from tempfile import TemporaryDirectory, gettempdir
+from types import MappingProxyType
 from typing import TYPE_CHECKING
 
 from ggufext.audit.request import DOCUMENTED, KEEP_SHORT, PLANNED, recipe_file
@@ -33,13 +34,13 @@ from ggufext.planning.methods import Method
 from ggufext.planning.plan import plan
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Sequence
+    from collections.abc import Callable, Iterator, Mapping, Sequence
 
     from ggufext.header.facts import ModelFacts
     from ggufext.header.header import Header
     from ggufext.header.published import Published
     from ggufext.opened.model import OpenModel
-    from ggufext.planning.request import PlanRequest
+    from ggufext.planning.request import PlanRequest, Recipe
 
 _DOCUMENTED = DOCUMENTED.removeprefix(PLANNED)
 _GAMMA = re.compile(r"gamma=(?P<gamma>-?\d?\.?\d+)")
@@ -87,7 +88,10 @@ class ResolvedCondition:
 
 
 def conditions(
-    model: OpenModel, names: Sequence[str], request: PlanRequest
+    model: OpenModel,
+    names: Sequence[str],
+    request: PlanRequest,
+    recipes: Mapping[str, Recipe] = MappingProxyType({}),
 ) -> tuple[ResolvedCondition, ...]:
     """What each named condition means for a file.
 
@@ -98,6 +102,8 @@ def conditions(
         ``"file"``, ``"native"``, what `planned_request` takes, ``"self-extend:g=G,w=W"``.
     request : PlanRequest
         Of a planned condition, but for its method, recipe and `keep_short`, which the name says.
+    recipes : mapping
+        See `planned_request`.
 
     Raises
     ------
@@ -124,7 +130,8 @@ def conditions(
             native = facts if edited else found
             return _native(name, native, undoing if edited else {}, edited=edited)
         if name.startswith(PLANNED):
-            return _planned(name, model, undoing, request)
+            asked = planned_request(name, request, facts.published, recipes)
+            return _planned(name, model, undoing, asked)
         if match := _SELF_EXTEND.fullmatch(name):
             return _as_it_is(name, found, _self_extend(name, match))
         raise PlanError(
@@ -228,7 +235,6 @@ def _meaning_of_absence(key: str, facts: ModelFacts) -> Override | None:
 def _planned(
     name: str, model: OpenModel, undoing: dict[str, Override] | None, request: PlanRequest
 ) -> ResolvedCondition:
-    request = planned_request(name, request, model.original_facts(request).published)
     facts = model.original_facts(request)
     planned = plan(facts, request)
     is_long = planned.original_length < SMALL_CONTEXT
@@ -257,7 +263,12 @@ def _planned(
     )
 
 
-def planned_request(name: str, request: PlanRequest, published: Published | None) -> PlanRequest:
+def planned_request(
+    name: str,
+    request: PlanRequest,
+    published: Published | None = None,
+    recipes: Mapping[str, Recipe] = MappingProxyType({}),
+) -> PlanRequest:
     """What a planned condition asks for.
 
     Parameters
@@ -270,6 +281,8 @@ def planned_request(name: str, request: PlanRequest, published: Published | None
         All else.
     published : Published or None
         What is documented of the model.
+    recipes : mapping
+        By name, what other planned conditions are.
 
     Raises
     ------
@@ -277,8 +290,10 @@ def planned_request(name: str, request: PlanRequest, published: Published | None
         ``bad_condition``, ``bad_recipe``.
     """
     request = replace(request, keep_short=name.endswith(KEEP_SHORT))
-    if (file := recipe_file(name)) is not None:
+    file, recipe = recipe_file(name), recipes.get(name)
+    if file is not None:
         recipe = read_recipe(file)
+    if recipe is not None:
         keep_short = request.keep_short or recipe.keep_short
         return replace(request, method=recipe.method, recipe=recipe, keep_short=keep_short)
     method = name.removeprefix(PLANNED).removesuffix(KEEP_SHORT)

@@ -249,7 +249,6 @@ def check(
     Nothing is written to FILE: planned conditions are tried without editing it.
     """
     from ggufext.api import audits
-    from ggufext.api.plans import CacheType
 
     if (path is None) == (server is None):
         raise click.UsageError("give one of FILE and --server")
@@ -273,11 +272,11 @@ def check(
         resume=resume,
         engine=None
         if server
-        else audits.LocalSettings(
+        else runs.local_settings(
             threads=threads,
             gpu_layers=gpu_layers,
-            cache_type=CacheType[kv_type.upper()],
-            flash_attention=runs.FLASH_ATTENTION[flash_attention],
+            kv_type=kv_type,
+            flash_attention=flash_attention,
             rpc=rpc,
             dask=dask,
             audit=audit,

@@ -114,7 +114,6 @@ def compare(
     Nothing is written to FILE. The JSON is a recipe: `rewrite --recipe` writes what it recommends.
     """
     from ggufext.api import audits, comparisons
-    from ggufext.api.plans import CacheType
 
     if dask and rpc:
         raise click.UsageError("give one of --dask and --rpc")
@@ -129,11 +128,11 @@ def compare(
         train_freq_base=train_freq_base,
         threshold=threshold,
         resume=resume,
-        engine=audits.LocalSettings(
+        engine=runs.local_settings(
             threads=threads,
             gpu_layers=gpu_layers,
-            cache_type=CacheType[kv_type.upper()],
-            flash_attention=runs.FLASH_ATTENTION[flash_attention],
+            kv_type=kv_type,
+            flash_attention=flash_attention,
             rpc=rpc,
             dask=dask,
             llama_cpp=llama_cpp,

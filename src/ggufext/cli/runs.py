@@ -17,9 +17,10 @@ from ggufext.text import binary_size
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from ggufext.api.audits import CheckResult, CopyNeeded
+    from ggufext.api.audits import CheckResult, CopyNeeded, LocalSettings
     from ggufext.api.comparisons import CompareResult
     from ggufext.api.measurements import MeasureResult
+    from ggufext.api.tunings import TuneResult
     from ggufext.cli.waiting import Wait
 
 _Command = TypeVar("_Command", bound="Callable[..., object]")
@@ -27,7 +28,7 @@ _Command = TypeVar("_Command", bound="Callable[..., object]")
 _INTERRUPTED = 130
 
 #: What ``--flash-attention`` means for settings.
-FLASH_ATTENTION = {"auto": None, "on": True, "off": False}
+_FLASH_ATTENTION = {"auto": None, "on": True, "off": False}
 
 
 class Depths(click.ParamType["int | tuple[float, ...]"]):
@@ -179,6 +180,35 @@ def engine_options(command: _Command) -> _Command:
     return command
 
 
+def local_settings(
+    *,
+    threads: int | None,
+    gpu_layers: int | None,
+    kv_type: str,
+    flash_attention: str,
+    rpc: tuple[str, ...],
+    dask: str | None,
+    llama_cpp: Path | None,
+    audit: bool,
+    llama_server: Path | None = None,
+) -> LocalSettings:
+    """What `engine_options` and ``--audit`` say."""
+    from ggufext.api.audits import LocalSettings
+    from ggufext.api.plans import CacheType
+
+    return LocalSettings(
+        threads=threads,
+        gpu_layers=gpu_layers,
+        cache_type=CacheType[kv_type.upper()],
+        flash_attention=_FLASH_ATTENTION[flash_attention],
+        rpc=rpc,
+        dask=dask,
+        audit=audit,
+        llama_server=llama_server,
+        llama_cpp=llama_cpp,
+    )
+
+
 def run_options(command: _Command) -> _Command:
     """Options of a run: what is checked before, what it may do, and what it keeps."""
     for option in reversed(_OF_THE_RUN):
@@ -198,7 +228,7 @@ def agreed(copy: CopyNeeded, wait: Wait) -> bool:
         )
 
 
-def show_audited(result: CheckResult | CompareResult) -> None:
+def show_audited(result: CheckResult | CompareResult | TuneResult) -> None:
     """Say what the rotations of the conditions were compared with."""
     for sentence in result.run.audited:
         click.echo(f"  audited: {printable(sentence)}")
@@ -222,7 +252,7 @@ def write_reports(
     return written
 
 
-def end(result: CheckResult | CompareResult | MeasureResult) -> None:
+def end(result: CheckResult | CompareResult | MeasureResult | TuneResult) -> None:
     """End with the status of a run that was interrupted or failed; go on behind a complete one."""
     stop = result.run.stop
     if stop is not None and stop.code == "interrupted":

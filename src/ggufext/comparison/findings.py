@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections import defaultdict
 from itertools import combinations
+from types import MappingProxyType
 from typing import TYPE_CHECKING
 
 from ggufext.audit.conditions import planned_request
@@ -35,13 +36,14 @@ from ggufext.errors import ModelWarning
 from ggufext.planning.plan import plan
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Iterator, Mapping, Sequence
 
     from ggufext.comparison.measure import CellRecord, MeasuredCells
     from ggufext.comparison.request import CompareRequest
     from ggufext.comparison.results import ComparedModel
     from ggufext.comparison.texts import KeysInTexts
     from ggufext.header.facts import ModelFacts
+    from ggufext.planning.request import Recipe
 
 #: From so many texts on the answers of a text count together: fewer cannot show a difference.
 _TEXTS_EXCHANGED = 6
@@ -59,6 +61,7 @@ def result_of(
     request: CompareRequest,
     model: ComparedModel,
     facts: ModelFacts,
+    recipes: Mapping[str, Recipe] = MappingProxyType({}),
 ) -> CompareResult:
     """Everything that the cells say.
 
@@ -72,6 +75,8 @@ def result_of(
     model : ComparedModel
     facts : ModelFacts
         Of the model before any edit of ours.
+    recipes : mapping
+        See `ggufext.audit.conditions.planned_request`.
     """
     cells = _Measured(measured, task, request)
     names = request.conditions
@@ -87,7 +92,7 @@ def result_of(
         knows_text=(loss := _unknown(conditions[0], task, measured.vocabulary)) is None,
     )
     return CompareResult(
-        plan=_plan(recommended.condition, request, facts),
+        plan=recommended_plan(recommended.condition, request, facts, recipes),
         model=model,
         evidence=evidence(
             recommended, conditions, losses, measured.run, train_length=facts.train_length
@@ -106,12 +111,22 @@ def result_of(
     )
 
 
-def _plan(
-    condition: str | None, request: CompareRequest, facts: ModelFacts
+def recommended_plan(
+    condition: str | None,
+    request: CompareRequest,
+    facts: ModelFacts,
+    recipes: Mapping[str, Recipe],
 ) -> RecommendedPlan | None:
+    """A condition as a recipe says it; None for no condition.
+
+    Parameters
+    ----------
+    request, facts, recipes
+        As of `result_of`.
+    """
     if condition is None:
         return None
-    asked = planned_request(condition, request.plan, facts.published)
+    asked = planned_request(condition, request.plan, facts.published, recipes)
     factors = asked.factors
     return RecommendedPlan(
         method=asked.method,
@@ -132,6 +147,7 @@ class _Measured:
 
     def __init__(self, measured: MeasuredCells, task: KeysInTexts, request: CompareRequest) -> None:
         self._task = task
+        self._texts = {text.number: text for text in task.texts}
         self._seed = request.seed
         self._cells: dict[str, dict[int, CellRecord]] = defaultdict(dict)
         for record in sorted(measured.cells, key=lambda each: each.text):
@@ -158,7 +174,7 @@ class _Measured:
                 yield LossBin(
                     start=span.start,
                     end=span.end,
-                    tokens=sum(self._task.texts[text].bins[index] for text in cells),
+                    tokens=sum(self._texts[text].bins[index] for text in cells),
                     loss=loss,
                     against_native=None
                     if name == NATIVE

@@ -21,12 +21,14 @@ from ggufext.comparison.texts import blocks
 from ggufext.errors import EngineError
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Hashable, Iterator, Sequence
+    from collections.abc import Callable, Hashable, Iterable, Iterator, Sequence
 
     from ggufext.audit.run.measure import Prepared, Run, Stage
     from ggufext.audit.task import Question
     from ggufext.comparison.texts import KeysInTexts, Text
     from ggufext.errors import ModelWarning
+
+    Rounds = Callable[[Sequence["CellRecord"]], Sequence[tuple[str, Text]]]
 
 
 @dataclass(frozen=True, slots=True)
@@ -162,6 +164,8 @@ def measure(
     prepared: Prepared,
     task: KeysInTexts,
     notify: Callable[[CompareNotes | CompareProgress], None],
+    *,
+    rounds: Rounds | None = None,
 ) -> MeasuredCells:
     """Measure every cell that is not measured yet.
 
@@ -173,6 +177,9 @@ def measure(
         Of the keys in the texts, on llama.cpp here or on a cluster.
     task : KeysInTexts
         That of `prepared`.
+    rounds : callable, optional
+        Gets the cells that are finished, says which are wanted next, and none at the end. Without
+        it all are wanted at once.
 
     Raises
     ------
@@ -186,10 +193,14 @@ def measure(
     identity = {**prepared.identity, "prompts_hash": run.prompts_hash}
     with Records(prepared.request.resume, identity, CELLS) as records:
         cells = _Cells(prepared, task, engine, records)
+        every = [(name, text) for name in prepared.request.conditions for text in task.texts]
         try:
-            notify(cells.notes())
-            for progress in cells.measure():
-                notify(progress)
+            wanted = cells.waiting(rounds(records.finished) if rounds else every)
+            notify(cells.notes(wanted))
+            while wanted:
+                for progress in cells.measure(wanted):
+                    notify(progress)
+                wanted = cells.waiting(rounds(records.finished)) if rounds else []
         except KeyboardInterrupt:
             stop = Stop("interrupted", "the run was interrupted")
         except EngineError as error:
@@ -222,37 +233,40 @@ class _Cells:
         self._task = task
         self._engine = engine
         self._records = records
-        known = {_cell(record) for record in records.finished}
-        stages = {
+        self._stages = {
             name: tuple(stage for stage in prepared.stages if stage.condition == name)
             for name in prepared.request.conditions
         }
-        self._waiting = [
-            _Work(name, text, stages[name], prepared.prompts.answer_tokens)
-            for name in stages
-            for text in task.texts
-            if (name, text.number) not in known
-        ]
-        measured_first = {work.text.number for work in self._waiting if work.condition == NATIVE}
-        wanted = {work.text.number for work in self._waiting} - measured_first
-        self._references = [
-            _Work(NATIVE, _reference(text), stages[NATIVE], 0, is_reference=True)
-            for text in task.texts
-            if text.number in wanted
-        ]
         self._distributions: dict[int, bytes] = {}
 
-    def notes(self) -> CompareNotes:
+    def waiting(self, wanted: Iterable[tuple[str, Text]]) -> list[_Work]:
+        """Of the cells that are wanted those that are not measured."""
+        known = {_cell(record) for record in self._records.finished}
+        return [
+            _Work(name, text, self._stages[name], self._prepared.prompts.answer_tokens)
+            for name, text in wanted
+            if (name, text.number) not in known
+        ]
+
+    def _references(self, waiting: Sequence[_Work]) -> list[_Work]:
+        """Native's distributions that are needed and come from none of the cells themselves."""
+        there = {work.text.number for work in waiting if work.condition == NATIVE}
+        texts = {work.text.number: work.text for work in waiting if work.text.distributions}
+        return [
+            _Work(NATIVE, _reference(text), self._stages[NATIVE], 0, is_reference=True)
+            for number, text in texts.items()
+            if number not in there and number not in self._distributions
+        ]
+
+    def notes(self, waiting: Sequence[_Work]) -> CompareNotes:
         """How much that is, and how long it takes."""
         speed, prompts = self._prepared.speed, self._prepared.prompts
         finished = len(self._records.finished)
         asked = [
-            (stage, stage.of(work.text.questions))
-            for work in self._waiting
-            for stage in work.stages
+            (stage, stage.of(work.text.questions)) for work in waiting for stage in work.stages
         ]
         return CompareNotes(
-            cells=finished + len(self._waiting),
+            cells=finished + len(waiting),
             finished=finished,
             tokens=sum(
                 span.end - span.start
@@ -262,12 +276,12 @@ class _Cells:
             seconds=speed.stretch * seconds(speed, prompts, asked) if speed else None,
         )
 
-    def measure(self) -> Iterator[CompareProgress]:
+    def measure(self, waiting: Sequence[_Work]) -> Iterator[CompareProgress]:
         """Measure and record, cell by cell."""
-        native = [work for work in self._waiting if work.condition == NATIVE]
-        others = [work for work in self._waiting if work.condition != NATIVE]
+        native = [work for work in waiting if work.condition == NATIVE]
+        others = [work for work in waiting if work.condition != NATIVE]
         tokens = 0
-        for wave in ([*self._references, *native], others):
+        for wave in ([*self._references(waiting), *native], others):
             done: list[Scores | tuple[Question, Answer]] = []
             for work, step in self._engine.each(_steps, wave):
                 done.append(step)
@@ -281,12 +295,12 @@ class _Cells:
     def _finish(self, work: _Work, steps: Sequence[Scores | tuple[Question, Answer]]) -> None:
         scores = [step for step in steps if isinstance(step, Scores)]
         distributions = b"".join(each.distributions for each in scores)
-        if work.condition == NATIVE:
+        if work.condition == NATIVE and distributions:
             self._distributions[work.text.number] = distributions
         if work.is_reference:
             return
         asked = [step for step in steps if not isinstance(step, Scores)]
-        native = self._distributions[work.text.number]
+        native = self._distributions[work.text.number] if work.text.distributions else b""
         far, same = divergence(native, distributions, self._engine.n_vocab)
         judged = [self._task.judge(question, answer.text) for question, answer in asked]
         costs = [each.evaluated for each in scores] + [answer.evaluated for _, answer in asked]

@@ -9,6 +9,7 @@ from __future__ import annotations
 import codecs
 import random
 import re
+from copy import copy
 from dataclasses import dataclass
 from itertools import pairwise, zip_longest
 from typing import TYPE_CHECKING, NamedTuple
@@ -17,7 +18,7 @@ from ggufext.audit.task import passkey, wording
 from ggufext.errors import PlanError, of_system
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Container, Iterator, Sequence
     from pathlib import Path
 
     from ggufext.audit.task import Counts, Pieces, PromptPlan, Question
@@ -242,6 +243,17 @@ class KeysInTexts:
             for number, (_, own) in enumerate(found)
         )
         return tuple(question for text in self.texts for question in text.questions)
+
+    def only(self, numbers: Container[int]) -> KeysInTexts:
+        """The same with some of its texts."""
+        found = copy(self)
+        kept = [
+            (text, name)
+            for text, name in zip(self.texts, self.names, strict=True)
+            if text.number in numbers
+        ]
+        found.texts, found.names = tuple(text for text, _ in kept), tuple(name for _, name in kept)
+        return found
 
     def _stretches(self, plan: PromptPlan, counts: Counts) -> list[tuple[str, tuple[str, ...]]]:
         """Texts as long as the longest length, in turn from each file."""

@@ -8,18 +8,18 @@ from __future__ import annotations
 
 import ctypes
 import re
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 import numpy.typing as npt
 
 from ggufext.errors import EngineError
-from ggufext.llama.library import Tensor
+from ggufext.llama.nodes import NodeReader
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from ggufext.llama.library import Llama
+    from ggufext.llama.library import Llama, Tensor
     from ggufext.llama.loaded import Model, Tokens
     from ggufext.llama.settings import ContextSettings
 
@@ -32,7 +32,7 @@ _SOFTMAX = re.compile(rb"kq_soft_max-(\d+)")
 _ROUNDED_ONE = 1.001
 
 
-class AttentionReader:
+class AttentionReader(NodeReader):
     """Attention of selected query rows, summed by distance; a text is read piece by piece.
 
     Parameters
@@ -63,19 +63,12 @@ class AttentionReader:
         sink: int,
         edges: Sequence[Sequence[int]],
     ) -> None:
-        self._ggml = llama.ggml
-        self._is_host = llama.ggml.function(
-            "ggml_backend_buffer_is_host", ctypes.c_bool, ctypes.c_void_p
-        )
         self._sink = sink
         self._edges = [np.array(each, np.int64) for each in edges]
-        self._model = model
-        self._verified = False
-        self._failure: Exception | None = None
         self._start = 0  # position of the micro-batch that is computed
         self._rows: list[int] = []  # wanted positions in it
         self._found: dict[int, _Sums] = {}
-        model.open(settings, on_node=llama.node_callback(self.node))
+        super().__init__(llama, model, settings)
 
     def read(
         self, tokens: Tokens, position: int, rows: Sequence[int]
@@ -112,9 +105,7 @@ class AttentionReader:
             self._start = position + first
             self._rows = [row for row in rows if 0 <= row - self._start < len(piece)]
             self._found = {}
-            self._model.decode(piece, self._start)
-            if self._failure is not None:
-                raise self._failure
+            self.decode(piece, self._start)
             if self._rows:
                 parts.append(self._found)
         layers = sorted(parts[0]) if parts else []
@@ -125,27 +116,19 @@ class AttentionReader:
         ]
         return shapes, b"".join(each.tobytes() for each in sums)
 
-    def node(self, address: int, ask: bool, _: Any) -> bool:
-        """Want the softmaxes of wanted rows, and read them; to be llama.cpp's ``cb_eval``."""
-        if not self._rows:
-            return False
-        # An exception that left this function, or a no to what was computed, would end the graph
-        # while llama_decode says 0.
-        try:
-            tensor = Tensor.from_address(address)
-            match = _SOFTMAX.fullmatch(tensor.name)
-            if match is None or self._failure is not None:
-                return False
-            if not ask:
-                self._read(int(match[1]), tensor)
-        except Exception as error:
-            self._failure = self._failure or error
-        return True
+    def layer_of(self, tensor: Tensor) -> int | None:
+        """The layer of a softmax, where rows of its micro-batch are wanted."""
+        match = _SOFTMAX.fullmatch(tensor.name) if self._rows else None
+        return int(match[1]) if match else None
 
-    def _read(self, layer: int, tensor: Tensor) -> None:
-        if not self._verified:
-            self._ggml.verify(tensor)
-            self._verified = True
+    def read_node(self, layer: int, tensor: Tensor) -> None:
+        """Sum the wanted rows of a softmax.
+
+        Raises
+        ------
+        EngineError
+            ``engine_unknown``.
+        """
         cells, tokens, heads, streams = tensor.ne
         readable = (
             self._ggml.type_name(tensor.type) == "f32"

@@ -24,6 +24,7 @@ import numpy as np
 
 from ggufext.errors import EngineError
 from ggufext.llama.attention import AttentionReader
+from ggufext.llama.capture import AttentionCapture
 from ggufext.llama.known_answer import check_known_answer
 from ggufext.llama.library import GgufReader, Llama
 from ggufext.llama.loaded import GraphReader, Model, Vocabulary
@@ -232,6 +233,7 @@ class _Child:
             "score": self._score,
             "open_attention": self._open_attention,
             "attention": self._read_attention,
+            "capture": self._capture,
             "observe": self._observe,
             "values": self._values,
             "threads": self._threads,
@@ -316,6 +318,15 @@ class _Child:
         assert self._attention is not None
         layers, sums = self._attention.read(np.frombuffer(payload, np.int32), position, rows)
         return {"layers": layers}, sums
+
+    def _capture(
+        self, payload: bytes, *, load: LoadRequest, rows: list[int], layers: list[int]
+    ) -> Reply:
+        self._session = None
+        model = self._loaded(load)
+        capture = AttentionCapture(self._llama, model, load.context, layers)
+        found, values = capture.read(np.frombuffer(payload, np.int32), rows, self._computed)
+        return {"layers": found}, values
 
     def _observe(self, payload: bytes, *, load: LoadRequest, starts: list[int]) -> Reply:
         tokens = np.frombuffer(payload, np.int32)

@@ -229,6 +229,38 @@ class LlamaCpp:
             )
             yield end, reply["layers"], sums
 
+    def capture(
+        self, load: LoadRequest, parts: Sequence[str], *, rows: Sequence[int], layers: Sequence[int]
+    ) -> tuple[list[dict[str, Any]], bytes]:
+        """What attention reads of a text up to the last of its rows.
+
+        Parameters
+        ----------
+        load : LoadRequest
+            Its context is made for `ggufext.llama.capture.AttentionCapture`.
+        parts : sequence of str
+            At least as many tokens as the last row needs.
+        rows, layers
+            As of `AttentionCapture`, whose `read` says what is returned.
+
+        Raises
+        ------
+        EngineError
+            ``engine_unknown``.
+        """
+        self._loaded = None
+        tokens = self._prompt(parts)[: rows[-1] + 1]
+        reply, values = self._process.request(
+            self._path,
+            "capture",
+            tokens.tobytes(),
+            computed=self._computed,
+            load=load,
+            rows=list(rows),
+            layers=list(layers),
+        )
+        return reply["layers"], values
+
     def _prompt(self, parts: Sequence[str]) -> array[int]:
         self.counts(parts)
         prompt = array("i", self._lead)
@@ -280,7 +312,7 @@ def contexts(
         The model file.
     """
     cache = budget.cache_type.label
-    threads = settings.threads or _usual_threads(budget.plan.model)
+    threads = settings.threads or usual_threads(budget.plan.model)
     flash_attention = int(budget.flash_attention)
     if budget.flash_attention and settings.flash_attention is None:
         flash_attention = _WHERE_POSSIBLE
@@ -331,6 +363,6 @@ def sharing(condition: ResolvedCondition, lengths: tuple[int, ...]) -> list[tupl
     return [group for group in (short, long) if group]
 
 
-def _usual_threads(model: int) -> int:
+def usual_threads(model: int) -> int:
     """All processors, but one for a small model: its threads would wait more than they compute."""
     return 1 if model < _SMALL_MODEL else usable_processors()

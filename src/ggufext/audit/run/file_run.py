@@ -5,6 +5,7 @@ from __future__ import annotations
 from contextlib import ExitStack, closing, contextmanager
 from dataclasses import dataclass, replace
 from functools import partial
+from types import MappingProxyType
 from typing import TYPE_CHECKING, TypeVar
 
 from ggufext.audit.conditions import conditions, with_copies
@@ -50,6 +51,7 @@ if TYPE_CHECKING:
     from ggufext.header.header import Header
     from ggufext.llama.memory import Budget
     from ggufext.opened.model import OpenModel
+    from ggufext.planning.request import Recipe
 
 #: Lengths tried where none are asked for, and the shortest of them in tokens.
 _USUAL_LENGTHS, _SHORTEST_USUAL = 4, 256
@@ -77,6 +79,7 @@ def file_run(
     task: Task | None = None,
     n_ubatch: int | None = None,
     kept_logits: int = 0,
+    recipes: Mapping[str, Recipe] = MappingProxyType({}),
 ) -> Iterator[Prepared]:
     """A run of all its conditions; other parameters and errors as of `check`.
 
@@ -89,6 +92,8 @@ def file_run(
         a start of any length.
     kept_logits : int
         Tokens whose logits are kept at once.
+    recipes : mapping
+        See `ggufext.audit.conditions.planned_request`.
     """
     settings = request.engine or LocalSettings()
     with open_model(path) as model:
@@ -108,7 +113,7 @@ def file_run(
             header=header,
             facts=facts,
             size=model_size(model, facts),
-            conditions=conditions(model, request.conditions, planned),
+            conditions=conditions(model, request.conditions, planned, recipes),
         )
     if settings.llama_server is not None:
         refuse_self_extend(taken.conditions)

@@ -1,0 +1,189 @@
+"""Which cells a search measures next: many candidates on few texts, few on many; pure but for time.
+
+Source: Jamieson and Talwalkar, AISTATS 2016 (successive halving); here a quarter goes on.
+"""
+
+from __future__ import annotations
+
+import math
+import time
+from collections import defaultdict
+from dataclasses import dataclass, replace
+from statistics import fmean as mean
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping, Sequence
+
+    from ggufext.comparison.measure import CellRecord
+    from ggufext.comparison.texts import Text
+
+#: A share of 1/this of the candidates goes on, and is read that many times as many texts.
+_SHARE = 4
+
+#: Closed forms that go on in any case, so that the best of them is known well.
+_CLOSED = 2
+
+#: A cell that also asks for keys takes longer than one that is only scored.
+_WITH_KEYS = 1.25
+
+
+@dataclass(frozen=True, slots=True)
+class Standing:
+    """What the search knows of a condition.
+
+    Attributes
+    ----------
+    name : str
+    texts : int
+        Of the search that it was measured on.
+    loss : float
+        Mean beyond the training length on them, nats a token.
+    """
+
+    name: str
+    texts: int
+    loss: float
+
+
+class Halving:
+    """Successive halving over search texts, and then the decision on held-out ones.
+
+    To be `ggufext.comparison.measure.measure`'s rounds.
+
+    Parameters
+    ----------
+    closed, tuned : sequence of str
+        Conditions, the closed forms and the others in the order of the screen.
+    native : str
+        Measured on held-out texts only.
+    search, held : sequence of Text
+    within : int
+        Bins of the losses that lie within the training length.
+    seconds : float
+        Until when the search may go on; the decision is within it.
+    clock : callable
+        Seconds that pass.
+
+    Attributes
+    ----------
+    held : tuple of Text
+    out_of_time : bool
+        Whether the search ended before its last round.
+    """
+
+    def __init__(
+        self,
+        closed: Sequence[str],
+        tuned: Sequence[str],
+        *,
+        native: str,
+        search: Sequence[Text],
+        held: Sequence[Text],
+        within: int,
+        seconds: float,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self._closed, self._tuned, self._native = tuple(closed), tuple(tuned), native
+        # On what is searched nothing is asked, and no distribution compared.
+        self._search = [_scored_alone(text) for text in search]
+        self.held = tuple(held)
+        self._within = within
+        self._clock = clock
+        self._started = clock()
+        self._end = self._started + seconds
+        self._before: int | None = None  # cells of an earlier run
+        self.out_of_time = False
+
+    def __call__(self, finished: Sequence[CellRecord]) -> list[tuple[str, Text]]:
+        """Cells that are wanted next; none once the decision is measured."""
+        if self._before is None:
+            self._before = len(finished)
+        known = {(record.condition, record.text) for record in finished}
+        losses = self._losses(finished)
+        going, texts = [*self._closed, *self._tuned], 1
+        while not self.out_of_time:
+            wanted = [
+                (name, text)
+                for name in going
+                for text in self._search[:texts]
+                if (name, text.number) not in known
+            ]
+            chosen = self._in_time(wanted, finished)
+            if chosen:
+                return chosen
+            if wanted:
+                self.out_of_time = True
+                break
+            if texts >= len(self._search) or self._alone(going):
+                break
+            going = self._best(going, losses, texts)
+            texts = min(texts * _SHARE, len(self._search))
+        decided = self.winners(finished)
+        return [
+            (name, text)
+            for name in (self._native, *decided)
+            for text in self.held
+            if len(decided) > 1 and (name, text.number) not in known
+        ]
+
+    def standings(self, finished: Sequence[CellRecord]) -> list[Standing]:
+        """What was measured of each condition on the search texts; most texts first, then best."""
+        losses = self._losses(finished)
+        found = [Standing(name, len(each), mean(each.values())) for name, each in losses.items()]
+        return sorted(found, key=lambda each: (-each.texts, each.loss, each.name))
+
+    def winners(self, finished: Sequence[CellRecord]) -> list[str]:
+        """The best closed form and the best other, as far as they were measured."""
+        ranked = [each.name for each in self.standings(finished)]
+        found = []
+        for group in (self._closed, self._tuned):
+            found += [name for name in ranked if name in group][:1]
+        return found
+
+    def _losses(self, finished: Sequence[CellRecord]) -> dict[str, dict[int, float]]:
+        """Loss beyond the training length of each condition on each search text."""
+        numbers = {text.number for text in self._search}
+        losses: dict[str, dict[int, float]] = defaultdict(dict)
+        for record in finished:
+            if record.text in numbers:
+                blocks = [loss for each in record.losses[self._within :] for loss in each]
+                losses[record.condition][record.text] = mean(blocks)
+        return losses
+
+    def _alone(self, going: Sequence[str]) -> bool:
+        return sum(name in self._tuned for name in going) <= 1
+
+    def _best(
+        self, going: Sequence[str], losses: Mapping[str, Mapping[int, float]], texts: int
+    ) -> list[str]:
+        """A share of those that go on, and the best closed forms and the best other with them.
+
+        By the texts of this round alone: some may have been read further since.
+        """
+        numbers = [text.number for text in self._search[:texts]]
+        means = {name: mean(losses[name][number] for number in numbers) for name in going}
+        ranked = sorted(going, key=lambda name: (means[name], name))
+        chosen = set(ranked[: math.ceil(len(going) / _SHARE)])
+        for group, count in ((self._closed, _CLOSED), (self._tuned, 1)):
+            chosen.update([name for name in ranked if name in group][:count])
+        return [name for name in ranked if name in chosen]
+
+    def _in_time(
+        self, wanted: list[tuple[str, Text]], finished: Sequence[CellRecord]
+    ) -> list[tuple[str, Text]]:
+        """As many of the cells as leave time for the decision; the closed forms in any case."""
+        measured = len(finished) - (self._before or 0)
+        first = [each for each in wanted if each[0] in self._closed]
+        if not measured:
+            return first or wanted[:1]
+        pace = (self._clock() - self._started) / measured
+        left = self._end - self._clock() - 3 * len(self.held) * _WITH_KEYS * pace
+        return wanted[: max(int(left / pace), 0)] if left > 0 else []
+
+
+def _scored_alone(text: Text) -> Text:
+    return replace(
+        text,
+        segments=tuple(replace(each, distributions=(), questions=()) for each in text.segments),
+    )
