@@ -94,6 +94,7 @@ bench: $(VENV)/.installed-bench
 	$(BIN)/python benchmarks/inspection.py
 	$(BIN)/python benchmarks/editing.py
 	$(BIN)/python benchmarks/check.py
+	$(BIN)/python benchmarks/compare.py --target 4096
 	$(BIN)/python benchmarks/rope_cpu.py
 
 clean:

@@ -16,7 +16,7 @@ from pathlib import Path
 from tempfile import TemporaryDirectory, gettempdir
 from typing import TYPE_CHECKING
 
-from ggufext.audit.request import KEEP_SHORT, PLANNED, recipe_file
+from ggufext.audit.request import DOCUMENTED, KEEP_SHORT, PLANNED, recipe_file
 from ggufext.editing.rewrite import rewrite, undo
 from ggufext.errors import EngineError, ModelWarning, PlanError
 from ggufext.header import rope_keys
@@ -37,9 +37,11 @@ if TYPE_CHECKING:
 
     from ggufext.header.facts import ModelFacts
     from ggufext.header.header import Header
+    from ggufext.header.published import Published
     from ggufext.opened.model import OpenModel
     from ggufext.planning.request import PlanRequest
 
+_DOCUMENTED = DOCUMENTED.removeprefix(PLANNED)
 _GAMMA = re.compile(r"gamma=(?P<gamma>-?\d?\.?\d+)")
 _SELF_EXTEND = re.compile(r"self-extend:g=(?P<group>\d+),w=(?P<window>\d+)")
 
@@ -226,7 +228,7 @@ def _meaning_of_absence(key: str, facts: ModelFacts) -> Override | None:
 def _planned(
     name: str, model: OpenModel, undoing: dict[str, Override] | None, request: PlanRequest
 ) -> ResolvedCondition:
-    request = planned_request(name, request)
+    request = planned_request(name, request, model.original_facts(request).published)
     facts = model.original_facts(request)
     planned = plan(facts, request)
     is_long = planned.original_length < SMALL_CONTEXT
@@ -255,16 +257,19 @@ def _planned(
     )
 
 
-def planned_request(name: str, request: PlanRequest) -> PlanRequest:
+def planned_request(name: str, request: PlanRequest, published: Published | None) -> PlanRequest:
     """What a planned condition asks for.
 
     Parameters
     ----------
     name : str
-        ``"planned:METHOD"``, ``"planned:gamma=0.5"`` for a γ at the target, or
+        ``"planned:METHOD"``, ``"planned:gamma=0.5"`` for a γ at the target,
+        ``"planned:documented"`` for what the publisher documents, whose target is its own, or
         ``"planned:FACTORS.json"``; each with ``+keep-short``.
     request : PlanRequest
         All else.
+    published : Published or None
+        What is documented of the model.
 
     Raises
     ------
@@ -281,14 +286,23 @@ def planned_request(name: str, request: PlanRequest) -> PlanRequest:
         # Asked for by its value, whatever that does to the base.
         gamma = float(match["gamma"])
         return replace(request, method=Method.GAMMA, gamma=gamma, allow_lower_base=True)
+    if method == _DOCUMENTED:
+        if published is None or published.yarn_length is None:
+            raise PlanError(
+                code="bad_condition",
+                message=f"condition {name!r}; no scaling is known that the publisher of this model "
+                "documents: name a method",
+            )
+        return replace(request, method=Method.YARN, target_length=published.yarn_length)
     try:
         return replace(request, method=Method(method))
     except ValueError:
         raise PlanError(
             code="bad_condition",
             message=f"condition {name!r}; the methods are "
-            f"{', '.join(method.value for method in Method)}, gamma=0.5 for a γ at the target, or "
-            f"a file of factors (.json); {KEEP_SHORT} behind one leaves short contexts as they are",
+            f"{', '.join(method.value for method in Method)}, gamma=0.5 for a γ at the target, "
+            f"{_DOCUMENTED} for the publisher's, or a file of factors (.json); {KEEP_SHORT} behind "
+            "one leaves short contexts as they are",
         ) from None
 
 

@@ -43,8 +43,9 @@ if TYPE_CHECKING:
     type=runs.ConditionName(),
     metavar="CONDITION",
     multiple=True,
-    help="planned:METHOD, planned:gamma=0.5 for a γ at the target, planned:FACTORS.json (each with "
-    "+keep-short) or file; repeatable. Without: linear, ntk, gamma and yarn. native is always "
+    help="planned:METHOD, planned:gamma=0.5 for a γ at the target, planned:documented for the "
+    "publisher's, planned:FACTORS.json (each with +keep-short) or file; repeatable. Without: "
+    "linear, ntk, gamma, yarn, and documented where it reaches the target. native is always "
     "measured.",
 )
 @click.option(
@@ -198,6 +199,6 @@ def beginning(notes: CompareNotes) -> str:
     if notes.finished:
         cells += f" ({notes.finished:,} are done)"
     said = f"{cells}, {notes.tokens:,} tokens"
-    if notes.seconds is None:
+    if notes.seconds is None or notes.finished == notes.cells:
         return said
     return f"{said}: about {duration(notes.seconds)}, measured on the first tokens of this model"

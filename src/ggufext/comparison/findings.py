@@ -84,6 +84,7 @@ def result_of(
         keys,
         within=tuple(cells.losses_within(names)),
         threshold=request.threshold,
+        knows_text=(loss := _unknown(conditions[0], task, measured.vocabulary)) is None,
     )
     return CompareResult(
         plan=_plan(recommended.condition, request, facts),
@@ -100,7 +101,7 @@ def result_of(
         keys=keys,
         warnings=(
             *(each for each in measured.warnings if each.code != "native_is_file"),
-            *_warnings(measured, task, request, conditions),
+            *_warnings(measured, task, request, conditions[0], unknown=loss),
         ),
     )
 
@@ -110,7 +111,7 @@ def _plan(
 ) -> RecommendedPlan | None:
     if condition is None:
         return None
-    asked = planned_request(condition, request.plan)
+    asked = planned_request(condition, request.plan, facts.published)
     factors = asked.factors
     return RecommendedPlan(
         method=asked.method,
@@ -273,11 +274,21 @@ def _at(hits: Sequence[bool], lengths: Sequence[int], wanted: set[int]) -> list[
     return [hit for hit, length in zip(hits, lengths, strict=True) if length in wanted]
 
 
+def _unknown(native: ComparedCondition, task: KeysInTexts, vocabulary: int) -> float | None:
+    """Native's loss within the training length where the model does not know the text."""
+    end = task.bins[_WITHIN - 1].end
+    losses = [each.loss.mean for each in native.losses if each.end == end]
+    guess = math.log(vocabulary)
+    return next((loss for loss in losses if loss > _UNKNOWN_SHARE * guess), None)
+
+
 def _warnings(
     measured: MeasuredCells,
     task: KeysInTexts,
     request: CompareRequest,
-    conditions: Sequence[ComparedCondition],
+    native: ComparedCondition,
+    *,
+    unknown: float | None,
 ) -> Iterator[ModelWarning]:
     stop = measured.run.stop
     if stop is not None:
@@ -296,15 +307,12 @@ def _warnings(
             f"{TEXTS_DRAWN} on they are for texts like them, and up to {_TEXTS_EXCHANGED - 1} the "
             "p of keys takes those of one text for independent (--trials)",
         )
-    native = conditions[0]
-    within = [each for each in native.losses if each.end <= task.bins[_WITHIN - 1].end]
-    guess = math.log(measured.vocabulary)
-    if within and within[-1].loss.mean > _UNKNOWN_SHARE * guess:
+    if unknown is not None:
         yield ModelWarning(
             "text_not_known",
-            f"native loses {within[-1].loss.mean:.1f} nats a token within its training length, "
-            f"where a guess among all tokens loses {guess:.1f}: the text is in a language or of a "
-            "kind that the model does not know, and says little of it",
+            f"native loses {unknown:.1f} nats a token within its training length, where a guess "
+            f"among all tokens loses {math.log(measured.vocabulary):.1f}: the text is in a "
+            "language or of a kind that the model does not know, and says little of it",
         )
     control = native.keys[0] if native.keys else None
     if (

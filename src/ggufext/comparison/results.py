@@ -78,7 +78,7 @@ class ComparedCondition:
     texts : int
         That were measured under it.
     losses : tuple of LossBin
-        By position; only of texts that native was measured on.
+        By position.
     beyond : Estimate or None
         Loss of all tokens beyond the training length, nats a token.
     keys : tuple of LengthAccuracy
@@ -121,7 +121,7 @@ class Finding(Enum):
     NO_EXTENSION_NEEDED = "no_extension_needed"
     """Native still does at the target what it does as trained."""
     NOTHING_MEASURED = "nothing_measured"
-    """No text was measured under native and an extension."""
+    """No text was measured under native and an extension, or none that says anything."""
 
 
 @dataclass(frozen=True, slots=True)
