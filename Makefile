@@ -25,8 +25,8 @@ demo: $(VENV)/.installed-check
 	$(BIN)/python models/demo.py
 
 lint: $(VENV)/.installed-dev
-	$(BIN)/ruff check src tests models benchmarks docs
-	$(BIN)/ruff format --check src tests models benchmarks docs
+	$(BIN)/ruff check src tests models studies benchmarks docs
+	$(BIN)/ruff format --check src tests models studies benchmarks docs
 	$(BIN)/clang-format --dry-run --Werror $(shell find csrc -name '*.?pp' -o -name '*.cu')
 	$(BIN)/mypy
 	$(BIN)/lint-imports --no-cache
@@ -94,6 +94,7 @@ bench: $(VENV)/.installed-bench
 	$(BIN)/python benchmarks/inspection.py
 	$(BIN)/python benchmarks/editing.py
 	$(BIN)/python benchmarks/check.py
+	$(BIN)/python benchmarks/compare.py --target 4096
 	$(BIN)/python benchmarks/rope_cpu.py
 
 clean:

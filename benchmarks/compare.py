@@ -4,7 +4,7 @@ The rival is llama-cpp-python's high-level API: it reads as many tokens as the t
 same threads, micro-batch and flash attention, and asks nothing. Prints the ratio, ours over the
 rival's, in processor time (whatever else the machine does) and by the clock.
 
-Usage: ``python benchmarks/compare.py [--model FILE] [--target 1024] [--text FILE]``
+Usage: ``python benchmarks/compare.py [--model FILE] [--target 1024] …``
 """
 
 from __future__ import annotations
@@ -29,6 +29,7 @@ def main() -> None:
         texts=(options.text,) if options.text else (),
         trials=options.trials,
         depths=options.depths,
+        train_length=options.train_length,
         engine=LocalSettings(threads=options.threads),
     )
     before, started = spent(), time.perf_counter()
@@ -63,6 +64,7 @@ def parse() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--model", type=Path, default=MODELS / "passkey-Q8_0.gguf")
     parser.add_argument("--target", type=int, default=1024)
+    parser.add_argument("--train-length", type=int, help="a smaller one makes a smaller target")
     parser.add_argument("--text", type=Path)
     parser.add_argument("--trials", type=int, default=1)
     parser.add_argument("--depths", type=int, default=4)

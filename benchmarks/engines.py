@@ -19,8 +19,7 @@ from pathlib import Path
 
 import numpy as np
 
-from ggufext.llama import library
-from ggufext.llama.binding import Place
+from ggufext.llama.library import Llama
 from ggufext.llama.loaded import Model
 from ggufext.llama.settings import ContextSettings, LoadRequest
 
@@ -63,9 +62,7 @@ def in_a_fresh_process(path: Path, options: argparse.Namespace) -> dict[str, str
 
 
 def measured(options: argparse.Namespace) -> dict[str, str | float]:
-    place = Place(options.libraries[0], "", "")
-    vars(library)["installed"] = lambda: place
-    llama = library.Llama()
+    llama = Llama(options.libraries[0])
     context = ContextSettings(n_ctx=options.prompt + options.answer)
     model = Model(llama, LoadRequest(path=options.model, context=context))
     model.open(context)

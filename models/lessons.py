@@ -93,6 +93,15 @@ class Skill:
             else:
                 self.mastered = True
 
+    @property
+    def state(self) -> tuple[int, float, bool]:
+        """What was learned so far, for `restore`."""
+        return self.level, self.accuracy, self.mastered
+
+    def restore(self, state: tuple[int, float, bool]) -> None:
+        """Go on from the state of an earlier run."""
+        self.level, self.accuracy, self.mastered = state
+
 
 def preparation() -> Skill:
     """Continue repeated words, then repeat 2, 4 and 8 labelled keys in another order."""

@@ -83,7 +83,6 @@ WITH_SOMETHING_ELSE: dict[str, Callable[[Any], object]] = {
         facts, PlanRequest(target_length=1024)
     ),
     "check_report_path": ggufext.check_report_path,
-    "print_comparison": ggufext.print_comparison,
     "print_report": ggufext.print_report,
     "read_config": ggufext.read_config,
     "read_recipe": ggufext.read_recipe,

@@ -212,3 +212,22 @@ def test_help_names_every_command_and_option() -> None:
         done = run(command, "--help")
         assert done.returncode == 0
         assert "--json" in done.stdout
+
+
+def test_a_plan_tells_what_was_measured_beside_what_is_expected(
+    passkey_model: Path, llama: Path
+) -> None:
+    table = run("plan", passkey_model, "--target", "1k").stdout
+    rows = {line.split()[0]: line.rstrip() for line in table.splitlines() if line.split()}
+    assert rows["gamma"].endswith("USABLE-WITH-CARE  80 % of 54 keys")
+    assert rows["linear"].endswith("NEEDS-FINETUNE    0 % of 54 keys")
+    assert rows["llama3"].endswith("USABLE-WITH-CARE")
+    assert (
+        "measured: keys found at the target, on passkey-Q8_0.gguf at factor 4 (models/README.md)"
+    ) in table
+    one = run("plan", passkey_model, "--target", "1k", "--method", "yarn").stdout
+    assert (
+        "  measured on passkey-Q8_0.gguf at factor 4: keys found at the target 85 % of 54 keys "
+        "(95 %: 73 % to 92 %); models/README.md\n"
+    ) in one
+    assert "measured" not in run("plan", llama, "--target", "8k").stdout

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
@@ -16,7 +17,6 @@ from ggufext.planning.request import decode_recipe
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
-    from pathlib import Path
 
 SHORT = ("--target", "512", "--trials", "1", "--depths", "2", "--condition", "planned:gamma")
 
@@ -51,8 +51,24 @@ def test_the_estimate_is_said_before_and_progress_goes_to_standard_error(
     passkey_model: Path,
 ) -> None:
     result = run(str(passkey_model), *SHORT)
-    assert result.stderr.startswith("measuring 2 cells of a condition and a text, ")
+    assert "measuring 2 cells of a condition and a text, " in result.stderr
     assert "measuring" not in result.stdout
+
+
+def test_reports_are_written_and_one_that_cannot_be_is_refused_before_anything_is_measured(
+    passkey_model: Path, tmp_path: Path
+) -> None:
+    names = [str(tmp_path / f"report.{ending}") for ending in ("html", "json")]
+    result = run(str(passkey_model), *SHORT, *(x for name in names for x in ("--report", name)))
+    assert result.exit_code == 0, result.output
+    for name in names:
+        assert f"report written to {name}" in result.stderr
+        assert "planned:gamma" in Path(name).read_text()
+    kept = tmp_path / "run.jsonl.json"
+    refused = run(str(passkey_model), *SHORT, "--resume", str(kept), "--report", str(kept))
+    assert isinstance(refused.exception, GgufextError)
+    assert refused.exception.code == "report_path"
+    assert not kept.exists()
 
 
 def test_json_is_the_result_and_a_recipe(passkey_model: Path) -> None:
@@ -122,5 +138,5 @@ def test_an_interrupted_run_prints_what_it_has_and_goes_on_later(
     monkeypatch.undo()
     resumed = run(*kept)
     assert resumed.exit_code == 0
-    assert resumed.stderr.startswith("measuring 1 cells of a condition and a text (3 are done)")
+    assert "measuring 1 cells of a condition and a text (3 are done)" in resumed.stderr
     assert "cut short" not in resumed.stdout

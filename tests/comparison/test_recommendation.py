@@ -32,6 +32,7 @@ def recommended(
     short: dict[str, float] | None = None,
     spread: float = 0.02,
     trained: float = 1.0,
+    knows_text: bool = True,
 ) -> Recommendation:
     """Of losses beyond the training length, shares of keys found there, and costs within it."""
     found, costs = keys or {}, short or {}
@@ -79,7 +80,14 @@ def recommended(
         for a, b in combinations(beyond, 2)
     ]
     within = between({name: costs.get(name, 0.0) for name in beyond})
-    return recommendation(conditions, between(beyond), tests, within=within, threshold=0.8)
+    return recommendation(
+        conditions,
+        between(beyond),
+        tests,
+        within=within,
+        threshold=0.8,
+        knows_text=knows_text,
+    )
 
 
 def test_the_lowest_loss_beyond_its_interval_is_best_and_the_next_is_named() -> None:
@@ -96,7 +104,10 @@ def test_a_lower_loss_does_not_make_up_for_lost_keys() -> None:
         {"native": 5.0, GAMMA: 3.1, YARN: 3.0}, keys={"native": 0.1, YARN: 0.5, GAMMA: 0.9}
     )
     assert (found.finding, found.condition) == (Finding.BEST, GAMMA)
-    assert "planned:yarn finds fewer" in found.reason
+    assert found.reason == (
+        "planned:gamma beyond 8,192 tokens: loss -1.900 nats a token (95 %: -1.920 to -1.880) "
+        "against native, 90 % of the keys found, which is more than with planned:yarn"
+    )
 
 
 def test_keys_decide_nothing_where_native_does_not_find_them_as_trained() -> None:
@@ -150,6 +161,14 @@ def test_a_higher_loss_alone_asks_for_an_extension() -> None:
 def test_without_native_or_an_extension_nothing_is_said() -> None:
     assert recommended({"native": 3.1}).finding is Finding.NOTHING_MEASURED
     assert recommended({"native": 3.1, "file": 3.0}).finding is Finding.NOTHING_MEASURED
+
+
+def test_nothing_is_said_of_a_model_that_neither_knows_the_text_nor_finds_keys() -> None:
+    losses = {"native": 9.0, GAMMA: 8.0}
+    found = recommended(losses, trained=0.1, knows_text=False)
+    assert (found.finding, found.condition) == (Finding.NOTHING_MEASURED, None)
+    assert "does not know the text" in found.reason
+    assert recommended(losses, keys={"native": 0.1}, knows_text=False).condition == GAMMA
 
 
 @given(

@@ -18,7 +18,7 @@ from ggufext.comparison.texts import blocks
 VALUES = st.lists(st.floats(-10, 10), min_size=1, max_size=30)
 
 
-def coverage(texts: int, values: int, *, between: float, drawn: bool, runs: int = 300) -> float:
+def coverage(texts: int, values: int, *, between: float, drawn: bool, runs: int = 200) -> float:
     """Share of simulated runs whose interval holds the true mean: of all texts, or of these."""
     rng = random.Random(f"{texts}/{values}/{between}")
     held = 0

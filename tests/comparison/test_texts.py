@@ -102,6 +102,19 @@ def test_every_length_ends_where_cells_can_be_reused() -> None:
             assert all(question.tokens + 6 <= segment.length for question in segment.questions)
 
 
+def test_every_question_asks_for_a_key_that_stands_where_it_says() -> None:
+    for text in task(prose(900)).texts:
+        for index, segment in enumerate(text.segments):
+            size = len(tokens(text, index))
+            depths = sorted(question.depth for question in segment.questions)
+            assert depths == pytest.approx([1 / 6, 1 / 2, 5 / 6])
+            for question in segment.questions:
+                (line,) = (part for part in segment.parts if f" is {question.key}." in part)
+                before = segment.parts[: segment.parts.index(line)]
+                assert question.key_start == 1 + sum(counts(before))
+                assert question.distance == size - question.key_start - sum(counts([line]))
+
+
 def test_a_segment_scores_only_what_lies_behind_the_one_before() -> None:
     for text in task(prose(900)).texts:
         sizes = [0, *(len(tokens(text, index)) for index in range(len(text.segments)))]

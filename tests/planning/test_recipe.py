@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 from typing import Any
 
@@ -9,12 +10,34 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from ggufext.comparison.results import RecommendedPlan
 from ggufext.errors import PlanError
+from ggufext.planning.evidence import Evidence, Measurement
 from ggufext.planning.methods import Method
-from ggufext.planning.request import Factors, Recipe, check_model, decode_recipe
+from ggufext.planning.request import Factors, PlanRequest, Recipe, check_model, decode_recipe
 
+finite = st.floats(allow_nan=False, allow_infinity=False)
 positive = st.floats(min_value=1e-6, max_value=1e6)
 factors = st.lists(positive, min_size=1, max_size=64).map(tuple)
+measurements = st.builds(
+    Measurement,
+    measure=st.text(),
+    against=st.none() | st.text(),
+    value=finite,
+    interval=st.none() | st.tuples(finite, finite),
+    n=st.integers(0, 10**9),
+)
+kept: dict[str, Any] = {
+    "keep_short": st.booleans(),
+    "train_length": st.none() | st.integers(1, 2**31 - 1),
+    "train_freq_base": st.none() | positive,
+    "evidence": st.none()
+    | st.builds(
+        Evidence,
+        measurements=st.lists(measurements, max_size=4).map(tuple),
+        texts=st.integers(0, 1000),
+    ),
+}
 recipes = st.one_of(
     st.builds(
         Recipe,
@@ -23,6 +46,7 @@ recipes = st.one_of(
         freq_base=st.none(),
         factors=st.builds(Factors, factors, st.none() | factors, st.none() | positive),
         facts_hash=st.none() | st.text(),
+        **kept,
     ),
     st.builds(
         Recipe,
@@ -31,20 +55,84 @@ recipes = st.one_of(
         freq_base=st.none() | positive,
         factors=st.none(),
         facts_hash=st.none() | st.text(),
+        **kept,
     ),
 )
 
 
 @given(recipes)
 def test_what_is_encoded_is_decoded(recipe: Recipe) -> None:
-    assert decode_recipe(recipe.encode(evidence={"nll": [1.5]})) == recipe
+    assert decode_recipe(recipe.encode()) == recipe
 
 
 def test_the_fields_are_those_of_tune_and_compare() -> None:
     document = json.loads(Recipe(Method.NTK).encode())
     assert set(document) == {"plan", "model", "evidence"}
     fields = {"method", "target_length", "freq_base", "short", "long", "attention_factor"}
-    assert set(document["plan"]) == fields
+    fields |= {"keep_short", "train_length", "train_freq_base"}
+    assert (
+        set(document["plan"])
+        == fields
+        == {each.name for each in dataclasses.fields(RecommendedPlan)}
+    )
+
+
+MEASURED = {"measure": "keys", "against": None, "value": 0.5, "interval": [0, 1], "n": 2}
+EVIDENCE = {
+    "tool": "ggufext compare 0.1.0",
+    "llama_cpp": "0.5.0",
+    "condition": "planned:ntk",
+    "reason": "it is best",
+    "texts": 1,
+    "measurements": [MEASURED],
+}
+
+
+@pytest.mark.parametrize(
+    "evidence",
+    [
+        None,
+        "much",
+        {"nll": [1.5]},
+        EVIDENCE | {"texts": True},
+        EVIDENCE | {"texts": -1},
+        EVIDENCE | {"reason": "x" * 2001},
+        EVIDENCE | {"measurements": {}},
+        EVIDENCE | {"measurements": [MEASURED] * 33},
+        EVIDENCE | {"measurements": [MEASURED | {"value": "0.5"}]},
+        EVIDENCE | {"measurements": [MEASURED | {"value": float("nan")}]},
+        EVIDENCE | {"measurements": [MEASURED | {"value": 10**400}]},
+        EVIDENCE | {"measurements": [MEASURED | {"interval": [0, 1, 2]}]},
+        EVIDENCE | {"measurements": [MEASURED | {"interval": "01"}]},
+        EVIDENCE | {"measurements": [3]},
+    ],
+)
+def test_what_is_no_evidence_is_left_out_and_the_plan_stays(evidence: object) -> None:
+    recipe = decode_recipe(json.dumps({"plan": {"method": "ntk"}, "evidence": evidence}))
+    assert recipe == Recipe(Method.NTK)
+    known = decode_recipe(json.dumps({"plan": {"method": "ntk"}, "evidence": EVIDENCE}))
+    assert known.evidence is not None
+    assert known.evidence.measurements == (Measurement("keys", None, 0.5, (0.0, 1.0), 2),)
+
+
+def test_a_comparison_that_recommends_nothing_says_why() -> None:
+    found = {"plan": None, "recommendation": {"finding": "no_extension_needed", "reason": "fine"}}
+    with pytest.raises(PlanError, match="recommends nothing to write: fine") as caught:
+        decode_recipe(json.dumps(found))
+    assert caught.value.code == "nothing_recommended"
+
+
+@pytest.mark.parametrize(
+    "changed",
+    [{"target_length": 8192}, {"keep_short": True}, {"train_length": 99}, {"train_freq_base": 2.0}],
+)
+def test_evidence_is_for_what_was_measured_alone(changed: dict[str, Any]) -> None:
+    document = {"plan": {"method": "ntk", "target_length": 4096}, "evidence": EVIDENCE}
+    recipe = decode_recipe(json.dumps(document))
+    request = PlanRequest(target_length=4096, method=Method.NTK, recipe=recipe)
+    assert request.evidence == recipe.evidence is not None
+    assert dataclasses.replace(request, **changed).evidence is None
+    assert PlanRequest(target_length=4096).evidence is None
 
 
 def test_long_factors_are_written_as_longrope_whatever_they_were_searched_from() -> None:
@@ -77,6 +165,8 @@ def test_long_factors_are_written_as_longrope_whatever_they_were_searched_from()
         ({"plan": {"method": "ntk", "freq_base": 0}}, "plan.freq_base"),
         ({"plan": {"method": "ntk", "target_length": 1.5}}, "plan.target_length"),
         ({"plan": {"method": "ntk", "target_length": 0}}, "plan.target_length"),
+        ({"plan": {"method": "ntk", "train_length": "1k"}}, "plan.train_length"),
+        ({"plan": {"method": "ntk", "keep_short": 1}}, "plan.keep_short"),
         ({"plan": {"method": "ntk"}, "model": {"facts_hash": 1}}, "model.facts_hash"),
     ],
 )

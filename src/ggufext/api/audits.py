@@ -1,12 +1,14 @@
-"""Audits: what a model still finds at every length and depth; reports on that and on attention."""
+"""Audits: what a model still finds at every length and depth; reports on all that is measured."""
 
 from __future__ import annotations
 
+from importlib import import_module
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from ggufext.api.names import local_path
 from ggufext.arguments import public
+from ggufext.attention.results import MeasureResult
 from ggufext.audit import check as auditing
 from ggufext.audit import report
 from ggufext.audit.conditions import CopyNeeded
@@ -14,11 +16,10 @@ from ggufext.audit.findings import summary
 from ggufext.audit.findings.results import CheckResult
 from ggufext.audit.request import CheckRequest, LocalSettings, Mode, ServerSettings, Template
 from ggufext.audit.run.measure import Computing, Preparing, Progress, RunNotes
+from ggufext.comparison.results import CompareResult
 
 if TYPE_CHECKING:
     from collections.abc import Callable
-
-    from ggufext.attention.results import MeasureResult
 
 __all__ = [
     "CheckRequest",
@@ -39,6 +40,13 @@ __all__ = [
     "print_report",
     "write_report",
 ]
+
+#: Where the reports of a result are made; they load rich.
+_REPORTS = {
+    CheckResult: "ggufext.audit.report",
+    CompareResult: "ggufext.comparison.report",
+    MeasureResult: "ggufext.attention.report",
+}
 
 bound_missed = public(summary.bound_missed)
 bound_out_of_reach = public(summary.bound_out_of_reach)
@@ -107,7 +115,7 @@ def check_report_path(path: Path | str, *, inputs: tuple[Path, ...] = ()) -> Non
 
 
 @public
-def write_report(result: CheckResult | MeasureResult, path: Path | str) -> None:
+def write_report(result: CheckResult | CompareResult | MeasureResult, path: Path | str) -> None:
     """Write a report in the format of its ending: .html, .png or .json.
 
     What stood there before stays until the new report is on the disk.
@@ -117,23 +125,10 @@ def write_report(result: CheckResult | MeasureResult, path: Path | str) -> None:
     GgufextError
         What `check_report_path` raises; ``report_not_written``.
     """
-    if isinstance(result, CheckResult):
-        report.write_report(result, Path(path))
-    else:
-        from ggufext.attention import report as of_attention
-
-        of_attention.write_report(result, Path(path))
+    import_module(_REPORTS[type(result)]).write_report(result, Path(path))
 
 
 @public
-def print_report(result: CheckResult | MeasureResult) -> None:
+def print_report(result: CheckResult | CompareResult | MeasureResult) -> None:
     """Print the report of a terminal: pictures or tables, and the sentences beside them."""
-    # Either loads rich.
-    if isinstance(result, CheckResult):
-        from ggufext.audit.report import terminal
-
-        terminal.print_report(result)
-    else:
-        from ggufext.attention.report import terminal as of_attention
-
-        of_attention.print_report(result)
+    import_module(f"{_REPORTS[type(result)]}.terminal").print_report(result)

@@ -24,7 +24,6 @@ __all__ = [
     "CompareRequest",
     "CompareResult",
     "compare",
-    "print_comparison",
 ]
 
 
@@ -68,11 +67,3 @@ def compare(
     """
     asked = allow_copy if callable(allow_copy) else lambda _: allow_copy
     return comparing.compare(local_path(path), request, allow_copy=asked, notify=notify)
-
-
-@public
-def print_comparison(result: CompareResult) -> None:
-    """Print a comparison for a terminal: tables of losses and keys, and what is recommended."""
-    from ggufext.comparison import report  # loads rich
-
-    report.print_comparison(result)

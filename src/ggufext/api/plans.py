@@ -16,8 +16,10 @@ from ggufext.opened import recipe as recipes
 from ggufext.planning import footprint, run_time
 from ggufext.planning import plan as planning
 from ggufext.planning import request as requests
+from ggufext.planning.evidence import Evidence, Measurement
 from ggufext.planning.footprint import CacheFit, CacheType
 from ggufext.planning.gamma import Verdict
+from ggufext.planning.measured import Measured
 from ggufext.planning.methods import Method, RunTimeMethod
 from ggufext.planning.request import Factors, PlanRequest, Recipe
 from ggufext.planning.result import Plan
@@ -30,7 +32,10 @@ __all__ = [
     "CacheFit",
     "CacheType",
     "DynamicPlan",
+    "Evidence",
     "Factors",
+    "Measured",
+    "Measurement",
     "Method",
     "ModelFacts",
     "Plan",

@@ -17,7 +17,7 @@ from tempfile import TemporaryDirectory, gettempdir
 from types import MappingProxyType
 from typing import TYPE_CHECKING
 
-from ggufext.audit.request import KEEP_SHORT, PLANNED, recipe_file
+from ggufext.audit.request import DOCUMENTED, KEEP_SHORT, PLANNED, recipe_file
 from ggufext.editing.rewrite import rewrite, undo
 from ggufext.errors import EngineError, ModelWarning, PlanError
 from ggufext.header import rope_keys
@@ -38,9 +38,11 @@ if TYPE_CHECKING:
 
     from ggufext.header.facts import ModelFacts
     from ggufext.header.header import Header
+    from ggufext.header.published import Published
     from ggufext.opened.model import OpenModel
     from ggufext.planning.request import PlanRequest, Recipe
 
+_DOCUMENTED = DOCUMENTED.removeprefix(PLANNED)
 _GAMMA = re.compile(r"gamma=(?P<gamma>-?\d?\.?\d+)")
 _SELF_EXTEND = re.compile(r"self-extend:g=(?P<group>\d+),w=(?P<window>\d+)")
 
@@ -232,6 +234,10 @@ def _meaning_of_absence(key: str, facts: ModelFacts) -> Override | None:
 def _planned(
     name: str, model: OpenModel, undoing: dict[str, Override] | None, request: PlanRequest
 ) -> ResolvedCondition:
+<<<<<<< a45c920
+=======
+    request = planned_request(name, request, model.original_facts(request).published)
+>>>>>>> 6273d1a
     facts = model.original_facts(request)
     planned = plan(facts, request)
     is_long = planned.original_length < SMALL_CONTEXT
@@ -260,20 +266,30 @@ def _planned(
     )
 
 
+<<<<<<< a45c920
 def planned_request(
     name: str, request: PlanRequest, recipes: Mapping[str, Recipe] = MappingProxyType({})
 ) -> PlanRequest:
+=======
+def planned_request(name: str, request: PlanRequest, published: Published | None) -> PlanRequest:
+>>>>>>> 6273d1a
     """What a planned condition asks for.
 
     Parameters
     ----------
     name : str
-        ``"planned:METHOD"``, ``"planned:gamma=0.5"`` for a γ at the target, or
+        ``"planned:METHOD"``, ``"planned:gamma=0.5"`` for a γ at the target,
+        ``"planned:documented"`` for what the publisher documents, whose target is its own, or
         ``"planned:FACTORS.json"``; each with ``+keep-short``.
     request : PlanRequest
         All else.
+<<<<<<< a45c920
     recipes : mapping
         By name, what other planned conditions are.
+=======
+    published : Published or None
+        What is documented of the model.
+>>>>>>> 6273d1a
 
     Raises
     ------
@@ -284,21 +300,35 @@ def planned_request(
     file, recipe = recipe_file(name), recipes.get(name)
     if file is not None:
         recipe = read_recipe(file)
+<<<<<<< a45c920
     if recipe is not None:
         return replace(request, method=recipe.method, recipe=recipe)
+=======
+        keep_short = request.keep_short or recipe.keep_short
+        return replace(request, method=recipe.method, recipe=recipe, keep_short=keep_short)
+>>>>>>> 6273d1a
     method = name.removeprefix(PLANNED).removesuffix(KEEP_SHORT)
     if match := _GAMMA.fullmatch(method):
         # Asked for by its value, whatever that does to the base.
         gamma = float(match["gamma"])
         return replace(request, method=Method.GAMMA, gamma=gamma, allow_lower_base=True)
+    if method == _DOCUMENTED:
+        if published is None or published.yarn_length is None:
+            raise PlanError(
+                code="bad_condition",
+                message=f"condition {name!r}; no scaling is known that the publisher of this model "
+                "documents: name a method",
+            )
+        return replace(request, method=Method.YARN, target_length=published.yarn_length)
     try:
         return replace(request, method=Method(method))
     except ValueError:
         raise PlanError(
             code="bad_condition",
             message=f"condition {name!r}; the methods are "
-            f"{', '.join(method.value for method in Method)}, gamma=0.5 for a γ at the target, or "
-            f"a file of factors (.json); {KEEP_SHORT} behind one leaves short contexts as they are",
+            f"{', '.join(method.value for method in Method)}, gamma=0.5 for a γ at the target, "
+            f"{_DOCUMENTED} for the publisher's, or a file of factors (.json); {KEEP_SHORT} behind "
+            "one leaves short contexts as they are",
         ) from None
 
 

@@ -16,6 +16,9 @@ if TYPE_CHECKING:
 #: A condition's name: this and a method or the file of a recipe, whose short contexts may be kept.
 PLANNED, KEEP_SHORT = "planned:", "+keep-short"
 
+#: The condition that the publisher of a model documents.
+DOCUMENTED = f"{PLANNED}documented"
+
 #: Shortest length taken for real, tokens.
 _SHORTEST = 64
 

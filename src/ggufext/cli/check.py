@@ -179,8 +179,8 @@ class _Program(click.ParamType[Path]):
     default=("file",),
     show_default=True,
     help="file, native, planned:METHOD, planned:gamma=0.5 for a γ at the longest length, "
-    "planned:FACTORS.json (each with +keep-short) or self-extend:g=4,w=512; repeatable, on the "
-    "same prompts.",
+    "planned:documented for the publisher's, planned:FACTORS.json (each with +keep-short) or "
+    "self-extend:g=4,w=512; repeatable, on the same prompts.",
 )
 @train_length_option
 @train_freq_base_option

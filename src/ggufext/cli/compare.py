@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import signal
+import sys
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -42,8 +43,9 @@ if TYPE_CHECKING:
     type=runs.ConditionName(),
     metavar="CONDITION",
     multiple=True,
-    help="planned:METHOD, planned:gamma=0.5 for a γ at the target, planned:FACTORS.json (each with "
-    "+keep-short) or file; repeatable. Without: linear, ntk, gamma and yarn. native is always "
+    help="planned:METHOD, planned:gamma=0.5 for a γ at the target, planned:documented for the "
+    "publisher's, planned:FACTORS.json (each with +keep-short) or file; repeatable. Without: "
+    "linear, ntk, gamma, yarn, and documented where it reaches the target. native is always "
     "measured.",
 )
 @click.option(
@@ -81,6 +83,7 @@ if TYPE_CHECKING:
 )
 @runs.engine_options
 @runs.run_options
+@runs.report_option
 @json_option
 def compare(
     path: Path | str,
@@ -103,6 +106,7 @@ def compare(
     yes: bool,
     seed: int,
     resume: Path | None,
+    reports: tuple[Path, ...],
     as_json: bool,
 ) -> None:
     """Measure which scaling works on FILE: loss by position, keys found, and the short cost.
@@ -135,11 +139,14 @@ def compare(
             audit=audit,
         ),
     )
+    file = names.local_path(path)
+    for report in reports:
+        audits.check_report_path(report, inputs=(file, *request.files))
     # Copies and processes are given back, as at Ctrl-C.
     signal.signal(signal.SIGTERM, signal.default_int_handler)
     with waiting("preparing") as wait:
         result = comparisons.compare(
-            names.local_path(path),
+            file,
             request,
             allow_copy=lambda copy: yes or runs.agreed(copy, wait),
             notify=_Listener(wait),
@@ -147,9 +154,12 @@ def compare(
     if as_json:
         show_json(result)
     else:
-        comparisons.print_comparison(result)
+        audits.print_report(result)
         runs.show_audited(result)
+    written = runs.write_reports(result, reports)
     runs.end(result)
+    if not written:
+        sys.exit(1)
 
 
 class _Listener:
@@ -188,6 +198,6 @@ def beginning(notes: CompareNotes) -> str:
     if notes.finished:
         cells += f" ({notes.finished:,} are done)"
     said = f"{cells}, {notes.tokens:,} tokens"
-    if notes.seconds is None:
+    if notes.seconds is None or notes.finished == notes.cells:
         return said
     return f"{said}: about {duration(notes.seconds)}, measured on the first tokens of this model"

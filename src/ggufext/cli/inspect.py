@@ -13,7 +13,14 @@ import click
 from ggufext.api import models
 from ggufext.api.models import Inspection, ModelPlace, Support
 from ggufext.cli.options import ModelName, found_model, json_option, model_files
-from ggufext.cli.output import FileCommand, handle_files, show_json, show_table, show_warnings
+from ggufext.cli.output import (
+    FileCommand,
+    handle_files,
+    measurement_text,
+    show_json,
+    show_table,
+    show_warnings,
+)
 from ggufext.cli.waiting import Told, waiting
 from ggufext.errors import printable, shown
 from ggufext.text import binary_size, percent
@@ -23,6 +30,7 @@ if TYPE_CHECKING:
     from typing import Literal
 
     from ggufext.api.models import LayerInFile, SurveyedModel
+    from ggufext.api.plans import Evidence
     from ggufext.cli.waiting import Wait
 
 _SUPPORT = {
@@ -198,6 +206,19 @@ def _training(path: Path | str, found: Inspection) -> Iterator[str]:
             f"{printable(found.history.method, 20)} to {found.history.target_length:,} "
             f"tokens{undoing}",
         )
+        if found.history.evidence is not None:
+            yield from _evidence(found.history.evidence)
+
+
+def _evidence(found: Evidence) -> Iterator[str]:
+    texts = "1 text" if found.texts == 1 else f"{found.texts:,} texts"
+    yield _row(
+        "measured before",
+        f"by {printable(found.tool, 40)} on {texts}, llama.cpp {printable(found.llama_cpp, 40)}: "
+        f"{printable(found.reason)}",
+    )
+    for each in found.measurements:
+        yield _row("", measurement_text(each))
 
 
 def _layers(layers: Sequence[LayerInFile]) -> Iterator[tuple[str, str]]:

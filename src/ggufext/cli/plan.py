@@ -12,7 +12,7 @@ from ggufext.api import emissions, plans
 from ggufext.api.emissions import Engine
 from ggufext.api.plans import RunTimeMethod, Verdict
 from ggufext.cli.options import Size, found_model, json_option, path_argument
-from ggufext.cli.output import show_json, show_warnings
+from ggufext.cli.output import measure_name, measured_value, show_json, show_warnings
 from ggufext.cli.planning import (
     asked,
     cache_sizes,
@@ -31,7 +31,7 @@ from ggufext.text import binary_size, jsonable
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from ggufext.api.plans import CacheFit, Plan
+    from ggufext.api.plans import CacheFit, Measured, Plan
 
 
 class Engines(click.ParamType["tuple[Engine, ...]"]):
@@ -169,6 +169,9 @@ def _show_table(path: Path | str, plans: tuple[Plan, ...], documented: Plan | No
     table.add_column("γ", justify="right", no_wrap=True)
     table.add_column("angles beyond training", justify="right")
     table.add_column("expectation", no_wrap=True)
+    known = [made.measured for made in plans if made.measured is not None]
+    if known:
+        table.add_column("measured")
     rows = [(made.method.value, made) for made in plans]
     if documented is not None:
         name, length = documented.method.value, documented.target_length
@@ -184,12 +187,27 @@ def _show_table(path: Path | str, plans: tuple[Plan, ...], documented: Plan | No
             f"{made.gamma.effective:.3f}",
             f"{angles.pairs} pairs, ×{angles.max_excess:.3g}",
             made.verdict.value,
+            *(
+                [measured_value(made.measured.measurement) if made.measured else ""]
+                if known
+                else []
+            ),
         )
     console = Console()
     if not console.is_terminal:
-        console = Console(width=110)
+        console = Console(width=130)
     console.print(table)
+    for line in dict.fromkeys(map(_measured_line, known)):
+        click.echo(line)
     click.echo(f"KV cache at {first.target_length:,} tokens: {cache_sizes(first)}")
+
+
+def _measured_line(found: Measured) -> str:
+    """What the column of measured values is of."""
+    return (
+        f"measured: {measure_name(found.measurement)}, on {found.model} at factor "
+        f"{found.factor:g} ({found.source})"
+    )
 
 
 def _fit_line(fit: CacheFit, target_length: int) -> str:

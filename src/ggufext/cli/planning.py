@@ -17,7 +17,7 @@ from ggufext.api.plans import (
     self_extend,
 )
 from ggufext.cli.options import TOKENS, train_freq_base_option, train_length_option
-from ggufext.cli.output import show_json
+from ggufext.cli.output import measurement_text, show_json
 from ggufext.errors import command, printable
 from ggufext.text import binary_size, jsonable
 
@@ -111,6 +111,9 @@ def asked(
             )
         named = recipe.method
         target_length = target_length or recipe.target_length
+        keep_short = keep_short or recipe.keep_short
+        train_length = train_length or recipe.train_length
+        train_freq_base = train_freq_base or recipe.train_freq_base
     if target_length is None:
         raise click.UsageError("Missing option '--target'.")
     return named, PlanRequest(
@@ -179,6 +182,11 @@ def plan_lines(path: Path | str, made: Plan) -> Iterator[str]:
         f"{angles.max_excess:.3g} times"
     )
     yield f"  KV cache at {target}: {cache_sizes(made)}"
+    if (known := made.measured) is not None:
+        yield (
+            f"  measured on {known.model} at factor {known.factor:g}: "
+            f"{measurement_text(known.measurement)}; {known.source}"
+        )
     yield f"  expectation: {made.verdict.value} (derived, not measured)"
     yield from _edits(made)
 

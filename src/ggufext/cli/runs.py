@@ -234,7 +234,9 @@ def show_audited(result: CheckResult | CompareResult | TuneResult) -> None:
         click.echo(f"  audited: {printable(sentence)}")
 
 
-def write_reports(result: CheckResult | MeasureResult, paths: tuple[Path, ...]) -> bool:
+def write_reports(
+    result: CheckResult | CompareResult | MeasureResult, paths: tuple[Path, ...]
+) -> bool:
     """Write each report, or say why not; whether all were written."""
     from ggufext.api.audits import write_report
 

@@ -73,6 +73,7 @@ def compare(
             size=model.header.file_size,
             facts_hash=facts_hash(model.unextended, facts),
         )
+    request = request.resolved(facts)
     lengths = key_lengths(facts.train_length, request.target_length)
     wanted = request.trials * request.target_length
     task = KeysInTexts(
@@ -93,7 +94,7 @@ def compare(
         kept_logits=n_ubatch + 2 * DISTRIBUTIONS,
     ) as prepared:
         measured = measure(prepared, task, notify)
-    request = replace(request, conditions=asked.conditions, engine=prepared.request.engine)
+    request = replace(request, engine=prepared.request.engine)
     return result_of(measured, task, request, compared, facts)
 
 

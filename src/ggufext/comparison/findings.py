@@ -19,6 +19,7 @@ from ggufext.audit.findings.statistics import (
     wider,
     wilson_interval,
 )
+from ggufext.comparison.evidence import evidence
 from ggufext.comparison.recommendation import recommendation
 from ggufext.comparison.request import NATIVE
 from ggufext.comparison.results import (
@@ -88,10 +89,14 @@ def result_of(
         keys,
         within=tuple(cells.losses_within(names)),
         threshold=request.threshold,
+        knows_text=(loss := _unknown(conditions[0], task, measured.vocabulary)) is None,
     )
     return CompareResult(
         plan=recommended_plan(recommended.condition, request, facts, recipes),
         model=model,
+        evidence=evidence(
+            recommended, conditions, losses, measured.run, train_length=facts.train_length
+        ),
         request=request,
         run=measured.run,
         texts=task.names,
@@ -101,7 +106,7 @@ def result_of(
         keys=keys,
         warnings=(
             *(each for each in measured.warnings if each.code != "native_is_file"),
-            *_warnings(measured, task, request, conditions),
+            *_warnings(measured, task, request, conditions[0], unknown=loss),
         ),
     )
 
@@ -121,7 +126,11 @@ def recommended_plan(
     """
     if condition is None:
         return None
+<<<<<<< a45c920
     asked = planned_request(condition, request.plan, recipes)
+=======
+    asked = planned_request(condition, request.plan, facts.published)
+>>>>>>> 6273d1a
     factors = asked.factors
     return RecommendedPlan(
         method=asked.method,
@@ -132,6 +141,8 @@ def recommended_plan(
         long=factors.long if factors else None,
         attention_factor=factors.attention_factor if factors else None,
         keep_short=asked.keep_short,
+        train_length=request.train_length,
+        train_freq_base=request.train_freq_base,
     )
 
 
@@ -283,11 +294,21 @@ def _at(hits: Sequence[bool], lengths: Sequence[int], wanted: set[int]) -> list[
     return [hit for hit, length in zip(hits, lengths, strict=True) if length in wanted]
 
 
+def _unknown(native: ComparedCondition, task: KeysInTexts, vocabulary: int) -> float | None:
+    """Native's loss within the training length where the model does not know the text."""
+    end = task.bins[_WITHIN - 1].end
+    losses = [each.loss.mean for each in native.losses if each.end == end]
+    guess = math.log(vocabulary)
+    return next((loss for loss in losses if loss > _UNKNOWN_SHARE * guess), None)
+
+
 def _warnings(
     measured: MeasuredCells,
     task: KeysInTexts,
     request: CompareRequest,
-    conditions: Sequence[ComparedCondition],
+    native: ComparedCondition,
+    *,
+    unknown: float | None,
 ) -> Iterator[ModelWarning]:
     stop = measured.run.stop
     if stop is not None:
@@ -306,15 +327,12 @@ def _warnings(
             f"{TEXTS_DRAWN} on they are for texts like them, and up to {_TEXTS_EXCHANGED - 1} the "
             "p of keys takes those of one text for independent (--trials)",
         )
-    native = conditions[0]
-    within = [each for each in native.losses if each.end <= task.bins[_WITHIN - 1].end]
-    guess = math.log(measured.vocabulary)
-    if within and within[-1].loss.mean > _UNKNOWN_SHARE * guess:
+    if unknown is not None:
         yield ModelWarning(
             "text_not_known",
-            f"native loses {within[-1].loss.mean:.1f} nats a token within its training length, "
-            f"where a guess among all tokens loses {guess:.1f}: the text is in a language or of a "
-            "kind that the model does not know, and says little of it",
+            f"native loses {unknown:.1f} nats a token within its training length, where a guess "
+            f"among all tokens loses {math.log(measured.vocabulary):.1f}: the text is in a "
+            "language or of a kind that the model does not know, and says little of it",
         )
     control = native.keys[0] if native.keys else None
     if (

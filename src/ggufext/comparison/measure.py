@@ -273,7 +273,7 @@ class _Cells:
                 for stage, questions in asked
                 for span in spans(questions, reuse=stage.reuse)
             ),
-            seconds=seconds(speed, prompts, asked) if speed else None,
+            seconds=speed.stretch * seconds(speed, prompts, asked) if speed else None,
         )
 
     def measure(self, waiting: Sequence[_Work]) -> Iterator[CompareProgress]:

@@ -26,6 +26,7 @@ def recommendation(
     *,
     within: Sequence[LossComparison],
     threshold: float,
+    knows_text: bool,
 ) -> Recommendation:
     """The extension with the lowest loss beyond the training length that finds the keys there.
 
@@ -39,6 +40,8 @@ def recommendation(
         Every two, beyond it. They count where native finds keys within its training length.
     threshold : float
         Share of keys that says so.
+    knows_text : bool
+        Whether the losses are those of a text that the model knows something of.
     """
     native, *others = conditions
     extensions = [x for x in others if x.name.startswith(PLANNED) and x.beyond and x.texts]
@@ -51,6 +54,13 @@ def recommendation(
             "nothing was measured beyond the training length under native and an extension",
         )
     counts = bool(native.keys) and (native.keys[0].accuracy or 0.0) >= threshold
+    if not (counts or knows_text):
+        return Recommendation(
+            Finding.NOTHING_MEASURED,
+            None,
+            "neither the losses nor the keys say anything of this model: it does not know the "
+            "text, and does not find keys within its training length",
+        )
     fewer = _fewer(keys) if counts else set()
     most = max(extensions, key=_found)
     candidates = [x for x in extensions if (x.name, most.name) not in fewer]
@@ -97,10 +107,14 @@ def recommendation(
         )
     rest = [x for x in candidates if x is not best]
     if not rest:
-        against = _text(beyond.difference(best.name, native.name))
-        reason = f"the loss of {best.name} {place} is {against} against native{keys_text}"
-        if others_lost := ", ".join(x.name for x in extensions if x is not best):
-            reason += f", of which {others_lost} finds fewer"
+        reason = (
+            f"{best.name} {place}: loss {_text(beyond.difference(best.name, native.name))} against "
+            "native"
+        )
+        if counts:
+            reason += f", {percent(_found(best))} of the keys found"
+        if fewer_found := ", ".join(x.name for x in extensions if x is not best):
+            reason += f", which is more than with {fewer_found}"
         return Recommendation(Finding.BEST, best.name, reason)
     second = min(rest, key=lambda x: beyond.mean(x.name, best.name))
     return Recommendation(
@@ -111,10 +125,8 @@ def recommendation(
     )
 
 
-def turned(found: Estimate | None) -> Estimate | None:
+def turned(found: Estimate) -> Estimate:
     """A difference taken the other way round."""
-    if found is None:
-        return None
     ends = found.interval
     return Estimate(-found.mean, None if ends is None else (-ends[1], -ends[0]))
 
@@ -129,7 +141,8 @@ class _Pairs:
         """Loss of a minus that of b."""
         if (known := self._known.get((a, b))) is not None:
             return known
-        return turned(self._known.get((b, a)))
+        other = self._known.get((b, a))
+        return None if other is None else turned(other)
 
     def mean(self, a: str, b: str) -> float:
         """Its mean; infinite where it was not measured."""

@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
-from ggufext.audit.request import PLANNED, CheckRequest, LocalSettings, Mode, Template
+from ggufext.audit.request import DOCUMENTED, PLANNED, CheckRequest, LocalSettings, Mode, Template
 from ggufext.errors import PlanError
 from ggufext.planning.request import PlanRequest
 
 if TYPE_CHECKING:
     from pathlib import Path
+
+    from ggufext.header.facts import ModelFacts
 
 #: What everything is compared with.
 NATIVE = "native"
@@ -32,7 +34,8 @@ class CompareRequest:
         Longest length measured, and what planned conditions extend to, tokens.
     conditions : tuple of str
         See `ggufext.audit.conditions.conditions`; without any linear, ntk, gamma and yarn are
-        planned. ``"native"`` is always among them, and Self-Extend never: it cannot score a text.
+        planned, and what the publisher documents where it reaches the target. ``"native"`` is
+        always among them, and Self-Extend never: it cannot score a text.
     texts : tuple of Path
         Files of UTF-8 text. Without any, texts of sentences that the program makes itself.
     trials : int
@@ -88,15 +91,24 @@ class CompareRequest:
                     "no text can be scored: `ggufext check` asks it for keys",
                 )
 
+    def resolved(self, facts: ModelFacts) -> CompareRequest:
+        """The request with all its conditions, native first, as they are for a model."""
+        usual = [*_USUAL]
+        documented = facts.published.yarn_length if facts.published else None
+        if documented is not None and documented >= self.target_length:
+            usual.append(DOCUMENTED)
+        names = dict.fromkeys((NATIVE, *(self.conditions or usual)))
+        return replace(self, conditions=tuple(names))
+
     def keys(self, lengths: tuple[int, ...]) -> CheckRequest:
-        """The audit of the keys in the texts at some lengths, rising, under all conditions."""
+        """The audit of the keys in the texts at some lengths, rising, under its conditions."""
         return CheckRequest(
             lengths=lengths,
             depths=self.depths,
             trials=self.trials,
             mode=Mode.SWEEP,
             seed=self.seed,
-            conditions=tuple(dict.fromkeys((NATIVE, *(self.conditions or _USUAL)))),
+            conditions=self.conditions or (NATIVE,),
             target_length=self.target_length,
             train_length=self.train_length,
             train_freq_base=self.train_freq_base,

@@ -11,6 +11,7 @@ if TYPE_CHECKING:
     from ggufext.audit.run.measure import Run
     from ggufext.comparison.request import CompareRequest
     from ggufext.errors import ModelWarning
+    from ggufext.planning.evidence import Evidence
     from ggufext.planning.methods import Method
 
 
@@ -77,7 +78,7 @@ class ComparedCondition:
     texts : int
         That were measured under it.
     losses : tuple of LossBin
-        By position; only of texts that native was measured on.
+        By position.
     beyond : Estimate or None
         Loss of all tokens beyond the training length, nats a token.
     keys : tuple of LengthAccuracy
@@ -120,7 +121,7 @@ class Finding(Enum):
     NO_EXTENSION_NEEDED = "no_extension_needed"
     """Native still does at the target what it does as trained."""
     NOTHING_MEASURED = "nothing_measured"
-    """No text was measured under native and an extension."""
+    """No text was measured under native and an extension, or none that says anything."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -143,10 +144,7 @@ class Recommendation:
 
 @dataclass(frozen=True, slots=True)
 class RecommendedPlan:
-    """The recommended condition as a recipe says it; see `ggufext.planning.request.Recipe`.
-
-    `keep_short` says whether the condition has short contexts left as they are.
-    """
+    """The recommended condition as a recipe says it; see `ggufext.planning.request.Recipe`."""
 
     method: Method
     target_length: int
@@ -155,6 +153,8 @@ class RecommendedPlan:
     long: tuple[float, ...] | None
     attention_factor: float | None
     keep_short: bool
+    train_length: int | None
+    train_freq_base: float | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -174,6 +174,8 @@ class CompareResult:
     ----------
     plan : RecommendedPlan or None
     model : ComparedModel
+    evidence : Evidence or None
+        What was measured of the plan, for the record of the edit that writes it.
     request : CompareRequest
         What was asked for: of an absent value, what stood for it.
     run : Run
@@ -191,6 +193,7 @@ class CompareResult:
 
     plan: RecommendedPlan | None
     model: ComparedModel
+    evidence: Evidence | None
     request: CompareRequest
     run: Run
     texts: tuple[str, ...]

@@ -234,13 +234,12 @@ class KeysInTexts:
         PlanError
             ``text_too_short``.
         """
-        length = plan.lengths[-1]
         made = () if self._files else tuple(_made(plan, text, counts) for text in range(plan.texts))
         found = [("made text", each) for each in made] or self._stretches(plan, counts)
         self.names = tuple(name for name, _ in found)
         most = max(DISTRIBUTIONS // len(found), _FEWEST_DISTRIBUTIONS)
         self.texts = tuple(
-            self._text(plan, number, counts, own=own, distributions=most, stretch=length)
+            self._text(plan, number, counts, own=own, distributions=most)
             for number, (_, own) in enumerate(found)
         )
         return tuple(question for text in self.texts for question in text.questions)
@@ -281,7 +280,6 @@ class KeysInTexts:
         *,
         own: tuple[str, ...],
         distributions: int,
-        stretch: int,
     ) -> Text:
         questions = passkey.sweep(plan, number, counts, pieces=own)
         by_length = {
@@ -290,7 +288,7 @@ class KeysInTexts:
         # A question is the last two parts of its prompt.
         known = {length: asked[0].parts[:-2] for length, asked in by_length.items()}
         stops = [plan.lead + sum(counts(parts)) for parts in known.values()]
-        longest = known[stretch]
+        longest = known[plan.lengths[-1]]
         scored = self._scored(plan.lead, longest, counts(longest), set(own), stops)
         within = [row for row in scored if row < stops[0]]
         count = min(distributions, len(within))

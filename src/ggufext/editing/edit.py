@@ -30,6 +30,7 @@ if TYPE_CHECKING:
     from ggufext.opened.history import History
     from ggufext.opened.model import OpenFile
     from ggufext.opened.patch import EntryChanges, Patch
+    from ggufext.planning.evidence import Evidence
     from ggufext.planning.result import Plan
 
 
@@ -97,6 +98,7 @@ def build_edit(
     output: Path | None,
     keep_history: bool,
     wanted: Strategy | None,
+    evidence: Evidence | None = None,
 ) -> Edit | None:
     """The edit that makes a model hold a plan; None where it already does.
 
@@ -108,6 +110,8 @@ def build_edit(
         Keep what an exact undo needs.
     wanted : Strategy or None
         Use this one or refuse.
+    evidence : Evidence or None
+        What was measured of the plan, for the record.
 
     Raises
     ------
@@ -120,7 +124,7 @@ def build_edit(
     changes = _changes_for(model, plan)
     if output is None and changes.are_in_the_file:
         return None
-    record = changes.record(plan) if keep_history else None
+    record = changes.record(plan, evidence) if keep_history else None
     if output is not None:
         share = strategies.share_block(model.files, model.descriptor, output.parent)
         block = max(share or 0, DEFAULT_BLOCK)
@@ -343,7 +347,7 @@ class _Changes:
             for key, entry in self.entries.items()
         )
 
-    def record(self, plan: Plan) -> History:
+    def record(self, plan: Plan, evidence: Evidence | None) -> History:
         """The undo record, always back to the original file."""
         model = self.model
         entries = changed_entries(model.header, model.header_bytes, self._with(None))
@@ -354,6 +358,7 @@ class _Changes:
             method=plan.method.value,
             target_length=plan.target_length,
             time=datetime.now(timezone.utc).isoformat(timespec="seconds"),
+            evidence=evidence,
             tensors=self.tensors.originals,
             # Offsets count from the start of the data, which an edit moves as a whole.
             data=lambda t: model.read(model.header.data_offset + t.offset, t.size),

@@ -152,7 +152,14 @@ def rewrite(
         facts = model.original_facts(request)
         made = plan(facts, request)
         _check_plan(made, model, facts.support, force=force)
-        edit = build_edit(model, made, output=target, keep_history=keep_history, wanted=strategy)
+        edit = build_edit(
+            model,
+            made,
+            output=target,
+            keep_history=keep_history,
+            wanted=strategy,
+            evidence=model.evidence(request),
+        )
         copies = _copies_of_parts(model, target, force=force) if target else {}
         if edit is not None and not dry_run:
             apply(

@@ -9,18 +9,20 @@ from __future__ import annotations
 import base64
 import json
 import zlib
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING
 
 from ggufext.errors import JournalError
 from ggufext.header.header import ValueType, companion
 from ggufext.opened.patch import HISTORY_KEY, encode_entry
+from ggufext.planning.evidence import decode_evidence
 
 if TYPE_CHECKING:
     from pathlib import Path
 
     from ggufext.header.header import Header
     from ggufext.opened.files import FileSystem
+    from ggufext.planning.evidence import Evidence
 
 
 #: The original content of the tensors that earlier edits touched; None: appended by them.
@@ -69,6 +71,8 @@ class History:
         The original header before its first entry and behind its tensor infos.
     layout : HeaderLayout
         What lies between them.
+    evidence : Evidence or None
+        What was measured of the edit before it was made.
     """
 
     tool: str
@@ -85,6 +89,7 @@ class History:
     start: bytes
     end: bytes
     layout: HeaderLayout
+    evidence: Evidence | None = None
 
     def encode(self) -> str:
         """The record as JSON text."""
@@ -105,7 +110,8 @@ class History:
                 "start": _packed(self.start),
                 "end": _packed(self.end),
                 "layout": self.layout,
-            },
+            }
+            | ({"evidence": asdict(self.evidence)} if self.evidence else {}),
             separators=(",", ":"),
         )
 
@@ -144,6 +150,7 @@ def decode(text: str, path: Path | None = None) -> History:
             start=unpacked.content(record["start"]),
             end=unpacked.content(record["end"]),
             layout=tuple(_part(part) for part in record["layout"]),
+            evidence=decode_evidence(record.get("evidence")),
         )
     except (ValueError, TypeError, KeyError, AttributeError, RecursionError, zlib.error) as error:
         raise JournalError(

@@ -33,6 +33,7 @@ if TYPE_CHECKING:
     from ggufext.opened.history import History
     from ggufext.opened.model import OpenModel
     from ggufext.opened.strategies import Strategy
+    from ggufext.planning.evidence import Evidence
 
 
 @dataclass(frozen=True, slots=True)
@@ -96,12 +97,16 @@ class LayerInFile:
 
 @dataclass(frozen=True, slots=True)
 class EditInFile:
-    """An edit of ours that the file carries; undo is exact while it fits the file."""
+    """An edit of ours that the file carries; undo is exact while it fits the file.
+
+    `evidence` is what was measured of it before; None where nothing was.
+    """
 
     tool: str
     time: str
     method: str
     target_length: int
+    evidence: Evidence | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -314,4 +319,6 @@ def _complaints(model: OpenModel) -> tuple[ModelWarning, ...]:
 def _edit(record: History | None) -> EditInFile | None:
     if record is None:
         return None
-    return EditInFile(record.tool, record.time, record.method, record.target_length)
+    return EditInFile(
+        record.tool, record.time, record.method, record.target_length, record.evidence
+    )

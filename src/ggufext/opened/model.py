@@ -34,6 +34,7 @@ if TYPE_CHECKING:
     from ggufext.locating.remote import RemoteModel
     from ggufext.opened.history import History, Originals
     from ggufext.opened.restoration import Copied, Restored
+    from ggufext.planning.evidence import Evidence
     from ggufext.planning.request import PlanRequest
 
 
@@ -123,6 +124,13 @@ class OpenModel:
         if request is not None and request.recipe is not None and not request.force:
             check_model(request.recipe, facts_hash(self.unextended, facts))
         return facts
+
+    def evidence(self, request: PlanRequest) -> Evidence | None:
+        """What was measured of a request on this very model; raises as `original_facts`."""
+        recipe, facts = request.recipe, self.original_facts(request)
+        if recipe is None or recipe.facts_hash != facts_hash(self.unextended, facts):
+            return None
+        return request.evidence
 
     @cached_property
     def _loadable(self) -> Callable[[int | None, float | None], ModelFacts]:

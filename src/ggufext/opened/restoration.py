@@ -37,6 +37,7 @@ if TYPE_CHECKING:
     from ggufext.header.header import Header, TensorInfo
     from ggufext.opened.history import HeaderLayout, Originals
     from ggufext.opened.patch import EntryChanges
+    from ggufext.planning.evidence import Evidence
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,6 +83,7 @@ def record_of(
     method: str,
     target_length: int,
     time: str,
+    evidence: Evidence | None,
     tensors: Originals,
     data: Callable[[TensorInfo], bytes],
 ) -> History:
@@ -123,6 +125,7 @@ def record_of(
         start=header_bytes[:FIXED_SIZE],
         end=header_bytes[header.infos_end :],
         layout=layout,
+        evidence=evidence,
     )
 
 

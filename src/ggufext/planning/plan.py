@@ -28,6 +28,7 @@ from ggufext.planning.edits import (
 )
 from ggufext.planning.footprint import LARGEST_TARGET, CacheType, KvCacheBytes, kv_cache_bytes
 from ggufext.planning.gamma import d_horizon, gamma_pade, verdict
+from ggufext.planning.measured import measured
 from ggufext.planning.methods import Method
 from ggufext.planning.native import (
     NativeKind,
@@ -138,7 +139,13 @@ def plan(facts: ModelFacts, request: PlanRequest) -> Plan:
         long_factors=factors_in_effect(values, is_long=True),
         short_factors=factors_in_effect(values, is_long=False),
         earlier_extension=facts.earlier_extension,
+        measured=None if _is_varied(request) else measured(facts, request.method, factor),
     )
+
+
+def _is_varied(request: PlanRequest) -> bool:
+    """Whether more is asked for than a method by itself."""
+    return request.keep_short or request.gamma is not None or request.recipe is not None
 
 
 def plan_all_methods(facts: ModelFacts, request: PlanRequest) -> tuple[Plan, ...]:

@@ -2,16 +2,17 @@
 
 A recipe is a plan as JSON that other runs read: factors from a paper, results of compare and tune.
 One schema for all of them: ``plan`` says what to write, ``model`` which model it was made for,
-``evidence`` is for people and kept as it is.
+``evidence`` what was measured of it.
 """
 
 from __future__ import annotations
 
 import json
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from typing import NoReturn
 
 from ggufext.errors import PlanError
+from ggufext.planning.evidence import Evidence, decode_evidence
 from ggufext.planning.methods import Method
 
 
@@ -55,6 +56,10 @@ class Recipe:
         Of method longrope.
     facts_hash : str or None
         `ggufext.header.facts.facts_hash` of the model it was made for; None: for any.
+    keep_short, train_length, train_freq_base
+        As of `PlanRequest`, when it was made.
+    evidence : Evidence or None
+        What was measured of it.
     """
 
     method: Method
@@ -62,8 +67,12 @@ class Recipe:
     freq_base: float | None = None
     factors: Factors | None = None
     facts_hash: str | None = None
+    keep_short: bool = False
+    train_length: int | None = None
+    train_freq_base: float | None = None
+    evidence: Evidence | None = None
 
-    def encode(self, evidence: object = None) -> str:
+    def encode(self) -> str:
         """The recipe as JSON text."""
         factors = self.factors
         return json.dumps(
@@ -75,9 +84,12 @@ class Recipe:
                     "short": factors.short if factors else None,
                     "long": factors.long if factors else None,
                     "attention_factor": factors.attention_factor if factors else None,
+                    "keep_short": self.keep_short,
+                    "train_length": self.train_length,
+                    "train_freq_base": self.train_freq_base,
                 },
                 "model": {"facts_hash": self.facts_hash},
-                "evidence": evidence,
+                "evidence": asdict(self.evidence) if self.evidence else None,
             }
         )
 
@@ -96,7 +108,7 @@ class PlanRequest:
         model keeps its native γ, which gives the base θ·L/T.
     recipe : Recipe or None
         The base that `Method.GAMMA` or `Method.NTK` writes, or the factors of `Method.LONGROPE`.
-        Its method must be this one; its target is the caller's to take over.
+        Its method must be this one; all else that it says is the caller's to take over.
     keep_short : bool
         Write the method as long factors, so that contexts up to the training length stay as they
         are.
@@ -147,6 +159,22 @@ class PlanRequest:
         """Factors that the recipe says."""
         return self.recipe.factors if self.recipe else None
 
+    @property
+    def evidence(self) -> Evidence | None:
+        """What was measured of just this; None where something else is asked for than measured."""
+        recipe = self.recipe
+        if recipe is None or (
+            (self.target_length, self.keep_short, self.train_length, self.train_freq_base)
+            != (
+                recipe.target_length,
+                recipe.keep_short,
+                recipe.train_length,
+                recipe.train_freq_base,
+            )
+        ):
+            return None
+        return recipe.evidence
+
 
 def decode_recipe(text: str) -> Recipe:
     """Read a recipe.
@@ -160,7 +188,8 @@ def decode_recipe(text: str) -> Recipe:
     Raises
     ------
     PlanError
-        ``bad_recipe``, with the field that is wrong.
+        ``bad_recipe``, with the field that is wrong; ``nothing_recommended``: a comparison that
+        recommends no extension.
     """
     try:
         document = json.loads(text) if len(text) <= LONGEST_RECIPE else None
@@ -170,6 +199,14 @@ def decode_recipe(text: str) -> Recipe:
         _bad(None, "is no JSON object")
     fields = document.get("plan")
     if not isinstance(fields, dict):
+        found = document.get("recommendation")
+        if isinstance(found, dict):
+            raise PlanError(
+                code="nothing_recommended",
+                field="recommendation",
+                message=f"this comparison recommends nothing to write: {found.get('reason')}; to "
+                "extend all the same, name a --method",
+            )
         _bad("plan", "is missing; expected an object with method or long")
     long = _numbers(fields, "long")
     short = _numbers(fields, "short")
@@ -182,10 +219,14 @@ def decode_recipe(text: str) -> Recipe:
         _bad("model.facts_hash", "is no text")
     return Recipe(
         method=_method(fields, has_factors=long is not None),
-        target_length=_target(fields),
+        target_length=_tokens(fields, "target_length"),
         freq_base=_number(fields, "freq_base") if long is None else None,
         factors=Factors(long, short, attention) if long is not None else None,
         facts_hash=facts_hash,
+        keep_short=_flag(fields, "keep_short"),
+        train_length=_tokens(fields, "train_length"),
+        train_freq_base=_number(fields, "train_freq_base"),
+        evidence=decode_evidence(document.get("evidence")),
     )
 
 
@@ -216,13 +257,20 @@ def _method(fields: dict[str, object], *, has_factors: bool) -> Method:
         _bad("plan.method", f"is {fields.get('method')!r}; expected one of {names}")
 
 
-def _target(fields: dict[str, object]) -> int | None:
-    value = fields.get("target_length")
+def _tokens(fields: dict[str, object], name: str) -> int | None:
+    value = fields.get(name)
     if value is None:
         return None
     if isinstance(value, bool) or not isinstance(value, int) or value < 1:
-        _bad("plan.target_length", f"is {value!r}; expected tokens, a whole number above 0")
+        _bad(f"plan.{name}", f"is {value!r}; expected tokens, a whole number above 0")
     return value
+
+
+def _flag(fields: dict[str, object], name: str) -> bool:
+    value = fields.get(name)
+    if value is not None and not isinstance(value, bool):
+        _bad(f"plan.{name}", f"is {value!r:.40}; expected true or false")
+    return bool(value)
 
 
 def _number(fields: dict[str, object], name: str) -> float | None:

@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from ggufext.header.header import Value, ValueType
     from ggufext.planning.footprint import KvCacheBytes
     from ggufext.planning.gamma import Verdict
+    from ggufext.planning.measured import Measured
     from ggufext.planning.methods import Method
 
 
@@ -162,6 +163,8 @@ class Plan:
         nothing.
     earlier_extension : EarlierExtension or None
         What the file carries already; the plan starts from the model before it.
+    measured : Measured or None
+        What was measured of this method at this factor on a model like this one.
     """
 
     architecture: str
@@ -190,6 +193,7 @@ class Plan:
     long_factors: tuple[float, ...] | None
     short_factors: tuple[float, ...] | None
     earlier_extension: EarlierExtension | None = None
+    measured: Measured | None = None
 
     @property
     def turning_pairs(self) -> int:

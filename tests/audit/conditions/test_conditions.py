@@ -14,6 +14,7 @@ from ggufext.llama.settings import ContextSettings
 from ggufext.opened.model import open_model
 from ggufext.planning.methods import Method
 from ggufext.planning.request import PlanRequest, Recipe
+from random_model import write_random_model
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -122,6 +123,27 @@ def test_a_kept_short_file_is_expected_to_rotate_short_and_long_contexts_otherwi
     assert {expected.factors for expected in found.expected} == {None}
     assert found.expected_long is not None
     assert {expected.factors for expected in found.expected_long} == {made.long_factors}
+
+
+def test_what_the_publisher_documents_is_yarn_to_its_own_target(tmp_path: Path) -> None:
+    path = write_random_model(
+        tmp_path / "model.gguf",
+        "qwen3",
+        context=40_960,
+        metadata={"general.basename": "Qwen3", "general.size_label": "8B"},
+    )
+    found = dict(condition(path, "planned:documented").kv_overrides)
+    assert found["qwen3.rope.scaling.type"] == "yarn"
+    assert found["qwen3.rope.scaling.factor"] == 4.0
+    assert found["qwen3.context_length"] == 131_072
+
+
+def test_a_model_of_which_no_scaling_is_documented_has_no_such_condition(
+    passkey_model: Path,
+) -> None:
+    with pytest.raises(PlanError, match="documents") as refused:
+        condition(passkey_model, "planned:documented")
+    assert refused.value.code == "bad_condition"
 
 
 def test_self_extend_names_group_and_window(passkey_model: Path) -> None:

@@ -5,7 +5,6 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from ggufext.audit.report import write_file
-from ggufext.text import json_text
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -21,16 +20,7 @@ def write_report(result: MeasureResult, path: Path) -> None:
     GgufextError
         See `ggufext.audit.report.write_file`.
     """
-    write_file(path, lambda suffix: _report(result, suffix))
+    from ggufext.attention.report.page import page
+    from ggufext.attention.report.picture import png
 
-
-def _report(result: MeasureResult, suffix: str) -> bytes:
-    if suffix == ".html":
-        from ggufext.attention.report.page import page
-
-        return page(result).encode()
-    if suffix == ".png":
-        from ggufext.attention.report.picture import png
-
-        return png(result)
-    return json_text(result).encode() + b"\n"
+    write_file(path, result, page, png)

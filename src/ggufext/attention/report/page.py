@@ -29,8 +29,8 @@ from ggufext.attention.report.sentences import (
     title,
     unseen_text,
 )
-from ggufext.audit.report.document import definitions, document, everything, table
-from ggufext.audit.report.drawing import element, key
+from ggufext.audit.report.document import definitions, document, everything, legend, table
+from ggufext.audit.report.drawing import element
 from ggufext.text import percent
 
 if TYPE_CHECKING:
@@ -66,7 +66,6 @@ def page(result: MeasureResult) -> str:
 
 
 def _curves(groups: Mapping[str, LayerGroup], index: int) -> list[Element]:
-    legend = [element("li", key(i), name) for i, name in enumerate(groups)]
     edges = next(iter(groups.values())).edges
     rows = [
         (
@@ -78,7 +77,7 @@ def _curves(groups: Mapping[str, LayerGroup], index: int) -> list[Element]:
     words = curves_title(groups)
     return [
         element("h2", words),
-        element("ul", *legend, attributes={"class": "legend"}),
+        legend(groups),
         curves_chart(groups, index),
         element(
             "details",

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from ggufext.attention.fit import mean_log
@@ -25,17 +24,19 @@ from ggufext.audit.report.drawing import (
     GAP,
     LEFT,
     TOP,
+    Scale,
     below,
     beside,
     element,
-    key,
     label,
+    legend,
     line,
     marker,
     paragraph,
     path,
     picture,
     png_of,
+    ticks,
     turned,
 )
 
@@ -57,9 +58,6 @@ _RIGHT, _LOW = CHART_WIDTH - 20, TOP + CHART_HEIGHT
 
 _SUPERSCRIPTS = str.maketrans("-0123456789", "⁻⁰¹²³⁴⁵⁶⁷⁸⁹")
 
-#: Most lines across a chart of exponents.
-_MOST_TICKS = 8
-
 #: Series of the single layers and of the mean.
 _SINGLE, _MEAN = 5, 0
 
@@ -77,10 +75,7 @@ def png(result: MeasureResult) -> bytes:
     ]
     for index, groups in enumerate(by_kind(result)):
         chart = [paragraph(curves_title(groups), CHART_WIDTH, "name"), curves_chart(groups, index)]
-        names = [
-            beside([key(i), paragraph(name, CHART_WIDTH - 44)], 10) for i, name in enumerate(groups)
-        ]
-        blocks.append(beside([below(chart, 4), below(names, 10)]))
+        blocks.append(beside([below(chart, 4), legend(list(groups), CHART_WIDTH)]))
     for index, (name, group) in enumerate(named_groups(result)):
         charts = [
             below([paragraph(words, CHART_WIDTH, "name"), made], 4)
@@ -118,20 +113,6 @@ def named_groups(result: MeasureResult) -> Iterator[tuple[str, LayerGroup]]:
 def curves_title(groups: Mapping[str, LayerGroup]) -> str:
     """What a chart of conditions shows."""
     return f"{CURVES_TITLE}: {group_text(next(iter(groups.values())))}"
-
-
-@dataclass(frozen=True, slots=True)
-class _Scale:
-    """Values from `low` to `high` on the pixels from `start` to `end`."""
-
-    low: float
-    high: float
-    start: float
-    end: float
-
-    def __call__(self, value: float) -> float:
-        share = (value - self.low) / (self.high - self.low or 1)
-        return self.start + share * (self.end - self.start)
 
 
 def curves_chart(groups: Mapping[str, LayerGroup], index: int) -> Element:
@@ -187,12 +168,12 @@ def layers_chart(result: MeasureResult, group: LayerGroup, index: int) -> Elemen
 def heads_chart(result: MeasureResult, group: LayerGroup, index: int) -> Element:
     """γ of every head and of every layer's mean, by layer; parameters as of `layers_chart`."""
     predicted = [] if group.gamma_pade is None else [group.gamma_pade]
-    ticks = _ticks([0.0, *predicted, *(gamma for _, gamma, _ in _fitted(_all_layers(result)))])
+    across = ticks([0.0, *predicted, *(gamma for _, gamma, _ in _fitted(_all_layers(result)))])
     numbers = [layer.layer for layer in group.layers]
-    x = _Scale(min(numbers), max(numbers), LEFT + 20, _RIGHT - 20)
-    y = _Scale(ticks[0], ticks[-1], _LOW, TOP)
+    x = Scale(min(numbers), max(numbers), LEFT + 20, _RIGHT - 20)
+    y = Scale(across[0], across[-1], _LOW, TOP)
     parts = []
-    for tick in ticks:
+    for tick in across:
         parts += [
             line(LEFT, y(tick), _RIGHT, y(tick), "grid"),
             label(LEFT - 8, y(tick) + 5, number(tick), "end"),
@@ -235,12 +216,12 @@ def _fitted(layers: Iterable[LayerAttention]) -> list[tuple[int, float, bool]]:
 
 def _axes(
     edges: Sequence[int], curves: Iterable[AttentionCurve]
-) -> tuple[_Scale, _Scale, list[Element]]:
+) -> tuple[Scale, Scale, list[Element]]:
     """Scales for distances and weights, and what the axes look like."""
     logs = [math.log10(value) for each in curves for value in each.attention if value > 0]
     low, high = math.floor(min(logs, default=-1)), math.ceil(max(logs, default=0))
-    x = _Scale(0, math.log(edges[-1]), LEFT + 10, _RIGHT - 10)
-    y = _Scale(low, max(high, low + 1), _LOW, TOP)
+    x = Scale(0, math.log(edges[-1]), LEFT + 10, _RIGHT - 10)
+    y = Scale(low, max(high, low + 1), _LOW, TOP)
     parts: list[Element] = []
     for power in range(low, max(high, low + 1) + 1):
         name = "10" + str(power).translate(_SUPERSCRIPTS)
@@ -259,7 +240,7 @@ def _axes(
 
 
 def _points(
-    curve: AttentionCurve, edges: tuple[int, ...], x: _Scale, y: _Scale
+    curve: AttentionCurve, edges: tuple[int, ...], x: Scale, y: Scale
 ) -> list[tuple[float, float, str]]:
     return [
         (
@@ -270,16 +251,3 @@ def _points(
         for i, value in enumerate(curve.attention)
         if value > 0
     ]
-
-
-def _ticks(values: Sequence[float]) -> list[float]:
-    """Round values around all others, at most `_MOST_TICKS` steps apart."""
-    low, high = min(values), max(values)
-    step = next(
-        step
-        for power in range(-2, 9)
-        for step in (10.0**power, 2 * 10.0**power, 5 * 10.0**power)
-        if (high - low) / step <= _MOST_TICKS - 2
-    )
-    first, last = math.floor(low / step), math.ceil(high / step)
-    return [i * step for i in range(first, max(last, first + 1) + 1)]

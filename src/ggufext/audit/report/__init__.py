@@ -6,7 +6,7 @@ import os
 import secrets
 from importlib.util import find_spec
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeVar
 
 from ggufext.errors import GgufextError
 from ggufext.text import json_text
@@ -15,6 +15,8 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
 
     from ggufext.audit.findings.results import CheckResult
+
+_Result = TypeVar("_Result")
 
 #: What the ending of a report's name may be.
 _SUFFIXES = (".html", ".png", ".json")
@@ -76,17 +78,24 @@ def check_report_path(path: Path, *, inputs: Iterable[Path] = ()) -> None:
 
 def write_report(result: CheckResult, path: Path) -> None:
     """Write a report in the format of its ending: .html, .png or .json; see `write_file`."""
-    write_file(path, lambda suffix: _report(result, suffix))
+    from ggufext.audit.report.page import page
+    from ggufext.audit.report.picture import png
+
+    write_file(path, result, page, png)
 
 
-def write_file(path: Path, report: Callable[[str], bytes]) -> None:
+def write_file(
+    path: Path, result: _Result, page: Callable[[_Result], str], png: Callable[[_Result], bytes]
+) -> None:
     """Write a report; what stood there before stays until the new one is on the disk.
 
     Parameters
     ----------
     path : Path
-    report : callable
-        Makes the bytes for an ending.
+    result : dataclass
+        Of .json the content.
+    page, png : callable
+        Make the content of .html and .png of it.
 
     Raises
     ------
@@ -94,12 +103,17 @@ def write_file(path: Path, report: Callable[[str], bytes]) -> None:
         See `check_report_path`; ``report_not_written``.
     """
     check_report_path(path)
+    contents = {
+        ".html": lambda: page(result).encode(),
+        ".png": lambda: png(result),
+        ".json": lambda: json_text(result).encode() + b"\n",
+    }
     target = _target(path)
     beside = target.with_name(f".ggufext-report-{secrets.token_hex(8)}")
     try:
         try:
             with beside.open("xb") as file:
-                file.write(report(path.suffix.lower()))
+                file.write(contents[path.suffix.lower()]())
                 file.flush()
                 os.fsync(file.fileno())
             beside.replace(target)
@@ -110,22 +124,10 @@ def write_file(path: Path, report: Callable[[str], bytes]) -> None:
             code="report_not_written",
             path=path,
             message=f"cannot be written ({error.strerror}); what stood there is unchanged; give "
-            "another --report (with --resume, check does not repeat its run)",
+            "another --report (with --resume, check and compare do not repeat their run)",
         ) from error
 
 
 def _target(path: Path) -> Path:
     """Where a path leads; a loop of links leads to itself."""
     return Path(os.path.realpath(path))
-
-
-def _report(result: CheckResult, suffix: str) -> bytes:
-    if suffix == ".html":
-        from ggufext.audit.report.page import page
-
-        return page(result).encode()
-    if suffix == ".png":
-        from ggufext.audit.report.picture import png
-
-        return png(result)
-    return json_text(result).encode() + b"\n"

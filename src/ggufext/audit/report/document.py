@@ -6,12 +6,12 @@ from importlib.resources import files
 from typing import TYPE_CHECKING
 from xml.etree.ElementTree import tostring
 
-from ggufext.audit.report.drawing import element, style
+from ggufext.audit.report.drawing import element, key, style
 from ggufext.audit.report.sentences import NOT_MEASURED
 from ggufext.text import json_text
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Iterable, Mapping, Sequence
     from xml.etree.ElementTree import Element
 
 #: Nothing may be loaded or run, whatever a model file managed to write into this page.
@@ -48,6 +48,12 @@ def definitions(facts: Mapping[str, str]) -> Element:
         for part in (element("dt", name), element("dd", value))
     ]
     return element("dl", *pairs)
+
+
+def legend(names: Iterable[str]) -> Element:
+    """Names of conditions with their lines."""
+    rows = (element("li", key(i), name) for i, name in enumerate(names))
+    return element("ul", *rows, attributes={"class": "legend"})
 
 
 def everything(result: object) -> Element:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import math
 import re
+from dataclasses import dataclass
 from importlib.resources import files
 from typing import TYPE_CHECKING
 from xml.etree.ElementTree import Element, tostring
@@ -35,11 +37,42 @@ _LETTER_SIZES = {"title": 22, "name": 15, "text": 14, "soft": 14}
 #: Width of a letter in sizes of letters: the mean one takes 0.45, a Chinese one (two cells) 1.
 _LETTER_SHARE = 0.57
 
+#: Most lines across a chart.
+_MOST_TICKS = 8
+
 #: Longest text of one element; JSON below "Everything as JSON" is the longest.
 _LONGEST_TEXT = 10_000_000
 
 #: A condition is told by colour, marker and dashes, so that none of them is needed.
 _DASHES = ("none", "7 4", "2 3", "10 3 2 3", "1 4", "12 6")
+
+
+@dataclass(frozen=True, slots=True)
+class Scale:
+    """Values from `low` to `high` on the pixels from `start` to `end`."""
+
+    low: float
+    high: float
+    start: float
+    end: float
+
+    def __call__(self, value: float) -> float:
+        """The pixel of a value."""
+        share = (value - self.low) / (self.high - self.low or 1)
+        return self.start + share * (self.end - self.start)
+
+
+def ticks(values: Sequence[float]) -> list[float]:
+    """Round values around all others, at most `_MOST_TICKS` steps apart."""
+    low, high = min(values), max(values)
+    step = next(
+        step
+        for power in range(-2, 9)
+        for step in (10.0**power, 2 * 10.0**power, 5 * 10.0**power)
+        if (high - low) / step <= _MOST_TICKS - 2
+    )
+    first, last = math.floor(low / step), math.ceil(high / step)
+    return [i * step for i in range(first, max(last, first + 1) + 1)]
 
 
 def png_of(blocks: Sequence[Element]) -> bytes:
@@ -104,6 +137,17 @@ def key(number: int) -> Element:
     made = box(34, 16, [path([(0, 8), (34, 8)], number), marker(17, 8, number)])
     made.set("aria-hidden", "true")
     return made
+
+
+def legend(names: Sequence[str], width: float) -> Element:
+    """Names of conditions beside their lines, one below the other."""
+    rows = [beside([key(i), paragraph(name, width - 44)], 10) for i, name in enumerate(names)]
+    return below(rows, 10)
+
+
+def abreast(number: int, count: int) -> float:
+    """How far beside its place a point of one of so many conditions lies, so that all are seen."""
+    return 7 * (number - (count - 1) / 2)
 
 
 def marker(x: float, y: float, number: int) -> Element:

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from ggufext.audit.report.document import definitions, document, everything, table
-from ggufext.audit.report.drawing import element, key
+from ggufext.audit.report.document import definitions, document, everything, legend, table
+from ggufext.audit.report.drawing import element
 from ggufext.audit.report.picture import heatmap, length_chart, scale
 from ggufext.audit.report.sentences import (
     LENGTHS_TITLE,
@@ -37,6 +37,12 @@ if TYPE_CHECKING:
     from xml.etree.ElementTree import Element
 
     from ggufext.audit.findings.results import CheckResult, Condition, Profile
+
+#: Of a request, what the page has nowhere else.
+_ASKED = (
+    *("lengths", "depths", "trials", "conditions", "target_length", "train_length"),
+    *("train_freq_base", "template", "answer_tokens", "threshold"),
+)
 
 _LIMITS = (
     "A key that is found shows that this model can copy a number out of filler text from that "
@@ -84,21 +90,18 @@ def _summary(result: CheckResult, missing: str | None) -> list[Element]:
 
 
 def _lengths(result: CheckResult) -> list[Element]:
-    lengths = sorted({x.length for c in result.conditions for x in c.lengths})
+    curves = {condition.name: condition.lengths for condition in result.conditions}
+    lengths = sorted({each.length for curve in curves.values() for each in curve})
     if not lengths:
         return []
     rows: list[tuple[str, list[str]]] = []
-    for condition in result.conditions:
-        by_length = {x.length: accuracy_text(x.accuracy, x.interval) for x in condition.lengths}
-        rows.append((condition.name, [by_length.get(length, NOT_MEASURED) for length in lengths]))
-    legend = [
-        element("li", key(number), condition.name)
-        for number, condition in enumerate(result.conditions)
-    ]
+    for name, curve in curves.items():
+        by_length = {x.length: accuracy_text(x.accuracy, x.interval) for x in curve}
+        rows.append((name, [by_length.get(length, NOT_MEASURED) for length in lengths]))
     return [
         element("h2", LENGTHS_TITLE),
-        element("ul", *legend, attributes={"class": "legend"}),
-        length_chart(result),
+        legend(curves),
+        length_chart(curves, result.request.threshold),
         element(
             "p",
             threshold_text(result),
@@ -180,6 +183,7 @@ def _comparisons(result: CheckResult) -> list[Element]:
 
 
 def _reproduction(result: CheckResult) -> list[Element]:
+    asked = {name: getattr(result.request, name) for name in _ASKED}
     facts = {
         "file or server": result.run.path,
         "engine": result.run.engine,
@@ -188,7 +192,7 @@ def _reproduction(result: CheckResult) -> list[Element]:
         "SHA-256 of the prompts": result.run.prompts_hash,
         "cost": tokens_text(result.run),
         "complete": "yes" if result.run.complete else "no",
-        **settings_text(result),
+        **settings_text(asked, result.request.engine, result.run),
         **result.run.versions,
     }
     return [

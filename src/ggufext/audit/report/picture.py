@@ -15,13 +15,14 @@ from ggufext.audit.report.drawing import (
     LEFT,
     NARROWEST,
     TOP,
+    abreast,
     below,
     beside,
     box,
     element,
     in_rows,
-    key,
     label,
+    legend,
     line,
     marker,
     paragraph,
@@ -49,7 +50,7 @@ from ggufext.audit.report.sentences import (
 from ggufext.text import percent
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Iterator, Mapping, Sequence
     from xml.etree.ElementTree import Element
 
     from ggufext.audit.findings.results import CheckResult, Condition, LengthAccuracy
@@ -70,7 +71,7 @@ def _blocks(result: CheckResult) -> list[Element]:
     rows = [beside(row) for row in in_rows(maps)]
     width = max([NARROWEST, *(size_of(row)[0] for row in rows)])
     if maps:
-        chart = [paragraph(LENGTHS_TITLE, CHART_WIDTH, "name"), length_chart(shown)]
+        chart = [paragraph(LENGTHS_TITLE, CHART_WIDTH, "name"), _length_chart(shown)]
         rows.append(beside([below(chart, 4), _legend(shown, width - CHART_WIDTH - GAP)]))
     said = [paragraph(title(result), width, "title"), paragraph(run_line(result), width, "soft")]
     return [below(said, 2), *rows, below([paragraph(each, width) for each in _said(result)], 4)]
@@ -84,20 +85,22 @@ def _said(result: CheckResult) -> Iterator[str]:
     yield from (f"note: {note}" for note in notes(result))
 
 
+def _length_chart(result: CheckResult) -> Element:
+    curves = {each.name: each.lengths for each in result.conditions}
+    return length_chart(curves, result.request.threshold)
+
+
 def _named_heatmap(condition: Condition, number: int, train_length: int | None) -> Element:
     made = heatmap(condition, number=number, train_length=train_length)
     return below([paragraph(short_name(condition.name), size_of(made)[0], "name"), made], 4)
 
 
 def _legend(result: CheckResult, width: float) -> Element:
-    names = [
-        beside([key(number), paragraph(short_name(condition.name), width - 44)], 10)
-        for number, condition in enumerate(result.conditions)
-    ]
+    names = legend([short_name(condition.name) for condition in result.conditions], width)
     low, high, marks = SCALE_TEXT
     bar = beside([paragraph(low, 24, "soft"), scale(0), paragraph(high, width - 178, "soft")], 10)
     said = [paragraph(threshold_text(result), width, "soft"), paragraph(marks, width, "soft")]
-    return below([*names, said[0], bar, said[1]], 10)
+    return below([names, said[0], bar, said[1]], 10)
 
 
 def heatmap(condition: Condition, *, number: int, train_length: int | None) -> Element:
@@ -142,9 +145,17 @@ def heatmap(condition: Condition, *, number: int, train_length: int | None) -> E
     )
 
 
-def length_chart(result: CheckResult) -> Element:
-    """Accuracy by length of every condition with its intervals."""
-    lengths = sorted({x.length for c in result.conditions for x in c.lengths})
+def length_chart(curves: Mapping[str, Sequence[LengthAccuracy]], threshold: float) -> Element:
+    """Accuracy by length of every condition with its intervals.
+
+    Parameters
+    ----------
+    curves : mapping of str to sequence of LengthAccuracy
+        By the names of conditions.
+    threshold : float
+        Where the dashed line lies, in (0, 1].
+    """
+    lengths = sorted({each.length for curve in curves.values() for each in curve})
     chart = _Chart(lengths)
     parts: list[Element] = []
     for share in (0.0, 0.25, 0.5, 0.75, 1.0):
@@ -153,16 +164,15 @@ def length_chart(result: CheckResult) -> Element:
         parts.append(label(LEFT - 8, y + 5, percent(share), "end"))
     parts.extend(_lengths(chart, lengths))
     parts.append(label((LEFT + chart.right) / 2, chart.bottom + 40, "length in tokens", "middle"))
-    y = chart.y(result.request.threshold)
+    y = chart.y(threshold)
     parts.append(line(LEFT, y, chart.right, y, "limit"))
-    for number, condition in enumerate(result.conditions):
-        offset = 7 * (number - (len(result.conditions) - 1) / 2)
-        parts.extend(_series(chart, condition, number, offset))
+    for number, (name, curve) in enumerate(curves.items()):
+        parts.extend(_series(chart, name, curve, number, abreast(number, len(curves))))
     return picture(
         "lengths",
         "Accuracy by length of every condition",
-        "With 95 % intervals; the dashed line is the bound of "
-        f"{percent(result.request.threshold)}. The table below the picture holds the same numbers.",
+        f"With 95 % intervals; the dashed line is the bound of {percent(threshold)}. The table "
+        "below the picture holds the same numbers.",
         (CHART_WIDTH, chart.bottom + BOTTOM),
         parts,
     )
@@ -213,9 +223,11 @@ def _lengths(chart: _Chart, lengths: Sequence[int]) -> Iterator[Element]:
             free = x - half
 
 
-def _series(chart: _Chart, condition: Condition, number: int, offset: float) -> Iterator[Element]:
+def _series(
+    chart: _Chart, name: str, curve: Sequence[LengthAccuracy], number: int, offset: float
+) -> Iterator[Element]:
     stretches: list[list[LengthAccuracy]] = [[]]
-    for point in condition.lengths:
+    for point in curve:
         if point.accuracy is None:
             stretches.append([])
         else:
@@ -227,7 +239,7 @@ def _series(chart: _Chart, condition: Condition, number: int, offset: float) -> 
     for point in (p for stretch in stretches for p in stretch):
         x = chart.x(point.length) + offset
         low, high = point.interval or (0.0, 1.0)
-        text = f"{condition.name}, {point.length:,} tokens: "
+        text = f"{name}, {point.length:,} tokens: "
         yield line(x, chart.y(low), x, chart.y(high), series(number))
         mark = marker(x, chart.y(point.accuracy or 0.0), number)
         mark.append(element("title", text + accuracy_text(point.accuracy, point.interval)))

@@ -14,7 +14,7 @@ from ggufext.errors import printable
 from ggufext.text import binary_size, percent
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Iterator, Mapping, Sequence
 
     from ggufext.audit.findings.results import (
         Cell,
@@ -25,15 +25,10 @@ if TYPE_CHECKING:
         LostInTheMiddle,
         Profile,
     )
+    from ggufext.audit.request import LocalSettings
     from ggufext.audit.run.measure import Run
 
 NOT_MEASURED = "not measured"
-
-#: Of a request, what the page has nowhere else.
-_ASKED = (
-    *("lengths", "depths", "trials", "conditions", "target_length", "train_length"),
-    *("train_freq_base", "template", "answer_tokens", "threshold"),
-)
 
 LENGTHS_TITLE = "Keys found by length"
 
@@ -227,15 +222,14 @@ def tokens_text(run: Run) -> str:
     return f"{cost}, {times:.1f} times fewer than the {naive:,} of one prompt a trial"
 
 
-def settings_text(result: CheckResult) -> dict[str, str]:
+def settings_text(
+    asked: Mapping[str, object], engine: LocalSettings | None, run: Run
+) -> dict[str, str]:
     """What was asked for, by the names of the request and of the engine's settings."""
-    asked = {field: getattr(result.request, field) for field in _ASKED}
-    engine = result.request.engine
     how = {} if engine is None else {x.name: getattr(engine, x.name) for x in fields(engine)}
-    used = result.run.flash_attention
-    if used is not None:
-        how["flash_attention"] = "on" if used else "off"
-    return {name: _setting(value) for name, value in (asked | how).items()}
+    if run.flash_attention is not None:
+        how["flash_attention"] = "on" if run.flash_attention else "off"
+    return {name: _setting(value) for name, value in {**asked, **how}.items()}
 
 
 def _setting(value: object) -> str:

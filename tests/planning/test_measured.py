@@ -1,0 +1,88 @@
+"""What a plan says was measured: on which models, at which factors, and whether it is so."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from ggufext.header.facts import ModelFacts, model_facts
+from ggufext.header.header import read_header
+from ggufext.planning.gamma import Verdict
+from ggufext.planning.methods import Method
+from ggufext.planning.plan import plan
+from ggufext.planning.request import PlanRequest, Recipe
+
+ROOT = Path(__file__).parents[2]
+
+
+@pytest.fixture(scope="module")
+def passkey() -> ModelFacts:
+    return model_facts(read_header(ROOT / "models" / "passkey-Q8_0.gguf"))
+
+
+def rows() -> dict[tuple[Method, int], tuple[int, float, float]]:
+    """Keys found at the target of each extension, as the card of the model tells them."""
+    card = (ROOT / "models" / "README.md").read_text("utf-8")
+    table = card.partition("### passkey-Q8_0.gguf, one key")[2].partition("###")[0]
+    found = {}
+    for name, length, cells in re.findall(r"^\| (\w+) to (\d+) \|(.*)\|$", table, re.M):
+        last = [cell for cell in cells.split("|") if cell.strip()][-1]
+        keys, low, high = re.findall(r"[\d.]+", last)
+        found[Method(name), int(length)] = (int(keys), float(low), float(high))
+    return found
+
+
+def test_the_shipped_model_was_measured_as_its_card_says(passkey: ModelFacts) -> None:
+    assert len(rows()) == 12
+    for (method, length), (keys, low, high) in rows().items():
+        found = plan(passkey, PlanRequest(target_length=length, method=method)).measured
+        assert found is not None
+        assert found.factor == length / 256
+        assert found.measurement.value * 54 == pytest.approx(keys)
+        assert found.measurement.interval == (low, high)
+        assert (ROOT / found.source).is_file()
+
+
+def test_what_was_measured_to_find_nothing_is_not_called_healthy(passkey: ModelFacts) -> None:
+    nothing = [where for where, (keys, _, _) in rows().items() if not keys]
+    assert {method for method, _ in nothing} == {Method.LINEAR}
+    for method, length in nothing:
+        made = plan(passkey, PlanRequest(target_length=length, method=method))
+        assert made.verdict is Verdict.NEEDS_FINETUNE
+
+
+@pytest.mark.parametrize(
+    "changed",
+    [
+        {"train_length": 512},
+        {"freq_base": 10_000.0},
+        {"architecture": "llama4"},
+        {"layers": ()},
+    ],
+)
+def test_nothing_is_said_of_another_model(passkey: ModelFacts, changed: dict[str, object]) -> None:
+    from ggufext.planning.measured import measured
+
+    assert measured(passkey, Method.GAMMA, 4) is not None
+    assert measured(replace(passkey, **changed), Method.GAMMA, 4) is None  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize(
+    ("request_", "known"),
+    [
+        (PlanRequest(target_length=1000), True),
+        (PlanRequest(target_length=768), False),
+        (PlanRequest(target_length=1024, method=Method.LLAMA3), False),
+        (PlanRequest(target_length=1024, gamma=0.5), False),
+        (PlanRequest(target_length=1024, keep_short=True), False),
+        (PlanRequest(target_length=1024, recipe=Recipe(Method.GAMMA, freq_base=3e3)), False),
+        (PlanRequest(target_length=256), False),
+    ],
+)
+def test_nothing_is_said_of_another_plan(
+    passkey: ModelFacts, request_: PlanRequest, known: bool
+) -> None:
+    assert (plan(passkey, request_).measured is not None) is known
