@@ -32,17 +32,18 @@ if TYPE_CHECKING:
 
 
 class AllOnAll(Halving):
-    """Every candidate on every search text, and no decision."""
+    """Every candidate on every search text."""
 
     def __call__(self, finished: Sequence[CellRecord]) -> list[tuple[str, Text]]:
-        """All that is not measured yet."""
+        """All that is not measured yet, and then the decision."""
         known = {(record.condition, record.text) for record in finished}
-        return [
+        left = [
             (name, text)
             for name in (*self._closed, *self._tuned)
             for text in self._search
             if (name, text.number) not in known
         ]
+        return left or super().__call__(finished)
 
 
 class Clock:

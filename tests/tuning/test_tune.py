@@ -21,6 +21,7 @@ from ggufext.text import json_text
 from ggufext.tuning.candidates import CLOSED_FORMS
 from ggufext.tuning.request import TuneRequest
 from ggufext.tuning.tune import TuneProgress, tune
+from random_model import write_random_model
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -114,7 +115,7 @@ def test_a_search_goes_on_where_it_was_cut_off(
     kept = replace(REQUEST, resume=tmp_path / "run.jsonl")
 
     def interrupt(event: TuneProgress) -> None:
-        if " 20 cells" in event.detail:
+        if event.detail.endswith(": 20"):
             raise KeyboardInterrupt
 
     begun = found_by(passkey_model, kept, notify=interrupt)
@@ -167,7 +168,7 @@ def test_progress_tells_every_stage(passkey_model: Path) -> None:
     for words in (
         "reading a text for the screen",
         "candidates screened",
-        "planned:ntk, ",
+        "planned:ntk; ",
         "native",
     ):
         assert words in said
@@ -239,3 +240,42 @@ def test_the_screen_ranks_as_real_runs_do(result: TuneResult, passkey_model: Pat
     pairs = [(x.beyond.mean, errors[names[x.name]]) for x in found.conditions[1:] if x.beyond]
     assert len(pairs) == 8
     assert spearmanr(pairs).statistic > 0.6
+
+
+def refusal(path: Path, **changes: object) -> GgufextError:
+    with pytest.raises(GgufextError) as refused:
+        found_by(path, replace(REQUEST, target_length=8192, **changes))  # type: ignore[arg-type]
+    return refused.value
+
+
+def test_a_model_of_which_nothing_can_be_searched_is_named(tmp_path: Path) -> None:
+    """A trained YaRN factor: only that can be raised."""
+    path = write_random_model(
+        tmp_path / "yarn.gguf",
+        metadata={
+            "llama.rope.scaling.type": "yarn",
+            "llama.rope.scaling.factor": 4.0,
+            "llama.rope.scaling.original_context_length": 512,
+        },
+    )
+    refused = refusal(path)
+    assert refused.code == "cannot_combine"
+    assert "nothing to search" in refused.message
+
+
+def test_a_model_without_keys_and_values_of_its_own_is_named(
+    random_models: Callable[[str], Path],
+) -> None:
+    refused = refusal(random_models("deepseek2"))
+    assert refused.code == "no_attention"
+
+
+def test_memory_that_the_screen_would_not_find_is_named(
+    passkey_model: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from ggufext.tuning import screening
+
+    monkeypatch.setattr(screening, "kv_cache_bytes", lambda *_: 1 << 60)
+    refused = refusal(passkey_model)
+    assert refused.code == "out_of_memory"
+    assert "8,192 tokens" in refused.message

@@ -17,6 +17,7 @@ from ggufext.audit.findings.results import CheckResult
 from ggufext.audit.request import CheckRequest, LocalSettings, Mode, ServerSettings, Template
 from ggufext.audit.run.measure import Computing, Preparing, Progress, RunNotes
 from ggufext.comparison.results import CompareResult
+from ggufext.tuning.results import TuneResult
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -46,6 +47,7 @@ _REPORTS = {
     CheckResult: "ggufext.audit.report",
     CompareResult: "ggufext.comparison.report",
     MeasureResult: "ggufext.attention.report",
+    TuneResult: "ggufext.tuning.report",
 }
 
 bound_missed = public(summary.bound_missed)
@@ -129,6 +131,6 @@ def write_report(result: CheckResult | CompareResult | MeasureResult, path: Path
 
 
 @public
-def print_report(result: CheckResult | CompareResult | MeasureResult) -> None:
+def print_report(result: CheckResult | CompareResult | MeasureResult | TuneResult) -> None:
     """Print the report of a terminal: pictures or tables, and the sentences beside them."""
     import_module(f"{_REPORTS[type(result)]}.terminal").print_report(result)

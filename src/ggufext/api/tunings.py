@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
     from ggufext.api.audits import CopyNeeded
 
-__all__ = ["TuneProgress", "TuneRequest", "TuneResult", "print_tuning", "tune"]
+__all__ = ["TuneProgress", "TuneRequest", "TuneResult", "tune"]
 
 
 @public
@@ -56,11 +56,3 @@ def tune(
     """
     asked = allow_copy if callable(allow_copy) else lambda _: allow_copy
     return tuning.tune(local_path(path), request, allow_copy=asked, notify=notify)
-
-
-@public
-def print_tuning(result: TuneResult) -> None:
-    """Print a search for a terminal: what was tried, the decision, and the result."""
-    from ggufext.tuning import report  # loads rich
-
-    report.print_tuning(result)

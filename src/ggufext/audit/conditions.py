@@ -130,7 +130,8 @@ def conditions(
             native = facts if edited else found
             return _native(name, native, undoing if edited else {}, edited=edited)
         if name.startswith(PLANNED):
-            return _planned(name, model, undoing, planned_request(name, request, recipes))
+            asked = planned_request(name, request, facts.published, recipes)
+            return _planned(name, model, undoing, asked)
         if match := _SELF_EXTEND.fullmatch(name):
             return _as_it_is(name, found, _self_extend(name, match))
         raise PlanError(
@@ -234,10 +235,6 @@ def _meaning_of_absence(key: str, facts: ModelFacts) -> Override | None:
 def _planned(
     name: str, model: OpenModel, undoing: dict[str, Override] | None, request: PlanRequest
 ) -> ResolvedCondition:
-<<<<<<< a45c920
-=======
-    request = planned_request(name, request, model.original_facts(request).published)
->>>>>>> 6273d1a
     facts = model.original_facts(request)
     planned = plan(facts, request)
     is_long = planned.original_length < SMALL_CONTEXT
@@ -266,13 +263,12 @@ def _planned(
     )
 
 
-<<<<<<< a45c920
 def planned_request(
-    name: str, request: PlanRequest, recipes: Mapping[str, Recipe] = MappingProxyType({})
+    name: str,
+    request: PlanRequest,
+    published: Published | None = None,
+    recipes: Mapping[str, Recipe] = MappingProxyType({}),
 ) -> PlanRequest:
-=======
-def planned_request(name: str, request: PlanRequest, published: Published | None) -> PlanRequest:
->>>>>>> 6273d1a
     """What a planned condition asks for.
 
     Parameters
@@ -283,13 +279,10 @@ def planned_request(name: str, request: PlanRequest, published: Published | None
         ``"planned:FACTORS.json"``; each with ``+keep-short``.
     request : PlanRequest
         All else.
-<<<<<<< a45c920
-    recipes : mapping
-        By name, what other planned conditions are.
-=======
     published : Published or None
         What is documented of the model.
->>>>>>> 6273d1a
+    recipes : mapping
+        By name, what other planned conditions are.
 
     Raises
     ------
@@ -300,13 +293,9 @@ def planned_request(name: str, request: PlanRequest, published: Published | None
     file, recipe = recipe_file(name), recipes.get(name)
     if file is not None:
         recipe = read_recipe(file)
-<<<<<<< a45c920
     if recipe is not None:
-        return replace(request, method=recipe.method, recipe=recipe)
-=======
         keep_short = request.keep_short or recipe.keep_short
         return replace(request, method=recipe.method, recipe=recipe, keep_short=keep_short)
->>>>>>> 6273d1a
     method = name.removeprefix(PLANNED).removesuffix(KEEP_SHORT)
     if match := _GAMMA.fullmatch(method):
         # Asked for by its value, whatever that does to the base.

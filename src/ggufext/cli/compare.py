@@ -113,7 +113,7 @@ def compare(
 
     Nothing is written to FILE. The JSON is a recipe: `rewrite --recipe` writes what it recommends.
     """
-    from ggufext.api import comparisons
+    from ggufext.api import audits, comparisons
 
     if dask and rpc:
         raise click.UsageError("give one of --dask and --rpc")

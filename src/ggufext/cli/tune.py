@@ -50,7 +50,7 @@ if TYPE_CHECKING:
 @click.option(
     "--search-texts",
     type=click.IntRange(1, 100),
-    default=8,
+    default=4,
     show_default=True,
     help="Texts that are searched on, each as long as the target.",
 )
@@ -112,7 +112,7 @@ def tune(
     Kept only if it beats the best method on held-out texts beyond the interval. Nothing is written
     to FILE. The JSON is a recipe: `rewrite --recipe` writes the result.
     """
-    from ggufext.api import tunings
+    from ggufext.api import audits, tunings
 
     request = tunings.TuneRequest(
         target_length=target,
@@ -154,6 +154,6 @@ def tune(
     if as_json:
         show_json(result)
     else:
-        tunings.print_tuning(result)
+        audits.print_report(result)
         runs.show_audited(result)
     runs.end(result)

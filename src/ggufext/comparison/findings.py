@@ -126,11 +126,7 @@ def recommended_plan(
     """
     if condition is None:
         return None
-<<<<<<< a45c920
-    asked = planned_request(condition, request.plan, recipes)
-=======
-    asked = planned_request(condition, request.plan, facts.published)
->>>>>>> 6273d1a
+    asked = planned_request(condition, request.plan, facts.published, recipes)
     factors = asked.factors
     return RecommendedPlan(
         method=asked.method,

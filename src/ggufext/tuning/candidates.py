@@ -122,7 +122,9 @@ class Space:
         """Those of `CLOSED_FORMS` that the model takes."""
         for name in CLOSED_FORMS:
             try:
-                made = plan(self._facts, planned_request(name, self._request))
+                made = plan(
+                    self._facts, planned_request(name, self._request, self._facts.published)
+                )
             except PlanError:
                 continue
             yield Candidate(name, None, made)
@@ -151,7 +153,7 @@ class Space:
 
     def base(self, exponent: float) -> Iterator[Candidate]:
         """The base θ·f^x; nothing where the model takes none."""
-        exponent = rounded(exponent)
+        exponent = round(exponent, 2)
         base = rounded(self._facts.freq_base * self._factor**exponent)
         recipe = Recipe(Method.GAMMA, self._request.target_length, freq_base=base)
         yield from self._planned(f"base:{exponent:g}", recipe)
@@ -159,7 +161,7 @@ class Space:
     def exponent(self, candidate: Candidate) -> float:
         """The exponent x of a base."""
         base = candidate.plan.freq_base
-        return math.log(base.after / base.before) / math.log(self._factor)
+        return round(math.log(base.after / base.before) / math.log(self._factor), 2)
 
     def rotation(
         self, name: str, inv_freq: Sequence[float], attention_factor: float = 1.0
@@ -186,7 +188,7 @@ class Space:
     def _planned(self, name: str, recipe: Recipe) -> Iterator[Candidate]:
         name = PLANNED + name
         try:
-            request = planned_request(name, self._request, {name: recipe})
+            request = planned_request(name, self._request, self._facts.published, {name: recipe})
             made = plan(self._facts, request)
         except PlanError:
             return  # no such key or tensor in files of this architecture

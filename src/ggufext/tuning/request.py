@@ -41,7 +41,7 @@ class TuneRequest:
     minutes: float
     metadata_only: bool = False
     texts: tuple[Path, ...] = ()
-    search_texts: int = 8
+    search_texts: int = 4
     trials: int = 3
     depths: int | tuple[float, ...] = 4
     seed: int = 0
@@ -82,8 +82,3 @@ class TuneRequest:
             resume=self.resume,
             engine=self.engine,
         )
-
-    @property
-    def files(self) -> tuple[Path, ...]:
-        """Files beside the model that a run reads or writes."""
-        return self.compared(()).files

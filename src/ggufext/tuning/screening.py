@@ -12,8 +12,9 @@ from ggufext.errors import EngineError
 from ggufext.header.architectures import Layout
 from ggufext.llama.settings import ContextSettings, LoadRequest
 from ggufext.opened.model import open_model
-from ggufext.planning.footprint import padded_cells
+from ggufext.planning.footprint import CacheType, kv_cache_bytes, padded_cells
 from ggufext.planning.native import native_scaling
+from ggufext.text import binary_size
 from ggufext.tuning.candidates import Kind, rounded
 from ggufext.tuning.screen import Capture, CapturedLayer, Screen
 
@@ -101,7 +102,10 @@ def capture(
         kv_overrides=dict(condition.kv_overrides),
     )
     shapes, values = engine.capture(
-        load, parts, rows=sorted(set(rows)), layers=_chosen_layers(facts, length, path)
+        load,
+        parts,
+        rows=sorted(set(rows)),
+        layers=_chosen_layers(facts, length, path, engine.hello.available),
     )
     layout = "interleaved" if facts.layout is Layout.INTERLEAVED else "half"
     captured = Capture(
@@ -110,7 +114,7 @@ def capture(
     return Screen(captured, native_scaling(facts), trained)
 
 
-def _chosen_layers(facts: ModelFacts, length: int, path: Path) -> list[int]:
+def _chosen_layers(facts: ModelFacts, length: int, path: Path, available: int) -> list[int]:
     """Layers that an extension moves and whose keys and values lie apart, as many as fit."""
     found = [
         (index, layer)
@@ -127,6 +131,16 @@ def _chosen_layers(facts: ModelFacts, length: int, path: Path) -> list[int]:
     _, layer = found[0]
     a_layer = 4 * length * layer.head_count_kv * (layer.key_length + layer.value_length)
     count = min(max(_BYTES // a_layer, 1), _LAYERS, len(found))
+    # The cache, and what is captured: in the child, on its way, here and turned.
+    cache = kv_cache_bytes(facts.layers, length, CacheType.F16) or 0
+    needed = 2 * cache + 4 * count * a_layer
+    if needed > available:
+        raise EngineError(
+            code="out_of_memory",
+            path=path,
+            message=f"the screen needs {binary_size(needed)} for {length:,} tokens, and "
+            f"{binary_size(available)} are free; free some, or choose a smaller target",
+        )
     return [found[index * len(found) // count][0] for index in range(count)]
 
 

@@ -12,7 +12,8 @@ from typing import TYPE_CHECKING
 from ggufext.audit.conditions import refuse_copies
 from ggufext.audit.engines.llama_cpp import LlamaCpp, usual_threads
 from ggufext.audit.request import LocalSettings
-from ggufext.audit.run.file_run import file_run
+from ggufext.audit.run.file_run import file_run, refuse_embedding_model
+from ggufext.audit.run.measure import Preparing
 from ggufext.audit.task import wording
 from ggufext.comparison.compare import micro_batch
 from ggufext.comparison.findings import recommended_plan, result_of
@@ -34,7 +35,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from ggufext.audit.conditions import CopyNeeded
-    from ggufext.audit.run.measure import Computing, Prepared, Preparing
+    from ggufext.audit.run.measure import Computing, Prepared
     from ggufext.comparison.measure import CompareNotes, MeasuredCells
     from ggufext.comparison.results import CompareResult
     from ggufext.header.facts import ModelFacts
@@ -105,6 +106,7 @@ class _Search:
         self._allow_copy, self._notify = allow_copy, notify
         shared = request.compared(()).plan
         with open_model(path) as model:
+            refuse_embedding_model(model.header)
             assert model.header.path is not None
             self._path = model.header.path  # of a split model that of the first part
             self._facts: ModelFacts = model.original_facts(shared)
@@ -137,36 +139,32 @@ class _Search:
             self._path,
             asked.keys(self._lengths),
             self._allow_copy,
-            lambda event: self._notify(TuneProgress(_words(event))),
+            self._heard,
             task=task,
             n_ubatch=n_ubatch,
             kept_logits=n_ubatch + 2 * DISTRIBUTIONS,
             recipes=self._recipes,
         ) as prepared:
             halving = self._halving(task)
-            measured = measure(
-                prepared,
-                task,
-                lambda event: self._notify(TuneProgress(_words(event))),
-                rounds=halving,
-            )
+            measured = measure(prepared, task, self._heard, rounds=halving)
         return self._found(measured, task, halving, prepared, [*closed, *others])
 
     def _screened(self) -> tuple[list[Screened], list[Screened]]:
         settings = self._request.engine or LocalSettings()
         closed = list(self._space.closed_forms())
-        under = next((each for each in closed if each.name == "planned:gamma"), None)
-        if under is None:
+        # What is captured of comes from metadata alone; linear would lose what is near.
+        under = next(
+            (x for x in closed if not x.plan.tensor_edits and x.name != "planned:linear"), None
+        )
+        if under is None or next(self._space.starts(), None) is None:
             raise PlanError(
                 code="cannot_combine",
                 path=self._path,
-                message="this model takes no other base, so there is nothing to search: "
-                "`ggufext compare` measures what it takes",
+                message="files of this model take neither another base nor factors, so there is "
+                "nothing to search: `ggufext compare` measures the methods that it takes",
             )
         told = partial(self._tell, "reading a text for the screen, {:,} tokens")
-        with closing(
-            LlamaCpp(self._path, rpc=settings.rpc, llama_cpp=settings.llama_cpp, computed=told)
-        ) as engine:
+        with closing(LlamaCpp(self._path, llama_cpp=settings.llama_cpp, computed=told)) as engine:
             screen = capture(
                 self._path,
                 self._facts,
@@ -177,6 +175,13 @@ class _Search:
                 threads=settings.threads or usual_threads(self._model.size),
             )
         return search(screen, self._space, partial(self._tell, "{:,} candidates screened"))
+
+    def _heard(self, event: Preparing | Computing | CompareNotes | CompareProgress) -> None:
+        if isinstance(event, CompareProgress):
+            done = f"runs of a scaling on a text: {event.finished:,}"
+            self._notify(TuneProgress(f"{event.condition}; {done}"))
+        elif isinstance(event, Preparing):
+            self._notify(TuneProgress(event.what))
 
     def _tell(self, words: str, number: int) -> None:
         self._notify(TuneProgress(words.format(number)))
@@ -243,14 +248,10 @@ class _Search:
             decision = self._decision(measured, task, halving, tuple(winners))
         closed = next((name for name in winners if name in self._closed), None)
         tuned = next((name for name in winners if name in self._tuned), None)
-        kept, reason = (
-            False,
-            (
-                f"the best closed form on the texts that were searched on is {closed}; nothing was "
-                "decided on held-out texts"
-            ),
-        )
-        needed = True
+        kept, needed = False, True
+        reason = "nothing was decided on held-out texts"
+        if closed is not None:
+            reason += f"; on those that were searched on the best closed form is {closed}"
         if decision is not None and closed is not None and tuned is not None:
             kept, reason = verdict(decision, closed, tuned)
             needed = decision.recommendation.finding is not Finding.NO_EXTENSION_NEEDED
@@ -321,9 +322,3 @@ def _chosen(others: Sequence[Screened]) -> Iterator[Screened]:
         if left[each.candidate.kind] > 0:
             left[each.candidate.kind] -= 1
             yield each
-
-
-def _words(event: Preparing | Computing | CompareNotes | CompareProgress) -> str:
-    if isinstance(event, CompareProgress):
-        return f"{event.condition}, {event.finished:,} cells of a scaling and a text done"
-    return getattr(event, "what", "reading a text")

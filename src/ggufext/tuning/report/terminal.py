@@ -9,7 +9,7 @@ from rich.text import Text
 
 from ggufext.audit.report.sentences import short_name
 from ggufext.audit.report.terminal import report_console
-from ggufext.comparison.report import print_comparison
+from ggufext.comparison.report import terminal as comparison
 from ggufext.errors import printable
 
 if TYPE_CHECKING:
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 _SCREENED_SHOWN = 5
 
 
-def print_tuning(result: TuneResult, *, file: TextIO | None = None) -> None:
+def print_report(result: TuneResult, *, file: TextIO | None = None) -> None:
     """Print what was tried, the decision and the result; colours only on a terminal.
 
     Parameters
@@ -35,7 +35,7 @@ def print_tuning(result: TuneResult, *, file: TextIO | None = None) -> None:
     console.print()
     if result.decision is not None:
         console.print(Text("On held-out texts", style="bold"))
-        print_comparison(result.decision, file=file)
+        comparison.print_report(result.decision, file=file)
         console.print()
 
     def say(line: Text) -> None:

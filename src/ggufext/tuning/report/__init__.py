@@ -1,0 +1,1 @@
+"""Searches reported: in a terminal; their JSON is a recipe."""
