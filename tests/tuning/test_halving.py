@@ -89,9 +89,8 @@ def test_all_read_the_first_text_and_few_read_all() -> None:
     search(model)
     searched = cells(model, SEARCH)
     assert sorted(name for name, number in searched if number == 0) == sorted((*CLOSED, *TUNED))
-    assert 2 <= sum(number == 7 for _, number in searched) <= 4
-    # Four in ten of what all on all texts would cost.
-    assert len(searched) < 0.4 * len((*CLOSED, *TUNED)) * len(SEARCH)
+    assert sum(number == 3 for _, number in searched) < 7
+    assert len(searched) <= 0.27 * len((*CLOSED, *TUNED)) * len(SEARCH)
 
 
 def test_more_texts_correct_what_one_text_said() -> None:
@@ -100,7 +99,7 @@ def test_more_texts_correct_what_one_text_said() -> None:
     plain = model.loss
 
     def loss(name: str, number: int) -> float:
-        return 3.0 if (name, number) == (lucky, 0) else plain(name, number)
+        return 3.5 if (name, number) == (lucky, 0) else plain(name, number)
 
     model.loss = loss  # type: ignore[method-assign]
     halving = search(model)
@@ -128,11 +127,11 @@ def test_time_for_the_decision_is_kept() -> None:
         assert halving.out_of_time == (seconds < 55)
 
 
-def test_without_time_only_closed_forms_are_read_and_nothing_is_decided() -> None:
+def test_without_time_for_the_decision_nothing_is_begun_that_needs_it() -> None:
     model = Model(LOSSES)
     halving = search(model, 3)
-    assert {x.condition for x in model.finished} == set(CLOSED)
-    assert halving.winners(model.finished) == ["planned:ntk"]
+    assert [x.condition for x in model.finished] == [CLOSED[0]]
+    assert halving.winners(model.finished) == [CLOSED[0]]
     assert halving.out_of_time
 
 

@@ -50,7 +50,7 @@ if TYPE_CHECKING:
 @click.option(
     "--search-texts",
     type=click.IntRange(1, 100),
-    default=8,
+    default=4,
     show_default=True,
     help="Texts that are searched on, each as long as the target.",
 )

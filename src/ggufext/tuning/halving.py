@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from ggufext.comparison.measure import CellRecord
     from ggufext.comparison.texts import Text
 
-#: A share of 1/this of the candidates goes on, and is read that many times as many texts.
+#: A share of 1/this of the candidates goes on, and reads this many times as many texts.
 _SHARE = 4
 
 #: Closed forms that go on in any case, so that the best of them is known well.
@@ -115,9 +115,9 @@ class Halving:
             if wanted:
                 self.out_of_time = True
                 break
+            going = self._best(going, losses, texts)
             if texts >= len(self._search) or self._alone(going):
                 break
-            going = self._best(going, losses, texts)
             texts = min(texts * _SHARE, len(self._search))
         decided = self.winners(finished)
         return [
@@ -157,29 +157,27 @@ class Halving:
     def _best(
         self, going: Sequence[str], losses: Mapping[str, Mapping[int, float]], texts: int
     ) -> list[str]:
-        """A share of those that go on, and the best closed forms and the best other with them.
+        """The best closed forms, and a share of the others.
 
         By the texts of this round alone: some may have been read further since.
         """
         numbers = [text.number for text in self._search[:texts]]
         means = {name: mean(losses[name][number] for number in numbers) for name in going}
         ranked = sorted(going, key=lambda name: (means[name], name))
-        chosen = set(ranked[: math.ceil(len(going) / _SHARE)])
-        for group, count in ((self._closed, _CLOSED), (self._tuned, 1)):
-            chosen.update([name for name in ranked if name in group][:count])
-        return [name for name in ranked if name in chosen]
+        closed = [name for name in ranked if name in self._closed]
+        tuned = [name for name in ranked if name in self._tuned]
+        return [*closed[:_CLOSED], *tuned[: math.ceil(len(tuned) / _SHARE)]]
 
     def _in_time(
         self, wanted: list[tuple[str, Text]], finished: Sequence[CellRecord]
     ) -> list[tuple[str, Text]]:
-        """As many of the cells as leave time for the decision; the closed forms in any case."""
+        """As many of the cells as leave time for the decision; one tells how long they take."""
         measured = len(finished) - (self._before or 0)
-        first = [each for each in wanted if each[0] in self._closed]
         if not measured:
-            return first or wanted[:1]
+            return wanted[:1]
         pace = (self._clock() - self._started) / measured
         left = self._end - self._clock() - 3 * len(self.held) * _WITH_KEYS * pace
-        return wanted[: max(int(left / pace), 0)] if left > 0 else []
+        return wanted[: max(int(left / pace), 0)]
 
 
 def _scored_alone(text: Text) -> Text:

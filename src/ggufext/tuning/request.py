@@ -41,7 +41,7 @@ class TuneRequest:
     minutes: float
     metadata_only: bool = False
     texts: tuple[Path, ...] = ()
-    search_texts: int = 8
+    search_texts: int = 4
     trials: int = 3
     depths: int | tuple[float, ...] = 4
     seed: int = 0
