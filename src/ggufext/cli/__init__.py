@@ -57,7 +57,6 @@ def cli() -> None:
     ggufext undo model.gguf                    the exact original bytes again
     ggufext check model.gguf --lengths 8k,32k  where it still finds a key, with what certainty
     ggufext compare model.gguf --target 32k    which method works on it, measured
-    ggufext tune model.gguf --target 32k --minutes 60  a search for a better one
     """  # noqa: D301 - click's mark of lines to be kept as they are
 
 
