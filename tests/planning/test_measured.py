@@ -46,6 +46,22 @@ def test_the_shipped_model_was_measured_as_its_card_says(passkey: ModelFacts) ->
         assert (ROOT / found.source).is_file()
 
 
+@pytest.mark.parametrize("method", [Method.GAMMA, Method.YARN])
+def test_smollm2_was_measured_as_its_page_says(passkey: ModelFacts, method: Method) -> None:
+    layer = replace(passkey.layers[0], head_count_kv=3, key_length=64, value_length=64)
+    facts = replace(
+        passkey, train_length=8192, freq_base=1e5, rotary_dim=64, head_dim=64, layers=(layer,) * 30
+    )
+    found = plan(facts, PlanRequest(target_length=10_240, method=method)).measured
+    assert found is not None
+    interval = found.measurement.interval
+    assert interval is not None
+    page = (ROOT / found.source).read_text("utf-8")
+    said = f"{found.measurement.value:+.3f} ({interval[0]:+.3f} to {interval[1]:+.3f})"
+    assert re.search(rf"^ planned:{method.value} +{re.escape(said)}", page, re.M)
+    assert f"\n{found.measurement.n} tokens of one text were scored beyond" in page
+
+
 def test_what_was_measured_to_find_nothing_is_not_called_healthy(passkey: ModelFacts) -> None:
     nothing = [where for where, (keys, _, _) in rows().items() if not keys]
     assert {method for method, _ in nothing} == {Method.LINEAR}

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from ggufext import rewrite
-from ggufext.audit.conditions import OriginalCopy, conditions
+from ggufext.audit.conditions import OriginalCopy, conditions, planned_request
 from ggufext.errors import PlanError
 from ggufext.llama.rope_nodes import observe
 from ggufext.llama.settings import ContextSettings
@@ -199,3 +199,15 @@ def test_a_planned_condition_takes_the_base_of_the_training(
     with open_model(passkey_copy) as model:
         (found,) = conditions(model, ["planned:yarn"], request)
     assert found.expected == condition(passkey_model, "planned:yarn").expected
+
+
+@pytest.mark.parametrize("ending", ["", "+keep-short"])
+@pytest.mark.parametrize("keeps", [False, True])
+def test_a_recipe_that_keeps_short_contexts_is_tried_as_it_is_written(
+    keeps: bool, ending: str, tmp_path: Path
+) -> None:
+    path = tmp_path / "compare.json"
+    path.write_text(Recipe(Method.NTK, target_length=4096, keep_short=keeps).encode())
+    asked = planned_request(f"planned:{path}{ending}", PlanRequest(target_length=4096), None)
+    assert asked.keep_short is (keeps or bool(ending))
+    assert asked.recipe == Recipe(Method.NTK, target_length=4096, keep_short=keeps)
