@@ -127,7 +127,7 @@ class _Search:
         self._closed = tuple(each.candidate.name for each in closed)
         self._tuned = tuple(each.candidate.name for each in chosen)
         texts = self._request.search_texts + self._request.trials
-        asked = self._request.compared((*self._closed, *self._tuned), texts=texts)
+        asked = self._request.compared((NATIVE, *self._closed, *self._tuned), texts=texts)
         wanted = texts * self._request.target_length
         task = KeysInTexts(
             [(each, read_pieces(each, tokens=wanted)) for each in self._request.texts],
