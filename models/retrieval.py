@@ -128,8 +128,9 @@ class Reader:
 
     def tokenize(self, text: str) -> list[int]:
         """Token ids of a text as llama.cpp sees them, with the BOS that the file asks for."""
-        reply, _ = self._process.request(self._path, "frame", before=text, behind="")
-        tokens: list[int] = reply["lead"]
+        start, _ = self._process.request(self._path, "frame", before="", behind="")
+        reply, _ = self._process.request(self._path, "tokenize", texts=[text], pieces=False)
+        tokens: list[int] = start["lead"] + reply["tokens"][0]
         return tokens
 
     def answer(self, prompt: task.Prompt) -> str:
