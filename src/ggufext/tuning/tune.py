@@ -270,7 +270,8 @@ class _Search:
             for each in screened
         ]
         searched.sort(key=lambda each: (rank.get(each.name, len(rank)), each.output_error))
-        warnings = list(measured.warnings if decision is None else decision.warnings)
+        said = measured.warnings if decision is None else decision.warnings
+        warnings = [each for each in said if each.code != "native_is_file"]
         if measured.run.stop is not None and decision is None:
             warnings.append(
                 ModelWarning("cut_short", f"the run was cut short: {measured.run.stop.message}")
