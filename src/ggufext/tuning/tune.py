@@ -127,8 +127,7 @@ class _Search:
         self._closed = tuple(each.candidate.name for each in closed)
         self._tuned = tuple(each.candidate.name for each in chosen)
         texts = self._request.search_texts + self._request.trials
-        asked = self._request.compared((*self._closed, *self._tuned), texts=texts)
-        asked = asked.resolved(self._facts)
+        asked = self._request.compared((NATIVE, *self._closed, *self._tuned), texts=texts)
         wanted = texts * self._request.target_length
         task = KeysInTexts(
             [(each, read_pieces(each, tokens=wanted)) for each in self._request.texts],
@@ -271,7 +270,8 @@ class _Search:
             for each in screened
         ]
         searched.sort(key=lambda each: (rank.get(each.name, len(rank)), each.output_error))
-        warnings = list(measured.warnings if decision is None else decision.warnings)
+        said = measured.warnings if decision is None else decision.warnings
+        warnings = [each for each in said if each.code != "native_is_file"]
         if measured.run.stop is not None and decision is None:
             warnings.append(
                 ModelWarning("cut_short", f"the run was cut short: {measured.run.stop.message}")
