@@ -7,7 +7,6 @@ from typing import TYPE_CHECKING
 
 from ggufext import inspect, rewrite, undo
 from ggufext.comparison.evidence import evidence
-from ggufext.comparison.results import Finding, Recommendation
 from ggufext.planning.request import PlanRequest, decode_recipe
 from ggufext.text import json_text
 
@@ -46,9 +45,8 @@ def test_evidence_is_what_the_report_says_of_the_recommended_condition(
 
 
 def test_nothing_recommended_is_nothing_to_show(compared: CompareResult) -> None:
-    nothing = Recommendation(Finding.NO_EXTENSION_NEEDED, None, "not needed")
-    found = evidence(nothing, compared.conditions, compared.losses, compared.run, train_length=256)
-    assert found is None
+    measured = (compared.conditions, compared.losses, compared.run)
+    assert evidence("compare", None, "not needed", *measured, train_length=256) is None
 
 
 def test_the_json_of_a_comparison_is_written_with_its_evidence_and_taken_back(

@@ -63,6 +63,12 @@ def test_a_scaling_is_found_that_beats_the_closed_forms(result: TuneResult) -> N
     assert closed.name in {each.name for each in result.searched if each.closed_form}
     assert len(result.decision.texts) == 6
     assert result.reason.startswith("on 6 held-out texts the loss of")
+    found = result.evidence
+    assert found is not None
+    assert (found.tool.split()[1], found.condition, found.texts) == ("tune", result.tuned, 6)
+    assert found.reason == result.reason
+    against = {each.against for each in found.measurements if each.measure == "loss_beyond"}
+    assert against == {"native", closed.name}
 
 
 def test_few_read_all_texts_and_all_were_screened(result: TuneResult) -> None:
@@ -91,6 +97,8 @@ def test_json_of_a_result_is_a_recipe_that_is_written(
     # What runs from the recipe is what was decided on.
     assert recipe.factors is not None
     with open_model(written) as model:
+        assert model.history is not None
+        assert model.history.evidence == result.evidence
         assert dict(model.facts.factors)["rope_factors_long.weight"] == pytest.approx(
             recipe.factors.long
         )
@@ -122,6 +130,7 @@ def test_a_search_goes_on_where_it_was_cut_off(
     assert begun.run.stop is not None
     assert begun.run.stop.code == "interrupted"
     assert begun.decision is None
+    assert begun.evidence is None
     assert not begun.kept
     assert "nothing was decided" in begun.reason
     assert [each.code for each in begun.warnings] == ["cut_short"]

@@ -1,4 +1,4 @@
-"""What a comparison measured of the condition that it recommends; pure."""
+"""What a comparison measured of a condition that is going to be written; pure."""
 
 from __future__ import annotations
 
@@ -12,27 +12,28 @@ if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
     from ggufext.audit.run.measure import Run
-    from ggufext.comparison.results import (
-        ComparedCondition,
-        Estimate,
-        LossComparison,
-        Recommendation,
-    )
+    from ggufext.comparison.results import ComparedCondition, Estimate, LossComparison
 
 
 def evidence(
-    recommended: Recommendation,
+    command: str,
+    condition: str | None,
+    reason: str,
     conditions: Sequence[ComparedCondition],
     losses: Sequence[LossComparison],
     run: Run,
     *,
     train_length: int,
 ) -> Evidence | None:
-    """What speaks for the recommended condition; None where nothing is recommended.
+    """What speaks for a condition; None where it is none of those that were measured.
 
     Parameters
     ----------
-    recommended : Recommendation
+    command : str
+        That measured, as ``"compare"``.
+    condition : str or None
+    reason : str
+        One sentence.
     conditions : sequence of ComparedCondition
     losses : sequence of LossComparison
         Every two, beyond the training length.
@@ -40,14 +41,14 @@ def evidence(
     train_length : int
         Tokens.
     """
-    found = next((each for each in conditions if each.name == recommended.condition), None)
+    found = next((each for each in conditions if each.name == condition), None)
     if found is None:
         return None
     return Evidence(
-        tool=f"ggufext compare {run.versions['ggufext']}",
+        tool=f"ggufext {command} {run.versions['ggufext']}",
         llama_cpp=run.versions["llama_cpp"],
         condition=found.name,
-        reason=recommended.reason,
+        reason=reason,
         texts=found.texts,
         measurements=tuple(_measurements(found, losses, train_length)),
     )

@@ -95,7 +95,13 @@ def result_of(
         plan=recommended_plan(recommended.condition, request, facts, recipes),
         model=model,
         evidence=evidence(
-            recommended, conditions, losses, measured.run, train_length=facts.train_length
+            "compare",
+            recommended.condition,
+            recommended.reason,
+            conditions,
+            losses,
+            measured.run,
+            train_length=facts.train_length,
         ),
         request=request,
         run=measured.run,

@@ -9,6 +9,7 @@ if TYPE_CHECKING:
     from ggufext.audit.run.measure import Run
     from ggufext.comparison.results import ComparedModel, CompareResult, RecommendedPlan
     from ggufext.errors import ModelWarning
+    from ggufext.planning.evidence import Evidence
     from ggufext.tuning.request import TuneRequest
 
 
@@ -44,6 +45,8 @@ class TuneResult:
     Attributes
     ----------
     plan : RecommendedPlan or None
+    evidence : Evidence or None
+        What was measured of it on held-out texts; None where nothing was decided there.
     model : ComparedModel
     request : TuneRequest
     run : Run
@@ -63,6 +66,7 @@ class TuneResult:
     """
 
     plan: RecommendedPlan | None
+    evidence: Evidence | None
     model: ComparedModel
     request: TuneRequest
     run: Run

@@ -16,6 +16,7 @@ from ggufext.audit.run.file_run import file_run, refuse_embedding_model
 from ggufext.audit.run.measure import Preparing
 from ggufext.audit.task import wording
 from ggufext.comparison.compare import micro_batch
+from ggufext.comparison.evidence import evidence
 from ggufext.comparison.findings import recommended_plan, result_of
 from ggufext.comparison.measure import CompareProgress, measure
 from ggufext.comparison.request import NATIVE, key_lengths
@@ -284,8 +285,20 @@ class _Search:
                     " --resume goes on with it",
                 )
             )
+        measurements = None
+        if decision is not None:
+            measurements = evidence(
+                "tune",
+                written,
+                reason,
+                decision.conditions,
+                decision.losses,
+                measured.run,
+                train_length=self._facts.train_length,
+            )
         return TuneResult(
             plan=plan,
+            evidence=measurements,
             model=self._model,
             request=replace(self._request, engine=prepared.request.engine),
             run=measured.run,
