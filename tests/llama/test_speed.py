@@ -50,7 +50,7 @@ from pathlib import Path
 from ggufext.llama.library import Llama
 from ggufext.llama.loaded import Model
 from ggufext.llama.settings import ContextSettings, LoadRequest
-from ggufext.llama.child import Stopwatch
+from ggufext.llama.stopwatch import Stopwatch
 llama = Llama()
 model = Model(llama, LoadRequest(path=Path({str(path)!r})))
 watch = Stopwatch(llama, model, ContextSettings(n_ctx=4096, n_ubatch=64, swa_full=True))
