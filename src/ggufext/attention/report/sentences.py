@@ -24,7 +24,7 @@ DESCRIPTION = (
     "This describes the model; it passes or fails nothing. γ observed depends on the range of "
     "distances that it is fitted to, differs from head to head, and did not rank extension methods "
     "where it was compared with what models lose beyond their training. To choose a method, "
-    "measure what the model still finds: ggufext check."
+    "measure what each does for the model: ggufext compare."
 )
 
 CURVES_TITLE = "Mean attention to one token by its distance"
