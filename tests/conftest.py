@@ -63,6 +63,21 @@ def llama(random_models: Callable[[str], Path], tmp_path: Path) -> Path:
     return path
 
 
+@pytest.fixture(scope="module")
+def scheduler() -> Iterator[str]:
+    """Address of a dask scheduler with two workers: real processes on this machine."""
+    needs_llama_cpp()
+    dask, distributed = (pytest.importorskip(name) for name in ("dask", "distributed"))
+    # Their start on a busy machine takes longer than dask's 30 seconds.
+    with (
+        dask.config.set({"distributed.comm.timeouts.connect": "300s"}),
+        distributed.LocalCluster(
+            n_workers=2, threads_per_worker=1, processes=True, dashboard_address=None
+        ) as cluster,
+    ):
+        yield cluster.scheduler_address
+
+
 @pytest.fixture
 def without_llama_cpp(
     monkeypatch: pytest.MonkeyPatch, tmp_path_factory: pytest.TempPathFactory

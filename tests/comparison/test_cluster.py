@@ -15,10 +15,8 @@ from ggufext.comparison.compare import compare
 from ggufext.comparison.measure import CompareProgress
 from ggufext.comparison.request import CompareRequest
 from ggufext.errors import EngineError
-from llama_here import needs_llama_cpp
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
     from pathlib import Path
 
     from ggufext.comparison.compare import Notify
@@ -27,16 +25,6 @@ if TYPE_CHECKING:
 REQUEST = CompareRequest(
     target_length=768, conditions=("planned:gamma", "planned:yarn"), trials=3, depths=2
 )
-
-
-@pytest.fixture(scope="module")
-def scheduler() -> Iterator[str]:
-    needs_llama_cpp()
-    distributed = pytest.importorskip("distributed")
-    with distributed.LocalCluster(
-        n_workers=2, threads_per_worker=1, processes=True, dashboard_address=None
-    ) as cluster:
-        yield cluster.scheduler_address
 
 
 def compared(

@@ -17,24 +17,13 @@ from ggufext.audit.request import CheckRequest, LocalSettings, Mode
 from ggufext.audit.task import Question
 from ggufext.errors import EngineError
 from ggufext.planning.footprint import CacheType
-from llama_here import needs_llama_cpp
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable
 
     from ggufext.audit.run.measure import Computing, Measured, Preparing, Progress, RunNotes
 
 REQUEST = CheckRequest(lengths=(128, 512), depths=3, trials=4, conditions=("file", "planned:yarn"))
-
-
-@pytest.fixture(scope="module")
-def scheduler() -> Iterator[str]:
-    needs_llama_cpp()
-    distributed = pytest.importorskip("distributed")
-    with distributed.LocalCluster(
-        n_workers=2, threads_per_worker=1, processes=True, dashboard_address=None
-    ) as cluster:
-        yield cluster.scheduler_address
 
 
 def check(
