@@ -79,3 +79,12 @@ def test_a_copy_that_nobody_allows_is_an_error_that_names_the_way_out(passkey_mo
     assert isinstance(result.exception, GgufextError)
     assert result.exception.code == "copy_not_allowed"
     assert "--yes" in str(result.exception)
+
+
+def test_a_cluster_and_rpc_workers_are_not_asked_at_once(tmp_path: Path) -> None:
+    model = tmp_path / "model.gguf"
+    model.touch()
+    both = ("--dask", "tcp://127.0.0.1:1", "--rpc", "127.0.0.1:2")
+    found = CliRunner().invoke(tune, [str(model), "--target", "1k", "--minutes", "1", *both])
+    assert found.exit_code == 2
+    assert "give one of --dask and --rpc" in found.stderr

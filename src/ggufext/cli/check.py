@@ -253,8 +253,6 @@ def check(
     if (path is None) == (server is None):
         raise click.UsageError("give one of FILE and --server")
     _refuse_options(_OF_A_FILE if server else _OF_A_SERVER, "FILE" if server else "--server")
-    if dask and rpc:
-        raise click.UsageError("give one of --dask and --rpc")
     if server and lengths is None:
         raise click.UsageError("--server needs --lengths: it does not say what to try")
     path = None if path is None else names.local_path(path)

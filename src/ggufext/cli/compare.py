@@ -5,7 +5,6 @@ from __future__ import annotations
 import signal
 import sys
 from dataclasses import replace
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 import click
@@ -24,6 +23,8 @@ from ggufext.cli.waiting import Told, waiting
 from ggufext.text import duration
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     from ggufext.api.audits import Computing, Preparing
     from ggufext.api.comparisons import CompareNotes, CompareProgress
     from ggufext.cli.waiting import Wait
@@ -48,15 +49,7 @@ if TYPE_CHECKING:
     "linear, ntk, gamma, yarn, and documented where it reaches the target. native is always "
     "measured.",
 )
-@click.option(
-    "--text",
-    "texts",
-    metavar="FILE",
-    multiple=True,
-    type=click.Path(path_type=Path, dir_okay=False),
-    help="Text to read, UTF-8, at least as long as the target; repeatable. Without, sentences that "
-    "the program makes itself, which say little of real text.",
-)
+@runs.texts_option
 @click.option(
     "--trials",
     type=click.IntRange(1),
@@ -74,13 +67,7 @@ if TYPE_CHECKING:
 )
 @train_length_option
 @train_freq_base_option
-@click.option(
-    "--threshold",
-    type=click.FloatRange(0, 1, min_open=True),
-    default=0.8,
-    show_default=True,
-    help="Share of the keys within the training length that native must find for keys to count.",
-)
+@runs.native_threshold_option
 @runs.engine_options
 @runs.run_options
 @runs.report_option
@@ -115,8 +102,6 @@ def compare(
     """
     from ggufext.api import audits, comparisons
 
-    if dask and rpc:
-        raise click.UsageError("give one of --dask and --rpc")
     request = comparisons.CompareRequest(
         target_length=target,
         conditions=conditions,

@@ -156,6 +156,23 @@ report_option = click.option(
     help="Write a report: .html, .png or .json; repeatable.",
 )
 
+texts_option = click.option(
+    "--text",
+    "texts",
+    metavar="FILE",
+    multiple=True,
+    type=click.Path(path_type=Path, dir_okay=False),
+    help="Text to read, UTF-8, at least as long as the target; repeatable. Without, sentences that "
+    "the program makes itself, which say little of real text.",
+)
+native_threshold_option = click.option(
+    "--threshold",
+    type=click.FloatRange(0, 1, min_open=True),
+    default=0.8,
+    show_default=True,
+    help="Share of the keys within the training length that native must find for keys to count.",
+)
+
 _OF_THE_RUN = (
     click.option(
         "--audit", is_flag=True, help="Compare the rotation of every layer with the plan."
@@ -196,6 +213,8 @@ def local_settings(
     from ggufext.api.audits import LocalSettings
     from ggufext.api.plans import CacheType
 
+    if dask and rpc:
+        raise click.UsageError("give one of --dask and --rpc")
     return LocalSettings(
         threads=threads,
         gpu_layers=gpu_layers,

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import signal
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 import click
@@ -21,6 +20,8 @@ from ggufext.cli.output import show_json
 from ggufext.cli.waiting import Told, waiting
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     from ggufext.api.tunings import TuneProgress
 
 
@@ -38,15 +39,7 @@ if TYPE_CHECKING:
     is_flag=True,
     help="Leave out scalings that need a tensor of factors in the file.",
 )
-@click.option(
-    "--text",
-    "texts",
-    metavar="FILE",
-    multiple=True,
-    type=click.Path(path_type=Path, dir_okay=False),
-    help="Text to read, UTF-8; repeatable. Without, sentences that the program makes itself, which "
-    "say little of real text.",
-)
+@runs.texts_option
 @click.option(
     "--search-texts",
     type=click.IntRange(1, 100),
@@ -72,13 +65,7 @@ if TYPE_CHECKING:
 )
 @train_length_option
 @train_freq_base_option
-@click.option(
-    "--threshold",
-    type=click.FloatRange(0, 1, min_open=True),
-    default=0.8,
-    show_default=True,
-    help="Share of the keys within the training length that native must find for keys to count.",
-)
+@runs.native_threshold_option
 @runs.engine_options
 @runs.run_options
 @json_option
