@@ -29,8 +29,9 @@ if TYPE_CHECKING:
 Tokens = npt.NDArray[np.int32]
 Logits = npt.NDArray[np.float32]
 
-#: What prompts are tokenized behind: every part of a prompt follows a full stop.
-_BEFORE = b"."
+#: What prompts are tokenized behind: every part of a prompt follows a full stop. A piece of a text
+#: that begins within a word may merge with that; it stands behind the first it does not merge with.
+_BEFORE, _BEFORE_WITHIN_A_WORD = b".", (b".", b"0", b"a")
 
 _LONGEST_PIECE = 256
 
@@ -218,7 +219,7 @@ class Vocabulary:
         self.bos: int = self._api.llama_vocab_bos(self._pointer)
         self.eos: int = self._api.llama_vocab_eos(self._pointer)
         self._buffer = (ctypes.c_int32 * 1024)()
-        self._before = self._tokenize(_BEFORE)
+        self._known = {before: self._tokenize(before) for before in _BEFORE_WITHIN_A_WORD}
 
     def _tokenize(self, text: bytes, *, special: bool = False) -> list[int]:
         room = len(text) + 2
@@ -233,21 +234,22 @@ class Vocabulary:
         return list(buffer[:count])
 
     def behind_a_stop(self, text: str) -> list[int]:
-        """Tokens of a text that follows a full stop.
+        """Tokens of a text that follows a full stop, or of one that begins within a word.
 
         Raises
         ------
         EngineError
             ``cannot_be_audited``.
         """
-        tokens = self._tokenize(_BEFORE + text.encode())
-        if tokens[: len(self._before)] != self._before:
-            raise EngineError(
-                code="cannot_be_audited",
-                message="the tokenizer merges the end of a sentence with the next one, so keys and "
-                "lengths have no exact place in tokens; this model cannot be audited that way",
-            )
-        return tokens[len(self._before) :]
+        for before in (_BEFORE,) if text.startswith(" ") else _BEFORE_WITHIN_A_WORD:
+            tokens, known = self._tokenize(before + text.encode()), self._known[before]
+            if tokens[: len(known)] == known:
+                return tokens[len(known) :]
+        raise EngineError(
+            code="cannot_be_audited",
+            message="the tokenizer merges the end of a sentence with the next one, so keys and "
+            "lengths have no exact place in tokens; this model cannot be audited that way",
+        )
 
     def framed(self, before: str, behind: str) -> tuple[list[int], list[int]]:
         """BOS and template, before and behind the prompt."""

@@ -288,6 +288,26 @@ def test_file_without_a_text_vocabulary_is_refused_by_name(tmp_path: Path) -> No
     assert refused.value.code == "cannot_be_audited"
 
 
+def test_a_piece_of_a_text_that_begins_within_a_word_keeps_its_tokens(tmp_path: Path) -> None:
+    needs_llama_cpp()
+    from random_model import random_vocabulary, write_random_model
+
+    plain = random_vocabulary(512)
+    tokens = [".=" if index == 300 else token for index, token in enumerate(plain.tokens)]
+    path = write_random_model(
+        tmp_path / "model.gguf",
+        metadata={
+            "tokenizer.ggml.tokens": tokens,
+            "tokenizer.ggml.merges": [". ="],  # as vocabularies of source code have
+        },
+    )
+    engine = LlamaCpp(path)
+    try:
+        assert engine.pieces(["=.x", " x"]) == [[b"=", b".", b"x"], [b" ", b"x"]]
+    finally:
+        engine.close()
+
+
 def test_rpc_without_support_names_the_build_option(engine: LlamaCpp, passkey_model: Path) -> None:
     if engine.hello.rpc:
         pytest.skip("this llama.cpp was built with RPC")
