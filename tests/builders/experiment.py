@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -25,7 +25,7 @@ from ggufext.opened.model import facts_of, open_model
 from ggufext.planning.footprint import CacheType, kv_cache_bytes
 from ggufext.planning.methods import Method
 from ggufext.planning.plan import plan
-from ggufext.planning.request import PlanRequest
+from ggufext.planning.request import PlanRequest, Recipe, YarnRecipe
 from observed import cache_lines, logits_array
 
 if TYPE_CHECKING:
@@ -99,6 +99,8 @@ class Trial:
 def try_architecture(path: Path, *, process: LlamaProcess) -> Trial:
     """Try every method on a model and compare each layer with what was predicted.
 
+    YaRN is tried once more with all that a recipe can say of it.
+
     Parameters
     ----------
     path : Path
@@ -119,10 +121,17 @@ def try_architecture(path: Path, *, process: LlamaProcess) -> Trial:
     experiment = _Experiment(path, facts, process)
     found = list(experiment.of_the_file())
     trials = []
-    for method in METHODS:
-        trial, disagreements = experiment.of_method(method)
-        trials.append(trial)
-        found += [f"{method.value}: {text}" for text in disagreements]
+    target_length = FACTOR * facts.train_length
+    requests = [PlanRequest(target_length=target_length, method=method) for method in METHODS]
+    fast, slow = (16.0, 2.0) if facts.reads_betas else (None, None)
+    other = Recipe(Method.YARN, yarn=YarnRecipe(fast, slow, 1.25))
+    requests.append(PlanRequest(target_length=target_length, method=Method.YARN, recipe=other))
+    for request in requests:
+        trial, disagreements = experiment.of_request(request)
+        if request.recipe is None:
+            trials.append(trial)
+        name = f"{request.method.value}{' of a recipe' if request.recipe else ''}"
+        found += [f"{name}: {text}" for text in disagreements]
     found += experiment.of_unread_keys()
     return Trial(facts, tuple(trials), tuple(found))
 
@@ -167,19 +176,18 @@ class _Experiment:
                 yield f"layer {node.layer} pairs as {node.mode.name}, expected {facts.layout.name}"
         yield from _cache_differences(self._native, facts.layers)
 
-    def of_method(self, method: Method) -> tuple[MethodTrial, list[str]]:
+    def of_request(self, request: PlanRequest) -> tuple[MethodTrial, list[str]]:
         """One method: the effect of what it writes, or of what it is refused for."""
-        target = FACTOR * self._facts.train_length
         try:
-            made = plan(self._facts, PlanRequest(target_length=target, method=method))
+            made = plan(self._facts, request)
         except PlanError as refusal:
-            trial = MethodTrial(method, refusal.code, ())
-            return trial, list(self._of_refusal(method, refusal, target))
-        rewrite(self._path, PlanRequest(target_length=target, method=method))
+            trial = MethodTrial(request.method, refusal.code, ())
+            return trial, list(self._of_refusal(refusal, request))
+        rewrite(self._path, request)
         changed = self._observe()
         found = list(self._effect(made, changed))
         with open_model(self._path) as model:
-            (native,) = conditions(model, ["native"], PlanRequest(target_length=target))
+            (native,) = conditions(model, ["native"], request)
         if self._observe(dict(native.kv_overrides)).logits != self._native.logits:
             found.append("the condition `native` of the rewritten file is not the original")
         undo(self._path)
@@ -187,7 +195,7 @@ class _Experiment:
             found.append("undo did not give the original bytes back")
         prefix = f"{self._facts.architecture}."
         edits = tuple(edit.key.removeprefix(prefix) for edit in made.edits)
-        return MethodTrial(method, None, edits), found
+        return MethodTrial(request.method, None, edits), found
 
     def _effect(self, made: Plan, changed: Observation) -> Iterator[str]:
         layers = self._facts.layers
@@ -220,11 +228,11 @@ class _Experiment:
         if not changed.attention_scales:
             yield "no attention was seen"
 
-    def _of_refusal(self, method: Method, refusal: PlanError, target: int) -> Iterator[str]:
+    def _of_refusal(self, refusal: PlanError, request: PlanRequest) -> Iterator[str]:
         """A refusal for the sake of local layers is right where forcing it changes them."""
         if refusal.code != "local_layers_would_change":
             return
-        forced = plan(self._facts, PlanRequest(target_length=target, method=method, force=True))
+        forced = plan(self._facts, replace(request, force=True))
         overrides = {edit.key: edit.after for edit in forced.edits}
         changed = self._observe(overrides)  # type: ignore[arg-type]  # no plan writes an array
         layers = self._facts.layers
@@ -251,8 +259,8 @@ class _Experiment:
 def _changed_layers(before: Sequence[RopeNode], after: Sequence[RopeNode]) -> set[int]:
     """Layers whose angles differ; YaRN's mix of equal frequencies is none."""
 
-    def rotation(node: RopeNode) -> tuple[float, float]:
-        return node.freq_base, node.freq_scale
+    def rotation(node: RopeNode) -> tuple[float, float, float]:
+        return node.freq_base, node.freq_scale, node.attn_factor
 
     return {
         node.layer

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from program import result, run
+from random_model import write_random_model
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -31,6 +32,22 @@ def test_factors_are_written_as_longrope(llama: Path, tmp_path: Path) -> None:
     assert scaling["type"] == "longrope"
     assert scaling["factor_tensors"] == ["rope_factors_long.weight"]
     assert "scaling by rope_factors_long.weight" in run("inspect", llama).stdout
+
+
+def test_betas_and_attention_factor_are_written_and_told(tmp_path: Path) -> None:
+    path = write_random_model(tmp_path / "model.gguf", "mistral3", context=2048)
+    before = path.read_bytes()
+    said = {"method": "yarn", "beta_fast": 16, "beta_slow": 2, "attention_factor": 1}
+    done = result("rewrite", path, "--target", "8k", "--recipe", written(tmp_path, said))
+    assert done["method"] == "yarn"
+    assert done["attention_factor"] == 1.0
+    scaling = result("inspect", path)["rope"]["scaling"]
+    assert (scaling["beta_fast"], scaling["beta_slow"]) == (16.0, 2.0)
+    assert scaling["attention_factor"] == pytest.approx(0.87825, abs=1e-5)
+    told = run("inspect", path).stdout
+    assert "scaling yarn by 4 with betas 16 and 2, attention times 0.8782" in told
+    run("undo", path)
+    assert path.read_bytes() == before
 
 
 def test_from_takes_method_and_target_of_a_result(llama: Path, tmp_path: Path) -> None:

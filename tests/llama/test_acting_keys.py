@@ -9,16 +9,17 @@ import pytest
 
 from experiment import try_architecture
 from ggufext.audit.check import measure_model
+from ggufext.audit.conditions import conditions
 from ggufext.audit.request import CheckRequest, LocalSettings
-from ggufext.editing.rewrite import rewrite
+from ggufext.editing.rewrite import rewrite, undo
 from ggufext.errors import PlanError
 from ggufext.llama.expectation import verify_file
 from ggufext.llama.rope_nodes import observe
 from ggufext.llama.settings import ContextSettings
-from ggufext.opened.model import facts_of
+from ggufext.opened.model import facts_of, open_model
 from ggufext.planning.methods import Method
 from ggufext.planning.native import rotation_in_effect
-from ggufext.planning.request import PlanRequest
+from ggufext.planning.request import PlanRequest, Recipe, YarnRecipe
 from llama_here import needs_llama_cpp
 from random_model import write_random_model
 
@@ -151,6 +152,49 @@ def test_a_plan_states_what_the_node_computes(
     assert made.attention_factor == pytest.approx(attention(node), rel=1e-6)
     if method is Method.YARN:
         assert len(verify_file(path, made)) == 2
+
+
+@every_file
+def test_yarn_of_a_recipe_is_what_the_node_computes(
+    name: str, keys: dict[str, Any], probe: LlamaProcess, tmp_path: Path
+) -> None:
+    path = written(tmp_path / "model.gguf", name, keys)
+    reads = facts_of(path).reads_betas and keys.get(f"{SCALING}type") != "yarn"
+    fast, slow = (16.0, 2.0) if reads else (None, None)
+    recipe = Recipe(Method.YARN, yarn=YarnRecipe(fast, slow, 1.25))
+    request = PlanRequest(target_length=4 * CONTEXT, method=Method.YARN, recipe=recipe)
+    try:
+        made = rewrite(path, request).plan
+    except PlanError:
+        return  # refused as yarn without a recipe is, or for latent attention
+    node = seen(path, probe)
+    assert made.inv_freq == pytest.approx(frequencies(node), rel=1e-6)
+    assert made.attention_factor == 1.25 == pytest.approx(attention(node), rel=1e-6)
+    if reads:
+        assert (node.beta_fast, node.beta_slow) == (fast, slow)
+    assert len(verify_file(path, made)) == 2
+
+
+def test_a_file_with_written_betas_is_run_as_its_original_without_a_copy(
+    probe: LlamaProcess, tmp_path: Path
+) -> None:
+    path = written(tmp_path / "model.gguf", "grok", {})
+    original = path.read_bytes()
+    before = seen(path, probe)
+    recipe = Recipe(Method.YARN, yarn=YarnRecipe(16.0, 2.0, 1.25))
+    request = PlanRequest(target_length=4 * CONTEXT, method=Method.YARN, recipe=recipe)
+    rewrite(path, request)
+    with open_model(path) as model:
+        (native,) = conditions(model, ("native",), request)
+    assert native.copy is None
+    settings = ContextSettings(n_ctx=256)
+    overrides = dict(native.kv_overrides)
+    again = observe(
+        path, tokens=(0,), settings=settings, kv_overrides=overrides, process=probe
+    ).rope_nodes[-1]
+    assert again == before
+    undo(path)
+    assert path.read_bytes() == original
 
 
 @pytest.mark.parametrize(

@@ -16,7 +16,7 @@ from ggufext.opened.model import facts_of
 from ggufext.planning.emit import Engine, emit
 from ggufext.planning.methods import Method
 from ggufext.planning.plan import plan
-from ggufext.planning.request import PlanRequest
+from ggufext.planning.request import PlanRequest, Recipe, YarnRecipe
 from llama_here import needs_llama_cpp
 from random_model import write_random_model
 
@@ -97,6 +97,20 @@ YARN: dict[str, Any] = {
     "rope.scaling.original_context_length": 512,
 }
 LINEAR: dict[str, Any] = {"rope.scaling.type": "linear", "rope.scaling.factor": 4.0}
+
+
+def test_flags_say_what_a_recipe_says_of_yarn(tmp_path: Path) -> None:
+    path = write_random_model(tmp_path / "model.gguf", "mistral3")
+    recipe = Recipe(Method.YARN, yarn=YarnRecipe(16.0, 2.0, 1.25))
+    request = PlanRequest(target_length=8192, method=Method.YARN, recipe=recipe)
+    facts = facts_of(path, request)
+    emitted = emit(plan(facts, request), facts, Engine.LLAMA_CPP, model=str(path))
+    settings, overrides = as_llama_server(emitted.blocks[0].text)
+    flagged = observe(path, tokens=TOKENS, settings=settings, kv_overrides=overrides)
+    rewrite(path, request)
+    written = observe(path, tokens=TOKENS, settings=ContextSettings(n_ctx=512))
+    assert flagged.rope_nodes == written.rope_nodes
+    assert flagged.logits == written.logits
 
 
 @pytest.mark.parametrize(

@@ -14,7 +14,14 @@ from ggufext.comparison.results import RecommendedPlan
 from ggufext.errors import PlanError
 from ggufext.planning.evidence import Evidence, Measurement
 from ggufext.planning.methods import Method
-from ggufext.planning.request import Factors, PlanRequest, Recipe, check_model, decode_recipe
+from ggufext.planning.request import (
+    Factors,
+    PlanRequest,
+    Recipe,
+    YarnRecipe,
+    check_model,
+    decode_recipe,
+)
 
 finite = st.floats(allow_nan=False, allow_infinity=False)
 positive = st.floats(min_value=1e-6, max_value=1e6)
@@ -57,6 +64,13 @@ recipes = st.one_of(
         facts_hash=st.none() | st.text(),
         **kept,
     ),
+    st.builds(
+        Recipe,
+        method=st.just(Method.YARN),
+        target_length=st.none() | st.integers(1, 2**31 - 1),
+        yarn=st.builds(YarnRecipe, *[st.none() | positive] * 3).filter(YarnRecipe().__ne__),
+        **kept,
+    ),
 )
 
 
@@ -69,7 +83,7 @@ def test_the_fields_are_those_of_tune_and_compare() -> None:
     document = json.loads(Recipe(Method.NTK).encode())
     assert set(document) == {"plan", "model", "evidence"}
     fields = {"method", "target_length", "freq_base", "short", "long", "attention_factor"}
-    fields |= {"keep_short", "train_length", "train_freq_base"}
+    fields |= {"beta_fast", "beta_slow", "keep_short", "train_length", "train_freq_base"}
     assert (
         set(document["plan"])
         == fields
@@ -115,8 +129,15 @@ def test_what_is_no_evidence_is_left_out_and_the_plan_stays(evidence: object) ->
     assert known.evidence.measurements == (Measurement("keys", None, 0.5, (0.0, 1.0), 2),)
 
 
-def test_a_comparison_that_recommends_nothing_says_why() -> None:
-    found = {"plan": None, "recommendation": {"finding": "no_extension_needed", "reason": "fine"}}
+@pytest.mark.parametrize(
+    "found",
+    [
+        {"plan": None, "recommendation": {"finding": "no_extension_needed", "reason": "fine"}},
+        {"plan": None, "reason": "fine", "searched": []},
+    ],
+    ids=["compare", "tune"],
+)
+def test_a_measurement_that_recommends_nothing_says_why(found: dict[str, Any]) -> None:
     with pytest.raises(PlanError, match="recommends nothing to write: fine") as caught:
         decode_recipe(json.dumps(found))
     assert caught.value.code == "nothing_recommended"
@@ -154,6 +175,10 @@ def test_long_factors_are_written_as_longrope_whatever_they_were_searched_from()
         ({"plan": {"method": "dynamic"}}, "plan.method"),
         ({"plan": {"short": [1.0]}}, "plan.long"),
         ({"plan": {"attention_factor": 1.0}}, "plan.long"),
+        ({"plan": {"method": "ntk", "attention_factor": 1.0}}, "plan.long"),
+        ({"plan": {"method": "yarn", "attention_factor": 0}}, "plan.attention_factor"),
+        ({"plan": {"method": "yarn", "beta_fast": "32"}}, "plan.beta_fast"),
+        ({"plan": {"method": "yarn", "beta_slow": -1}}, "plan.beta_slow"),
         ({"plan": {"long": []}}, "plan.long"),
         ({"plan": {"long": 3}}, "plan.long"),
         ({"plan": {"long": [1, "2"]}}, "plan.long"),

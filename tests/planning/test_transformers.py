@@ -12,7 +12,7 @@ from ggufext.planning.emit import Engine, emit
 from ggufext.planning.methods import Method
 from ggufext.planning.native import native_scaling
 from ggufext.planning.plan import plan
-from ggufext.planning.request import PlanRequest
+from ggufext.planning.request import PlanRequest, Recipe, YarnRecipe
 from planning.facts import LLAMA_2, LLAMA_3, facts
 from planning.test_emit import (
     METHODS,
@@ -72,6 +72,14 @@ def test_transformers_computes_the_plan(of: ModelFacts, method: Method, target: 
     config = loaded(made, of, "LlamaConfig")
     assert config.max_position_embeddings == target
     assert_same_rotation(LlamaRotaryEmbedding(config), made)
+
+
+def test_transformers_computes_yarn_as_a_recipe_says() -> None:
+    from transformers.models.llama.modeling_llama import LlamaRotaryEmbedding
+
+    recipe = Recipe(Method.YARN, yarn=YarnRecipe(16.0, 2.0, 1.05))
+    made = plan(LLAMA_3, PlanRequest(target_length=32_768, method=Method.YARN, recipe=recipe))
+    assert_same_rotation(LlamaRotaryEmbedding(loaded(made, LLAMA_3, "LlamaConfig")), made)
 
 
 def test_transformers_computes_factors_of_single_pairs_in_long_contexts() -> None:

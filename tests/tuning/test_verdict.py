@@ -9,7 +9,7 @@ import pytest
 
 from ggufext.audit.findings.results import Comparison, ComparisonTest
 from ggufext.audit.findings.statistics import mcnemar_exact
-from ggufext.comparison.results import CompareResult, Estimate, Finding, LossComparison
+from ggufext.comparison.results import CompareResult, Estimate, LossComparison
 from ggufext.tuning.verdict import verdict
 
 CLOSED, TUNED = "planned:yarn", "planned:searched"
@@ -22,7 +22,7 @@ def decided(
     closed_alone: int = 0,
     tuned_alone: int = 0,
     control: float = 1.0,
-    finding: Finding = Finding.BEST,
+    recommended: str | None = CLOSED,
 ) -> tuple[bool, str]:
     """Of how much lower the loss of the tuned scaling is, and the keys that one alone found."""
     p = mcnemar_exact(closed_alone, tuned_alone)
@@ -32,7 +32,7 @@ def decided(
         keys=[
             Comparison(CLOSED, TUNED, closed_alone, tuned_alone, ComparisonTest.MCNEMAR, p),
         ],
-        recommendation=SimpleNamespace(finding=finding, reason="no extension needed"),
+        recommendation=SimpleNamespace(condition=recommended, reason="no extension needed"),
         request=SimpleNamespace(threshold=0.8),
         texts=("a", "b"),
     )
@@ -67,7 +67,7 @@ def test_keys_count_only_where_native_finds_them_as_trained() -> None:
     assert not decided(0.0, (-0.02, 0.02), tuned_alone=9, control=0.5)[0]
 
 
-def test_nothing_is_kept_where_no_extension_is_needed() -> None:
-    kept, why = decided(0.05, (0.01, 0.09), finding=Finding.NO_EXTENSION_NEEDED)
+def test_nothing_is_kept_where_nothing_is_recommended() -> None:
+    kept, why = decided(0.05, (0.01, 0.09), recommended=None)
     assert not kept
     assert why.startswith("no extension needed; on 2 held-out texts")

@@ -21,7 +21,7 @@ from ggufext.planning.footprint import CacheFit, CacheType
 from ggufext.planning.gamma import Verdict
 from ggufext.planning.measured import Measured
 from ggufext.planning.methods import Method, RunTimeMethod
-from ggufext.planning.request import Factors, PlanRequest, Recipe
+from ggufext.planning.request import Factors, PlanRequest, Recipe, YarnRecipe
 from ggufext.planning.result import Plan
 from ggufext.planning.run_time import DynamicPlan, SelfExtendPlan
 
@@ -44,6 +44,7 @@ __all__ = [
     "RunTimeMethod",
     "SelfExtendPlan",
     "Verdict",
+    "YarnRecipe",
     "cache_fits",
     "decode_recipe",
     "documented_plan",

@@ -148,19 +148,12 @@ def _lines(path: Path | str, found: Inspection, *, layers: bool) -> Iterator[str
             f"{found.train_length.value:,} ({printable(found.train_length.source, 80)})",
         )
     if found.rope is not None:
-        scaling = found.rope.scaling
-        how = (
-            "none"
-            if scaling.factor == 1.0 or scaling.type == "none"
-            else (f"{scaling.type} by {scaling.factor:g}")
-        )
-        if scaling.factor_tensors:
-            how = f"by {', '.join(scaling.factor_tensors)}"
         default = f" ({found.rope.freq_base_source})" if found.rope.base_is_default else ""
         yield _row(
             "rope",
             f"base {found.rope.freq_base:,.10g}{default}, {found.rope.rotary_dim} of "
-            f"{found.head_dim} dimensions, {found.rope.layout.value} pairs, scaling {how}",
+            f"{found.head_dim} dimensions, {found.rope.layout.value} pairs, scaling "
+            f"{_rope_scaling(found)}",
         )
     if found.kv_cache_bytes_per_token is not None:
         cache = found.kv_cache_bytes_per_token
@@ -178,6 +171,21 @@ def _lines(path: Path | str, found: Inspection, *, layers: bool) -> Iterator[str
     if found.likely_strategy is not None:
         yield _row("editing", f"next edit by {found.likely_strategy.value}")
     yield from _training(path, found)
+
+
+def _rope_scaling(found: Inspection) -> str:
+    assert found.rope is not None
+    scaling, how = found.rope.scaling, "none"
+    if scaling.factor_tensors:
+        how = f"by {', '.join(scaling.factor_tensors)}"
+    elif scaling.factor != 1.0 and scaling.type != "none":
+        how = f"{scaling.type} by {scaling.factor:g}"
+        betas = scaling.beta_fast, scaling.beta_slow
+        if scaling.type == "yarn" and betas != (32.0, 1.0):
+            how += f" with betas {scaling.beta_fast:g} and {scaling.beta_slow:g}"
+    if scaling.attention_factor != 1.0:
+        how += f", attention times {scaling.attention_factor:.4g}"
+    return how
 
 
 def _training(path: Path | str, found: Inspection) -> Iterator[str]:

@@ -133,7 +133,8 @@ def recommended_plan(
     if condition is None:
         return None
     asked = planned_request(condition, request.plan, facts.published, recipes)
-    factors = asked.factors
+    factors, yarn = asked.factors, asked.yarn
+    attention = factors or yarn
     return RecommendedPlan(
         method=asked.method,
         target_length=asked.target_length,
@@ -141,7 +142,9 @@ def recommended_plan(
         freq_base=asked.freq_base if asked.gamma is None else plan(facts, asked).freq_base.after,
         short=factors.short if factors else None,
         long=factors.long if factors else None,
-        attention_factor=factors.attention_factor if factors else None,
+        beta_fast=yarn.beta_fast if yarn else None,
+        beta_slow=yarn.beta_slow if yarn else None,
+        attention_factor=attention.attention_factor if attention else None,
         keep_short=asked.keep_short,
         train_length=request.train_length,
         train_freq_base=request.train_freq_base,

@@ -151,6 +151,8 @@ class RecommendedPlan:
     freq_base: float | None
     short: tuple[float, ...] | None
     long: tuple[float, ...] | None
+    beta_fast: float | None
+    beta_slow: float | None
     attention_factor: float | None
     keep_short: bool
     train_length: int | None

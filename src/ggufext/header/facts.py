@@ -203,6 +203,8 @@ class ModelFacts:
         What the model's publisher documents.
     freq_base_source : str
         The metadata key that `freq_base` came from, or `DEFAULT_SOURCE`.
+    reads_betas : bool
+        Whether YaRN's betas can be said by keys.
     has_tensors : bool
         Whether there are tensors; of a vocabulary nobody judges whether llama.cpp loads it.
     """
@@ -230,6 +232,7 @@ class ModelFacts:
     earlier_extension: EarlierExtension | None = None
     published: Published | None = None
     freq_base_source: str = "rope_theta"
+    reads_betas: bool = True
     has_tensors: bool = True
 
     @property
@@ -368,6 +371,7 @@ def model_facts(
             if written_base
             else DEFAULT_SOURCE
         ),
+        reads_betas=rope_keys.YARN_BETA_FAST in entry.reads,
         has_tensors=any(shard.tensor_count for shard in (header, *later_shards)),
     )
 

@@ -397,6 +397,8 @@ def _layers(
             head_count_kv=heads_kv,
             key_length=head_dim,
             value_length=head_dim,
+            # Layers with parameters of their own have an attention factor of their own.
+            follows_attention=window is None or local_base is None,
         )
         for window in windows
     )

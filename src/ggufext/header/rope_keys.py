@@ -59,6 +59,8 @@ EDITED = (
     ORIGINAL_LENGTH,
     ATTN_FACTOR,
     YARN_EXT_FACTOR,
+    YARN_BETA_FAST,
+    YARN_BETA_SLOW,
 )
 
 #: Keys that converters write for many architectures and llama.cpp reads for some.

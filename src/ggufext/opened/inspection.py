@@ -38,12 +38,28 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class ScalingInFile:
-    """RoPE scaling as it takes effect: type, factor, original length in tokens, factor tensors."""
+    """RoPE scaling as it takes effect.
+
+    Attributes
+    ----------
+    type : str
+    factor : float
+    original_context_length : int or None
+        Tokens.
+    factor_tensors : tuple of str
+    attention_factor : float
+        rope.scaling.attn_factor: what multiplies queries and keys beside YaRN's own factor.
+    beta_fast, beta_slow : float
+        Of YaRN; see `ggufext.header.frequencies.Yarn`.
+    """
 
     type: str
     factor: float
     original_context_length: int | None
     factor_tensors: tuple[str, ...]
+    attention_factor: float
+    beta_fast: float
+    beta_slow: float
 
 
 @dataclass(frozen=True, slots=True)
@@ -282,6 +298,9 @@ def _rope(facts: ModelFacts) -> RopeInFile:
             factor=scaling.factor,
             original_context_length=scaling.original_context_length,
             factor_tensors=scaling.factor_tensors,
+            attention_factor=scaling.attention_factor,
+            beta_fast=scaling.yarn.beta_fast,
+            beta_slow=scaling.yarn.beta_slow,
         ),
     )
 

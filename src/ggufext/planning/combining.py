@@ -17,7 +17,7 @@ from ggufext.header.frequencies import (
     llama3_factors,
     longrope_attention_factor,
 )
-from ggufext.header.rope_keys import FREQ_BASE
+from ggufext.header.rope_keys import ATTN_FACTOR, FREQ_BASE, YARN_BETA_FAST
 from ggufext.planning import methods
 from ggufext.planning.gamma import freq_base_for_gamma, gamma_pade
 from ggufext.planning.methods import Method, Rotation, as_float32
@@ -115,7 +115,7 @@ def combine(wanted: Extension) -> Combination:
     Raises
     ------
     PlanError
-        ``cannot_combine``, ``tensors_not_supported``, ``factors_needed``,
+        ``cannot_combine``, ``tensors_not_supported``, ``rope_keys_not_read``, ``factors_needed``,
         ``bad_recipe``, ``lowers_base``, ``gamma_out_of_range``, ``base_out_of_range``.
     """
     facts, native, request = wanted.facts, wanted.native, wanted.request
@@ -199,19 +199,84 @@ def _plain(wanted: Extension) -> Combination:
     if method is Method.LLAMA3:
         return _llama3(wanted)
     form, factor, base = _written(wanted)
-    keys, original = facts.scaling.yarn, original_length(facts, native)
+    keys, original = _yarn_keys(wanted), original_length(facts, native)
     mix = keys.mix(form.value or "")
     if factor != 1.0 and bool(mix) != (form is Form.YARN):
         # The file has a mix of its own (grok): it would act under every type.
         mix = 1.0 if form is Form.YARN else 0.0
         keys = replace(keys, ext_factor=mix)
     rotation = methods.scaled(base, facts.rotary_dim, factor, original, keys=keys, mix=mix)
+    rotation, written = _with_attention(wanted, rotation)
     return Combination(
         rotation=_divided_by(rotation, facts, native),
         form=form,
         original_length=original,
+        attention_factor_written=written,
         yarn=keys,
     )
+
+
+def _yarn_keys(wanted: Extension) -> Yarn:
+    """YaRN's keys with the betas that a recipe says.
+
+    Raises
+    ------
+    PlanError
+        ``bad_recipe``, ``cannot_combine``, ``rope_keys_not_read``.
+    """
+    facts, request = wanted.facts, wanted.request
+    usual, asked = facts.scaling.yarn, request.yarn
+    if asked is None:
+        return usual
+    keys = replace(
+        usual,
+        beta_fast=as_float32(asked.beta_fast or usual.beta_fast),
+        beta_slow=as_float32(asked.beta_slow or usual.beta_slow),
+    )
+    if keys == usual:
+        return usual
+    if keys.beta_fast <= keys.beta_slow:
+        raise PlanError(
+            code="bad_recipe",
+            field="plan.beta_fast",
+            message=f"is {keys.beta_fast:g}; expected more than beta_slow, which is "
+            f"{keys.beta_slow:g}",
+        )
+    if wanted.native.kind is NativeKind.YARN:
+        refuse(
+            facts,
+            f"betas other than its {usual.beta_fast:g} and {usual.beta_slow:g} would take the "
+            "trained frequencies away; leave them out of the recipe",
+        )
+    if not (facts.reads_betas or request.keep_short):
+        raise PlanError(
+            code="rope_keys_not_read",
+            field=f"{facts.architecture}.{YARN_BETA_FAST}",
+            message=f"llama.cpp does not read YaRN's betas for {facts.architecture}, where they "
+            f"are {usual.beta_fast:g} and {usual.beta_slow:g}; leave them out of the recipe"
+            + (
+                ", or --keep-short writes them as factors"
+                if can_keep_short(facts, wanted.native)
+                else ""
+            ),
+        )
+    return keys
+
+
+def _with_attention(wanted: Extension, rotation: Rotation) -> tuple[Rotation, float]:
+    """The rotation with the attention factor that a recipe says, and rope.scaling.attn_factor."""
+    facts, asked = wanted.facts, wanted.request.yarn
+    if asked is None or asked.attention_factor is None:
+        return rotation, 1.0
+    if facts.scales_attention:
+        raise PlanError(
+            code="cannot_combine",
+            field=f"{facts.architecture}.{ATTN_FACTOR}",
+            message=f"llama.cpp multiplies every score of attention of {facts.architecture} by "
+            "it, those of parts that are not rotated too; leave attention_factor out",
+        )
+    written = as_float32(asked.attention_factor / rotation.attention_factor)
+    return replace(rotation, attention_factor=asked.attention_factor), written
 
 
 def _written(wanted: Extension) -> tuple[Form, float, float]:

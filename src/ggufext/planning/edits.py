@@ -92,9 +92,15 @@ def _write_rotation(
         after = factor_key(facts, made)
         if made.form is not Form.BASE or after != facts.scaling.factor:
             write(rope_keys.SCALING_FACTOR, ValueType.FLOAT32, after)
-    if made.yarn is not None and made.yarn.ext_factor != facts.scaling.yarn.ext_factor:
-        assert made.yarn.ext_factor is not None
-        write(rope_keys.YARN_EXT_FACTOR, ValueType.FLOAT32, made.yarn.ext_factor)
+    usual = facts.scaling.yarn
+    keys = made.yarn or usual
+    if keys.ext_factor != usual.ext_factor:
+        assert keys.ext_factor is not None
+        write(rope_keys.YARN_EXT_FACTOR, ValueType.FLOAT32, keys.ext_factor)
+    if keys.beta_fast != usual.beta_fast:
+        write(rope_keys.YARN_BETA_FAST, ValueType.FLOAT32, keys.beta_fast)
+    if keys.beta_slow != usual.beta_slow:
+        write(rope_keys.YARN_BETA_SLOW, ValueType.FLOAT32, keys.beta_slow)
 
 
 def tensor_edits(
@@ -180,6 +186,9 @@ def local_freq_base(facts: ModelFacts, made: Combination, *, force: bool) -> flo
         raise _refusal(facts, scaled, "rope.scaling.type", way_out)
     if any(_rescaled(facts, made, layer) for layer in scaled) and not force:
         raise _refusal(facts, scaled, "rope.scaling.factor", way_out)
+    reached = tuple(layer for layer in local if layer.follows_attention)
+    if made.attention_factor_written != facts.scaling.attention_factor and reached and not force:
+        raise _refusal(facts, reached, "rope.scaling.attn_factor", "yarn")
     if rotation.freq_base == facts.freq_base or not based:
         return None
     if base_can_be_kept:

@@ -171,7 +171,8 @@ def _vllm(made: Plan, facts: ModelFacts, model: str, config: HfConfig | None) ->
             "it applies factors of single pairs through Phi-3's LongRoPE with an attention factor "
             "of its own; rewrite the GGUF file, or choose gamma, ntk, yarn or linear",
         )
-    if facts.temperature_scale or (made.yarn.mscale_all_dim and not facts.scales_attention):
+    of_its_own = made.yarn.mscale_all_dim or made.attention_factor_written != 1.0
+    if facts.temperature_scale or (of_its_own and not facts.scales_attention):
         return Emission(
             Engine.VLLM,
             (),
@@ -215,7 +216,7 @@ def _llama_cpp(made: Plan, facts: ModelFacts, model: str) -> Emission:
         flags += ["--rope-freq-base", number(made.freq_base.after)]
     # Without it llama.cpp takes context_length, which the override below raises.
     flags += ["--yarn-orig-ctx", str(made.original_length)]
-    # Betas and attention are those of the file, which no flag has to repeat.
+    # Betas and attention stand in the file or in an override, so no flag has to repeat them.
     flags += ["--yarn-ext-factor", number(made.yarn.mix("yarn"))] if yarn else []
     whole = not yarn or _length_after_yarn_flags(made) == made.target_length
     overrides = [_override(e) for e in made.edits if not (whole and _has_flag(e.key, facts))]

@@ -77,7 +77,7 @@ def plan(facts: ModelFacts, request: PlanRequest) -> Plan:
         ``unverified_architecture``, ``target_absurd``, ``lowers_base``, ``gamma_out_of_range``,
         ``not_for_method``, ``cannot_combine``, ``local_layers_would_change``,
         ``tensors_not_supported``, ``factors_needed``, ``bad_recipe``, ``base_out_of_range``,
-        ``train_base_unknown``.
+        ``train_base_unknown``, ``rope_keys_not_read``.
     """
     if facts.support is Support.UNKNOWN and not request.force:
         raise PlanError(
@@ -224,6 +224,11 @@ def _check_belongs(request: PlanRequest) -> None:
         raise PlanError(
             code="not_for_method",
             message=f"a wanted base belongs to methods gamma and ntk, not to {method.value}",
+        )
+    if request.yarn is not None and method is not Method.YARN:
+        raise PlanError(
+            code="not_for_method",
+            message=f"betas of a recipe belong to method yarn, not to {method.value}",
         )
     if request.factors is not None and method is not Method.LONGROPE:
         raise PlanError(

@@ -35,6 +35,24 @@ class Factors:
     attention_factor: float | None = None
 
 
+@dataclass(frozen=True, slots=True)
+class YarnRecipe:
+    """What is to be other than usual in YaRN.
+
+    Attributes
+    ----------
+    beta_fast, beta_slow : float or None
+        Turns within the original length above which a pair stays as it is, and below which it is
+        divided by the whole factor; None: the model's, which are 32 and 1 where it says nothing.
+    attention_factor : float or None
+        What queries and keys are multiplied by, > 0; None: YaRN's 1 + 0.1 ln f.
+    """
+
+    beta_fast: float | None = None
+    beta_slow: float | None = None
+    attention_factor: float | None = None
+
+
 #: Longest recipe taken for real, characters.
 LONGEST_RECIPE = 16 * 1024 * 1024
 
@@ -54,6 +72,8 @@ class Recipe:
         Base that method gamma or ntk writes; None: the method's own.
     factors : Factors or None
         Of method longrope.
+    yarn : YarnRecipe or None
+        Of method yarn.
     facts_hash : str or None
         `ggufext.header.facts.facts_hash` of the model it was made for; None: for any.
     keep_short, train_length, train_freq_base
@@ -66,6 +86,7 @@ class Recipe:
     target_length: int | None = None
     freq_base: float | None = None
     factors: Factors | None = None
+    yarn: YarnRecipe | None = None
     facts_hash: str | None = None
     keep_short: bool = False
     train_length: int | None = None
@@ -74,7 +95,8 @@ class Recipe:
 
     def encode(self) -> str:
         """The recipe as JSON text."""
-        factors = self.factors
+        factors, yarn = self.factors, self.yarn
+        attention = factors or yarn
         return json.dumps(
             {
                 "plan": {
@@ -83,7 +105,9 @@ class Recipe:
                     "freq_base": self.freq_base,
                     "short": factors.short if factors else None,
                     "long": factors.long if factors else None,
-                    "attention_factor": factors.attention_factor if factors else None,
+                    "beta_fast": yarn.beta_fast if yarn else None,
+                    "beta_slow": yarn.beta_slow if yarn else None,
+                    "attention_factor": attention.attention_factor if attention else None,
                     "keep_short": self.keep_short,
                     "train_length": self.train_length,
                     "train_freq_base": self.train_freq_base,
@@ -107,7 +131,8 @@ class PlanRequest:
         Decay exponent wanted at the target, in (−1, 1); only with `Method.GAMMA`. Without it the
         model keeps its native γ, which gives the base θ·L/T.
     recipe : Recipe or None
-        The base that `Method.GAMMA` or `Method.NTK` writes, or the factors of `Method.LONGROPE`.
+        The base that `Method.GAMMA` or `Method.NTK` writes, the factors of `Method.LONGROPE`, or
+        betas and attention factor of `Method.YARN`.
         Its method must be this one; all else that it says is the caller's to take over.
     keep_short : bool
         Write the method as long factors, so that contexts up to the training length stay as they
@@ -160,6 +185,11 @@ class PlanRequest:
         return self.recipe.factors if self.recipe else None
 
     @property
+    def yarn(self) -> YarnRecipe | None:
+        """What the recipe says of YaRN."""
+        return self.recipe.yarn if self.recipe else None
+
+    @property
     def evidence(self) -> Evidence | None:
         """What was measured of just this; None where something else is asked for than measured."""
         recipe = self.recipe
@@ -188,7 +218,7 @@ def decode_recipe(text: str) -> Recipe:
     Raises
     ------
     PlanError
-        ``bad_recipe``, with the field that is wrong; ``nothing_recommended``: a comparison that
+        ``bad_recipe``, with the field that is wrong; ``nothing_recommended``: compare or tune
         recommends no extension.
     """
     try:
@@ -199,20 +229,23 @@ def decode_recipe(text: str) -> Recipe:
         _bad(None, "is no JSON object")
     fields = document.get("plan")
     if not isinstance(fields, dict):
-        found = document.get("recommendation")
-        if isinstance(found, dict):
+        compared = document.get("recommendation")
+        found = compared if isinstance(compared, dict) else document
+        if isinstance(reason := found.get("reason"), str):
             raise PlanError(
                 code="nothing_recommended",
-                field="recommendation",
-                message=f"this comparison recommends nothing to write: {found.get('reason')}; to "
-                "extend all the same, name a --method",
+                field="plan",
+                message=f"what was measured recommends nothing to write: {reason}; to extend all "
+                "the same, name a --method",
             )
         _bad("plan", "is missing; expected an object with method or long")
     long = _numbers(fields, "long")
     short = _numbers(fields, "short")
     attention = _number(fields, "attention_factor")
-    if long is None and (short is not None or attention is not None):
+    of_yarn = fields.get("method") == Method.YARN.value
+    if long is None and (short is not None or (attention is not None and not of_yarn)):
         _bad("plan.long", "is missing beside short or attention_factor")
+    betas = _number(fields, "beta_fast"), _number(fields, "beta_slow")
     model = document.get("model")
     facts_hash = model.get("facts_hash") if isinstance(model, dict) else None
     if facts_hash is not None and not isinstance(facts_hash, str):
@@ -222,12 +255,18 @@ def decode_recipe(text: str) -> Recipe:
         target_length=_tokens(fields, "target_length"),
         freq_base=_number(fields, "freq_base") if long is None else None,
         factors=Factors(long, short, attention) if long is not None else None,
+        yarn=_yarn(*betas, attention) if long is None else None,
         facts_hash=facts_hash,
         keep_short=_flag(fields, "keep_short"),
         train_length=_tokens(fields, "train_length"),
         train_freq_base=_number(fields, "train_freq_base"),
         evidence=decode_evidence(document.get("evidence")),
     )
+
+
+def _yarn(fast: float | None, slow: float | None, attention: float | None) -> YarnRecipe | None:
+    found = YarnRecipe(fast, slow, attention)
+    return None if found == YarnRecipe() else found
 
 
 def check_model(recipe: Recipe, facts_hash: str) -> None:

@@ -27,7 +27,6 @@ if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
     from ggufext.header.facts import ModelFacts
-    from ggufext.header.frequencies import Yarn
     from ggufext.header.hf_config import HfConfig
     from ggufext.planning.result import Plan
 
@@ -95,10 +94,9 @@ def _rope_type(made: Plan, facts: ModelFacts) -> RopeType:
         RopeType.YARN: methods.yarn(base, dim, factor, made.original_length, made.yarn),
     }
     for rope_type, rotation in candidates.items():
-        same_attention = math.isclose(
-            rotation.attention_factor, made.attention_factor, rel_tol=_TOLERANCE
-        )
-        if same_attention and _same(rotation.inv_freq, made.inv_freq):
+        # Of YaRN an entry says another.
+        said = rope_type is RopeType.YARN and made.scaling_type == RopeType.YARN.value
+        if (said or _same_attention(rotation, made)) and _same(rotation.inv_freq, made.inv_freq):
             return rope_type
     if made.attention_factor == 1.0 and _llama3(made, facts) is not None:
         return RopeType.LLAMA3
@@ -170,7 +168,7 @@ def _parameters(made: Plan, facts: ModelFacts, rope_type: RopeType) -> ConfigObj
         return found | {"factor": _config_factor(made, original)}
     found["original_max_position_embeddings"] = original
     if rope_type is RopeType.YARN:
-        return found | {"factor": _config_factor(made, original)} | _yarn_entries(made.yarn)
+        return found | {"factor": _config_factor(made, original)} | _yarn_entries(made)
     if rope_type is RopeType.LLAMA3 and (llama3 := _llama3(made, facts)) is not None:
         return found | {
             "factor": llama3[0],
@@ -191,15 +189,17 @@ def _parameters(made: Plan, facts: ModelFacts, rope_type: RopeType) -> ConfigObj
     }
 
 
-def _yarn_entries(keys: Yarn) -> ConfigObject:
+def _yarn_entries(made: Plan) -> ConfigObject:
     """What differs from the usual betas and attention factor."""
     found: ConfigObject = {}
-    usual = USUAL_YARN
+    usual, keys = USUAL_YARN, made.yarn
     if (keys.beta_fast, keys.beta_slow) != (usual.beta_fast, usual.beta_slow):
         found |= {"beta_fast": _decimal(keys.beta_fast), "beta_slow": _decimal(keys.beta_slow)}
     if keys.mscale_all_dim:
         mscales = {"mscale": keys.mscale, "mscale_all_dim": keys.mscale_all_dim}
         found |= {name: _decimal(value) for name, value in mscales.items()}
+    if made.attention_factor_written != 1.0:
+        found["attention_factor"] = _decimal(made.attention_factor)
     return found
 
 
@@ -280,6 +280,10 @@ def _partial_rotary_factor(facts: ModelFacts) -> ConfigObject:
     if any(layer.key_length != layer.value_length for layer in facts.layers):
         return {}  # latent attention: Transformers' head is the rotated part alone
     return {"partial_rotary_factor": facts.rotary_dim / facts.head_dim}
+
+
+def _same_attention(rotation: methods.Rotation, made: Plan) -> bool:
+    return math.isclose(rotation.attention_factor, made.attention_factor, rel_tol=_TOLERANCE)
 
 
 def _same(first: Sequence[float], second: Sequence[float]) -> bool:

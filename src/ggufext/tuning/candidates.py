@@ -7,26 +7,24 @@ i in radians per token.
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from enum import Enum
 from typing import TYPE_CHECKING
 
 from ggufext.audit.conditions import planned_request
 from ggufext.audit.request import PLANNED
+from ggufext.comparison.request import usual_conditions
 from ggufext.errors import PlanError
-from ggufext.header.frequencies import Yarn
 from ggufext.planning.methods import Method, yarn
+from ggufext.planning.native import native_scaling
 from ggufext.planning.plan import plan
-from ggufext.planning.request import Factors, PlanRequest, Recipe
+from ggufext.planning.request import Factors, PlanRequest, Recipe, YarnRecipe
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
     from ggufext.header.facts import ModelFacts
     from ggufext.planning.result import Plan
-
-#: What a candidate has to beat; each is metadata alone, so none needs a copy.
-CLOSED_FORMS = tuple(f"{PLANNED}{name}" for name in ("linear", "ntk", "gamma", "yarn"))
 
 #: Exponents x of bases θ·f^x; 1 is the γ rule.
 _EXPONENTS = (0.4, 0.55, 0.7, 0.85, 1.15, 1.3, 1.5, 1.75, 2.0)
@@ -43,15 +41,14 @@ _DIGITS = 4
 
 
 class Kind(Enum):
-    """What a scaling is, and so how it can be tried."""
+    """What a scaling changes; the screen compares those of a kind alone."""
 
     CLOSED_FORM = "closed form"
     BASE = "base"
-    """Another base: metadata alone."""
-    FACTORS = "factors"
-    """A tensor, so it is tried on a copy: llama.cpp takes tensors from a file only."""
-    SHARPENED_FACTORS = "sharpened factors"
-    """A tensor and an attention factor."""
+    PAIRS = "pairs"
+    """Every pair by a factor of its own: YaRN with other keys, or a tensor."""
+    SHARPENED_PAIRS = "sharpened pairs"
+    """The same, and an attention factor."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,20 +70,12 @@ class Candidate:
 
     @property
     def kind(self) -> Kind:
-        """What of a file it needs."""
+        """What it changes."""
         if self.recipe is None:
             return Kind.CLOSED_FORM
-        factors = self.recipe.factors
-        if factors is None:
+        if self.recipe.freq_base is not None:
             return Kind.BASE
-        return Kind.FACTORS if factors.attention_factor == 1.0 else Kind.SHARPENED_FACTORS
-
-    @property
-    def long_factors(self) -> tuple[float, ...]:
-        """Its factors; of a scaling that has some."""
-        assert self.recipe is not None
-        assert self.recipe.factors is not None
-        return self.recipe.factors.long
+        return Kind.PAIRS if self.plan.attention_factor == 1.0 else Kind.SHARPENED_PAIRS
 
 
 class Space:
@@ -115,37 +104,40 @@ class Space:
         self._factor = request.target_length / facts.train_length
         self._tensors = not metadata_only
         self.pairs = len(facts.inv_freq)
-        self._yarn = yarn(facts.freq_base, facts.rotary_dim, self._factor, facts.train_length)
+        self._trained_attention_factor = native_scaling(facts).attention_factor
+        keys = facts.scaling.yarn
+        self._betas = keys.beta_fast, keys.beta_slow
+        self._yarn = yarn(facts.freq_base, facts.rotary_dim, self._factor, facts.train_length, keys)
         self.yarn_attention_factor = self._yarn.attention_factor
 
-    def closed_forms(self) -> Iterator[Candidate]:
-        """Those of `CLOSED_FORMS` that the model takes."""
-        for name in CLOSED_FORMS:
+    def closed_forms(self) -> list[Candidate]:
+        """What `compare` measures by itself, as far as the model takes it.
+
+        Raises
+        ------
+        PlanError
+            It takes none; why not the first.
+        """
+        found, refusals = [], []
+        for name in usual_conditions(self._facts, self._request.target_length):
+            request = planned_request(name, self._request, self._facts.published)
             try:
-                made = plan(
-                    self._facts, planned_request(name, self._request, self._facts.published)
-                )
-            except PlanError:
-                continue
-            yield Candidate(name, None, made)
+                found.append(Candidate(name, None, plan(self._facts, request)))
+            except PlanError as refusal:
+                refusals.append(refusal)
+        if not found:
+            raise refusals[0]
+        return found
 
     def starts(self) -> Iterator[Candidate]:
         """Bases, and factors by the names that papers gave them."""
         for exponent in _EXPONENTS:
             yield from self.base(exponent)
         facts, factor = self._facts, self._factor
-        for fast, slow in _BETAS:
-            made = yarn(
-                facts.freq_base,
-                facts.rotary_dim,
-                factor,
-                facts.train_length,
-                Yarn(beta_fast=fast, beta_slow=slow),
-            )
-            for attention in (made.attention_factor, 1.0):
-                if (fast, slow, attention) != (32.0, 1.0, made.attention_factor):
-                    name = f"yarn:{fast:g},{slow:g},{attention:.3g}"
-                    yield from self.rotation(name, made.inv_freq, attention)
+        for betas in _BETAS:
+            for attention in (self.yarn_attention_factor, self._trained_attention_factor):
+                if betas != self._betas or attention != self.yarn_attention_factor:
+                    yield from self.yarn(*betas, attention)
         whole = integer_wavelengths(self._yarn.inv_freq)
         yield from self.rotation("yarn-integer", whole, self.yarn_attention_factor)
         yield from self.rotation("unturned", unturned(facts.inv_freq, facts.train_length, factor))
@@ -158,19 +150,33 @@ class Space:
         recipe = Recipe(Method.GAMMA, self._request.target_length, freq_base=base)
         yield from self._planned(f"base:{exponent:g}", recipe)
 
+    def yarn(self, fast: float, slow: float, attention_factor: float) -> Iterator[Candidate]:
+        """YaRN with other betas and attention: as keys, as factors where those are not read."""
+        facts, name = self._facts, f"yarn:{fast:g},{slow:g},{attention_factor:.3g}"
+        said = YarnRecipe(fast, slow, rounded(attention_factor))
+        recipe = Recipe(Method.YARN, self._request.target_length, yarn=said)
+        found = list(self._planned(name, recipe))
+        if found:
+            yield from found
+            return
+        keys = replace(facts.scaling.yarn, beta_fast=fast, beta_slow=slow)
+        made = yarn(facts.freq_base, facts.rotary_dim, self._factor, facts.train_length, keys)
+        yield from self.rotation(name, made.inv_freq, attention_factor)
+
     def exponent(self, candidate: Candidate) -> float:
         """The exponent x of a base."""
         base = candidate.plan.freq_base
         return round(math.log(base.after / base.before) / math.log(self._factor), 2)
 
+    def factors_of(self, candidate: Candidate) -> tuple[float, ...]:
+        """What it divides each pair by."""
+        return tuple(map(_factor, self._facts.inv_freq, candidate.plan.inv_freq))
+
     def rotation(
         self, name: str, inv_freq: Sequence[float], attention_factor: float = 1.0
     ) -> Iterator[Candidate]:
         """Frequencies as factors; nothing where the model takes none."""
-        factors = tuple(
-            rounded(min(before / after, _STOPPED)) if after > 0.0 else _STOPPED
-            for before, after in zip(self._facts.inv_freq, inv_freq, strict=True)
-        )
+        factors = tuple(map(_factor, self._facts.inv_freq, inv_freq))
         yield from self.factors(name, factors, attention_factor)
 
     def factors(
@@ -193,6 +199,10 @@ class Space:
         except PlanError:
             return  # no such key or tensor in files of this architecture
         yield Candidate(name, recipe, made)
+
+
+def _factor(before: float, after: float) -> float:
+    return rounded(min(before / after, _STOPPED)) if after > 0.0 else _STOPPED
 
 
 def rounded(value: float) -> float:

@@ -19,7 +19,7 @@ from ggufext.tuning.candidates import Kind, rounded
 from ggufext.tuning.screen import Capture, CapturedLayer, Screen
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Sequence
+    from collections.abc import Callable, Iterable, Iterator, Sequence
     from pathlib import Path
 
     import numpy.typing as npt
@@ -172,7 +172,7 @@ def search(
 
     known: set[tuple[object, ...]] = set()
 
-    def screened(candidates: Iterator[Candidate]) -> None:
+    def screened(candidates: Iterable[Candidate]) -> None:
         for each in candidates:
             rotation = (each.plan.inv_freq, each.plan.attention_factor)
             if rotation not in known:
@@ -187,10 +187,9 @@ def search(
     bases = [x.candidate for x in others if x.candidate.kind is Kind.BASE]
     for step in _NEAR if bases else ():
         screened(space.base(space.exponent(bases[0]) + step))
-    packed = [x for x in others if x.candidate.kind is Kind.FACTORS]
-    if packed:
-        for factors in _searched_factors(screen, space, packed[0].candidate):
-            screened(factors)
+    start = next((x.candidate for x in others if x.candidate.kind is Kind.PAIRS), None)
+    for factors in _searched_factors(screen, space, start) if start else ():
+        screened(factors)
     others = sorted((x for n, x in found.items() if n not in names), key=_error)
     return [found[name] for name in found if name in names], others
 
@@ -208,7 +207,7 @@ def _searched_factors(
     """
     pairs = np.arange(space.pairs)
     places = np.linspace(0, space.pairs - 1, min(_KNOTS, space.pairs))
-    point = np.interp(places, pairs, np.log(start.long_factors))
+    point = np.interp(places, pairs, np.log(space.factors_of(start)))
 
     def at(point: npt.NDArray[np.float64], attention_factor: float = 1.0) -> Iterator[Candidate]:
         factors = np.exp(np.interp(pairs, places, point)).tolist()

@@ -20,7 +20,7 @@ from ggufext.comparison.evidence import evidence
 from ggufext.comparison.findings import recommended_plan, result_of
 from ggufext.comparison.measure import CompareProgress, measure
 from ggufext.comparison.request import NATIVE, key_lengths
-from ggufext.comparison.results import ComparedModel, Finding
+from ggufext.comparison.results import ComparedModel
 from ggufext.comparison.texts import DISTRIBUTIONS, KeysInTexts, read_pieces
 from ggufext.errors import ModelWarning, PlanError
 from ggufext.header.facts import facts_hash
@@ -46,7 +46,7 @@ if TYPE_CHECKING:
     Notify = Callable[["TuneProgress"], None]
 
 #: Scalings of each kind that are tried on the model.
-_MOST = {Kind.BASE: 5, Kind.FACTORS: 4, Kind.SHARPENED_FACTORS: 3}
+_MOST = {Kind.BASE: 5, Kind.PAIRS: 4, Kind.SHARPENED_PAIRS: 3}
 
 #: Bins of the losses that lie within the training length.
 _WITHIN = 2
@@ -255,7 +255,7 @@ class _Search:
             reason += f"; on those that were searched on the best closed form is {closed}"
         if decision is not None and closed is not None and tuned is not None:
             kept, reason = verdict(decision, closed, tuned)
-            needed = decision.recommendation.finding is not Finding.NO_EXTENSION_NEEDED
+            needed = decision.recommendation.condition is not None
         written = (tuned if kept else closed) if needed else None
         plan = recommended_plan(written, self._request.compared(()), self._facts, self._recipes)
         known = {each.name: each for each in standings}

@@ -5,7 +5,6 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from ggufext.audit.findings.statistics import SIGNIFICANT
-from ggufext.comparison.results import Finding
 
 if TYPE_CHECKING:
     from ggufext.comparison.results import CompareResult
@@ -16,7 +15,8 @@ def verdict(decision: CompareResult, closed: str, tuned: str) -> tuple[bool, str
 
     The tuned scaling is kept where its loss beyond the training length is lower beyond the
     interval and it is not measured to find fewer keys; or where it is measured to find more and
-    its loss is not measured to be higher. Keys count where native finds them as trained.
+    its loss is not measured to be higher. Keys count where native finds them as trained. Nothing is
+    kept where the decision recommends no extension, because none is needed or nothing was told.
 
     Parameters
     ----------
@@ -39,7 +39,7 @@ def verdict(decision: CompareResult, closed: str, tuned: str) -> tuple[bool, str
     told = keys is not None and control >= decision.request.threshold and keys.p < SIGNIFICANT
     fewer = told and keys is not None and keys.only_a > keys.only_b
     more = told and not fewer
-    needed = decision.recommendation.finding is not Finding.NO_EXTENSION_NEEDED
+    needed = decision.recommendation.condition is not None
     kept = needed and not fewer and (low > 0 or (more and high >= 0))
     found = (
         f"; of the keys {keys.only_b} were found by it alone and {keys.only_a} by {closed} alone "
