@@ -257,8 +257,17 @@ def refusal(path: Path, **changes: object) -> GgufextError:
     return refused.value
 
 
-def test_a_model_of_which_nothing_can_be_searched_is_named(tmp_path: Path) -> None:
-    """A trained YaRN factor: only that can be raised."""
+@pytest.mark.parametrize("name", ["cohere2", "llama4"])
+def test_a_model_of_which_nothing_can_be_searched_is_named(
+    name: str, random_models: Callable[[str], Path]
+) -> None:
+    """Only its local layers rotate."""
+    refused = refusal(random_models(name))
+    assert refused.code == "cannot_combine"
+    assert "nothing to search" in refused.message
+
+
+def test_a_trained_yarn_is_searched_for_its_attention_alone(tmp_path: Path) -> None:
     path = write_random_model(
         tmp_path / "yarn.gguf",
         metadata={
@@ -267,9 +276,12 @@ def test_a_model_of_which_nothing_can_be_searched_is_named(tmp_path: Path) -> No
             "llama.rope.scaling.original_context_length": 512,
         },
     )
-    refused = refusal(path)
-    assert refused.code == "cannot_combine"
-    assert "nothing to search" in refused.message
+    request = replace(REQUEST, target_length=3072, search_texts=1, trials=1)
+    found = found_by(path, request)
+    assert {each.name for each in found.searched} == {"planned:yarn", "planned:yarn:32,1,1.14"}
+    # Random weights know no text, so nothing is recommended.
+    assert found.plan is None
+    assert not found.kept
 
 
 def test_a_model_without_keys_and_values_of_its_own_is_named(

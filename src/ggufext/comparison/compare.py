@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from types import MappingProxyType
 from typing import TYPE_CHECKING
 
 from ggufext.audit.conditions import refuse_copies
-from ggufext.audit.run.file_run import file_run
+from ggufext.audit.run.file_run import file_run, refuse_embedding_model
 from ggufext.comparison.findings import result_of
 from ggufext.comparison.measure import measure
 from ggufext.comparison.request import key_lengths
@@ -16,14 +17,17 @@ from ggufext.header.facts import facts_hash
 from ggufext.opened.model import open_model
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Mapping
+    from contextlib import AbstractContextManager
     from pathlib import Path
 
     from ggufext.audit.conditions import CopyNeeded
-    from ggufext.audit.run.measure import Computing, Preparing
+    from ggufext.audit.run.measure import Computing, Prepared, Preparing
     from ggufext.comparison.measure import CompareNotes, CompareProgress
     from ggufext.comparison.request import CompareRequest
     from ggufext.comparison.results import CompareResult
+    from ggufext.header.facts import ModelFacts
+    from ggufext.planning.request import Recipe
 
     Notify = Callable[[Preparing | CompareNotes | Computing | CompareProgress], None]
 
@@ -66,36 +70,75 @@ def compare(
     EngineError
         Before the first cell, as of `ggufext.audit.check.check`.
     """
+    facts, compared = compared_model(path, request)
+    request = request.resolved(facts)
+    task = texts_of(request, facts)
+    with texts_run(path, request, facts, task, allow_copy, notify) as prepared:
+        measured = measure(prepared, task, notify)
+    request = replace(request, engine=prepared.request.engine)
+    return result_of(measured, task, request, compared, facts)
+
+
+def compared_model(path: Path, request: CompareRequest) -> tuple[ModelFacts, ComparedModel]:
+    """Facts of a model before any edit of ours, and which model it is.
+
+    Raises
+    ------
+    PlanError
+        ``target_not_longer``.
+    """
     with open_model(path) as model:
+        refuse_embedding_model(model.header)
         facts = model.original_facts(request.plan)
-        compared = ComparedModel(
+        found = ComparedModel(
             path=str(model.header.path),
             size=model.header.file_size,
             facts_hash=facts_hash(model.unextended, facts),
         )
-    request = request.resolved(facts)
-    lengths = key_lengths(facts.train_length, request.target_length)
+    key_lengths(facts.train_length, request.target_length)
+    return facts, found
+
+
+def texts_of(request: CompareRequest, facts: ModelFacts) -> KeysInTexts:
+    """The texts of a request; of files as much as is needed.
+
+    Raises
+    ------
+    PlanError
+        ``bad_text``.
+    """
     wanted = request.trials * request.target_length
-    task = KeysInTexts(
+    return KeysInTexts(
         [(each, read_pieces(each, tokens=wanted)) for each in request.texts],
         train_length=facts.train_length,
         target_length=request.target_length,
     )
+
+
+def texts_run(
+    path: Path,
+    request: CompareRequest,
+    facts: ModelFacts,
+    task: KeysInTexts,
+    allow_copy: Callable[[CopyNeeded], bool],
+    notify: Callable[[Preparing | Computing], None],
+    *,
+    recipes: Mapping[str, Recipe] = MappingProxyType({}),
+) -> AbstractContextManager[Prepared]:
+    """A run of all conditions of a request on texts with keys, as `file_run` makes it."""
+    lengths = key_lengths(facts.train_length, request.target_length)
     n_ubatch = micro_batch(lengths[0])
-    asked = request.keys(lengths)
-    with file_run(
+    return file_run(
         path,
-        asked,
+        request.keys(lengths),
         allow_copy,
         notify,
         task=task,
         n_ubatch=n_ubatch,
         # Of a micro-batch, of native's distributions and of those compared with them.
         kept_logits=n_ubatch + 2 * DISTRIBUTIONS,
-    ) as prepared:
-        measured = measure(prepared, task, notify)
-    request = replace(request, engine=prepared.request.engine)
-    return result_of(measured, task, request, compared, facts)
+        recipes=recipes,
+    )
 
 
 def micro_batch(shortest: int) -> int:

@@ -235,7 +235,9 @@ class KeysInTexts:
             ``text_too_short``.
         """
         made = () if self._files else tuple(_made(plan, text, counts) for text in range(plan.texts))
-        found = [("made text", each) for each in made] or self._stretches(plan, counts)
+        found = [("made text", each) for each in made] or self.stretches(
+            plan.lengths[-1], plan.texts, counts
+        )
         self.names = tuple(name for name, _ in found)
         most = max(DISTRIBUTIONS // len(found), _FEWEST_DISTRIBUTIONS)
         self.texts = tuple(
@@ -255,12 +257,27 @@ class KeysInTexts:
         found.texts, found.names = tuple(text for text, _ in kept), tuple(name for _, name in kept)
         return found
 
-    def _stretches(self, plan: PromptPlan, counts: Counts) -> list[tuple[str, tuple[str, ...]]]:
-        """Texts as long as the longest length, in turn from each file."""
-        length = plan.lengths[-1]
+    def stretches(
+        self, length: int, most: int, counts: Counts
+    ) -> list[tuple[str, tuple[str, ...]]]:
+        """Texts of the files, in turn from each, with the name of the file.
+
+        Parameters
+        ----------
+        length : int
+            Of each, tokens.
+        most : int
+            Texts; one of each file in any case.
+        counts : callable
+
+        Raises
+        ------
+        PlanError
+            ``text_too_short``: a file has not one.
+        """
         by_file = []
         for path, whole in self._files:
-            stretches, held = _divided(whole, counts, length=length, most=plan.texts)
+            stretches, held = _divided(whole, counts, length=length, most=most)
             if not stretches:
                 raise PlanError(
                     code="text_too_short",
@@ -270,7 +287,7 @@ class KeysInTexts:
                 )
             by_file.append([(path.name, each) for each in stretches])
         turns = [each for turn in zip_longest(*by_file) for each in turn if each is not None]
-        return turns[: max(plan.texts, len(by_file))]
+        return turns[: max(most, len(by_file))]
 
     def _text(
         self,

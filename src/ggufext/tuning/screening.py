@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import random
 from dataclasses import dataclass
+from itertools import accumulate
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from ggufext.audit.conditions import conditions
-from ggufext.errors import EngineError
+from ggufext.audit.task import wording
+from ggufext.errors import EngineError, PlanError
 from ggufext.header.architectures import Layout
 from ggufext.llama.settings import ContextSettings, LoadRequest
 from ggufext.opened.model import open_model
@@ -25,9 +28,12 @@ if TYPE_CHECKING:
     import numpy.typing as npt
 
     from ggufext.audit.engines.llama_cpp import LlamaCpp
+    from ggufext.audit.task import Counts
+    from ggufext.comparison.texts import KeysInTexts
     from ggufext.header.facts import ModelFacts
     from ggufext.planning.request import PlanRequest
     from ggufext.tuning.candidates import Candidate, Space
+    from ggufext.tuning.request import TuneRequest
 
 #: Queries whose attention is compared, evenly spread beyond the training length.
 _ROWS = 128
@@ -112,6 +118,31 @@ def capture(
         tuple(captured_layers(shapes, values)), tuple(sorted(set(rows))), under.plan, layout
     )
     return Screen(captured, native_scaling(facts), trained)
+
+
+def first_text(request: TuneRequest, task: KeysInTexts, counts: Counts) -> tuple[str, ...]:
+    """A text as long as the target, the first that is searched on or one of our own sentences.
+
+    Raises
+    ------
+    PlanError
+        ``text_too_short``: the files do not give two, of which one decides.
+    """
+    length = request.target_length
+    if not request.texts:
+        rng = random.Random(f"tuning/{request.seed}")
+        sentences = [wording.sentence(rng) for _ in range(length)]
+        ends = accumulate(counts(sentences))
+        return tuple(sentences[: 1 + sum(end < length for end in ends)])
+    found = task.stretches(length, request.search_texts + request.trials, counts)
+    if len(found) < 2:
+        raise PlanError(
+            code="text_too_short",
+            path=request.texts[0],
+            message=f"gives one text of {length:,} tokens; a search needs one and its decision "
+            "another: name a longer text or a second one, or a smaller target",
+        )
+    return found[0][1]
 
 
 def _chosen_layers(facts: ModelFacts, length: int, path: Path, available: int) -> list[int]:
