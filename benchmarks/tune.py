@@ -1,10 +1,12 @@
 """`ggufext tune`: its screen against a real evaluation, and halving against all on all texts.
 
-Prints seconds of capturing a text, of screening a candidate by it and of running one on the same
-text, and their ratios; then for every seed whether successive halving ends with the scaling that is
-best when all candidates read all texts, and the share of the tokens that it read.
+Prints seconds of capturing a text, of screening a candidate by it and of running two closed forms
+on a text of the same length, and their ratios; then for every seed whether successive halving ends
+with the scaling that is best when all candidates read all texts, and the share of the tokens that
+it read.
 
-Usage: ``python benchmarks/tune.py MODEL [--target 768] [--seeds 5] [--texts 8] [--threads 1]``
+Usage: ``python benchmarks/tune.py MODEL [--target 768] [--seeds 5] [--texts 8] [--threads 1]``;
+of a large model ``--train-length 2048 --target 4096 --seeds 0 --text FILE``, without the halving.
 """
 
 from __future__ import annotations
@@ -12,6 +14,7 @@ from __future__ import annotations
 import argparse
 import time
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from unittest.mock import patch
@@ -47,52 +50,79 @@ class AllOnAll(Halving):
 
 
 class Clock:
-    """Seconds of captures and of screened candidates."""
+    """Seconds of captures, of screened candidates and of runs on a text."""
 
     def __init__(self) -> None:
         self.captures: list[float] = []
         self.screened: list[float] = []
+        self.runs: list[float] = []
+
+    def halving(self) -> type[Halving]:
+        """A policy that runs two closed forms on one text, one after the other."""
+        clock = self
+
+        class Two(Halving):
+            _since = 0.0
+
+            def __call__(self, finished: Sequence[CellRecord]) -> list[tuple[str, Text]]:
+                now = time.perf_counter()
+                if finished:
+                    clock.runs.append(now - self._since)
+                self._since = now
+                return [(name, self._search[0]) for name in self._closed[len(finished) : 2][:1]]
+
+        return Two
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("model", type=Path)
     parser.add_argument("--target", type=int, default=768)
+    parser.add_argument("--train-length", type=int, help="a smaller one makes a smaller target")
+    parser.add_argument("--text", type=Path, action="append", default=[])
     parser.add_argument("--seeds", type=int, default=5)
     parser.add_argument("--texts", type=int, default=8)
     parser.add_argument("--threads", type=int, default=1)
     options = parser.parse_args()
+    request = TuneRequest(
+        target_length=options.target,
+        train_length=options.train_length,
+        texts=tuple(options.text),
+        minutes=600,
+        search_texts=options.texts,
+        trials=1,
+        depths=1,
+        engine=LocalSettings(threads=options.threads, flash_attention=False),
+    )
+    screen_against_runs(options.model, request)
     for seed in range(options.seeds):
-        request = TuneRequest(
-            target_length=options.target,
-            minutes=600,
-            search_texts=options.texts,
-            trials=1,
-            depths=1,
-            seed=seed,
-            engine=LocalSettings(threads=options.threads, flash_attention=False),
-        )
+        request = replace(request, seed=seed)
         halved = tuned(options.model, request, Halving)
-        clock = Clock()
-        started = time.perf_counter()
-        with watched(clock):
-            full = tuned(options.model, request, AllOnAll)
-        seconds = time.perf_counter() - started - sum(clock.captures) - sum(clock.screened)
+        full = tuned(options.model, request, AllOnAll)
         cells = sum(each.texts for each in full.searched)
-        screened = sum(clock.screened) / len(clock.screened)
-        print(
-            f"seed {seed}: capture {clock.captures[0]:.2f} s, a candidate screened "
-            f"{1000 * screened:.1f} ms, run on a text {1000 * seconds / cells:.0f} ms: "
-            f"{seconds / cells / screened:.0f} times"
-        )
         read = sum(each.texts for each in halved.searched)
         losses = {each.name: each.loss for each in full.searched if each.loss is not None}
         behind = losses[halved.tuned or ""] - losses[full.tuned or ""]
         print(
-            f"  halving: {halved.tuned}, all on all: {full.tuned} "
+            f"seed {seed}: halving: {halved.tuned}, all on all: {full.tuned} "
             f"(+{behind:.4f} nats a token); {read} of {cells} readings, {read / cells:.0%}",
             flush=True,
         )
+
+
+def screen_against_runs(model: Path, request: TuneRequest) -> None:
+    """Time of a screened candidate and of a real run, in one search that ends behind two runs."""
+    clock = Clock()
+    with watched(clock):
+        tuned(model, replace(request, search_texts=1), clock.halving())
+    count, capturing = len(clock.screened), sum(clock.captures)
+    screened, run = sum(clock.screened) / count, sum(clock.runs) / len(clock.runs)
+    print(
+        f"capture {capturing:.2f} s, {count} candidates screened in {1000 * screened:.1f} ms each, "
+        f"run on a text {run:.2f} s each: {run / screened:.0f} times, with the capture spread over "
+        f"them {run / (screened + capturing / count):.0f} times",
+        flush=True,
+    )
 
 
 def tuned(model: Path, request: TuneRequest, policy: type[Halving]) -> TuneResult:

@@ -57,6 +57,18 @@ def test_json_is_the_result_and_a_recipe(passkey_model: Path) -> None:
     assert decode_recipe(result.stdout).target_length == 512
 
 
+def test_reports_are_written_and_refused_before_the_search(
+    passkey_model: Path, tmp_path: Path
+) -> None:
+    result = run(str(passkey_model), *SHORT, "--report", str(tmp_path / "report.html"))
+    assert result.exit_code == 0
+    assert "report written to" in result.stderr
+    assert "Search for a scaling of" in (tmp_path / "report.html").read_text()
+    refused = run(str(passkey_model), *SHORT, "--report", str(tmp_path / "report.pdf"))
+    assert isinstance(refused.exception, GgufextError)
+    assert refused.exception.code == "report_path"
+
+
 @pytest.mark.parametrize(
     ("arguments", "says"),
     [

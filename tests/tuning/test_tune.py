@@ -18,6 +18,7 @@ from ggufext.planning.gamma import gamma_pade
 from ggufext.planning.methods import Method
 from ggufext.planning.request import PlanRequest, decode_recipe
 from ggufext.text import json_text
+from ggufext.tuning.report.sentences import result_text
 from ggufext.tuning.request import TuneRequest
 from ggufext.tuning.tune import TuneProgress, tune
 from random_model import write_random_model
@@ -131,7 +132,8 @@ def test_a_search_goes_on_where_it_was_cut_off(
     assert begun.decision is None
     assert begun.evidence is None
     assert not begun.kept
-    assert "nothing was decided" in begun.reason
+    assert begun.reason.startswith("nothing was decided on held-out texts; on those")
+    assert begun.plan is not None
     assert [each.code for each in begun.warnings] == ["cut_short"]
     assert len((tmp_path / "run.jsonl").read_text().splitlines()) == 21
     assert outcome(found_by(passkey_model, kept)) == outcome(result)
@@ -166,7 +168,13 @@ def test_the_closed_form_is_kept_where_nothing_is_measured_to_be_better(
 def test_a_search_that_has_no_time_says_so(passkey_model: Path) -> None:
     found = found_by(passkey_model, replace(REQUEST, minutes=0.1, search_texts=100, trials=100))
     assert "time_used_up" in [each.code for each in found.warnings]
-    assert found.plan is not None
+    # One closed form was run, which says nothing of the others.
+    assert found.plan is None
+    assert "so none is recommended" in found.reason
+    assert result_text(found).startswith("not decided: ")
+    with pytest.raises(GgufextError, match="recommends nothing to write") as refused:
+        decode_recipe(json_text(found))
+    assert refused.value.code == "nothing_recommended"
 
 
 def test_progress_tells_every_stage(passkey_model: Path) -> None:

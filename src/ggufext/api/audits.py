@@ -117,7 +117,9 @@ def check_report_path(path: Path | str, *, inputs: tuple[Path, ...] = ()) -> Non
 
 
 @public
-def write_report(result: CheckResult | CompareResult | MeasureResult, path: Path | str) -> None:
+def write_report(
+    result: CheckResult | CompareResult | MeasureResult | TuneResult, path: Path | str
+) -> None:
     """Write a report in the format of its ending: .html, .png or .json.
 
     What stood there before stays until the new report is on the disk.

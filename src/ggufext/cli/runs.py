@@ -254,7 +254,7 @@ def show_audited(result: CheckResult | CompareResult | TuneResult) -> None:
 
 
 def write_reports(
-    result: CheckResult | CompareResult | MeasureResult, paths: tuple[Path, ...]
+    result: CheckResult | CompareResult | MeasureResult | TuneResult, paths: tuple[Path, ...]
 ) -> bool:
     """Write each report, or say why not; whether all were written."""
     from ggufext.api.audits import write_report

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import signal
+import sys
 from typing import TYPE_CHECKING
 
 import click
@@ -68,6 +69,7 @@ if TYPE_CHECKING:
 @runs.native_threshold_option
 @runs.engine_options
 @runs.run_options
+@runs.report_option
 @json_option
 def tune(
     path: Path | str,
@@ -92,6 +94,7 @@ def tune(
     yes: bool,
     seed: int,
     resume: Path | None,
+    reports: tuple[Path, ...],
     as_json: bool,
 ) -> None:
     """Search for a scaling of FILE that is better than every method, in the minutes there are.
@@ -125,6 +128,9 @@ def tune(
             audit=audit,
         ),
     )
+    file = names.local_path(path)
+    for report in reports:
+        audits.check_report_path(report, inputs=(file, *request.compared(()).files))
     # Copies and processes are given back, as at Ctrl-C.
     signal.signal(signal.SIGTERM, signal.default_int_handler)
     with waiting("tuning") as wait:
@@ -133,7 +139,7 @@ def tune(
             wait.tell(Told("tuning", detail=event.detail, expected=60 * minutes))
 
         result = tunings.tune(
-            names.local_path(path),
+            file,
             request,
             allow_copy=lambda copy: yes or runs.agreed(copy, wait),
             notify=notify,
@@ -143,4 +149,7 @@ def tune(
     else:
         audits.print_report(result)
         runs.show_audited(result)
+    written = runs.write_reports(result, reports)
     runs.end(result)
+    if not written:
+        sys.exit(1)

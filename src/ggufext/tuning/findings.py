@@ -90,14 +90,19 @@ def result_of(
         decision = _decision(measured, task, halving, searched, request, model, facts)
     closed = next((name for name in winners if name in searched.closed_names), None)
     tuned = next((name for name in winners if name in searched.chosen_names), None)
-    kept, needed = False, True
+    kept, written = False, closed
     reason = "nothing was decided on held-out texts"
-    if closed is not None:
-        reason += f"; on those that were searched on the best closed form is {closed}"
     if decision is not None and closed is not None and tuned is not None:
         kept, reason = verdict(decision, closed, tuned)
-        needed = decision.recommendation.condition is not None
-    written = (tuned if kept else closed) if needed else None
+        if kept:
+            written = tuned
+        elif decision.recommendation.condition is None:
+            written = None
+    elif {each.name for each in halving.standings(measured.cells)} >= set(searched.closed_names):
+        reason += f"; on those that were searched on the best closed form is {closed}"
+    else:
+        written = None
+        reason += ", nor were all closed forms measured on a searched one, so none is recommended"
     return TuneResult(
         plan=comparison.recommended_plan(written, request.compared(()), facts, searched.recipes),
         evidence=None

@@ -45,6 +45,8 @@ class TuneResult:
     Attributes
     ----------
     plan : RecommendedPlan or None
+        The tuned scaling or the best closed form; None where the decision recommends no extension,
+        or not even the closed forms were all measured.
     evidence : Evidence or None
         What was measured of it on held-out texts; None where nothing was decided there.
     model : ComparedModel

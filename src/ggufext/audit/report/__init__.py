@@ -124,7 +124,7 @@ def write_file(
             code="report_not_written",
             path=path,
             message=f"cannot be written ({error.strerror}); what stood there is unchanged; give "
-            "another --report (with --resume, check and compare do not repeat their run)",
+            "another --report (with --resume, a run is not repeated)",
         ) from error
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Protocol
 
 from ggufext.audit.report.document import definitions, document, everything, legend, table
 from ggufext.audit.report.drawing import element
@@ -33,10 +33,17 @@ from ggufext.comparison.report.sentences import (
 )
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Sequence
     from xml.etree.ElementTree import Element
 
-    from ggufext.comparison.results import CompareResult, LossBin
+    from ggufext.audit.request import LocalSettings
+    from ggufext.audit.run.measure import Run
+    from ggufext.comparison.results import ComparedModel, CompareResult, LossBin
+
+    class _Request(Protocol):
+        @property
+        def engine(self) -> LocalSettings | None: ...
+
 
 #: Of a request, what the page has nowhere else.
 _ASKED = ("target_length", "conditions", "texts", "trials", "depths", "seed", "threshold")
@@ -52,13 +59,14 @@ def page(result: CompareResult) -> str:
             element("p", run_line(result), attributes={"class": "soft"}),
             element("p", element("strong", "Recommended"), " ", recommendation_text(result)),
             *([element("ul", *caution, attributes={"class": "caution"})] if caution else []),
-            *(_measured(shown) if shown.conditions else []),
-            *_reproduction(result),
+            *(sections(shown) if shown.conditions else []),
+            *reproduction(result, result.run, result.model, result.request, _ASKED),
         ],
     )
 
 
-def _measured(result: CompareResult) -> list[Element]:
+def sections(result: CompareResult) -> list[Element]:
+    """Pictures and tables of a result that has conditions."""
     names = legend(each.name for each in result.conditions)
     charts = [
         element("div", element("p", words, attributes={"class": "soft"}), made)
@@ -125,17 +133,19 @@ def _pairs(result: CompareResult) -> list[Element]:
     ]
 
 
-def _reproduction(result: CompareResult) -> list[Element]:
-    run = result.run
-    asked = {name: getattr(result.request, name) for name in _ASKED}
+def reproduction(
+    result: object, run: Run, model: ComparedModel, request: _Request, fields: Sequence[str]
+) -> list[Element]:
+    """What it takes to repeat a run, with these fields of its request."""
+    asked = {name: getattr(request, name) for name in fields}
     facts = {
         "file": run.path,
-        "facts of the model": result.model.facts_hash,
+        "facts of the model": model.facts_hash,
         "engine": run.engine,
         "SHA-256 of the prompts": run.prompts_hash,
         "cost": tokens_text(run),
         "complete": "yes" if run.complete else "no",
-        **settings_text(asked, result.request.engine, run),
+        **settings_text(asked, request.engine, run),
         **run.versions,
     }
     return [

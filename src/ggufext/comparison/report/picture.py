@@ -50,10 +50,11 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
     from xml.etree.ElementTree import Element
 
+    from ggufext.comparison.report.sentences import Rows
     from ggufext.comparison.results import ComparedCondition, CompareResult
 
 #: Two charts beside each other.
-_WIDTH = 2 * CHART_WIDTH + GAP
+WIDTH = 2 * CHART_WIDTH + GAP
 
 _RIGHT, _LOW = CHART_WIDTH - 20, TOP + CHART_HEIGHT
 
@@ -64,32 +65,42 @@ _NEAR = 0.5
 
 def png(result: CompareResult) -> bytes:
     """All pictures and sentences as one PNG; needs the extra ``[report]``."""
-    said = [paragraph(title(result), _WIDTH, "title"), paragraph(run_line(result), _WIDTH, "soft")]
-    blocks = [
-        below(said, 2),
-        paragraph(f"recommended: {recommendation_text(result)}", _WIDTH, "name"),
-    ]
+    said = [paragraph(title(result), WIDTH, "title"), paragraph(run_line(result), WIDTH, "soft")]
     shown = measured(result)
-    if shown.conditions:
-        charts = [
-            below([paragraph(words, CHART_WIDTH, "name"), made], 4)
-            for words, made in loss_charts(shown).items()
+    return png_of(
+        [
+            below(said, 2),
+            paragraph(f"recommended: {recommendation_text(result)}", WIDTH, "name"),
+            *(blocks(shown) if shown.conditions else []),
+            below([paragraph(f"note: {x.message}", WIDTH) for x in result.warnings], 4),
         ]
-        keys = [paragraph(KEYS_TITLE, CHART_WIDTH, "name"), keys_chart(shown)]
-        names = [short_name(each.name) for each in shown.conditions]
-        costs = [paragraph(COST_TITLE, _WIDTH, "name")]
-        columns, rows = cost(shown)
-        for name, cells in rows.items():
-            told = ", ".join(f"{what} {cell}" for what, cell in zip(columns, cells, strict=True))
-            costs.append(paragraph(f"{short_name(name)}: {told}", _WIDTH))
-        blocks += [
-            beside(charts),
-            beside([below(keys, 4), legend(names, CHART_WIDTH)]),
-            below(costs, 4),
-            paragraph(READING, _WIDTH, "soft"),
-        ]
-    blocks.append(below([paragraph(f"note: {x.message}", _WIDTH) for x in result.warnings], 4))
-    return png_of(blocks)
+    )
+
+
+def blocks(result: CompareResult) -> list[Element]:
+    """Pictures and sentences of a result that has conditions."""
+    charts = [
+        below([paragraph(words, CHART_WIDTH, "name"), made], 4)
+        for words, made in loss_charts(result).items()
+    ]
+    keys = [paragraph(KEYS_TITLE, CHART_WIDTH, "name"), keys_chart(result)]
+    names = [short_name(each.name) for each in result.conditions]
+    return [
+        beside(charts),
+        beside([below(keys, 4), legend(names, CHART_WIDTH)]),
+        listed(COST_TITLE, cost(result)),
+        paragraph(READING, WIDTH, "soft"),
+    ]
+
+
+def listed(title: str, found: Rows) -> Element:
+    """A table as lines."""
+    lines = [paragraph(title, WIDTH, "name")]
+    for name, cells in found.rows.items():
+        told = zip(found.columns, cells, strict=True)
+        words = ", ".join(f"{what} {cell}" for what, cell in told)
+        lines.append(paragraph(f"{short_name(name)}: {words}", WIDTH))
+    return below(lines, 4)
 
 
 def keys_chart(result: CompareResult) -> Element:

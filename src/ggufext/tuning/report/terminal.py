@@ -11,14 +11,18 @@ from ggufext.audit.report.sentences import short_name
 from ggufext.audit.report.terminal import report_console
 from ggufext.comparison.report import terminal as comparison
 from ggufext.errors import printable
+from ggufext.tuning.report.sentences import (
+    HELD_OUT_TITLE,
+    SEARCHED_TITLE,
+    more_text,
+    result_text,
+    searched,
+)
 
 if TYPE_CHECKING:
     from typing import TextIO
 
     from ggufext.tuning.results import TuneResult
-
-#: Scalings that were only screened: so many are shown.
-_SCREENED_SHOWN = 5
 
 
 def print_report(result: TuneResult, *, file: TextIO | None = None) -> None:
@@ -34,7 +38,7 @@ def print_report(result: TuneResult, *, file: TextIO | None = None) -> None:
     console.print(_searched(result))
     console.print()
     if result.decision is not None:
-        console.print(Text("On held-out texts", style="bold"))
+        console.print(Text(HELD_OUT_TITLE, style="bold"))
         comparison.print_report(result.decision, file=file)
         console.print()
 
@@ -48,25 +52,15 @@ def print_report(result: TuneResult, *, file: TextIO | None = None) -> None:
             say(Text(f"  note: {printable(warning.message)}", style="yellow"))
 
 
-def result_text(result: TuneResult) -> str:
-    """What is to be written, and why, in one sentence."""
-    if result.kept and result.tuned is not None:
-        return f"{short_name(result.tuned)} is kept: {printable(result.reason)}"
-    return f"no closed form is beaten: {printable(result.reason)}"
-
-
 def _searched(result: TuneResult) -> Table:
-    title = Text("Scalings by loss beyond the training length on the search texts", style="bold")
+    found = searched(result)
+    title = Text(SEARCHED_TITLE, style="bold")
     table = Table(title=title, title_justify="left", box=None)
     table.add_column(Text("scaling"))
-    for column in ("texts", "loss in nats a token", "output error of the screen"):
+    for column in found.columns:
         table.add_column(Text(column), justify="right")
-    measured = [each for each in result.searched if each.texts]
-    screened = [each for each in result.searched if not each.texts]
-    for each in (*measured, *screened[:_SCREENED_SHOWN]):
-        loss = "–" if each.loss is None else f"{each.loss:.3f}"
-        cells = (str(each.texts), loss, f"{each.output_error:.3f}")
-        table.add_row(Text(short_name(each.name)), *map(Text, cells))
-    if more := len(screened) - _SCREENED_SHOWN:
-        table.add_row(Text(f"and {more} more, only screened") if more > 0 else Text(""))
+    for name, cells in found.rows.items():
+        table.add_row(Text(short_name(name)), *map(Text, cells))
+    if more := more_text(result):
+        table.add_row(Text(more))
     return table
