@@ -58,7 +58,6 @@ def search(model: Model, seconds: float = 1e9, tuned: tuple[str, ...] = TUNED) -
         native="native",
         search=SEARCH,
         held=HELD,
-        within=2,
         seconds=seconds,
         clock=model.clock,
     )
@@ -80,6 +79,8 @@ def test_the_best_of_both_kinds_are_decided_on_held_out_texts() -> None:
     assert halving.winners(model.finished) == ["planned:ntk", TUNED[0]]
     assert {name for name, _ in cells(model, HELD)} == {"native", "planned:ntk", TUNED[0]}
     assert not halving.out_of_time
+    assert halving.decided(model.finished)
+    assert not halving.decided(model.finished[:-1])
     assert halving.standings(model.finished)[0].name == TUNED[0]
     assert ("native", 0) not in cells(model, SEARCH)
 
@@ -132,6 +133,7 @@ def test_without_time_for_the_decision_nothing_is_begun_that_needs_it() -> None:
     halving = search(model, 3)
     assert [x.condition for x in model.finished] == [CLOSED[0]]
     assert halving.winners(model.finished) == [CLOSED[0]]
+    assert not halving.decided(model.finished)
     assert halving.out_of_time
 
 

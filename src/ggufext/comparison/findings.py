@@ -32,6 +32,7 @@ from ggufext.comparison.results import (
     ShortCost,
 )
 from ggufext.comparison.statistics import TEXTS_DRAWN, mean_interval
+from ggufext.comparison.texts import WITHIN
 from ggufext.errors import ModelWarning
 from ggufext.planning.plan import plan
 
@@ -50,9 +51,6 @@ _TEXTS_EXCHANGED = 6
 
 #: A loss above this share of that of a guess among all tokens: the model does not know the text.
 _UNKNOWN_SHARE = 0.6
-
-#: Of `ggufext.comparison.texts.bin_edges`, the bins within the training length.
-_WITHIN = 2
 
 
 def result_of(
@@ -162,7 +160,7 @@ class _Measured:
         for record in sorted(measured.cells, key=lambda each: each.text):
             self._cells[record.condition][record.text] = record
         self._all_bins = range(len(task.bins))
-        self._beyond = self._all_bins[_WITHIN:]
+        self._beyond = self._all_bins[WITHIN:]
 
     def condition(self, name: str) -> ComparedCondition:
         cells = list(self._cells[name].values())
@@ -211,7 +209,7 @@ class _Measured:
 
     def _short_cost(self, name: str) -> ShortCost | None:
         cells = list(self._cells[name].values())
-        loss = self._difference(name, NATIVE, self._all_bins[:_WITHIN])
+        loss = self._difference(name, NATIVE, self._all_bins[:WITHIN])
         far = self._estimate([each.divergence for each in cells])
         same = self._estimate([[float(x) for x in each.same_top] for each in cells])
         if loss is None or far is None or same is None:
@@ -227,7 +225,7 @@ class _Measured:
 
     def losses_within(self, names: Sequence[str]) -> Iterator[LossComparison]:
         """Every two conditions within the training length."""
-        yield from self._pairs(names, self._all_bins[:_WITHIN])
+        yield from self._pairs(names, self._all_bins[:WITHIN])
 
     def losses(self, names: Sequence[str]) -> Iterator[LossComparison]:
         """Every two conditions beyond the training length."""
@@ -301,7 +299,7 @@ def _at(hits: Sequence[bool], lengths: Sequence[int], wanted: set[int]) -> list[
 
 def _unknown(native: ComparedCondition, task: KeysInTexts, vocabulary: int) -> float | None:
     """Native's loss within the training length where the model does not know the text."""
-    end = task.bins[_WITHIN - 1].end
+    end = task.bins[WITHIN - 1].end
     losses = [each.loss.mean for each in native.losses if each.end == end]
     guess = math.log(vocabulary)
     return next((loss for loss in losses if loss > _UNKNOWN_SHARE * guess), None)

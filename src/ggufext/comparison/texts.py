@@ -36,7 +36,10 @@ _BLOCK, _SMALLEST_BLOCK, _FEWEST_BLOCKS = 64, 8, 8
 #: Positions below this share of the training length are a bin of their own.
 _SHORT_SHARE = 8
 
-#: Bins beyond the training length.
+#: Of `bin_edges`, the bins within the training length.
+WITHIN = 2
+
+#: Bins beyond it.
 _FEWEST_BEYOND, _MOST_BEYOND = 2, 4
 
 #: Characters of the longest piece: what keys and lengths are placed by.

@@ -86,7 +86,7 @@ def result_of(
     """
     winners = halving.winners(measured.cells)
     decision = None
-    if len(winners) == 2 and not halving(measured.cells):
+    if halving.decided(measured.cells):
         decision = _decision(measured, task, halving, searched, request, model, facts)
     closed = next((name for name in winners if name in searched.closed_names), None)
     tuned = next((name for name in winners if name in searched.chosen_names), None)

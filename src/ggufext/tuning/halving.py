@@ -12,6 +12,8 @@ from dataclasses import dataclass, replace
 from statistics import fmean as mean
 from typing import TYPE_CHECKING
 
+from ggufext.comparison.texts import WITHIN
+
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
 
@@ -58,8 +60,6 @@ class Halving:
     native : str
         Measured on held-out texts only.
     search, held : sequence of Text
-    within : int
-        Bins of the losses that lie within the training length.
     seconds : float
         Until when the search may go on; the decision is within it.
     clock : callable
@@ -80,7 +80,6 @@ class Halving:
         native: str,
         search: Sequence[Text],
         held: Sequence[Text],
-        within: int,
         seconds: float,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
@@ -88,7 +87,6 @@ class Halving:
         # On what is searched nothing is asked, and no distribution compared.
         self._search = [_scored_alone(text) for text in search]
         self.held = tuple(held)
-        self._within = within
         self._clock = clock
         self._started = clock()
         self._end = self._started + seconds
@@ -119,13 +117,11 @@ class Halving:
             if texts >= len(self._search) or self._alone(going):
                 break
             texts = min(texts * _SHARE, len(self._search))
-        decided = self.winners(finished)
-        return [
-            (name, text)
-            for name in (self._native, *decided)
-            for text in self.held
-            if len(decided) > 1 and (name, text.number) not in known
-        ]
+        return self._undecided(finished)
+
+    def decided(self, finished: Sequence[CellRecord]) -> bool:
+        """Whether native and the best of both kinds read all held-out texts."""
+        return len(self.winners(finished)) == 2 and not self._undecided(finished)
 
     def standings(self, finished: Sequence[CellRecord]) -> list[Standing]:
         """What was measured of each condition on the search texts; most texts first, then best."""
@@ -141,13 +137,23 @@ class Halving:
             found += [name for name in ranked if name in group][:1]
         return found
 
+    def _undecided(self, finished: Sequence[CellRecord]) -> list[tuple[str, Text]]:
+        known = {(record.condition, record.text) for record in finished}
+        winners = self.winners(finished)
+        return [
+            (name, text)
+            for name in (self._native, *winners)
+            for text in self.held
+            if len(winners) == 2 and (name, text.number) not in known
+        ]
+
     def _losses(self, finished: Sequence[CellRecord]) -> dict[str, dict[int, float]]:
         """Loss beyond the training length of each condition on each search text."""
         numbers = {text.number for text in self._search}
         losses: dict[str, dict[int, float]] = defaultdict(dict)
         for record in finished:
             if record.text in numbers:
-                blocks = [loss for each in record.losses[self._within :] for loss in each]
+                blocks = [loss for each in record.losses[WITHIN:] for loss in each]
                 losses[record.condition][record.text] = mean(blocks)
         return losses
 

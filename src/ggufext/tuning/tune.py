@@ -40,9 +40,6 @@ if TYPE_CHECKING:
 #: Scalings of each kind that are tried on the model.
 _MOST = {Kind.BASE: 5, Kind.PAIRS: 4, Kind.SHARPENED_PAIRS: 3}
 
-#: Bins of the losses that lie within the training length.
-_WITHIN = 2
-
 
 @dataclass(frozen=True, slots=True)
 class TuneProgress:
@@ -166,7 +163,6 @@ def _halving(
         native=NATIVE,
         search=task.texts[:search],
         held=task.texts[search:],
-        within=_WITHIN,
         seconds=seconds,
     )
 
