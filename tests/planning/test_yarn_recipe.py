@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import math
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
@@ -12,6 +13,7 @@ from ggufext.errors import PlanError
 from ggufext.header.architectures import FactorSupport
 from ggufext.header.facts import Scaling
 from ggufext.header.frequencies import Yarn
+from ggufext.header.hf_config import read_config
 from ggufext.planning.emit import Engine, emit
 from ggufext.planning.methods import Method
 from ggufext.planning.methods import yarn as yarn_frequencies
@@ -20,6 +22,8 @@ from ggufext.planning.request import PlanRequest, Recipe, YarnRecipe
 from planning.facts import facts
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     from ggufext.header.facts import ModelFacts
     from ggufext.planning.result import Plan
 
@@ -127,11 +131,32 @@ def test_betas_of_another_method_are_refused() -> None:
     assert caught.value.code == "not_for_method"
 
 
+def test_the_entries_of_a_config_read_back_as_what_was_planned(tmp_path: Path) -> None:
+    block = json.loads(emit(made(), MODEL, Engine.HF, model="m").blocks[0].text)
+    sizes = {"hidden_size": 256, "num_attention_heads": 2, "num_hidden_layers": 1}
+    path = tmp_path / "config.json"
+    path.write_text(json.dumps({"model_type": "llama", **sizes, **block}))
+    scaling = read_config(path).facts.scaling
+    assert (scaling.yarn.beta_fast, scaling.yarn.beta_slow) == (16.0, 2.0)
+    assert scaling.attention_factor == pytest.approx(1.0 / USUAL, rel=1e-6)
+
+
 def test_other_programs_are_told_or_refused() -> None:
     text = emit(made(), MODEL, Engine.HF, model="m").blocks[0].text
     for entry in ('"rope_type": "yarn"', '"beta_fast": 16.0', '"attention_factor": 1.0'):
         assert entry in text
     assert "attention factor" in str(emit(made(), MODEL, Engine.VLLM, model="m").not_expressible)
+    assert (
+        "attention_factor"
+        not in emit(
+            plan(MODEL, PlanRequest(target_length=L, method=Method.YARN)),
+            MODEL,
+            Engine.HF,
+            model="m",
+        )
+        .blocks[0]
+        .text
+    )
     flags = emit(made(), MODEL, Engine.LLAMA_CPP, model="m").blocks[0].text
     assert "mistral3.rope.scaling.yarn_beta_fast=float:16" in flags
     assert "mistral3.rope.scaling.attn_factor=float:0.878" in flags

@@ -17,6 +17,9 @@ if TYPE_CHECKING:
 #: What everything is compared with.
 NATIVE = "native"
 
+#: Methods where no condition is asked for; each is metadata alone, so none needs a copy.
+_USUAL = tuple(f"{PLANNED}{name}" for name in ("linear", "ntk", "gamma", "yarn"))
+
 #: Doublings up to the target at which keys are asked beside the training length.
 _DOUBLINGS = 3
 
@@ -90,7 +93,10 @@ class CompareRequest:
 
     def resolved(self, facts: ModelFacts) -> CompareRequest:
         """The request with all its conditions, native first, as they are for a model."""
-        usual = usual_conditions(facts, self.target_length)
+        usual = [*_USUAL]
+        documented = facts.published.yarn_length if facts.published else None
+        if documented is not None and documented >= self.target_length:
+            usual.append(DOCUMENTED)
         names = dict.fromkeys((NATIVE, *(self.conditions or usual)))
         return replace(self, conditions=tuple(names))
 
@@ -125,15 +131,6 @@ class CompareRequest:
     def files(self) -> tuple[Path, ...]:
         """Files beside the model that a run reads or writes: kept cells, recipes, texts."""
         return (*self.keys((self.target_length,)).files, *self.texts)
-
-
-def usual_conditions(facts: ModelFacts, target_length: int) -> tuple[str, ...]:
-    """Methods by their names, and what the publisher documents where it reaches the target."""
-    names = [f"{PLANNED}{name}" for name in ("linear", "ntk", "gamma", "yarn")]
-    documented = facts.published.yarn_length if facts.published else None
-    if documented is not None and documented >= target_length:
-        names.append(DOCUMENTED)
-    return tuple(names)
 
 
 def key_lengths(train_length: int, target_length: int) -> tuple[int, ...]:

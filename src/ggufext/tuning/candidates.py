@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 
 from ggufext.audit.conditions import planned_request
 from ggufext.audit.request import PLANNED
-from ggufext.comparison.request import usual_conditions
+from ggufext.comparison.request import CompareRequest
 from ggufext.errors import PlanError
 from ggufext.planning.methods import Method, yarn
 from ggufext.planning.native import native_scaling
@@ -119,7 +119,8 @@ class Space:
             It takes none; why not the first.
         """
         found, refusals = [], []
-        for name in usual_conditions(self._facts, self._request.target_length):
+        asked = CompareRequest(target_length=self._request.target_length)
+        for name in asked.resolved(self._facts).conditions[1:]:  # without native
             request = planned_request(name, self._request, self._facts.published)
             try:
                 found.append(Candidate(name, None, plan(self._facts, request)))
