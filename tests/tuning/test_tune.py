@@ -16,7 +16,7 @@ from ggufext.errors import GgufextError
 from ggufext.opened.model import open_model
 from ggufext.planning.gamma import gamma_pade
 from ggufext.planning.methods import Method
-from ggufext.planning.request import PlanRequest, decode_recipe
+from ggufext.planning.request import PlanRequest, YarnRecipe, decode_recipe
 from ggufext.text import json_text
 from ggufext.tuning.report.sentences import result_text
 from ggufext.tuning.request import TuneRequest
@@ -150,6 +150,25 @@ def test_metadata_alone_needs_no_copy(passkey_model: Path) -> None:
     assert found.plan.method is not Method.LONGROPE
     others = [each.name for each in found.searched if not each.closed_form]
     assert all(name.startswith(("planned:base:", "planned:yarn:32,1,1")) for name in others)
+
+
+def test_yarn_without_its_attention_factor_is_found_and_written_as_keys(
+    passkey_copy: Path,
+) -> None:
+    request = replace(REQUEST, target_length=2048, metadata_only=True, search_texts=2)
+    found = found_by(passkey_copy, request)
+    assert found.kept
+    assert found.tuned == "planned:yarn:32,1,1"
+    recipe = decode_recipe(json_text(found))
+    assert recipe.yarn == YarnRecipe(32.0, 1.0, 1.0)
+    made = rewrite(
+        passkey_copy, PlanRequest(target_length=2048, method=recipe.method, recipe=recipe)
+    ).plan
+    assert made.attention_factor == 1.0
+    assert not made.tensor_edits
+    with open_model(passkey_copy) as model:
+        assert model.history is not None
+        assert model.history.evidence == found.evidence is not None
 
 
 def test_the_closed_form_is_kept_where_nothing_is_measured_to_be_better(
