@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import pytest
 from hypothesis import given
@@ -22,6 +22,9 @@ from ggufext.planning.request import (
     check_model,
     decode_recipe,
 )
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
 
 finite = st.floats(allow_nan=False, allow_infinity=False)
 positive = st.floats(min_value=1e-6, max_value=1e6)
@@ -201,6 +204,22 @@ def test_a_field_that_is_wrong_is_named(document: Any, field: str | None) -> Non
         decode_recipe(text)
     assert caught.value.code == "bad_recipe"
     assert caught.value.field == field
+
+
+@pytest.mark.parametrize("value", [0.0, -1.0, 1e-45, float("nan"), float("inf")])
+def test_what_no_file_can_hold_is_refused_from_python_too(value: float) -> None:
+    made: list[tuple[str, Callable[[], object]]] = [
+        ("long", lambda: Factors((1.0, value))),
+        ("short", lambda: Factors((1.0,), (value,))),
+        ("attention_factor", lambda: Factors((1.0,), None, value)),
+        ("beta_fast", lambda: YarnRecipe(beta_fast=value)),
+        ("beta_slow", lambda: YarnRecipe(beta_slow=value)),
+        ("attention_factor", lambda: YarnRecipe(attention_factor=value)),
+    ]
+    for name, make in made:
+        with pytest.raises(PlanError) as caught:
+            make()
+        assert (caught.value.code, caught.value.field) == ("bad_recipe", f"plan.{name}")
 
 
 def test_a_recipe_of_another_model_is_refused() -> None:

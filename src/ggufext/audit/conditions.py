@@ -226,7 +226,6 @@ def _meaning_of_absence(key: str, facts: ModelFacts) -> Override | None:
         rope_keys.SCALING_FACTOR: 1.0,
         rope_keys.ORIGINAL_LENGTH: facts.context_length,
         rope_keys.ATTN_FACTOR: 1.0,
-        rope_keys.YARN_EXT_FACTOR: -1.0,
         rope_keys.YARN_BETA_FAST: facts.scaling.yarn.beta_fast,
         rope_keys.YARN_BETA_SLOW: facts.scaling.yarn.beta_slow,
     }

@@ -34,6 +34,13 @@ class Factors:
     short: tuple[float, ...] | None = None
     attention_factor: float | None = None
 
+    def __post_init__(self) -> None:
+        """Refuse what no file can hold: ``bad_recipe``."""
+        for name, values in (("long", self.long), ("short", self.short or ())):
+            for value in values:
+                _positive(value, name)
+        _check_positive(self, "attention_factor")
+
 
 @dataclass(frozen=True, slots=True)
 class YarnRecipe:
@@ -51,6 +58,10 @@ class YarnRecipe:
     beta_fast: float | None = None
     beta_slow: float | None = None
     attention_factor: float | None = None
+
+    def __post_init__(self) -> None:
+        """Refuse what no file can hold: ``bad_recipe``."""
+        _check_positive(self, "beta_fast", "beta_slow", "attention_factor")
 
 
 #: Longest recipe taken for real, characters.
@@ -333,6 +344,13 @@ def _positive(value: object, name: str) -> float:
         _bad(f"plan.{name}", f"holds {value!r:.40}; expected numbers above 0")
     assert isinstance(value, (int, float))
     return float(value)
+
+
+def _check_positive(said: Factors | YarnRecipe, *names: str) -> None:
+    for name in names:
+        value = getattr(said, name)
+        if value is not None:
+            _positive(value, name)
 
 
 def _bad(field: str | None, what: str) -> NoReturn:
