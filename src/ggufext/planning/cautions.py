@@ -6,12 +6,12 @@ from typing import TYPE_CHECKING
 
 from ggufext.errors import ModelWarning, printable
 from ggufext.header.architectures import Support
-from ggufext.planning.combining import Form, can_keep_short
+from ggufext.planning.combining import Form
 from ggufext.planning.edits import peculiarities
 from ggufext.planning.footprint import CELL_PADDING
 from ggufext.planning.gamma import FACTOR_NEEDS_FINETUNE, GAMMA_DEGRADED
 from ggufext.planning.methods import Method
-from ggufext.planning.native import NativeKind, starts_at_training, turns
+from ggufext.planning.native import NativeKind, can_keep_short, starts_at_training, turns
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

@@ -17,7 +17,7 @@ from ggufext.header.frequencies import (
     llama3_factors,
     longrope_attention_factor,
 )
-from ggufext.header.rope_keys import ATTN_FACTOR, FREQ_BASE, YARN_BETA_FAST
+from ggufext.header.rope_keys import FREQ_BASE
 from ggufext.planning import methods
 from ggufext.planning.gamma import freq_base_for_gamma, gamma_pade
 from ggufext.planning.methods import Method, Rotation, as_float32
@@ -27,8 +27,10 @@ from ggufext.planning.native import (
     divided,
     refuse,
     rotation_in_effect,
+    takes_long_factors,
     tensors_taken,
 )
+from ggufext.planning.yarn_recipe import with_attention, yarn_keys
 
 if TYPE_CHECKING:
     from ggufext.header.facts import ModelFacts
@@ -130,16 +132,6 @@ def combine(wanted: Extension) -> Combination:
     return _packed(facts, _plain(wanted))
 
 
-def _takes_long_factors(facts: ModelFacts) -> bool:
-    """Whether llama.cpp rotates the architecture with rope_factors_long."""
-    return ROPE_FACTORS_LONG in tensors_taken(facts.factor_support)
-
-
-def can_keep_short(facts: ModelFacts, native: NativeScaling) -> bool:
-    """Whether long factors alone can hold an extension of this model."""
-    return _takes_long_factors(facts) and native.kind is NativeKind.NONE
-
-
 def factor_key(facts: ModelFacts, made: Combination) -> float:
     """rope.scaling.factor as the file holds it afterwards; 1 where it holds none."""
     # Local layers of some architectures know a factor under type none too, and keep it then.
@@ -162,7 +154,7 @@ def _check_keeps_short(facts: ModelFacts, native: NativeScaling) -> None:
             "--keep-short would put long factors beside it, and llama.cpp takes one kind; leave "
             f"out --keep-short; {_possible(native.kind)} extends this model",
         )
-    if not _takes_long_factors(facts):
+    if not takes_long_factors(facts):
         raise PlanError(
             code="tensors_not_supported",
             field=ROPE_FACTORS_LONG,
@@ -199,14 +191,14 @@ def _plain(wanted: Extension) -> Combination:
     if method is Method.LLAMA3:
         return _llama3(wanted)
     form, factor, base = _written(wanted)
-    keys, original = _yarn_keys(wanted), original_length(facts, native)
+    keys, original = yarn_keys(facts, native, request), original_length(facts, native)
     mix = keys.mix(form.value or "")
     if factor != 1.0 and bool(mix) != (form is Form.YARN):
         # The file has a mix of its own (grok): it would act under every type.
         mix = 1.0 if form is Form.YARN else 0.0
         keys = replace(keys, ext_factor=mix)
     rotation = methods.scaled(base, facts.rotary_dim, factor, original, keys=keys, mix=mix)
-    rotation, written = _with_attention(wanted, rotation)
+    rotation, written = with_attention(facts, request.yarn, rotation)
     return Combination(
         rotation=_divided_by(rotation, facts, native),
         form=form,
@@ -214,69 +206,6 @@ def _plain(wanted: Extension) -> Combination:
         attention_factor_written=written,
         yarn=keys,
     )
-
-
-def _yarn_keys(wanted: Extension) -> Yarn:
-    """YaRN's keys with the betas that a recipe says.
-
-    Raises
-    ------
-    PlanError
-        ``bad_recipe``, ``cannot_combine``, ``rope_keys_not_read``.
-    """
-    facts, request = wanted.facts, wanted.request
-    usual, asked = facts.scaling.yarn, request.yarn
-    if asked is None:
-        return usual
-    keys = replace(
-        usual,
-        beta_fast=as_float32(asked.beta_fast or usual.beta_fast),
-        beta_slow=as_float32(asked.beta_slow or usual.beta_slow),
-    )
-    if keys == usual:
-        return usual
-    if keys.beta_fast <= keys.beta_slow:
-        raise PlanError(
-            code="bad_recipe",
-            field="plan.beta_fast",
-            message=f"is {keys.beta_fast:g}; expected more than beta_slow, which is "
-            f"{keys.beta_slow:g}",
-        )
-    if wanted.native.kind is NativeKind.YARN:
-        refuse(
-            facts,
-            f"betas other than its {usual.beta_fast:g} and {usual.beta_slow:g} would take the "
-            "trained frequencies away; leave them out of the recipe",
-        )
-    if not (facts.reads_betas or request.keep_short):
-        raise PlanError(
-            code="rope_keys_not_read",
-            field=f"{facts.architecture}.{YARN_BETA_FAST}",
-            message=f"llama.cpp does not read YaRN's betas for {facts.architecture}, where they "
-            f"are {usual.beta_fast:g} and {usual.beta_slow:g}; leave them out of the recipe"
-            + (
-                ", or --keep-short writes them as factors"
-                if can_keep_short(facts, wanted.native)
-                else ""
-            ),
-        )
-    return keys
-
-
-def _with_attention(wanted: Extension, rotation: Rotation) -> tuple[Rotation, float]:
-    """The rotation with the attention factor that a recipe says, and rope.scaling.attn_factor."""
-    facts, asked = wanted.facts, wanted.request.yarn
-    if asked is None or asked.attention_factor is None:
-        return rotation, 1.0
-    if facts.scales_attention:
-        raise PlanError(
-            code="cannot_combine",
-            field=f"{facts.architecture}.{ATTN_FACTOR}",
-            message=f"llama.cpp multiplies every score of attention of {facts.architecture} by "
-            "it, those of parts that are not rotated too; leave attention_factor out",
-        )
-    written = as_float32(asked.attention_factor / rotation.attention_factor)
-    return replace(rotation, attention_factor=asked.attention_factor), written
 
 
 def _written(wanted: Extension) -> tuple[Form, float, float]:

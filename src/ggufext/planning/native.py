@@ -188,6 +188,16 @@ def tensors_taken(support: FactorSupport, scaling_type: str | None = None) -> fr
     }[support]
 
 
+def takes_long_factors(facts: ModelFacts) -> bool:
+    """Whether llama.cpp rotates the architecture with rope_factors_long."""
+    return ROPE_FACTORS_LONG in tensors_taken(facts.factor_support)
+
+
+def can_keep_short(facts: ModelFacts, native: NativeScaling) -> bool:
+    """Whether long factors alone can hold an extension of this model."""
+    return takes_long_factors(facts) and native.kind is NativeKind.NONE
+
+
 def turns(frequency: float) -> bool:
     """Whether a pair rotates at all; a frequency in radians per token."""
     return frequency > _SLOWEST_TURN
