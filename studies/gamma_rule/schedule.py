@@ -230,7 +230,8 @@ def _smollm2_last() -> Iterator[Run]:
     )
     for text in (first, second):
         yield _smollm2_loss(4, (NATIVE, "gamma", "yarn", "ntk"), text)
-    yield _tuning(SMOLLM2, 2, minutes=8 * prefill_minutes(2 * SMOLLM2_LENGTH))
+    # The screen, four closed forms, three runs with keys that decide, and so three other scalings.
+    yield _tuning(SMOLLM2, 2, minutes=12 * prefill_minutes(2 * SMOLLM2_LENGTH))
     for test in texts.TEST:
         yield _smollm2_loss(2, (NATIVE, TUNED), test.project)
 

@@ -192,6 +192,6 @@ def test_means_over_texts_are_told_with_the_number_of_texts(
         "-2.800); docs/gamma-rule.md"
     ) in lines
     assert (
-        "recommended on SmolLM2 at factor 2: yarn (docs/gamma-rule.md); gamma worse, "
-        f"{measure} yarn +0.100 of 4 texts (95 %: +0.000 to +0.200)"
+        "  recommended by what was measured on SmolLM2 at factor 2: yarn (docs/gamma-rule.md)\n"
+        f"    gamma is worse by {measure} yarn +0.100 of 4 texts (95 %: +0.000 to +0.200)\n"
     ) in lines

@@ -21,7 +21,7 @@ from ggufext.cli.planning import (
     plan_as_json,
     plan_lines,
     plan_options,
-    recommendation,
+    recommendation_lines,
     show_emissions,
     show_run_time,
 )
@@ -201,7 +201,7 @@ def _show_table(path: Path | str, plans: tuple[Plan, ...], documented: Plan | No
     for line in dict.fromkeys(map(_measured_line, known)):
         click.echo(line)
     if first.recommended is not None:
-        click.echo(recommendation(first.recommended))
+        click.echo("\n".join(recommendation_lines(first.recommended)))
     click.echo(f"KV cache at {first.target_length:,} tokens: {cache_sizes(first)}")
 
 

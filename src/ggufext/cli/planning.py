@@ -188,7 +188,7 @@ def plan_lines(path: Path | str, made: Plan) -> Iterator[str]:
             f"{measurement_text(known.measurement)}; {known.source}"
         )
     if made.recommended is not None:
-        yield f"  {recommendation(made.recommended)}"
+        yield from (f"  {line}" for line in recommendation_lines(made.recommended))
     yield f"  expectation: {made.verdict.value} (derived, not measured)"
     yield from _edits(made)
 
@@ -203,16 +203,24 @@ def _edits(made: Plan) -> Iterator[str]:
         yield f"    {tensor.name}: {'new' if tensor.before is None else 'replaced'}, {after}"
 
 
-def recommendation(found: Recommended) -> str:
-    """Which method the record recommends, and all that speaks for it."""
+def recommendation_lines(found: Recommended) -> Iterator[str]:
+    """Which method the record recommends, and the evidence, a line each."""
     methods = " or ".join(method.value for method in found.methods)
-    evidence = "; ".join(
-        f"gamma {each.verdict}, {measurement_text(each.measurement)}" for each in found.comparisons
+    yield (
+        f"recommended by what was measured on {found.model} at factor {found.factor:g}: {methods} "
+        f"({found.source})"
     )
-    return (
-        f"recommended on {found.model} at factor {found.factor:g}: {methods} ({found.source}); "
-        f"{evidence}"
-    )
+    for each in found.comparisons:
+        yield f"  gamma is {_VERDICTS[each.verdict]} {measurement_text(each.measurement)}"
+
+
+#: Of comparisons, in front of what was measured.
+_VERDICTS = {
+    "better": "better by",
+    "worse": "worse by",
+    "the same": "the same in",
+    "undecided": "undecided in",
+}
 
 
 def factors_of_pairs(made: Plan) -> str | None:
