@@ -193,6 +193,8 @@ def tuning(run: Run, model: Path, clock: Clock) -> Iterator[dict[str, Any]]:
         engine=_ENGINE,
     )
     cell_minutes = language_minutes(run.factor) if language else prefill_minutes(target)
+    # The screen, which is as long as a cell and made again in every piece, and two cells behind it.
+    clock.refuse(3 * cell_minutes)
     begun = ""
 
     def notify(event: ggufext.TuneProgress) -> None:

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import json
 import re
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
+from click.testing import CliRunner
 
+from ggufext.cli import cli
 from ggufext.cli.planning import plan_lines
 from ggufext.header.facts import ModelFacts, model_facts
 from ggufext.header.header import read_header
@@ -195,3 +198,21 @@ def test_means_over_texts_are_told_with_the_number_of_texts(
         "  recommended by what was measured on SmolLM2 at factor 2: yarn (docs/gamma-rule.md)\n"
         f"    gamma is worse by {measure} yarn +0.100 of 4 texts (95 %: +0.000 to +0.200)\n"
     ) in lines
+
+
+def test_the_table_of_plan_ends_with_what_is_recommended_and_why(
+    passkey: ModelFacts, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    measured_here = next(records._records(passkey))
+    comparison = compared(Method.YARN, 4, "worse", "mean_loss_beyond", 0.1, (0.05, 0.15), 9)
+    with_study = replace(measured_here, comparisons=(comparison,))
+    path = str(ROOT / "models" / "passkey-Q8_0.gguf")
+    asked = ["plan", path, "--target", "1024"]
+    assert "recommended" not in CliRunner().invoke(cli, asked).stdout
+    monkeypatch.setattr(records, "_KNOWN", (with_study,))
+    told = CliRunner().invoke(cli, asked).stdout
+    assert "recommended by what was measured on passkey-Q8_0.gguf at factor 4: yarn" in told
+    assert "\n  gamma is worse by mean loss beyond the training length against yarn" in told
+    shown = json.loads(CliRunner().invoke(cli, [*asked, "--json"]).stdout)
+    said = [each["recommended"]["methods"] for each in shown["plans"]]
+    assert said == [["yarn"]] * len(shown["plans"])
