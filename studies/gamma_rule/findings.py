@@ -281,8 +281,8 @@ def all_other_bases(cells: Sequence[Cell]) -> list[tuple[str, list[OtherBase], b
     loss = tabulate(cells, Measure.LOSS, "language", 4, loss_beyond)
     keys = tabulate(cells, Measure.RETRIEVAL, "passkey", 4, keys_beyond)
     return [
-        ("loss beyond T", other_bases(loss), False),
-        ("keys beyond T", other_bases(keys), True),
+        ("loss, language model", other_bases(loss), False),
+        ("keys, passkey models", other_bases(keys), True),
     ]
 
 

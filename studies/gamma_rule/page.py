@@ -179,7 +179,7 @@ def _bases(study: Study) -> str:
         said = "No other base was measured to be better than the rule's."
     head = ("measure", "condition", "units", "it − rule (95 %)", "p (Holm)")
     return (
-        f"At factor 4. {said}\n\n![Eight other bases against the rule's, with intervals]"
+        f"Beyond T at factor 4. {said}\n\n![Eight other bases against the rule's, with intervals]"
         f"(images/gamma-rule-bases.png)\n\n{markdown_table(head, rows)}"
     )
 

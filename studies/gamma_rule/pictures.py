@@ -182,7 +182,7 @@ def _bases(study: Study, figure: Figure) -> None:
         axes.set_title(f"{what} ({units} units)")
         axes.set_xlabel(f"other base − rule; {better}: the other is better")
     figure.suptitle(
-        "Other bases at factor 4, with 95 % intervals; grey: too small to be of interest"
+        "Other bases beyond T at factor 4, with 95 % intervals; grey: too small to be of interest"
     )
 
 
