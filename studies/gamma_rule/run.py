@@ -53,6 +53,7 @@ _KEYS, _LANGUAGE_KEYS = 5, 1
 #: Tuning texts that are searched on, and those that decide: one a module, or one a project.
 _LANGUAGE_TUNING, _SMOLLM2_TUNING = (4, 3), (1, 1)
 _COMPARE_FORMAT = "ggufext compare 1"
+_DIED = "engine_died"
 
 
 class NotReady(Exception):  # noqa: N818 - a run that waits is no error
@@ -368,13 +369,16 @@ def _mean(values: Sequence[float]) -> float:
 
 
 def _note_failure(run: Run, error: GgufextError) -> None:
+    """Keep that llama.cpp died over a run; whatever else was refused can be put right."""
+    if error.code != _DIED:
+        return
     RESULTS.mkdir(exist_ok=True)
     with (RESULTS / FAILURES).open("a", encoding="utf-8") as failures:
         failures.write(json.dumps({"run": run.name, "error": error.code}) + "\n")
 
 
 def _is_given_up(run: Run) -> bool:
-    """Whether a run died twice: that is its result."""
+    """Whether llama.cpp died twice over a run: that is its result."""
     return [each["run"] for each in read_lines(RESULTS / FAILURES)].count(run.name) > 1
 
 

@@ -175,6 +175,8 @@ def test_a_run_that_died_twice_is_given_up(tmp_path: Path, monkeypatch: pytest.M
     monkeypatch.setattr(study, "RESULTS", tmp_path / "results")
     error = EngineError(code="engine_died", message="killed")
     study._note_failure(run, error)
+    for _ in range(2):
+        study._note_failure(run, EngineError(code="engine_unknown", message="no llama.cpp"))
     assert not study._is_given_up(run)
     study._note_failure(run, error)
     assert study._is_given_up(run)
