@@ -119,6 +119,12 @@ def _decay(study: Study) -> str:
     }
     models = len({each.model for each in found})
     within = (slopes.within.low, slopes.within.high) if slopes.within else None
+    both = {findings.decay_word(slopes.interval), findings.decay_word(within)}
+    claim = "they do not"
+    if both == {DecayWord.FOLLOWS}:
+        claim = "they do"
+    elif both <= {DecayWord.FOLLOWS, DecayWord.OPEN}:
+        claim = "that is open"
     so_far = "so far, " if any(run.measure is Measure.DECAY for run in study.left) else ""
     rows = [
         (
@@ -144,7 +150,7 @@ def _decay(study: Study) -> str:
     ]
     return (
         "The claim: the exponent γ_obs of mean attention follows γ_Padé when the base moves, with "
-        "a slope of 1. Both slopes below have to say so.\n\n"
+        f"a slope of 1. Both slopes below have to say so: {so_far}{claim}.\n\n"
         f"{markdown_table(('slope of γ_obs on γ_Padé', 'models', 'mean (95 %)', 'so'), rows)}\n\n"
         "![γ_obs against γ_Padé of every model at every base](images/gamma-rule-decay.png)\n\n"
         f"γ_Padé → γ_obs at multiples of the trained base:\n\n"

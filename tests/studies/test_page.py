@@ -71,6 +71,18 @@ def test_a_page_of_everything_says_so(complete: Study) -> None:
     assert "None died." in section(text, "Runs")
 
 
+def test_whether_attention_falls_as_the_formula_says_needs_both_slopes(complete: Study) -> None:
+    assert "have to say so: they do not." in section(page(complete), "H1")
+    as_claimed = tuple(
+        replace(cell, fields={**cell.fields, "gamma": 2 * (cell.fields["gamma"] - 0.2)})
+        if cell.run.measure is Measure.DECAY
+        else cell
+        for cell in complete.cells
+    )
+    assert "have to say so: they do." in section(page(replace(complete, cells=as_claimed)), "H1")
+    assert "have to say so: so far, that is open." in page(replace(complete, cells=()))
+
+
 def test_what_is_missing_failed_or_died_is_named() -> None:
     some = made_up(fails=lambda run: run.name == "loss-SmolLM2-x4-celery", failed=FAILED)
     some = replace(some, failures=[{"run": "loss-SmolLM2-x4-celery", "error": "engine_died"}])
