@@ -107,7 +107,13 @@ def slope(x: Sequence[float], y: Sequence[float]) -> float | None:
 def slope_interval(
     groups: Sequence[Sequence[tuple[float, float]]], *, seed: int = 0
 ) -> tuple[float, float] | None:
-    """95 % interval of the slope from a bootstrap over points (x, y), each group by itself."""
+    """95 % interval of the slope from a bootstrap over points (x, y), each group by itself.
+
+    None where no group has two points: what is drawn from one is always the same. A group of one
+    beside others adds nothing to the width.
+    """
+    if all(len(group) < 2 for group in groups):
+        return None
     rng = np.random.default_rng(seed)
     slopes = []
     for _ in range(_RESAMPLES):

@@ -4,9 +4,9 @@
     PYTHONPATH=models python studies/gamma_rule/run.py --minutes 55 --smollm2 SmolLM2….gguf
 
 Every finished cell is a line of results/RUN.jsonl. What ggufext itself keeps to go on lies beside
-the trained models (`trained.cache_folder`). Models are trained by train.py, texts fetched by
-texts.py, and what `ggufext tune` found stands there as tuned/MODEL-xFACTOR.json; a run whose model,
-text or recipe is not there is left for later. One thread a process.
+the trained models (`trained.cache_folder`), and so does what `ggufext tune` found, as
+tuned/MODEL-xFACTOR.json. Models are trained by train.py and texts fetched by texts.py; a run whose
+model, text or recipe is not there is left for later. One thread a process.
 """
 
 from __future__ import annotations
@@ -25,9 +25,19 @@ import ggufext
 import texts
 from conditions import TUNED
 from ggufext.errors import EngineError, GgufextError
-from schedule import PIECE, SMOLLM2, Measure, Run, runs
+from ggufext.text import json_text
+from schedule import (
+    PIECE,
+    SMOLLM2,
+    Measure,
+    Run,
+    language_minutes,
+    prefill_minutes,
+    runs,
+)
 from standard_library import Part, held_out_texts, sources
-from trained import HERE, cache_folder
+from study import FAILURES, RESULTS, read_lines
+from trained import cache_folder
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
@@ -35,14 +45,15 @@ if TYPE_CHECKING:
     from ggufext.audit.findings.results import LengthAccuracy
     from ggufext.audit.run.measure import Stop
 
-RESULTS = HERE / "results"
-
 #: Prompts of the passkey models.
 SEED, DEPTHS, TRIALS = 40_000, 6, 10
 _ENGINE = ggufext.LocalSettings(threads=1)
 #: Labelled keys in a text: the language model was not trained to find any, and its texts are short.
 _KEYS, _LANGUAGE_KEYS = 5, 1
+#: Tuning texts that are searched on, and those that decide: one a module, or one a project.
+_LANGUAGE_TUNING, _SMOLLM2_TUNING = (4, 3), (1, 1)
 _COMPARE_FORMAT = "ggufext compare 1"
+_DIED = "engine_died"
 
 
 class NotReady(Exception):  # noqa: N818 - a run that waits is no error
@@ -69,10 +80,7 @@ class Clock:
 
 def finished(run: Run, folder: Path = RESULTS) -> list[dict[str, Any]]:
     """Cells of a run that are finished."""
-    path = folder / f"{run.name}.jsonl"
-    if not path.exists():
-        return []
-    return [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]
+    return read_lines(folder / f"{run.name}.jsonl")
 
 
 def make(run: Run, *, smollm2: Path | None, clock: Clock, folder: Path = RESULTS) -> None:
@@ -167,6 +175,67 @@ def loss(run: Run, model: Path, clock: Clock) -> Iterator[dict[str, Any]]:
     _refuse_stopped(result.run.stop)
 
 
+def tuning(run: Run, model: Path, clock: Clock) -> Iterator[dict[str, Any]]:
+    """A search on the tuning texts; a scaling that beats the closed forms is kept as a recipe."""
+    target = ggufext.facts_of(model).train_length * run.factor
+    language = run.model != SMOLLM2
+    search, held = _LANGUAGE_TUNING if language else _SMOLLM2_TUNING
+    kept = _kept(run)
+    spent = kept.with_suffix(".minutes")
+    before = float(spent.read_text(encoding="utf-8")) if spent.exists() else 0.0
+    request = ggufext.TuneRequest(
+        target_length=target,
+        minutes=max(run.minutes - before, 0.1),
+        texts=tuple(_texts(run)),
+        search_texts=search,
+        trials=held,
+        depths=_LANGUAGE_KEYS if language else _KEYS,
+        resume=kept,
+        engine=_ENGINE,
+    )
+    cell_minutes = language_minutes(run.factor) if language else prefill_minutes(target)
+    # The screen, which is as long as a cell and made again in every piece, and two cells behind it.
+    clock.refuse(3 * cell_minutes)
+    begun = ""
+
+    def notify(event: ggufext.TuneProgress) -> None:
+        nonlocal begun
+        if event.detail != begun:
+            begun = event.detail
+            clock.refuse(cell_minutes)
+
+    started = time.monotonic()
+    try:
+        result = ggufext.tune(model, request, allow_copy=True, notify=notify)
+    finally:
+        minutes = before + (time.monotonic() - started) / 60
+        spent.write_text(f"{minutes:.2f}", encoding="utf-8")
+    _refuse_stopped(result.run.stop)
+    if result.kept:
+        recipe = _recipe(run)
+        recipe.parent.mkdir(exist_ok=True)
+        recipe.write_text(json_text(result), encoding="utf-8")
+    yield {
+        "condition": TUNED,
+        "text": None,
+        "searched": [
+            {
+                "name": each.name,
+                "closed_form": each.closed_form,
+                "output_error": round(each.output_error, 5),
+                "texts": each.texts,
+                "loss": None if each.loss is None else round(each.loss, 4),
+            }
+            for each in result.searched
+        ],
+        "tuned": result.tuned,
+        "kept": result.kept,
+        "reason": result.reason,
+        "warnings": [each.code for each in result.warnings],
+        "minutes": round(minutes, 1),
+    }
+
+
 def decay(run: Run, model: Path, clock: Clock) -> Iterator[dict[str, Any]]:
     """Attention by distance, over all heads of the layers that see everything."""
     facts = ggufext.facts_of(model)
@@ -202,6 +271,7 @@ _MAKERS: dict[Measure, Callable[[Run, Path, Clock], Iterator[dict[str, Any]]]] =
     Measure.RETRIEVAL: retrieval,
     Measure.LOSS: loss,
     Measure.DECAY: decay,
+    Measure.TUNING: tuning,
 }
 
 
@@ -224,9 +294,11 @@ def _names(run: Run, facts: ggufext.ModelFacts, target: int) -> dict[str, str]:
     names = {}
     for condition in run.conditions:
         if condition == TUNED:
-            path = cache_folder() / "tuned" / f"{run.model}-x{run.factor}.json"
+            path = _recipe(run)
             if not path.exists():
-                raise NotReady(f"the recipe tuned/{path.name}")
+                raise NotReady(
+                    f"the recipe tuned/{path.name}, which a search makes if it finds one"
+                )
             names[f"planned:{path}"] = condition
         else:
             names[conditions.program_name(condition, facts, target, folder)] = condition
@@ -236,20 +308,27 @@ def _names(run: Run, facts: ggufext.ModelFacts, target: int) -> dict[str, str]:
 def _texts(run: Run) -> list[Path]:
     """Files that a run reads; none where it reads made text."""
     folder = cache_folder() / "texts"
-    if run.text is not None:
-        path = next(each.path for each in texts.TEST if each.project == run.text)
-        if not path.exists():
+    is_tuning = run.measure is Measure.TUNING
+    if run.model == SMOLLM2:
+        read = texts.TUNING if is_tuning else texts.TEST
+        paths = [each.path for each in read if is_tuning or each.project == run.text]
+        if not all(path.exists() for path in paths):
             raise NotReady("a text, which texts.py fetches")
-        return [path]
-    if not run.reads_modules:
+        return paths
+    if not run.model.startswith("language"):
         return []
     folder.mkdir(parents=True, exist_ok=True)
     written = []
-    for source in held_out_texts(sources(), Part.TEST):
+    for source in held_out_texts(sources(), Part.TUNING if is_tuning else Part.TEST):
         path = folder / f"{source.module}.py.txt"
         path.write_text(source.text, encoding="utf-8")
         written.append(path)
     return written
+
+
+def _recipe(run: Run) -> Path:
+    """Where the scaling lies that a search kept, for a model and a factor."""
+    return cache_folder() / "tuned" / f"{run.model}-x{run.factor}.json"
 
 
 def _kept(run: Run) -> Path:
@@ -289,6 +368,20 @@ def _mean(values: Sequence[float]) -> float:
     return round(sum(values) / len(values), 6)
 
 
+def _note_failure(run: Run, error: GgufextError) -> None:
+    """Keep that llama.cpp died over a run; whatever else was refused can be put right."""
+    if error.code != _DIED:
+        return
+    RESULTS.mkdir(exist_ok=True)
+    with (RESULTS / FAILURES).open("a", encoding="utf-8") as failures:
+        failures.write(json.dumps({"run": run.name, "error": error.code}) + "\n")
+
+
+def _is_given_up(run: Run) -> bool:
+    """Whether llama.cpp died twice over a run: that is its result."""
+    return [each["run"] for each in read_lines(RESULTS / FAILURES)].count(run.name) > 1
+
+
 def _listed() -> Iterator[str]:
     for run in runs():
         done = len(finished(run))
@@ -307,7 +400,7 @@ def main() -> None:
     clock = Clock(time.monotonic() + 60 * arguments.minutes)
     waiting: Counter[str] = Counter()
     for run in runs():
-        if run.measure not in _MAKERS or len(finished(run)) >= run.cells:
+        if run.measure not in _MAKERS or len(finished(run)) >= run.cells or _is_given_up(run):
             continue
         try:
             make(run, smollm2=arguments.smollm2, clock=clock)
@@ -318,6 +411,7 @@ def main() -> None:
             break
         except GgufextError as error:
             print(f"{run.name}: {error}", file=sys.stderr)
+            _note_failure(run, error)
         print(f"{run.name}: {len(finished(run))} of {run.cells} cells", flush=True)
     for reason, count in waiting.items():
         print(f"{count} runs wait for {reason}")

@@ -31,7 +31,7 @@ from trained import trained_models
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
 
-SMOLLM2, SMOLLM2_LENGTH = "SmolLM2", 8192
+SMOLLM2, SMOLLM2_LENGTH, SMOLLM2_BASE = "SmolLM2", 8192, 100_000
 LANGUAGE_LENGTH, PASSKEY_LENGTH = 512, 256
 #: Test modules of the standard library of CPython 3.11 that are long enough.
 MODULES = 13
@@ -135,6 +135,11 @@ def prefill_minutes(tokens: int) -> float:
     return (0.01038 * tokens + 1.918e-6 * tokens**2) / 60
 
 
+def language_minutes(factor: int) -> float:
+    """Minutes of one core for a text under a condition: 2,000 tokens a second, one to load."""
+    return (1 + LANGUAGE_LENGTH * factor / 2000) / 60
+
+
 def _training(model: str, *, minutes: float) -> Run:
     return Run(
         measure=Measure.TRAINING, model=model, factor=1, conditions=(NATIVE,), minutes=minutes
@@ -169,14 +174,12 @@ def _language(model: str) -> Iterator[Run]:
 
 
 def _language_loss(model: str, factor: int, conditions: tuple[str, ...]) -> Run:
-    # 2,000 tokens a second, and a second to load.
-    minutes = len(conditions) * MODULES * (1 + LANGUAGE_LENGTH * factor / 2000) / 60
     return Run(
         measure=Measure.LOSS,
         model=model,
         factor=factor,
         conditions=conditions,
-        minutes=minutes,
+        minutes=len(conditions) * MODULES * language_minutes(factor),
     )
 
 
@@ -227,7 +230,8 @@ def _smollm2_last() -> Iterator[Run]:
     )
     for text in (first, second):
         yield _smollm2_loss(4, (NATIVE, "gamma", "yarn", "ntk"), text)
-    yield _tuning(SMOLLM2, 2, minutes=8 * prefill_minutes(2 * SMOLLM2_LENGTH))
+    # The screen, four closed forms, three runs with keys that decide, and so three other scalings.
+    yield _tuning(SMOLLM2, 2, minutes=12 * prefill_minutes(2 * SMOLLM2_LENGTH))
     for test in texts.TEST:
         yield _smollm2_loss(2, (NATIVE, TUNED), test.project)
 

@@ -2,18 +2,25 @@
 
 from __future__ import annotations
 
+import json
 import re
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
+from click.testing import CliRunner
 
+from ggufext.cli import cli
+from ggufext.cli.planning import plan_lines
 from ggufext.header.facts import ModelFacts, model_facts
 from ggufext.header.header import read_header
+from ggufext.planning import measured as records
 from ggufext.planning.gamma import Verdict
 from ggufext.planning.methods import Method
+from ggufext.planning.model_records import ModelRecord, beyond_native, compared
 from ggufext.planning.plan import plan
 from ggufext.planning.request import PlanRequest, Recipe
+from planning.facts import facts
 
 ROOT = Path(__file__).parents[2]
 
@@ -102,3 +109,110 @@ def test_nothing_is_said_of_another_plan(
     passkey: ModelFacts, request_: PlanRequest, known: bool
 ) -> None:
     assert (plan(passkey, request_).measured is not None) is known
+
+
+SMOLLM2 = facts(train_length=8192, freq_base=1e5, layers=30, heads_kv=3, rotary_dim=64)
+
+
+def known(*verdicts: tuple[str, str, str]) -> tuple[ModelRecord, ...]:
+    """A record of SmolLM2 at factor 2, made up: rival, measure and what gamma is."""
+    return (
+        ModelRecord(
+            model="SmolLM2",
+            source="docs/gamma-rule.md",
+            architecture="llama",
+            train_length=8192,
+            freq_base=1e5,
+            layers=30,
+            heads=(3, 64),
+            found=(beyond_native(Method.YARN, 2, -2.9, (-3.0, -2.8), 4),),
+            comparisons=tuple(
+                compared(Method(rival), 2, verdict, f"mean_loss_{where}", 0.1, (0.0, 0.2), 4)
+                for rival, where, verdict in verdicts
+            ),
+        ),
+    )
+
+
+@pytest.mark.parametrize(
+    ("verdicts", "methods"),
+    [
+        ([("ntk", "beyond", "better"), ("yarn", "beyond", "worse")], (Method.YARN,)),
+        ([("ntk", "beyond", "worse"), ("yarn", "beyond", "worse")], (Method.NTK, Method.YARN)),
+        ([("ntk", "beyond", "better"), ("yarn", "beyond", "the same")], (Method.GAMMA,)),
+        ([("ntk", "beyond", "better"), ("yarn", "beyond", "undecided")], None),
+        ([("ntk", "beyond", "undecided"), ("yarn", "beyond", "undecided")], None),
+        ([("yarn", "beyond", "worse"), ("yarn", "within", "undecided")], (Method.YARN,)),
+        # Better beyond the training length and worse on short text: the record chooses nothing.
+        ([("yarn", "beyond", "worse"), ("yarn", "within", "better")], None),
+        ([("yarn", "beyond", "better"), ("yarn", "within", "undecided")], (Method.GAMMA,)),
+        ([], None),
+    ],
+)
+def test_a_method_is_recommended_where_the_comparisons_decide(
+    monkeypatch: pytest.MonkeyPatch,
+    verdicts: list[tuple[str, str, str]],
+    methods: tuple[Method, ...] | None,
+) -> None:
+    monkeypatch.setattr(records, "_KNOWN", known(*verdicts))
+    made = plan(SMOLLM2, PlanRequest(target_length=16_384))
+    if methods is None:
+        assert made.recommended is None
+    else:
+        assert made.recommended is not None
+        assert made.recommended.methods == methods
+        assert len(made.recommended.comparisons) == len(verdicts)
+    # The default stays the default.
+    assert made.method is Method.GAMMA
+
+
+@pytest.mark.parametrize(
+    "request_",
+    [
+        PlanRequest(target_length=32_768),
+        PlanRequest(target_length=4096),
+        PlanRequest(target_length=16_384, gamma=0.95),
+        PlanRequest(target_length=16_384, method=Method.CONTEXT_LENGTH),
+    ],
+)
+def test_nothing_is_recommended_for_what_was_not_measured(
+    monkeypatch: pytest.MonkeyPatch, request_: PlanRequest
+) -> None:
+    monkeypatch.setattr(records, "_KNOWN", known(("yarn", "beyond", "worse")))
+    assert plan(SMOLLM2, PlanRequest(target_length=16_384)).recommended is not None
+    assert plan(SMOLLM2, request_).recommended is None
+
+
+def test_means_over_texts_are_told_with_the_number_of_texts(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(records, "_KNOWN", known(("yarn", "beyond", "worse")))
+    made = plan(SMOLLM2, PlanRequest(target_length=16_384, method=Method.YARN))
+    lines = "\n".join(plan_lines("model.gguf", made))
+    measure = "mean loss beyond the training length against"
+    assert (
+        f"measured on SmolLM2 at factor 2: {measure} native -2.900 of 4 texts (95 %: -3.000 to "
+        "-2.800); docs/gamma-rule.md"
+    ) in lines
+    assert (
+        "  recommended by what was measured on SmolLM2 at factor 2: yarn (docs/gamma-rule.md)\n"
+        f"    gamma is worse by {measure} yarn +0.100 of 4 texts (95 %: +0.000 to +0.200)\n"
+    ) in lines
+
+
+def test_the_table_of_plan_ends_with_what_is_recommended_and_why(
+    passkey: ModelFacts, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    measured_here = next(records._records(passkey))
+    comparison = compared(Method.YARN, 4, "worse", "mean_loss_beyond", 0.1, (0.05, 0.15), 9)
+    with_study = replace(measured_here, comparisons=(comparison,))
+    path = str(ROOT / "models" / "passkey-Q8_0.gguf")
+    asked = ["plan", path, "--target", "1024"]
+    assert "recommended" not in CliRunner().invoke(cli, asked).stdout
+    monkeypatch.setattr(records, "_KNOWN", (with_study,))
+    told = CliRunner().invoke(cli, asked).stdout
+    assert "recommended by what was measured on passkey-Q8_0.gguf at factor 4: yarn" in told
+    assert "\n  gamma is worse by mean loss beyond the training length against yarn" in told
+    shown = json.loads(CliRunner().invoke(cli, [*asked, "--json"]).stdout)
+    said = [each["recommended"]["methods"] for each in shown["plans"]]
+    assert said == [["yarn"]] * len(shown["plans"])

@@ -5,13 +5,10 @@ from __future__ import annotations
 import pytest
 
 import findings
-from findings import Cell
+from findings import Cell, DecayWord
 from inference import Verdict
 from made_up_study import DECAY_SLOPE, made_up_cells, made_up_registry
-from report import report
 from schedule import SMOLLM2, Measure
-
-FAILED = "passkey-base500-head32-seed1"
 
 
 @pytest.fixture(scope="module")
@@ -85,18 +82,45 @@ def test_every_other_base_is_compared_with_the_rule(cells: list[Cell]) -> None:
     assert all(each.found.mean == pytest.approx(0.9, abs=0.01) for each in found)
 
 
-def test_the_report_names_what_failed_and_what_is_not_complete() -> None:
-    some = made_up_cells(fails=lambda run: run.name == "loss-SmolLM2-x4-celery")
-    text = report(some, made_up_registry(failed=FAILED))
-    (row,) = (line for line in text.splitlines() if line.startswith(f"| {FAILED} | 8"))
-    assert "| no |" in row
-    assert "| loss-SmolLM2-x4-celery | 0 | 4 |" in text
-    # Its keys count nowhere.
-    (row,) = (line for line in text.splitlines() if line.startswith("| P1 | ntk"))
-    assert row.split("|")[3].strip() == "26"
+def test_a_search_is_held_against_the_closed_form_that_was_best_on_its_texts(
+    cells: list[Cell],
+) -> None:
+    found = findings.tunings(cells)
+    assert [(each.run.factor, each.closed, each.kept) for each in found] == [
+        (4, "yarn", True),
+        (8, "yarn", True),
+        (2, "yarn", True),
+    ]
+    for each in found:
+        assert each.found is not None
+        assert each.found.mean == pytest.approx(-0.02, abs=0.005)
+    assert [each.found.units for each in found if each.found] == [13, 13, 4]
 
 
-def test_a_report_of_nothing_says_so() -> None:
-    text = report([], {"finished": [], "open": [FAILED]})
-    assert f"Not trained: {FAILED}." in text
-    assert "Nothing was measured." in text
+def test_effects_of_base_and_head_size_are_corrected_together() -> None:
+    shapes = [(base, head) for base in (1, 2) for head in (1, 2) for _ in range(2)]
+    models = {str(number): shape for number, shape in enumerate(shapes)}
+    jitter = {name: 0.001 * index for index, name in enumerate(models)}
+    table = {
+        "gamma": {name: 0.1 * base + jitter[name] for name, (base, _) in models.items()},
+        "ntk": dict.fromkeys(models, 0.0),
+        "yarn": dict.fromkeys(models, 0.0),
+    }
+    found = findings.all_effects(table, models)
+    assert [(each.rival, each.of) for each in found] == [
+        (rival, of) for rival in ("ntk", "yarn") for of in ("base", "head size")
+    ]
+    alone = findings.effects(table, models, "ntk")
+    assert alone is not None
+    assert found[0].p == pytest.approx(4 * alone[0])
+    assert findings.all_effects({}, models) == []
+
+
+def test_the_words_of_a_slope_are_those_of_the_protocol() -> None:
+    word = findings.decay_word
+    assert word((0.5, 1.5)) is DecayWord.FOLLOWS
+    assert word((0.5, 0.9)) is DecayWord.MOVES
+    assert word((1.1, 1.5)) is DecayWord.MOVES
+    assert word((-0.1, 1.5)) is DecayWord.NOT
+    assert word((0.0, 1.0)) is DecayWord.NOT
+    assert word(None) is DecayWord.OPEN

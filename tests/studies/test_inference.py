@@ -83,6 +83,11 @@ def test_a_slope_is_found_with_an_interval_that_holds_it() -> None:
     assert interval[1] - interval[0] < 0.5
 
 
+def test_a_slope_over_single_models_of_their_kinds_has_no_interval() -> None:
+    assert slope_interval([[(0.0, 1.0)], [(1.0, 2.0)]]) is None
+    assert slope_interval([]) is None
+
+
 def test_blocks_of_a_text_have_an_interval() -> None:
     rng = np.random.default_rng(5)
     values = rng.normal(1, 0.5, size=60)

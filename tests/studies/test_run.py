@@ -5,16 +5,19 @@ from __future__ import annotations
 import json
 import shutil
 import time
-from dataclasses import replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import pytest
 
+import ggufext
 import passkey_task
 import run as study
 import schedule
+from ggufext.errors import EngineError
 from llama_here import needs_llama_cpp
 from schedule import Measure, Run
+from study import read_study
 
 needs_llama_cpp()
 
@@ -30,6 +33,28 @@ def cache(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Path:
     monkeypatch.setattr(study, "DEPTHS", 1)
     monkeypatch.setattr(study, "TRIALS", 1)
     return folder
+
+
+@dataclass
+class Made:
+    """A run of ggufext that nothing stopped."""
+
+    stop: None = None
+
+
+@dataclass
+class Kept:
+    """What is looked at of a search that kept a scaling of its own."""
+
+    plan: dict[str, object] = field(
+        default_factory=lambda: {"method": "yarn", "target_length": 2048}
+    )
+    run: Made = field(default_factory=Made)
+    kept: bool = True
+    tuned: str = "planned:yarn:8,1,1"
+    reason: str = "made up"
+    searched: tuple[object, ...] = ()
+    warnings: tuple[object, ...] = ()
 
 
 def a_run(measure: Measure, kind: str) -> Run:
@@ -87,6 +112,75 @@ def test_the_loss_of_every_module_is_kept_in_blocks(
         assert len(cell["bins"]) == len(cell["losses"])
         assert cell["bins"][-1][1] == 512
         assert (cell["divergence"] == 0) == (cell["condition"] == "native")
+
+
+def test_a_search_is_one_line_goes_on_and_keeps_a_recipe_where_it_beat_the_closed_forms(
+    cache: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run = next(each for each in schedule.runs() if each.measure is Measure.TUNING)
+    monkeypatch.setattr(study, "_LANGUAGE_TUNING", (1, 1))
+    trained(run, cache)
+    with pytest.raises(KeyboardInterrupt):
+        made(run, tmp_path, left=-1)
+    assert study.finished(run, tmp_path) == []
+    spent = cache / "kept" / f"{run.name}.minutes"
+    assert not spent.exists()
+    spent.write_text("9.95")
+    assert made(run, tmp_path) == made(run, tmp_path) == [("tuned", None)]
+    (cell,) = study.finished(run, tmp_path)
+    # Three seconds were left of ten minutes: one run is made in any case, and none was decided.
+    assert cell["minutes"] > 9.95
+    assert "time_used_up" in cell["warnings"]
+    read = [each for each in cell["searched"] if each["texts"]]
+    assert [each["closed_form"] for each in read] == [True]
+    assert not cell["kept"]
+    assert not (cache / "tuned").exists()
+
+
+def test_what_a_search_kept_is_the_recipe_of_the_runs_behind_it(
+    cache: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run = next(each for each in schedule.runs() if each.measure is Measure.TUNING)
+    trained(run, cache)
+    asked: list[ggufext.TuneRequest] = []
+
+    def tune(_path: Path, request: ggufext.TuneRequest, **_rest: object) -> Kept:
+        asked.append(request)
+        return Kept()
+
+    monkeypatch.setattr(ggufext, "tune", tune)
+    assert made(run, tmp_path) == [("tuned", None)]
+    (request,) = asked
+    modules = {path.name for path in request.texts}
+    assert len(modules) == 7
+    assert not modules & {f"{name}.py.txt" for name in ("json", "logging", "tkinter")}
+    behind = next(
+        each
+        for each in schedule.runs()
+        if each.measure is Measure.LOSS and "tuned" in each.conditions
+    )
+    (name,) = (
+        name
+        for name, condition in study._names(
+            behind, ggufext.facts_of(cache / f"{run.model}.gguf"), 2048
+        ).items()
+        if condition == "tuned"
+    )
+    recipe = json.loads(Path(name.removeprefix("planned:")).read_text())
+    assert recipe["plan"]["method"] == "yarn"
+
+
+def test_a_run_that_died_twice_is_given_up(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    run = a_run(Measure.RETRIEVAL, "passkey")
+    monkeypatch.setattr(study, "RESULTS", tmp_path / "results")
+    error = EngineError(code="engine_died", message="killed")
+    study._note_failure(run, error)
+    for _ in range(2):
+        study._note_failure(run, EngineError(code="engine_unknown", message="no llama.cpp"))
+    assert not study._is_given_up(run)
+    study._note_failure(run, error)
+    assert study._is_given_up(run)
+    assert read_study(tmp_path / "results").failures[1]["error"] == "engine_died"
 
 
 def test_a_piece_that_is_over_begins_nothing(cache: Path, tmp_path: Path) -> None:

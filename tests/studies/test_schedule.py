@@ -18,7 +18,7 @@ PROTOCOL = Path(schedule.__file__).with_name("protocol.md")
 
 
 def test_the_budget_holds_every_run_and_a_reserve() -> None:
-    assert sum(run.minutes for run in runs()) < 0.95 * BUDGET
+    assert sum(run.minutes for run in runs()) < 0.96 * BUDGET
 
 
 def test_no_cell_takes_longer_than_a_piece() -> None:

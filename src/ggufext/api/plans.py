@@ -19,8 +19,9 @@ from ggufext.planning import request as requests
 from ggufext.planning.evidence import Evidence, Measurement
 from ggufext.planning.footprint import CacheFit, CacheType
 from ggufext.planning.gamma import Verdict
-from ggufext.planning.measured import Measured
+from ggufext.planning.measured import Measured, Recommended
 from ggufext.planning.methods import Method, RunTimeMethod
+from ggufext.planning.model_records import Comparison
 from ggufext.planning.request import Factors, PlanRequest, Recipe, YarnRecipe
 from ggufext.planning.result import Plan
 from ggufext.planning.run_time import DynamicPlan, SelfExtendPlan
@@ -31,6 +32,7 @@ if TYPE_CHECKING:
 __all__ = [
     "CacheFit",
     "CacheType",
+    "Comparison",
     "DynamicPlan",
     "Evidence",
     "Factors",
@@ -41,6 +43,7 @@ __all__ = [
     "Plan",
     "PlanRequest",
     "Recipe",
+    "Recommended",
     "RunTimeMethod",
     "SelfExtendPlan",
     "Verdict",

@@ -215,6 +215,8 @@ def _cells(outcome: _Done | GgufextError, work: FileCommand[_Done]) -> tuple[str
 _MEASURES: dict[str, tuple[str, str, Callable[[float], str]]] = {
     "loss_beyond": ("loss beyond the training length", "tokens", "{:+.3f}".format),
     "loss_within": ("loss within the training length", "tokens", "{:+.3f}".format),
+    "mean_loss_beyond": ("mean loss beyond the training length", "texts", "{:+.3f}".format),
+    "mean_loss_within": ("mean loss within the training length", "texts", "{:+.3f}".format),
     "divergence": ("divergence", "positions", "{:.3f}".format),
     "same_top": ("same token expected most", "positions", percent),
     "keys_at_target": ("keys found at the target", "keys", percent),

@@ -21,6 +21,7 @@ from ggufext.cli.planning import (
     plan_as_json,
     plan_lines,
     plan_options,
+    recommendation_lines,
     show_emissions,
     show_run_time,
 )
@@ -199,6 +200,8 @@ def _show_table(path: Path | str, plans: tuple[Plan, ...], documented: Plan | No
     console.print(table)
     for line in dict.fromkeys(map(_measured_line, known)):
         click.echo(line)
+    if first.recommended is not None:
+        click.echo("\n".join(recommendation_lines(first.recommended)))
     click.echo(f"KV cache at {first.target_length:,} tokens: {cache_sizes(first)}")
 
 

@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping
 
     from ggufext.api.emissions import Emission
-    from ggufext.api.plans import DynamicPlan, ModelFacts, Plan, SelfExtendPlan
+    from ggufext.api.plans import DynamicPlan, ModelFacts, Plan, Recommended, SelfExtendPlan
 
 
 _Command = TypeVar("_Command", bound="Callable[..., Any]")
@@ -187,6 +187,8 @@ def plan_lines(path: Path | str, made: Plan) -> Iterator[str]:
             f"  measured on {known.model} at factor {known.factor:g}: "
             f"{measurement_text(known.measurement)}; {known.source}"
         )
+    if made.recommended is not None:
+        yield from (f"  {line}" for line in recommendation_lines(made.recommended))
     yield f"  expectation: {made.verdict.value} (derived, not measured)"
     yield from _edits(made)
 
@@ -199,6 +201,26 @@ def _edits(made: Plan) -> Iterator[str]:
     for tensor in made.tensor_edits:
         after = f"{len(tensor.after)} factors, {tensor.after[0]:.4g} … {tensor.after[-1]:.4g}"
         yield f"    {tensor.name}: {'new' if tensor.before is None else 'replaced'}, {after}"
+
+
+def recommendation_lines(found: Recommended) -> Iterator[str]:
+    """Which method the record recommends, and the evidence, a line each."""
+    methods = " or ".join(method.value for method in found.methods)
+    yield (
+        f"recommended by what was measured on {found.model} at factor {found.factor:g}: {methods} "
+        f"({found.source})"
+    )
+    for each in found.comparisons:
+        yield f"  gamma is {_VERDICTS[each.verdict]} {measurement_text(each.measurement)}"
+
+
+#: Of comparisons, in front of what was measured.
+_VERDICTS = {
+    "better": "better by",
+    "worse": "worse by",
+    "the same": "the same in",
+    "undecided": "undecided in",
+}
 
 
 def factors_of_pairs(made: Plan) -> str | None:

@@ -12,6 +12,7 @@ from ggufext.planning.footprint import CELL_PADDING
 from ggufext.planning.gamma import FACTOR_NEEDS_FINETUNE, GAMMA_DEGRADED
 from ggufext.planning.methods import Method
 from ggufext.planning.native import NativeKind, can_keep_short, starts_at_training, turns
+from ggufext.planning.study_record import STATUS
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -22,10 +23,7 @@ if TYPE_CHECKING:
     from ggufext.planning.request import PlanRequest
     from ggufext.planning.result import Gamma
 
-_GAMMA_RULE_STATUS = (
-    "the γ rule is derived, not validated by its author: take its verdict as an expectation and "
-    "measure this model"
-)
+_GAMMA_RULE_STATUS = f"{STATUS}: take its verdict as an expectation and measure this model"
 
 
 def support_warnings(facts: ModelFacts) -> tuple[ModelWarning, ...]:

@@ -20,6 +20,7 @@ class Measurement:
     ----------
     measure : str
         ``"loss_beyond"`` and ``"loss_within"`` the training length, nats a token;
+        ``"mean_loss_beyond"`` and ``"mean_loss_within"``, the same as means over texts;
         ``"divergence"``, nats; ``"same_top"`` and ``"keys_at_target"``, shares.
     against : str or None
         The condition that it is a difference or a distance from; None: a value of its own.
@@ -27,7 +28,7 @@ class Measurement:
     interval : tuple of (float, float) or None
         At 95 %.
     n : int
-        Tokens, positions or keys.
+        Tokens, texts, positions or keys.
     """
 
     measure: str

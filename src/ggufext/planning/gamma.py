@@ -2,7 +2,7 @@
 
 Mean attention weight falls with key distance Δ as A(Δ) ∝ Δ^(−γ). The formulas are those of the
 book chapter on long-context extension and of its tool tafagent (js/yarn_planner.js,
-js/gamma_check.js). The rule is derived, not validated by its author.
+js/gamma_check.js). The rule is derived; docs/gamma-rule.md tells what was measured of it.
 """
 
 from __future__ import annotations

@@ -1,20 +1,26 @@
 """What was measured of methods on models that this project knows; an entry is all it takes.
 
-A model counts as known where architecture, training length, base and the shape of its layers are
-those of an entry, whatever its quantization; nothing is said of others.
+Those of the study of the γ rule are in `study_record`. A model counts as known where architecture,
+training length, base and the shape of its layers are those of an entry, whatever its quantization;
+nothing is said of others.
 """
 
 from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING
 
 from ggufext.planning.evidence import Measurement
 from ggufext.planning.methods import Method
+from ggufext.planning.model_records import ModelRecord
+from ggufext.planning.study_record import STUDY
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
+
     from ggufext.header.facts import ModelFacts
+    from ggufext.planning.model_records import Comparison
 
 #: A plan's factor is the measured one up to this share: nothing is said of other factors.
 _SAME_FACTOR = 0.1
@@ -41,16 +47,30 @@ class Measured:
     source: str
 
 
-class _Known(NamedTuple):
+@dataclass(frozen=True, slots=True)
+class Recommended:
+    """What the record says about the choice of a method.
+
+    Attributes
+    ----------
+    methods : tuple of Method
+        The default where it is better than every other method it was compared with or the same,
+        else those that it is worse than.
+    model : str
+        On which it was measured.
+    factor : float
+        Target over training length, as measured.
+    comparisons : tuple of Comparison
+        The evidence, all of it.
+    source : str
+        The page of this project that tells how.
+    """
+
+    methods: tuple[Method, ...]
     model: str
+    factor: float
+    comparisons: tuple[Comparison, ...]
     source: str
-    architecture: str
-    train_length: int
-    freq_base: float
-    layers: int
-    #: (KV heads, head size) of every layer.
-    heads: tuple[int, int]
-    found: tuple[tuple[Method, float, Measurement], ...]
 
 
 def _keys(found: int, low: float, high: float) -> Measurement:
@@ -62,8 +82,9 @@ def _loss(value: float, low: float, high: float, n: int) -> Measurement:
     return Measurement("loss_beyond", "native", value, (low, high), n)
 
 
-_KNOWN = (
-    _Known(
+_KNOWN: tuple[ModelRecord, ...] = (
+    *STUDY,
+    ModelRecord(
         model="passkey-Q8_0.gguf",
         source="models/README.md",
         architecture="llama",
@@ -86,7 +107,7 @@ _KNOWN = (
             (Method.LINEAR, 8, _keys(0, 0.00, 0.07)),
         ),
     ),
-    _Known(
+    ModelRecord(
         model="SmolLM2-135M-Instruct Q4_1",
         source="docs/compare.md",
         architecture="llama",
@@ -113,13 +134,60 @@ def measured(facts: ModelFacts, method: Method, factor: float) -> Measured | Non
     factor : float
         Target over training length.
     """
+    for record in _records(facts):
+        for of, at, measurement in record.found:
+            if of is method and math.isclose(at, factor, rel_tol=_SAME_FACTOR):
+                return Measured(record.model, at, measurement, record.source)
+    return None
+
+
+def recommended(facts: ModelFacts, factor: float) -> Recommended | None:
+    """What the record says about the choice of a method; None where it decides nothing.
+
+    Parameters
+    ----------
+    facts : ModelFacts
+        Before any extension.
+    factor : float
+        Target over training length.
+    """
+    for record in _records(facts):
+        comparisons = tuple(
+            each
+            for each in record.comparisons
+            if math.isclose(each.factor, factor, rel_tol=_SAME_FACTOR)
+        )
+        methods = _preferred(comparisons)
+        if methods:
+            at = comparisons[0].factor
+            return Recommended(methods, record.model, at, comparisons, record.source)
+    return None
+
+
+def _preferred(comparisons: tuple[Comparison, ...]) -> tuple[Method, ...]:
+    """The default against all, or those that are better than it; none where that is open.
+
+    A rival that is better by one measure and worse by another is neither.
+    """
+    verdicts: dict[Method, set[str]] = {}
+    for each in comparisons:
+        verdicts.setdefault(each.rival, set()).add(each.verdict)
+    better = [rival for rival, said in verdicts.items() if "worse" in said and "better" not in said]
+    if better:
+        return tuple(better)
+    won = all(said <= {"the same"} or _wins(said) for said in verdicts.values())
+    return (Method.GAMMA,) if verdicts and won else ()
+
+
+def _wins(said: set[str]) -> bool:
+    return "better" in said and "worse" not in said
+
+
+def _records(facts: ModelFacts) -> Iterator[ModelRecord]:
+    """Records of models like this one."""
     heads = {(layer.head_count_kv, layer.key_length) for layer in facts.layers}
     shape = (facts.architecture, facts.train_length, facts.freq_base, len(facts.layers))
-    for known in _KNOWN:
-        same = (known.architecture, known.train_length, known.freq_base, known.layers)
-        if shape != same or heads != {known.heads}:
-            continue
-        for of, at, measurement in known.found:
-            if of is method and math.isclose(at, factor, rel_tol=_SAME_FACTOR):
-                return Measured(known.model, at, measurement, known.source)
-    return None
+    for record in _KNOWN:
+        same = (record.architecture, record.train_length, record.freq_base, record.layers)
+        if shape == same and heads == {record.heads}:
+            yield record

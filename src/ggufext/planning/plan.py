@@ -28,7 +28,7 @@ from ggufext.planning.edits import (
 )
 from ggufext.planning.footprint import LARGEST_TARGET, CacheType, KvCacheBytes, kv_cache_bytes
 from ggufext.planning.gamma import d_horizon, gamma_pade, verdict
-from ggufext.planning.measured import measured
+from ggufext.planning.measured import measured, recommended
 from ggufext.planning.methods import Method
 from ggufext.planning.native import (
     NativeKind,
@@ -92,6 +92,7 @@ def plan(facts: ModelFacts, request: PlanRequest) -> Plan:
     if factor <= 1.0:
         request = replace(request, method=Method.CONTEXT_LENGTH, recipe=None)
     is_extension = request.method is not Method.CONTEXT_LENGTH
+    varied = _is_varied(request)
     if is_extension:
         facts = before_extension(facts)
     wanted = Extension(facts, _native(facts), request, factor)
@@ -139,7 +140,8 @@ def plan(facts: ModelFacts, request: PlanRequest) -> Plan:
         long_factors=factors_in_effect(values, is_long=True),
         short_factors=factors_in_effect(values, is_long=False),
         earlier_extension=facts.earlier_extension,
-        measured=None if _is_varied(request) else measured(facts, request.method, factor),
+        measured=None if varied else measured(facts, request.method, factor),
+        recommended=None if varied or not is_extension else recommended(facts, factor),
     )
 
 

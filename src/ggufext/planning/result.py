@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from ggufext.header.header import Value, ValueType
     from ggufext.planning.footprint import KvCacheBytes
     from ggufext.planning.gamma import Verdict
-    from ggufext.planning.measured import Measured
+    from ggufext.planning.measured import Measured, Recommended
     from ggufext.planning.methods import Method
 
 
@@ -165,6 +165,8 @@ class Plan:
         What the file carries already; the plan starts from the model before it.
     measured : Measured or None
         What was measured of this method at this factor on a model like this one.
+    recommended : Recommended or None
+        Which method is recommended by what was measured there; the same for all methods.
     """
 
     architecture: str
@@ -194,6 +196,7 @@ class Plan:
     short_factors: tuple[float, ...] | None
     earlier_extension: EarlierExtension | None = None
     measured: Measured | None = None
+    recommended: Recommended | None = None
 
     @property
     def turning_pairs(self) -> int:

@@ -1,0 +1,39 @@
+"""What the study of the γ rule found; written by studies/gamma_rule/report.py."""
+
+from __future__ import annotations
+
+from ggufext.planning.methods import Method
+from ggufext.planning.model_records import ModelRecord, beyond_native
+
+#: What is known of the rule, one clause.
+STATUS = (
+    "the γ rule is derived, not validated by its author, and this project's study of it is not "
+    "complete"
+)
+
+#: What was measured on models.
+STUDY: tuple[ModelRecord, ...] = (
+    ModelRecord(
+        model="the language model of the study (3.5 M)",
+        source="docs/gamma-rule.md",
+        architecture="llama",
+        train_length=512,
+        freq_base=10000.0,
+        layers=4,
+        heads=(4, 64),
+        found=(
+            beyond_native(Method.GAMMA, 2, -1.011, (-1.124, -0.897), 13),
+            beyond_native(Method.NTK, 2, -1.059, (-1.175, -0.943), 13),
+            beyond_native(Method.YARN, 2, -1.154, (-1.284, -1.025), 13),
+            beyond_native(Method.LINEAR, 2, -0.663, (-0.772, -0.553), 13),
+            beyond_native(Method.GAMMA, 4, -0.800, (-0.905, -0.695), 13),
+            beyond_native(Method.NTK, 4, -0.879, (-0.990, -0.768), 13),
+            beyond_native(Method.YARN, 4, -1.467, (-1.586, -1.348), 13),
+            beyond_native(Method.LINEAR, 4, -0.563, (-0.681, -0.445), 13),
+            beyond_native(Method.GAMMA, 8, -0.849, (-0.926, -0.772), 13),
+            beyond_native(Method.NTK, 8, -0.890, (-0.964, -0.816), 13),
+            beyond_native(Method.YARN, 8, -1.601, (-1.689, -1.512), 13),
+            beyond_native(Method.LINEAR, 8, -0.370, (-0.469, -0.270), 13),
+        ),
+    ),
+)
