@@ -17,11 +17,15 @@ import re
 import shlex
 import subprocess
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from scipy.stats import spearmanr
 
 import ggufext
 from compare import spent
+
+if TYPE_CHECKING:
+    from ggufext.comparison.results import ComparedCondition
 
 #: Its log is written by a thread of its own, and now and then the end of it is lost.
 TRIALS = 10
@@ -69,11 +73,11 @@ def compared(options: argparse.Namespace) -> tuple[ggufext.CompareResult, float]
     return result, (spent() - before) / len(CONDITIONS) / len(result.texts)
 
 
-def second_half(condition: ggufext.ComparedCondition, target: int) -> float:
+def second_half(condition: ComparedCondition, target: int) -> float:
     """Mean loss where llama-perplexity scores; of a bin across the middle its share counts."""
     widths = [max(each.end - max(each.start, target // 2), 0) for each in condition.losses]
     losses = [each.loss.mean for each in condition.losses]
-    return sum(map(operator.mul, widths, losses)) / sum(widths)
+    return float(sum(map(operator.mul, widths, losses)) / sum(widths))
 
 
 def perplexity(options: argparse.Namespace, name: str) -> float:
