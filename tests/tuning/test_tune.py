@@ -117,13 +117,15 @@ def test_json_of_a_result_is_a_recipe_that_is_written(
     assert first.mean == pytest.approx(result.decision.conditions[2].beyond.mean, abs=0.15)
 
 
+@pytest.mark.parametrize(("finished", "stage"), [(20, "planned:"), (33, "native; ")])
 def test_a_search_goes_on_where_it_was_cut_off(
-    result: TuneResult, passkey_model: Path, tmp_path: Path
+    finished: int, stage: str, result: TuneResult, passkey_model: Path, tmp_path: Path
 ) -> None:
     kept = replace(REQUEST, resume=tmp_path / "run.jsonl")
 
     def interrupt(event: TuneProgress) -> None:
-        if event.detail.endswith(": 20"):
+        if event.detail.endswith(f": {finished}"):
+            assert event.detail.startswith(stage)
             raise KeyboardInterrupt
 
     begun = found_by(passkey_model, kept, notify=interrupt)
@@ -135,8 +137,20 @@ def test_a_search_goes_on_where_it_was_cut_off(
     assert begun.reason.startswith("nothing was decided on held-out texts; on those")
     assert begun.plan is not None
     assert [each.code for each in begun.warnings] == ["cut_short"]
-    assert len((tmp_path / "run.jsonl").read_text().splitlines()) == 21
+    assert len((tmp_path / "run.jsonl").read_text().splitlines()) == finished + 1
     assert outcome(found_by(passkey_model, kept)) == outcome(result)
+
+
+def test_a_screen_that_is_cut_off_leaves_nothing_behind(passkey_copy: Path, tmp_path: Path) -> None:
+    kept = replace(REQUEST, resume=tmp_path / "run.jsonl")
+
+    def interrupt(event: TuneProgress) -> None:
+        if "candidates screened" in event.detail:
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        found_by(passkey_copy, kept, notify=interrupt)
+    assert list(tmp_path.iterdir()) == [passkey_copy]
 
 
 def test_metadata_alone_needs_no_copy(passkey_model: Path) -> None:

@@ -47,7 +47,7 @@ def tune(
     -------
     TuneResult
         ``run.complete`` is False after Ctrl-C or the engine's death; ``run.stop`` says why. Its
-        JSON is a recipe for the model.
+        JSON is a recipe for the model. Ctrl-C in the screen is a `KeyboardInterrupt`.
 
     Raises
     ------

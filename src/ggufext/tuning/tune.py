@@ -70,7 +70,8 @@ def tune(
     Returns
     -------
     TuneResult
-        Complete, or what was measured until Ctrl-C or the engine's death.
+        Complete, or what was measured until Ctrl-C or the engine's death; Ctrl-C in the screen,
+        behind which the first is measured, is passed on.
 
     Raises
     ------
