@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from ggufext.audit.engines.server import Connection
+from ggufext.audit.engines.connection import Connection
 from ggufext.audit.request import ServerSettings
 
 if TYPE_CHECKING:
