@@ -135,9 +135,12 @@ class _Program(click.ParamType[Path]):
 )
 @click.option(
     "--server",
+    "servers",
     metavar="URL",
+    multiple=True,
     help="Ask the model behind an OpenAI-compatible address instead; the environment variable "
-    "GGUFEXT_API_KEY holds its key where it wants one.",
+    "GGUFEXT_API_KEY holds its key where it wants one. Repeatable: servers with the same model "
+    "share the texts.",
 )
 @click.option("--model", help="Name of the model on the server; its first one without.")
 @click.option(
@@ -217,7 +220,7 @@ class _Program(click.ParamType[Path]):
 @json_option
 def check(
     path: Path | str | None,
-    server: str | None,
+    servers: tuple[str, ...],
     model: str | None,
     lengths: tuple[int, ...] | None,
     depths: int | tuple[float, ...],
@@ -250,10 +253,10 @@ def check(
     """
     from ggufext.api import audits
 
-    if (path is None) == (server is None):
+    if (path is None) != bool(servers):
         raise click.UsageError("give one of FILE and --server")
-    _refuse_options(_OF_A_FILE if server else _OF_A_SERVER, "FILE" if server else "--server")
-    if server and lengths is None:
+    _refuse_options(_OF_A_FILE if servers else _OF_A_SERVER, "FILE" if servers else "--server")
+    if servers and lengths is None:
         raise click.UsageError("--server needs --lengths: it does not say what to try")
     path = None if path is None else names.local_path(path)
     request = audits.CheckRequest(
@@ -269,7 +272,7 @@ def check(
         threshold=threshold,
         resume=resume,
         engine=None
-        if server
+        if servers
         else runs.local_settings(
             threads=threads,
             gpu_layers=gpu_layers,
@@ -287,7 +290,10 @@ def check(
     if require is not None and (why := audits.bound_out_of_reach(request, require)):
         raise click.UsageError(f"--require {why}")
     asked = path or audits.ServerSettings(
-        url=server or "", model=model, api_key=os.environ.get("GGUFEXT_API_KEY")
+        url="".join(servers[:1]),
+        others=servers[1:],
+        model=model,
+        api_key=os.environ.get("GGUFEXT_API_KEY"),
     )
     # Copies and processes are given back, as at Ctrl-C.
     signal.signal(signal.SIGTERM, signal.default_int_handler)

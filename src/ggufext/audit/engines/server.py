@@ -35,6 +35,12 @@ _SAMPLE = (
     "farmer walked slowly behind that red cart. This tired sailor sang outside."
 ) * 4
 
+#: What hardly two tokenizers take for as many tokens.
+_ODD_TEXT = (
+    'Straße 1234567, naïveté;\t\tif (x != 0x7F) { return "…"; }   '
+    "Привет, мир. 你好，世界。 नमस्ते 🙂 antidisestablishmentarianism"
+) * 4
+
 #: How models that were trained to chat are named.
 _CHAT_NAME = re.compile(r"(?i)(?<![a-z])(instruct|chat|it|assistant|thinking)(?![a-z])")
 
@@ -67,6 +73,7 @@ class Server:
         self._notes: dict[str, ModelWarning] = {}
         listed = self._listed(settings.model)
         self.model = settings.model or str(listed.get("id", "default"))
+        self._meta = listed.get("meta")
         properties = self._properties()
         self.context = _context(listed, properties)
         self._count = self._find_tokenizer()
@@ -91,6 +98,18 @@ class Server:
     def counts_tokens(self) -> bool:
         """Whether the server tells the number of tokens of a text."""
         return self._count is not None
+
+    def traits(self) -> dict[str, object]:
+        """What servers that answer alike have alike, by its name, as far as this one tells."""
+        known: dict[str, object] = {
+            "number of tokens for the same text": self._tokens(_ODD_TEXT),
+            "number of tokens around a prompt": self.around,
+        }
+        if self.context is not None:
+            known["context length"] = self.context
+        if isinstance(self._meta, dict):  # llama-server's, of the file
+            known |= {f"model, by {name}": value for name, value in self._meta.items()}
+        return known
 
     def warnings(self) -> tuple[ModelWarning, ...]:
         """What was noticed so far."""
