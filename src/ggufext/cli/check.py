@@ -6,6 +6,7 @@ import os
 import signal
 import sys
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -301,7 +302,7 @@ def check(
         result = audits.check(
             asked,
             request,
-            allow_copy=lambda copy: yes or runs.agreed(copy, wait),
+            allow_copy=yes or partial(runs.agreed, wait),
             notify=_Listener(wait),
         )
     if as_json:

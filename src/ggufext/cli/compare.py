@@ -5,6 +5,7 @@ from __future__ import annotations
 import signal
 import sys
 from dataclasses import replace
+from functools import partial
 from typing import TYPE_CHECKING
 
 import click
@@ -46,8 +47,8 @@ if TYPE_CHECKING:
     multiple=True,
     help="planned:METHOD, planned:gamma=0.5 for a γ at the target, planned:documented for the "
     "publisher's, planned:FACTORS.json (each with +keep-short) or file; repeatable. Without: "
-    "linear, ntk, gamma, yarn, and documented where it reaches the target. native is always "
-    "measured.",
+    "linear, ntk, gamma and yarn where the model takes them, llama3 too with --yes, and documented "
+    "where it reaches the target. native is always measured.",
 )
 @runs.texts_option
 @click.option(
@@ -133,7 +134,7 @@ def compare(
         result = comparisons.compare(
             file,
             request,
-            allow_copy=lambda copy: yes or runs.agreed(copy, wait),
+            allow_copy=yes or partial(runs.agreed, wait),
             notify=_Listener(wait),
         )
     if as_json:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import signal
 import sys
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -130,7 +131,7 @@ def measure(
             wait.tell(Told("measuring", event.tokens, event.total, "tokens", event.condition))
 
         result = measurements.measure(
-            file, request, allow_copy=lambda copy: yes or runs.agreed(copy, wait), notify=notify
+            file, request, allow_copy=yes or partial(runs.agreed, wait), notify=notify
         )
     if as_json:
         show_json(result)

@@ -235,7 +235,7 @@ def run_options(command: _Command) -> _Command:
     return command
 
 
-def agreed(copy: CopyNeeded, wait: Wait) -> bool:
+def agreed(wait: Wait, copy: CopyNeeded) -> bool:
     """Ask for a temporary copy; nobody at a terminal is a no."""
     if not (sys.stdin.isatty() and sys.stderr.isatty()):
         return False

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import signal
+from functools import partial
 from typing import TYPE_CHECKING
 
 import click
@@ -135,7 +136,7 @@ def tune(
         result = tunings.tune(
             names.local_path(path),
             request,
-            allow_copy=lambda copy: yes or runs.agreed(copy, wait),
+            allow_copy=yes or partial(runs.agreed, wait),
             notify=notify,
         )
     if as_json:

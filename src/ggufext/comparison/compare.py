@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
-from ggufext.audit.conditions import refuse_copies
+from ggufext.audit.conditions import allow_copies, refuse_copies
 from ggufext.audit.run.file_run import file_run
 from ggufext.comparison.findings import result_of
 from ggufext.comparison.measure import measure
@@ -49,7 +49,8 @@ def compare(
         A GGUF file, of a split model the first shard.
     request : CompareRequest
     allow_copy : callable
-        Asked before a temporary copy is made for a condition that needs one.
+        Asked before a temporary copy is made for a condition that needs one; `allow_copies` adds
+        to the usual conditions those that do.
     notify : callable
         See `ggufext.compare`.
 
@@ -73,7 +74,7 @@ def compare(
             size=model.header.file_size,
             facts_hash=facts_hash(model.unextended, facts),
         )
-    request = request.resolved(facts)
+    request, left_out = request.resolved(facts, copies=allow_copy is allow_copies)
     lengths = key_lengths(facts.train_length, request.target_length)
     wanted = request.trials * request.target_length
     task = KeysInTexts(
@@ -94,6 +95,7 @@ def compare(
         kept_logits=n_ubatch + 2 * DISTRIBUTIONS,
     ) as prepared:
         measured = measure(prepared, task, notify)
+    measured = replace(measured, warnings=(*left_out, *measured.warnings))
     request = replace(request, engine=prepared.request.engine)
     return result_of(measured, task, request, compared, facts)
 
