@@ -24,7 +24,7 @@ from ggufext.audit.run.measure import (
     seconds,
 )
 from ggufext.audit.run.preparation import TASKS, in_order, prompt_plan, versions
-from ggufext.audit.run.records import kept_setting
+from ggufext.audit.run.records import check_records_path, kept_setting
 from ggufext.audit.run.server_run import served_run
 from ggufext.audit.task import prompts_hash
 from ggufext.audit.task.templates import Frame, frame_of
@@ -96,6 +96,7 @@ def file_run(
         See `ggufext.audit.conditions.planned_request`.
     """
     settings = request.engine or LocalSettings()
+    check_records_path(request.resume)
     with open_model(path) as model:
         header = model.header
         assert header.path is not None

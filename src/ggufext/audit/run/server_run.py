@@ -10,6 +10,7 @@ from ggufext.audit.engines.servers import Servers
 from ggufext.audit.request import Template
 from ggufext.audit.run.measure import Prepared, Run, Stage
 from ggufext.audit.run.preparation import TASKS, in_order, prompt_plan, versions
+from ggufext.audit.run.records import check_records_path
 from ggufext.audit.task import prompts_hash
 from ggufext.errors import PlanError
 
@@ -36,6 +37,7 @@ def server_run(settings: ServerSettings, request: CheckRequest) -> Iterator[Prep
             code="request_absurd",
             message="a server does not say at what lengths to ask it: at least one is needed",
         )
+    check_records_path(request.resume)
     chat = request.template is Template.CHAT
     request = in_order(request, request.lengths)
     with closing(Servers(settings, chat=chat)) as servers:
