@@ -471,7 +471,7 @@ def test_every_answer_tells_questions_and_tokens(
 def test_tokens_of_a_prompt_count_before_its_answer(monkeypatch: pytest.MonkeyPatch) -> None:
     heard: list[Told] = []
     monkeypatch.setattr(Wait, "tell", lambda _wait, told: heard.append(told))
-    listener = check_progress._Listener(Wait(""))
+    listener = check_progress.listener(Wait(""))
     listener(Preparing("copying the file for native", 5, 9))
     listener(RunNotes(50, 0, 5000, Estimate(50, None, None)))
     listener(Computing(512))
