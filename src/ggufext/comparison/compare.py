@@ -74,8 +74,8 @@ def compare(
             size=model.header.file_size,
             facts_hash=facts_hash(model.unextended, facts),
         )
-    request, left_out = request.resolved(facts, copies=allow_copy is allow_copies)
-    lengths = key_lengths(facts.train_length, request.target_length)
+        lengths = key_lengths(facts.train_length, request.target_length)
+        request, left_out = request.resolved(facts, copies=allow_copy is allow_copies)
     wanted = request.trials * request.target_length
     task = KeysInTexts(
         [(each, read_pieces(each, tokens=wanted)) for each in request.texts],
