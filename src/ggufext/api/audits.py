@@ -67,7 +67,7 @@ def check(
     Parameters
     ----------
     model : Path, str or ServerSettings
-        A file, or the address of an OpenAI-compatible server.
+        A file, or the address of an OpenAI-compatible server, or of several that share the texts.
     request : CheckRequest
         What to ask: lengths, depths, trials, conditions; how to run llama.cpp on a file.
     allow_copy : bool or callable
