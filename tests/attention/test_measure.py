@@ -156,20 +156,20 @@ def test_a_text_of_the_user_is_read(passkey_model: Path, tmp_path: Path) -> None
 
 
 @pytest.mark.parametrize(
-    ("content", "message"),
+    ("content", "code", "message"),
     [
-        (b"The cat sat. " * 5, "are 21 tokens of this model, and 256 are to be read"),
-        (b"", "its 1 characters are 1 tokens"),
-        (b"The caf\xe9 sat. " * 500, "is not UTF-8 text"),
+        (b"The cat sat. " * 5, "text_too_short", "holds 20 tokens of this model, and 256 are read"),
+        (b"", "bad_text", "is empty"),
+        (b"The caf\xe9 sat. " * 500, "bad_text", "is not UTF-8"),
     ],
 )
 def test_a_text_that_cannot_be_read_to_the_length_is_refused(
-    content: bytes, message: str, passkey_model: Path, tmp_path: Path
+    content: bytes, code: str, message: str, passkey_model: Path, tmp_path: Path
 ) -> None:
     text = tmp_path / "text.txt"
     text.write_bytes(content)
     refused = refusal(passkey_model, replace(REQUEST, text=text))
-    assert (refused.code, refused.path) == ("bad_text", text)
+    assert (refused.code, refused.path) == (code, text)
     assert message in refused.message
 
 

@@ -17,7 +17,7 @@ from ggufext.audit.conditions import conditions
 from ggufext.audit.engines import llama_cpp
 from ggufext.audit.engines.llama_cpp import LlamaCpp
 from ggufext.audit.request import CheckRequest, LocalSettings, Mode, Template
-from ggufext.audit.run import file_run
+from ggufext.audit.run import choice, file_run
 from ggufext.audit.run.duration import Speed
 from ggufext.audit.run.measure import Computing, Measured, Preparing, Progress, RunNotes
 from ggufext.audit.run.records import Trial
@@ -387,11 +387,11 @@ def speed(seconds: float) -> Speed:
 
 
 def test_settings_change_only_where_that_is_worth_it() -> None:
-    assert file_run._fastest({}) is None
-    assert file_run._fastest({4: 1.0, 2: 0.95}) == 4
-    assert file_run._fastest({4: 1.0, 2: 0.85}) == 2
-    assert file_run._fastest({False: 1.0, True: 1.05}) is False
-    assert file_run._fastest({True: 1.0}) is True
+    assert choice.fastest({}) is None
+    assert choice.fastest({4: 1.0, 2: 0.95}) == 4
+    assert choice.fastest({4: 1.0, 2: 0.85}) == 2
+    assert choice.fastest({False: 1.0, True: 1.05}) is False
+    assert choice.fastest({True: 1.0}) is True
 
 
 @pytest.mark.parametrize(
@@ -419,7 +419,7 @@ def test_threads_are_those_that_were_faster_and_named(
     monkeypatch.setattr(file_run, "measure_speed", measured)
     context = opened_with(passkey_model, LocalSettings(), monkeypatch)
     assert (context.n_threads, context.n_threads_batch, tried) == (threads, threads, [threads])
-    (note,) = file_run._threads_chosen(paces)
+    (note,) = choice.threads_chosen(paces)
     assert note.code == "threads_chosen"
     assert note.message.startswith(f"threads: {threads}, ")
     assert why in note.message

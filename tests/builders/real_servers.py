@@ -17,8 +17,9 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from ggufext.audit.engines.server import Connection
-from ggufext.audit.request import ServerSettings
+from ggufext.audit.engines.connection import Connection
+from ggufext.audit.request import LocalSettings, ServerSettings
+from ggufext.llama.process import LlamaProcess
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -109,15 +110,32 @@ def llama_server(model: Path, *arguments: str, n_ctx: int = 512) -> Iterator[Run
         child.wait()
 
 
+@dataclass(frozen=True, slots=True)
+class RpcWorker:
+    """An RPC worker of llama.cpp: how to run a model on it, and its process."""
+
+    settings: LocalSettings
+    process: subprocess.Popen[bytes]
+
+
 @contextmanager
-def rpc_worker() -> Iterator[tuple[str, subprocess.Popen[bytes]]]:
-    """Address and process of llama.cpp's RPC worker; GGUFEXT_RPC_SERVER names its program."""
-    program = os.environ.get("GGUFEXT_RPC_SERVER") or which("ggml-rpc-server")
-    if program is None:
+def rpc_worker() -> Iterator[RpcWorker]:
+    """llama.cpp's RPC worker; GGUFEXT_RPC_SERVER names its program.
+
+    It is asked by the libllama beside the program, as in the folder of a build, else by the
+    installed one.
+    """
+    named = os.environ.get("GGUFEXT_RPC_SERVER") or which("ggml-rpc-server")
+    if named is None:
         pytest.skip("needs llama.cpp's RPC worker: GGUFEXT_RPC_SERVER names the program")
+    folder = Path(named).parent
+    llama_cpp = folder if list(folder.glob("libllama.*")) else None
+    with LlamaProcess(llama_cpp) as process:
+        if not process.hello().rpc:
+            pytest.skip("this llama.cpp was built without RPC")
     port = free_port()
     child = subprocess.Popen(
-        [program, "-H", "127.0.0.1", "-p", str(port), "-t", "1"],
+        [named, "-H", "127.0.0.1", "-p", str(port), "-t", "1"],
         stdout=subprocess.DEVNULL,
         stderr=subprocess.DEVNULL,
     )
@@ -125,7 +143,10 @@ def rpc_worker() -> Iterator[tuple[str, subprocess.Popen[bytes]]]:
         deadline = time.monotonic() + 30
         while not _listens(port) and time.monotonic() < deadline:
             os.sched_yield()
-        yield f"127.0.0.1:{port}", child
+        settings = LocalSettings(
+            threads=1, flash_attention=False, rpc=(f"127.0.0.1:{port}",), llama_cpp=llama_cpp
+        )
+        yield RpcWorker(settings, child)
     finally:
         child.kill()
         child.wait()

@@ -68,7 +68,7 @@ class MadeUpEngine:
             available=1 << 40,
         )
         self.n_vocab, self.bos, self.eos = 260, "", ""
-        self.address, self.model, self.around = "", "made up", 1
+        self.addresses, self.model, self.around = ("",), "made up", 1
 
     def measure_model(
         self, model: Any, request: CheckRequest, *, allow_copy: Any, **rest: Any
@@ -76,7 +76,7 @@ class MadeUpEngine:
         self.path, self.request, self.local = str(model), request, request.engine
         self.allows_copy = allow_copy(CopyNeeded("planned:llama3", Path(), 1, 2))
         if isinstance(model, ServerSettings):
-            self.server, self.address = model, model.url
+            self.server, self.addresses = model, (model.url,)
         return _measure_model(model, request, allow_copy=allow_copy, **rest)
 
     def frame(self, frame: Frame) -> tuple[int, int]:
@@ -113,7 +113,7 @@ _measure_model: Callable[..., Measured] = auditing.measure_model
 def engine(monkeypatch: pytest.MonkeyPatch) -> MadeUpEngine:
     made_up = MadeUpEngine()
     monkeypatch.setattr(auditing, "measure_model", made_up.measure_model)
-    for module, name in ((file_run, "LlamaCpp"), (file_run, "Cluster"), (server_run, "Server")):
+    for module, name in ((file_run, "LlamaCpp"), (file_run, "Cluster"), (server_run, "Servers")):
         monkeypatch.setattr(module, name, lambda *_, **__: made_up)
     monkeypatch.setattr(file_run, "measure_speed", lambda *_, **__: {})
     return made_up
@@ -245,6 +245,12 @@ def test_a_server_is_asked_instead_of_a_file(
     assert (engine.server.url, engine.server.model) == ("http://127.0.0.1:8080", "m")
     assert engine.server.api_key == "key"
     assert "http://127.0.0.1:8080" in result.stdout
+
+
+def test_server_may_be_given_several_times(engine: MadeUpEngine) -> None:
+    ran("--server", "http://a:1", "--server", "http://b:2", "--lengths", "512")
+    assert engine.server is not None
+    assert (engine.server.url, engine.server.others) == ("http://a:1", ("http://b:2",))
 
 
 @pytest.mark.parametrize(
@@ -465,7 +471,7 @@ def test_every_answer_tells_questions_and_tokens(
 def test_tokens_of_a_prompt_count_before_its_answer(monkeypatch: pytest.MonkeyPatch) -> None:
     heard: list[Told] = []
     monkeypatch.setattr(Wait, "tell", lambda _wait, told: heard.append(told))
-    listener = check_progress._Listener(Wait(""))
+    listener = check_progress.listener(Wait(""))
     listener(Preparing("copying the file for native", 5, 9))
     listener(RunNotes(50, 0, 5000, Estimate(50, None, None)))
     listener(Computing(512))

@@ -293,3 +293,16 @@ def test_the_cells_of_another_run_are_refused_by_what_differs(
     with pytest.raises(GgufextError, match="prompts_hash") as refused:
         compare(passkey_model, replace(kept, seed=1))
     assert refused.value.code == "resume_mismatch"
+
+
+def test_cells_that_could_not_be_kept_are_refused_before_a_copy_is_made(
+    passkey_model: Path, tmp_path: Path
+) -> None:
+    def never(_: object) -> bool:
+        raise AssertionError
+
+    nowhere = tmp_path / "missing" / "run.jsonl"
+    request = replace(REQUEST, conditions=("planned:llama3",), resume=nowhere)
+    with pytest.raises(EngineError) as refused:
+        compare(passkey_model, request, allow_copy=never)
+    assert refused.value.code == "records_not_written"

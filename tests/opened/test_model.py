@@ -10,7 +10,7 @@ import pytest
 from gguf_bytes import SMALLEST_LLAMA, SMALLEST_TENSORS, U32, gguf_bytes
 from ggufext import _core
 from ggufext.editing.rewrite import recover, rewrite, undo
-from ggufext.errors import GgufextError
+from ggufext.errors import GgufextError, PlanError
 from ggufext.header.header import read_header
 from ggufext.opened.files import FileSystem
 from ggufext.opened.inspection import inspect
@@ -109,3 +109,12 @@ def test_a_file_that_would_not_load_is_inspected_and_not_planned(tmp_path: Path)
     with pytest.raises(GgufextError) as caught:
         facts_of(path)
     assert caught.value.code == "would_not_load"
+
+
+def test_a_plan_that_is_refused_while_a_model_is_open_is_said_of_its_file(tmp_path: Path) -> None:
+    path = tmp_path / "m.gguf"
+    path.write_bytes(gguf_bytes(SMALLEST_LLAMA, SMALLEST_TENSORS))
+    for named in (None, tmp_path / "recipe.json"):
+        with pytest.raises(PlanError) as caught, open_model(path):
+            raise PlanError(code="bad_recipe", message="", path=named)
+        assert caught.value.path == (named or path)

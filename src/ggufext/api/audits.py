@@ -11,7 +11,7 @@ from ggufext.arguments import public
 from ggufext.attention.results import MeasureResult
 from ggufext.audit import check as auditing
 from ggufext.audit import report
-from ggufext.audit.conditions import CopyNeeded
+from ggufext.audit.conditions import CopyNeeded, permission
 from ggufext.audit.findings import summary
 from ggufext.audit.findings.results import CheckResult
 from ggufext.audit.request import CheckRequest, LocalSettings, Mode, ServerSettings, Template
@@ -67,7 +67,7 @@ def check(
     Parameters
     ----------
     model : Path, str or ServerSettings
-        A file, or the address of an OpenAI-compatible server.
+        A file, or the address of an OpenAI-compatible server, or of several that share the texts.
     request : CheckRequest
         What to ask: lengths, depths, trials, conditions; how to run llama.cpp on a file.
     allow_copy : bool or callable
@@ -94,8 +94,7 @@ def check(
             raise ValueError("request.engine: a server runs the model in its own way")
     else:
         model = local_path(model)
-    asked = allow_copy if callable(allow_copy) else lambda _: allow_copy
-    return auditing.check(model, request, allow_copy=asked, notify=notify)
+    return auditing.check(model, request, allow_copy=permission(allow_copy), notify=notify)
 
 
 @public

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 
 from ggufext.api.names import local_path
 from ggufext.arguments import public
+from ggufext.audit.conditions import permission
 from ggufext.comparison import compare as comparing
 from ggufext.comparison.measure import CompareNotes, CompareProgress
 from ggufext.comparison.request import CompareRequest
@@ -48,8 +49,8 @@ def compare(
     path : Path or str
     request : CompareRequest
     allow_copy : bool or callable
-        Make a temporary copy of the file for a condition that needs factor tensors; or asked with
-        a `CopyNeeded` before each.
+        Make a temporary copy of the file for a condition that needs factor tensors, and measure
+        llama3 without being asked to; or asked with a `CopyNeeded` before each.
     notify : callable
         Hears `Preparing` and then `CompareNotes` before the first cell, `Computing` meanwhile, and
         `CompareProgress` as the run goes on.
@@ -65,5 +66,6 @@ def compare(
     HeaderError, PlanError, EngineError
         Before the first cell; see `ggufext.comparison.compare.compare`.
     """
-    asked = allow_copy if callable(allow_copy) else lambda _: allow_copy
-    return comparing.compare(local_path(path), request, allow_copy=asked, notify=notify)
+    return comparing.compare(
+        local_path(path), request, allow_copy=permission(allow_copy), notify=notify
+    )

@@ -10,6 +10,7 @@ from ggufext.attention import measure as measuring
 from ggufext.attention.measure import MeasureProgress
 from ggufext.attention.request import MeasureRequest
 from ggufext.attention.results import MeasureResult
+from ggufext.audit.conditions import permission
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -51,5 +52,6 @@ def measure(
     HeaderError, PlanError, EngineError
         Before a condition was measured; see `ggufext.attention.measure.measure`.
     """
-    asked = allow_copy if callable(allow_copy) else lambda _: allow_copy
-    return measuring.measure(local_path(path), request, allow_copy=asked, notify=notify)
+    return measuring.measure(
+        local_path(path), request, allow_copy=permission(allow_copy), notify=notify
+    )

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 
 from ggufext.api.names import local_path
 from ggufext.arguments import public
+from ggufext.audit.conditions import permission
 from ggufext.tuning import tune as tuning
 from ggufext.tuning.request import TuneRequest
 from ggufext.tuning.results import TuneResult
@@ -54,5 +55,4 @@ def tune(
     HeaderError, PlanError, EngineError
         Before the first cell; see `ggufext.tuning.tune.tune`.
     """
-    asked = allow_copy if callable(allow_copy) else lambda _: allow_copy
-    return tuning.tune(local_path(path), request, allow_copy=asked, notify=notify)
+    return tuning.tune(local_path(path), request, allow_copy=permission(allow_copy), notify=notify)

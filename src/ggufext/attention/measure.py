@@ -20,13 +20,14 @@ from ggufext.attention.results import (
     MeasureResult,
     MeasureRun,
 )
-from ggufext.attention.text import filler, read_text, refuse_short
+from ggufext.attention.text import filler
 from ggufext.audit.conditions import conditions, refuse_copies, with_copies
 from ggufext.audit.engines.llama_cpp import LlamaCpp, contexts
 from ggufext.audit.request import PLANNED, LocalSettings
 from ggufext.audit.run.file_run import model_size, refuse_embedding_model
 from ggufext.audit.run.measure import Stop
 from ggufext.audit.run.preparation import versions
+from ggufext.audit.task.text_files import read_text, too_short
 from ggufext.errors import EngineError, ModelWarning, PlanError
 from ggufext.llama.memory import plan_memory
 from ggufext.opened.model import open_model
@@ -100,7 +101,7 @@ def measure(
     ------
     HeaderError, PlanError
         The file, a condition, a length or a text cannot be measured: ``request_absurd``,
-        ``target_absurd``, ``bad_condition``, ``bad_text`` …
+        ``target_absurd``, ``bad_condition``, ``bad_text``, ``text_too_short`` …
     EngineError
         ``no_attention``, ``cannot_be_audited``, ``out_of_memory``, ``model_not_loaded``,
         ``engine_unknown``, ``engine_died`` …, before a condition was measured.
@@ -129,7 +130,7 @@ def measure(
                 message=f"condition {condition.name!r}; Self-Extend moves positions, so distances "
                 "are not those of the text: leave it out",
             )
-    text = None if request.text is None else read_text(request.text, length)
+    text = None if request.text is None else read_text(request.text, tokens=length)
     with ExitStack() as held:
         chosen = held.enter_context(with_copies(path, chosen, allow_copy))
         engine = LlamaCpp(path, llama_cpp=request.llama_cpp)
@@ -140,7 +141,9 @@ def measure(
             parts = filler(length, engine.counts, request.seed)
         else:
             parts = [text]
-            refuse_short(text, length, engine.counts, request.text)
+            (found,) = engine.counts(parts)
+            if found < length:
+                raise too_short(request.text, found, length)
         ready = _Ready(path, request, length, distance, facts, engine, parts, rows, budget)
         return _measured(ready, chosen, notify)
 

@@ -1,4 +1,4 @@
-"""The text that attention is measured on: a file's, or one made for it."""
+"""The text that attention is measured on where no file is named."""
 
 from __future__ import annotations
 
@@ -6,59 +6,13 @@ import random
 from typing import TYPE_CHECKING
 
 from ggufext.audit.task import wording
-from ggufext.errors import EngineError, PlanError, of_system
+from ggufext.errors import EngineError
 
 if TYPE_CHECKING:
-    from pathlib import Path
-
     from ggufext.audit.task import Counts
-
-#: Characters of a file that are read for each token: more than text needs.
-_CHARACTERS = 32
 
 #: Sentences that are counted at once.
 _SENTENCES = 256
-
-
-def read_text(path: Path, tokens: int) -> str:
-    """The beginning of a file, enough for so many tokens.
-
-    Raises
-    ------
-    PlanError
-        ``bad_text``: it is not UTF-8; and what the system says of the file.
-    """
-    try:
-        with path.open(encoding="utf-8") as file:
-            # The leading space: words behind a full stop begin with one.
-            return " " + file.read(_CHARACTERS * tokens).lstrip()
-    except UnicodeDecodeError as error:
-        raise PlanError(
-            code="bad_text",
-            path=path,
-            message=f"is not UTF-8 text ({error.reason} at byte {error.start:,} of its beginning); "
-            "name a text file, or leave --text out",
-        ) from error
-    except OSError as error:
-        raise of_system(error, path, kind=PlanError) from error
-
-
-def refuse_short(text: str, tokens: int, counts: Counts, path: Path) -> None:
-    """Refuse a text that a length does not fit into.
-
-    Raises
-    ------
-    PlanError
-        ``bad_text``.
-    """
-    (found,) = counts([text])
-    if found < tokens:
-        raise PlanError(
-            code="bad_text",
-            path=path,
-            message=f"its {len(text):,} characters are {found:,} tokens of this model, and "
-            f"{tokens:,} are to be read: give a longer text, or a --length up to {found:,}",
-        )
 
 
 def filler(tokens: int, counts: Counts, seed: int) -> list[str]:

@@ -35,8 +35,8 @@ def check(
     Parameters
     ----------
     model : Path or ServerSettings
-        A GGUF file, of a split model the first shard; or a server, which is asked in plain text
-        or (`Template.CHAT`) as a user of a chat.
+        A GGUF file, of a split model the first shard; or a server, or several, which are asked in
+        plain text or (`Template.CHAT`) as a user of a chat.
     request : CheckRequest
         The only condition of a server is ``"file"``: it runs what it has loaded.
     allow_copy : callable
@@ -59,7 +59,7 @@ def check(
         Before the first question: ``cannot_be_audited``,
         ``length_too_short``, ``no_chat_template``, ``rope_mismatch``, ``out_of_memory``,
         ``extra_missing``, ``engine_died``, ``engine_unreachable``, ``server_not_understood``,
-        ``not_llama_server`` …
+        ``servers_differ``, ``worker_differs``, ``not_llama_server`` …
     """
     return result_of(measure_model(model, request, allow_copy=allow_copy, notify=notify))
 

@@ -160,17 +160,19 @@ class LocalSettings:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ServerSettings:
-    """Which server to ask, and with how much patience.
+    """Which server to ask, or several, and with how much patience.
 
     Attributes
     ----------
     url : str
         ``http://host:port``, with or without ``/v1``; ``http://user:password@host`` where a proxy
         in front of it wants that.
+    others : tuple of str
+        Of further servers with the same model, started alike, which share its texts.
     model : str or None
         Name of the model; the server's first one when absent.
     api_key : str or None
-        Sent to the host of `url` only.
+        Sent to the hosts of `url` and `others` only.
     timeout : float
         Seconds for one answer, and the longest wait that a server may ask for.
     retries : int
@@ -180,6 +182,7 @@ class ServerSettings:
     """
 
     url: str = field(repr=False)
+    others: tuple[str, ...] = field(default=(), repr=False)
     model: str | None = None
     api_key: str | None = field(default=None, repr=False)
     timeout: float = 600.0

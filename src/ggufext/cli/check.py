@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 import os
-import signal
 import sys
-from dataclasses import replace
+from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import click
 
@@ -21,53 +20,15 @@ from ggufext.cli.options import (
     train_freq_base_option,
     train_length_option,
 )
-from ggufext.cli.output import show_json
-from ggufext.cli.waiting import Told, waiting
 from ggufext.text import duration
 
 if TYPE_CHECKING:
-    from ggufext.api.audits import (
-        Computing,
-        Preparing,
-        Progress,
-        RunNotes,
-    )
+    from ggufext.api.audits import Progress, RunNotes
     from ggufext.cli.waiting import Wait
 
 
 #: Seconds from which on something shorter is offered.
 _LONG = 600.0
-
-
-class _Listener:
-    """Hears what a run tells, and passes it on."""
-
-    def __init__(self, wait: Wait) -> None:
-        self._wait = wait
-        self._questions = 0
-        self._asking = Told("asking")
-
-    def __call__(self, event: Preparing | RunNotes | Computing | Progress) -> None:
-        from ggufext.api.audits import Computing, Preparing, RunNotes
-
-        if isinstance(event, Preparing):
-            self._wait.tell(Told(event.what, event.done, event.total, "bytes"))
-            return
-        if isinstance(event, Computing):
-            done = self._asking.done + event.tokens
-            self._wait.tell(replace(self._asking, done=done))
-            return
-        if isinstance(event, RunNotes):
-            with self._wait.silent():
-                click.echo(beginning(event), err=True)
-            expected = event.estimate.seconds if event.estimate else None
-            self._questions = event.questions
-            self._asking = Told("asking", 0, event.tokens, "tokens", expected=expected)
-        else:
-            answered = f"{event.questions:,} of {self._questions:,} questions"
-            detail = f"{event.trial.condition}, {answered}"
-            self._asking = replace(self._asking, done=event.tokens, detail=detail)
-        self._wait.tell(self._asking)
 
 
 def beginning(notes: RunNotes) -> str:
@@ -85,6 +46,21 @@ def beginning(notes: RunNotes) -> str:
     if found.seconds > _LONG and found.shorter_seconds is not None:
         said += f", without the longest of --lengths about {duration(found.shorter_seconds)}"
     return said
+
+
+def detail(progress: Progress, notes: RunNotes) -> str:
+    """Where a run is."""
+    answered = f"{progress.questions:,} of {notes.questions:,} questions"
+    return f"{progress.trial.condition}, {answered}"
+
+
+def listener(wait: Wait) -> runs.Listener[RunNotes]:
+    """What hears a run."""
+
+    def seconds(notes: RunNotes) -> float | None:
+        return notes.estimate.seconds if notes.estimate else None
+
+    return runs.Listener(wait, "asking", beginning, seconds, detail)
 
 
 _REQUIRED_BOUND_MISSED = 3
@@ -135,9 +111,12 @@ class _Program(click.ParamType[Path]):
 )
 @click.option(
     "--server",
+    "servers",
     metavar="URL",
+    multiple=True,
     help="Ask the model behind an OpenAI-compatible address instead; the environment variable "
-    "GGUFEXT_API_KEY holds its key where it wants one.",
+    "GGUFEXT_API_KEY holds its key where it wants one. Repeatable: servers with the same model "
+    "share the texts.",
 )
 @click.option("--model", help="Name of the model on the server; its first one without.")
 @click.option(
@@ -217,32 +196,15 @@ class _Program(click.ParamType[Path]):
 @json_option
 def check(
     path: Path | str | None,
-    server: str | None,
+    servers: tuple[str, ...],
     model: str | None,
-    lengths: tuple[int, ...] | None,
-    depths: int | tuple[float, ...],
-    trials: int,
-    mode: str,
-    conditions: tuple[str, ...],
-    train_length: int | None,
-    train_freq_base: float | None,
-    threshold: float,
     require: float | None,
+    mode: str,
     template: str,
-    gpu_layers: int | None,
-    threads: int | None,
-    kv_type: str,
-    flash_attention: str,
-    rpc: tuple[str, ...],
-    dask: str | None,
-    llama_server: Path | None,
-    llama_cpp: Path | None,
-    audit: bool,
     yes: bool,
-    seed: int,
-    resume: Path | None,
     reports: tuple[Path, ...],
     as_json: bool,
+    **asked: Any,
 ) -> None:
     """Ask a model for hidden keys at every length and depth, and report with what certainty.
 
@@ -250,61 +212,36 @@ def check(
     """
     from ggufext.api import audits
 
-    if (path is None) == (server is None):
+    if (path is None) != bool(servers):
         raise click.UsageError("give one of FILE and --server")
-    _refuse_options(_OF_A_FILE if server else _OF_A_SERVER, "FILE" if server else "--server")
-    if server and lengths is None:
+    _refuse_options(_OF_A_FILE if servers else _OF_A_SERVER, "FILE" if servers else "--server")
+    if servers and asked["lengths"] is None:
         raise click.UsageError("--server needs --lengths: it does not say what to try")
     path = None if path is None else names.local_path(path)
+    engine = runs.local_settings(asked)
     request = audits.CheckRequest(
-        lengths=lengths,
-        depths=depths,
-        trials=trials,
         mode=audits.Mode(mode),
-        seed=seed,
-        conditions=conditions,
-        train_length=train_length,
-        train_freq_base=train_freq_base,
         template=audits.Template(template),
-        threshold=threshold,
-        resume=resume,
-        engine=None
-        if server
-        else runs.local_settings(
-            threads=threads,
-            gpu_layers=gpu_layers,
-            kv_type=kv_type,
-            flash_attention=flash_attention,
-            rpc=rpc,
-            dask=dask,
-            audit=audit,
-            llama_server=llama_server,
-            llama_cpp=llama_cpp,
-        ),
+        engine=None if servers else engine,
+        **asked,
     )
-    for report in reports:
-        audits.check_report_path(report, inputs=(*([path] if path else []), *request.files))
     if require is not None and (why := audits.bound_out_of_reach(request, require)):
         raise click.UsageError(f"--require {why}")
-    asked = path or audits.ServerSettings(
-        url=server or "", model=model, api_key=os.environ.get("GGUFEXT_API_KEY")
+    source = path or audits.ServerSettings(
+        url="".join(servers[:1]),
+        others=servers[1:],
+        model=model,
+        api_key=os.environ.get("GGUFEXT_API_KEY"),
     )
-    # Copies and processes are given back, as at Ctrl-C.
-    signal.signal(signal.SIGTERM, signal.default_int_handler)
-    with waiting("preparing") as wait:
+    inputs = (*([path] if path else []), *request.files)
+    with runs.running("preparing", inputs=inputs, reports=reports) as wait:
         result = audits.check(
-            asked,
+            source,
             request,
-            allow_copy=lambda copy: yes or runs.agreed(copy, wait),
-            notify=_Listener(wait),
+            allow_copy=yes or partial(runs.agreed, wait),
+            notify=listener(wait),
         )
-    if as_json:
-        show_json(result)
-    else:
-        audits.print_report(result)
-        runs.show_audited(result)
-    written = runs.write_reports(result, reports)
-    runs.end(result)
+    written = runs.told(result, reports, as_json=as_json)
     if require is not None and (where := audits.bound_missed(result, require)):
         click.echo(f"required bound missed: {where}", err=True)
         sys.exit(_REQUIRED_BOUND_MISSED)

@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import signal
 import sys
-from dataclasses import replace
-from typing import TYPE_CHECKING
+from functools import partial
+from typing import TYPE_CHECKING, Any
 
 import click
 
@@ -18,22 +17,19 @@ from ggufext.cli.options import (
     train_freq_base_option,
     train_length_option,
 )
-from ggufext.cli.output import show_json
-from ggufext.cli.waiting import Told, waiting
 from ggufext.text import duration
 
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from ggufext.api.audits import Computing, Preparing
     from ggufext.api.comparisons import CompareNotes, CompareProgress
-    from ggufext.cli.waiting import Wait
 
 
 @click.command()
 @path_argument
 @click.option(
     "--target",
+    "target_length",
     type=TOKENS,
     required=True,
     help="Longest length measured, and what planned conditions extend to: 32k.",
@@ -46,8 +42,8 @@ if TYPE_CHECKING:
     multiple=True,
     help="planned:METHOD, planned:gamma=0.5 for a γ at the target, planned:documented for the "
     "publisher's, planned:FACTORS.json (each with +keep-short) or file; repeatable. Without: "
-    "linear, ntk, gamma, yarn, and documented where it reaches the target. native is always "
-    "measured.",
+    "linear, ntk, gamma and yarn where the model takes them, llama3 too with --yes, and documented "
+    "where it reaches the target. native is always measured.",
 )
 @runs.texts_option
 @click.option(
@@ -73,108 +69,31 @@ if TYPE_CHECKING:
 @runs.report_option
 @json_option
 def compare(
-    path: Path | str,
-    target: int,
-    conditions: tuple[str, ...],
-    texts: tuple[Path, ...],
-    trials: int,
-    depths: int | tuple[float, ...],
-    train_length: int | None,
-    train_freq_base: float | None,
-    threshold: float,
-    gpu_layers: int | None,
-    threads: int | None,
-    kv_type: str,
-    flash_attention: str,
-    rpc: tuple[str, ...],
-    dask: str | None,
-    llama_cpp: Path | None,
-    audit: bool,
-    yes: bool,
-    seed: int,
-    resume: Path | None,
-    reports: tuple[Path, ...],
-    as_json: bool,
+    path: Path | str, yes: bool, reports: tuple[Path, ...], as_json: bool, **asked: Any
 ) -> None:
     """Measure which scaling works on FILE: loss by position, keys found, and the short cost.
 
     Nothing is written to FILE. The JSON is a recipe: `rewrite --recipe` writes what it recommends.
     """
-    from ggufext.api import audits, comparisons
+    from ggufext.api import comparisons
 
-    request = comparisons.CompareRequest(
-        target_length=target,
-        conditions=conditions,
-        texts=texts,
-        trials=trials,
-        depths=depths,
-        seed=seed,
-        train_length=train_length,
-        train_freq_base=train_freq_base,
-        threshold=threshold,
-        resume=resume,
-        engine=runs.local_settings(
-            threads=threads,
-            gpu_layers=gpu_layers,
-            kv_type=kv_type,
-            flash_attention=flash_attention,
-            rpc=rpc,
-            dask=dask,
-            llama_cpp=llama_cpp,
-            audit=audit,
-        ),
-    )
+    engine = runs.local_settings(asked)
+    request = comparisons.CompareRequest(engine=engine, **asked)
     file = names.local_path(path)
-    for report in reports:
-        audits.check_report_path(report, inputs=(file, *request.files))
-    # Copies and processes are given back, as at Ctrl-C.
-    signal.signal(signal.SIGTERM, signal.default_int_handler)
-    with waiting("preparing") as wait:
+    with runs.running("preparing", inputs=(file, *request.files), reports=reports) as wait:
         result = comparisons.compare(
             file,
             request,
-            allow_copy=lambda copy: yes or runs.agreed(copy, wait),
-            notify=_Listener(wait),
+            allow_copy=yes or partial(runs.agreed, wait),
+            notify=runs.Listener(wait, "measuring", beginning, lambda notes: notes.seconds, detail),
         )
-    if as_json:
-        show_json(result)
-    else:
-        audits.print_report(result)
-        runs.show_audited(result)
-    written = runs.write_reports(result, reports)
-    runs.end(result)
-    if not written:
+    if not runs.told(result, reports, as_json=as_json):
         sys.exit(1)
 
 
-class _Listener:
-    """Hears what a run tells, and passes it on."""
-
-    def __init__(self, wait: Wait) -> None:
-        self._wait = wait
-        self._cells = 0
-        self._measuring = Told("measuring")
-
-    def __call__(self, event: Preparing | Computing | CompareNotes | CompareProgress) -> None:
-        from ggufext.api.audits import Computing, Preparing
-        from ggufext.api.comparisons import CompareNotes
-
-        if isinstance(event, Preparing):
-            self._wait.tell(Told(event.what, event.done, event.total, "bytes"))
-            return
-        if isinstance(event, Computing):
-            done = self._measuring.done + event.tokens
-            self._wait.tell(replace(self._measuring, done=done))
-            return
-        if isinstance(event, CompareNotes):
-            with self._wait.silent():
-                click.echo(beginning(event), err=True)
-            self._cells = event.cells
-            self._measuring = Told("measuring", 0, event.tokens, "tokens", expected=event.seconds)
-        else:
-            detail = f"{event.condition}, {event.finished:,} of {self._cells:,} cells"
-            self._measuring = replace(self._measuring, done=event.tokens, detail=detail)
-        self._wait.tell(self._measuring)
+def detail(progress: CompareProgress, notes: CompareNotes) -> str:
+    """Where a run is."""
+    return f"{progress.condition}, {progress.finished:,} of {notes.cells:,} cells"
 
 
 def beginning(notes: CompareNotes) -> str:

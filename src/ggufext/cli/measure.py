@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import signal
 import sys
+from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import click
 
@@ -19,8 +19,7 @@ from ggufext.cli.options import (
     train_freq_base_option,
     train_length_option,
 )
-from ggufext.cli.output import show_json
-from ggufext.cli.waiting import Told, waiting
+from ggufext.cli.waiting import Told
 
 if TYPE_CHECKING:
     from ggufext.api.measurements import MeasureProgress
@@ -83,60 +82,24 @@ if TYPE_CHECKING:
 @runs.report_option
 @json_option
 def measure(
-    path: Path | str,
-    length: int | None,
-    distance: int | None,
-    rows: int,
-    conditions: tuple[str, ...],
-    target_length: int | None,
-    text: Path | None,
-    train_length: int | None,
-    train_freq_base: float | None,
-    threads: int | None,
-    llama_cpp: Path | None,
-    yes: bool,
-    seed: int,
-    reports: tuple[Path, ...],
-    as_json: bool,
+    path: Path | str, yes: bool, reports: tuple[Path, ...], as_json: bool, **asked: Any
 ) -> None:
     """Measure how attention falls with distance, by layer and head, on a text.
 
     A description of the model, which nothing passes or fails. Nothing is written to FILE: planned
     conditions are tried without editing it.
     """
-    from ggufext.api import audits, measurements
+    from ggufext.api import measurements
 
     file = names.local_path(path)
-    request = measurements.MeasureRequest(
-        length=length,
-        distance=distance,
-        rows=rows,
-        conditions=conditions,
-        text=text,
-        target_length=target_length,
-        train_length=train_length,
-        train_freq_base=train_freq_base,
-        threads=threads,
-        llama_cpp=llama_cpp,
-        seed=seed,
-    )
-    for report in reports:
-        audits.check_report_path(report, inputs=(file, *request.files))
-    # Copies and processes are given back, as at Ctrl-C.
-    signal.signal(signal.SIGTERM, signal.default_int_handler)
-    with waiting("loading") as wait:
+    request = measurements.MeasureRequest(**asked)
+    with runs.running("loading", inputs=(file, *request.files), reports=reports) as wait:
 
         def notify(event: MeasureProgress) -> None:
             wait.tell(Told("measuring", event.tokens, event.total, "tokens", event.condition))
 
         result = measurements.measure(
-            file, request, allow_copy=lambda copy: yes or runs.agreed(copy, wait), notify=notify
+            file, request, allow_copy=yes or partial(runs.agreed, wait), notify=notify
         )
-    if as_json:
-        show_json(result)
-    else:
-        audits.print_report(result)
-    written = runs.write_reports(result, reports)
-    runs.end(result)
-    if not written:
+    if not runs.told(result, reports, as_json=as_json):
         sys.exit(1)

@@ -3,19 +3,23 @@
 from __future__ import annotations
 
 import re
+import signal
 import sys
+from contextlib import contextmanager
+from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, TypeVar
+from typing import TYPE_CHECKING, Any, Generic, Protocol, TypeVar
 
 import click
 
 from ggufext.cli.options import llama_cpp_option
-from ggufext.cli.output import show_error
+from ggufext.cli.output import show_error, show_json
+from ggufext.cli.waiting import Told, waiting
 from ggufext.errors import EngineError, GgufextError, printable
 from ggufext.text import binary_size
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterable, Iterator
 
     from ggufext.api.audits import CheckResult, CopyNeeded, LocalSettings
     from ggufext.api.comparisons import CompareResult
@@ -197,34 +201,22 @@ def engine_options(command: _Command) -> _Command:
     return command
 
 
-def local_settings(
-    *,
-    threads: int | None,
-    gpu_layers: int | None,
-    kv_type: str,
-    flash_attention: str,
-    rpc: tuple[str, ...],
-    dask: str | None,
-    llama_cpp: Path | None,
-    audit: bool,
-    llama_server: Path | None = None,
-) -> LocalSettings:
-    """What `engine_options` and ``--audit`` say."""
+#: Options of commands that are settings of llama.cpp under the same name.
+_SETTINGS = ("threads", "gpu_layers", "rpc", "dask", "audit", "llama_server", "llama_cpp")
+
+
+def local_settings(options: dict[str, Any]) -> LocalSettings:
+    """Take what `engine_options`, ``--audit`` and ``--llama-server`` say out of the options."""
     from ggufext.api.audits import LocalSettings
     from ggufext.api.plans import CacheType
 
-    if dask and rpc:
+    settings = {name: options.pop(name) for name in _SETTINGS if name in options}
+    if settings["dask"] and settings["rpc"]:
         raise click.UsageError("give one of --dask and --rpc")
     return LocalSettings(
-        threads=threads,
-        gpu_layers=gpu_layers,
-        cache_type=CacheType[kv_type.upper()],
-        flash_attention=_FLASH_ATTENTION[flash_attention],
-        rpc=rpc,
-        dask=dask,
-        audit=audit,
-        llama_server=llama_server,
-        llama_cpp=llama_cpp,
+        cache_type=CacheType[options.pop("kv_type").upper()],
+        flash_attention=_FLASH_ATTENTION[options.pop("flash_attention")],
+        **settings,
     )
 
 
@@ -235,7 +227,7 @@ def run_options(command: _Command) -> _Command:
     return command
 
 
-def agreed(copy: CopyNeeded, wait: Wait) -> bool:
+def agreed(wait: Wait, copy: CopyNeeded) -> bool:
     """Ask for a temporary copy; nobody at a terminal is a no."""
     if not (sys.stdin.isatty() and sys.stderr.isatty()):
         return False
@@ -247,32 +239,112 @@ def agreed(copy: CopyNeeded, wait: Wait) -> bool:
         )
 
 
-def show_audited(result: CheckResult | CompareResult | TuneResult) -> None:
-    """Say what the rotations of the conditions were compared with."""
-    for sentence in result.run.audited:
-        click.echo(f"  audited: {printable(sentence)}")
+@contextmanager
+def running(
+    what: str, *, inputs: Iterable[Path] = (), reports: tuple[Path, ...] = ()
+) -> Iterator[Wait]:
+    """A run about to begin: its waits are told, and at SIGTERM it ends as at Ctrl-C.
+
+    Parameters
+    ----------
+    what : str
+        What is done first.
+    inputs : iterable of Path
+        Files of the run.
+    reports : tuple of Path
+        Those to be written, which must not replace any of them.
+    """
+    from ggufext.api.audits import check_report_path
+
+    for report in reports:
+        check_report_path(report, inputs=tuple(inputs))
+    # Copies and processes are given back, as at Ctrl-C.
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
+    with waiting(what) as wait:
+        yield wait
 
 
-def write_reports(
-    result: CheckResult | CompareResult | MeasureResult | TuneResult, paths: tuple[Path, ...]
-) -> bool:
-    """Write each report, or say why not; whether all were written."""
-    from ggufext.api.audits import write_report
+class _Notes(Protocol):
+    """What is known before the first question or cell."""
 
-    written = True
-    for path in paths:
-        try:
-            write_report(result, path)
-        except GgufextError as error:
-            show_error(error, as_json=False)
-            written = False
+    @property
+    def tokens(self) -> int: ...
+
+
+_Known = TypeVar("_Known", bound=_Notes)
+
+
+@dataclass(slots=True)
+class Listener(Generic[_Known]):
+    """Hears what a run tells, and passes it on.
+
+    Attributes
+    ----------
+    wait : Wait
+    what : str
+        What the run does.
+    beginning : callable
+        Says what is known beforehand.
+    seconds : callable
+        Seconds that all of it takes, or None.
+    detail : callable
+        Says where the run is, of its progress and what was known beforehand.
+    """
+
+    wait: Wait
+    what: str
+    beginning: Callable[[_Known], str]
+    seconds: Callable[[_Known], float | None]
+    detail: Callable[[Any, _Known], str]
+    _known: _Known | None = field(default=None, init=False)
+    _told: Told = field(init=False)
+
+    def __post_init__(self) -> None:
+        """Begin with nothing done."""
+        self._told = Told(self.what)
+
+    def __call__(self, event: Any) -> None:
+        """Tell what is copied, what the run begins with, and where it is."""
+        from ggufext.api.audits import Computing, Preparing
+
+        if isinstance(event, Preparing):
+            self.wait.tell(Told(event.what, event.done, event.total, "bytes"))
+            return
+        if isinstance(event, Computing):
+            self.wait.tell(replace(self._told, done=self._told.done + event.tokens))
+            return
+        if self._known is None:
+            known: _Known = event
+            with self.wait.silent():
+                click.echo(self.beginning(known), err=True)
+            self._known = known
+            expected = self.seconds(known)
+            self._told = Told(self.what, 0, known.tokens, "tokens", expected=expected)
         else:
-            click.echo(f"report written to {printable(str(path))}", err=True)
-    return written
+            detail = self.detail(event, self._known)
+            self._told = replace(self._told, done=event.tokens, detail=detail)
+        self.wait.tell(self._told)
 
 
-def end(result: CheckResult | CompareResult | MeasureResult | TuneResult) -> None:
-    """End with the status of a run that was interrupted or failed; go on behind a complete one."""
+def told(
+    result: CheckResult | CompareResult | MeasureResult | TuneResult,
+    reports: tuple[Path, ...] = (),
+    *,
+    as_json: bool,
+) -> bool:
+    """Show a result and write its reports; whether all could be written.
+
+    A run that was interrupted or failed ends the program here.
+    """
+    from ggufext.api.audits import print_report
+
+    if as_json:
+        show_json(result)
+    else:
+        print_report(result)
+        for sentence in getattr(result.run, "audited", ()):
+            click.echo(f"  audited: {printable(sentence)}")
+    written = [_is_written(result, path) for path in reports]
     stop = result.run.stop
     if stop is not None and stop.code == "interrupted":
         click.echo("interrupted: the report holds what was done", err=True)
@@ -280,3 +352,17 @@ def end(result: CheckResult | CompareResult | MeasureResult | TuneResult) -> Non
     if stop is not None:
         show_error(EngineError(code=stop.code, message=stop.message), as_json=False)
         sys.exit(1)
+    return all(written)
+
+
+def _is_written(result: Any, path: Path) -> bool:
+    """Write a report, or say why not."""
+    from ggufext.api.audits import write_report
+
+    try:
+        write_report(result, path)
+    except GgufextError as error:
+        show_error(error, as_json=False)
+        return False
+    click.echo(f"report written to {printable(str(path))}", err=True)
+    return True

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-import signal
 import sys
-from typing import TYPE_CHECKING
+from functools import partial
+from typing import TYPE_CHECKING, Any
 
 import click
 
@@ -17,8 +17,7 @@ from ggufext.cli.options import (
     train_freq_base_option,
     train_length_option,
 )
-from ggufext.cli.output import show_json
-from ggufext.cli.waiting import Told, waiting
+from ggufext.cli.waiting import Told
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -28,7 +27,9 @@ if TYPE_CHECKING:
 
 @click.command()
 @path_argument
-@click.option("--target", type=TOKENS, required=True, help="Length to extend to: 32k.")
+@click.option(
+    "--target", "target_length", type=TOKENS, required=True, help="Length to extend to: 32k."
+)
 @click.option(
     "--minutes",
     type=click.FloatRange(0.1, 43_200),
@@ -72,84 +73,29 @@ if TYPE_CHECKING:
 @runs.report_option
 @json_option
 def tune(
-    path: Path | str,
-    target: int,
-    minutes: float,
-    metadata_only: bool,
-    texts: tuple[Path, ...],
-    search_texts: int,
-    trials: int,
-    depths: int | tuple[float, ...],
-    train_length: int | None,
-    train_freq_base: float | None,
-    threshold: float,
-    gpu_layers: int | None,
-    threads: int | None,
-    kv_type: str,
-    flash_attention: str,
-    rpc: tuple[str, ...],
-    dask: str | None,
-    llama_cpp: Path | None,
-    audit: bool,
-    yes: bool,
-    seed: int,
-    resume: Path | None,
-    reports: tuple[Path, ...],
-    as_json: bool,
+    path: Path | str, yes: bool, reports: tuple[Path, ...], as_json: bool, **asked: Any
 ) -> None:
     """Search for a scaling of FILE that is better than every method, in the minutes there are.
 
     Kept only if it beats the best method on held-out texts beyond the interval. Nothing is written
     to FILE. The JSON is a recipe: `rewrite --recipe` writes the result.
     """
-    from ggufext.api import audits, tunings
+    from ggufext.api import tunings
 
-    request = tunings.TuneRequest(
-        target_length=target,
-        minutes=minutes,
-        metadata_only=metadata_only,
-        texts=texts,
-        search_texts=search_texts,
-        trials=trials,
-        depths=depths,
-        seed=seed,
-        train_length=train_length,
-        train_freq_base=train_freq_base,
-        threshold=threshold,
-        resume=resume,
-        engine=runs.local_settings(
-            threads=threads,
-            gpu_layers=gpu_layers,
-            kv_type=kv_type,
-            flash_attention=flash_attention,
-            rpc=rpc,
-            dask=dask,
-            llama_cpp=llama_cpp,
-            audit=audit,
-        ),
-    )
+    engine = runs.local_settings(asked)
+    request = tunings.TuneRequest(engine=engine, **asked)
     file = names.local_path(path)
-    for report in reports:
-        audits.check_report_path(report, inputs=(file, *request.compared(()).files))
-    # Copies and processes are given back, as at Ctrl-C.
-    signal.signal(signal.SIGTERM, signal.default_int_handler)
-    with waiting("tuning") as wait:
+    inputs = (file, *request.compared(()).files)
+    with runs.running("tuning", inputs=inputs, reports=reports) as wait:
 
         def notify(event: TuneProgress) -> None:
-            wait.tell(Told("tuning", detail=event.detail, expected=60 * minutes))
+            wait.tell(Told("tuning", detail=event.detail, expected=60 * request.minutes))
 
         result = tunings.tune(
             file,
             request,
-            allow_copy=lambda copy: yes or runs.agreed(copy, wait),
+            allow_copy=yes or partial(runs.agreed, wait),
             notify=notify,
         )
-    if as_json:
-        show_json(result)
-    else:
-        audits.print_report(result)
-        runs.show_audited(result)
-    written = runs.write_reports(result, reports)
-    runs.end(result)
-    if not written:
+    if not runs.told(result, reports, as_json=as_json):
         sys.exit(1)

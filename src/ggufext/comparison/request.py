@@ -5,11 +5,14 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
+from ggufext.audit.conditions import planned_request
 from ggufext.audit.request import DOCUMENTED, PLANNED, CheckRequest, LocalSettings, Mode, Template
-from ggufext.errors import PlanError
+from ggufext.errors import ModelWarning, PlanError
+from ggufext.planning.plan import plan
 from ggufext.planning.request import PlanRequest
 
 if TYPE_CHECKING:
+    from collections.abc import Iterable
     from pathlib import Path
 
     from ggufext.header.facts import ModelFacts
@@ -17,8 +20,9 @@ if TYPE_CHECKING:
 #: What everything is compared with.
 NATIVE = "native"
 
-#: Methods where no condition is asked for; each is metadata alone, so none needs a copy.
+#: Methods where no condition is asked for; the second are a tensor, so each needs a copy.
 _USUAL = tuple(f"{PLANNED}{name}" for name in ("linear", "ntk", "gamma", "yarn"))
+_USUAL_WITH_COPIES = (*_USUAL, f"{PLANNED}llama3")
 
 #: Doublings up to the target at which keys are asked beside the training length.
 _DOUBLINGS = 3
@@ -33,9 +37,10 @@ class CompareRequest:
     target_length : int
         Longest length measured, and what planned conditions extend to, tokens.
     conditions : tuple of str
-        See `ggufext.audit.conditions.conditions`; without any linear, ntk, gamma and yarn are
-        planned, and what the publisher documents where it reaches the target. ``"native"`` is
-        always among them, and Self-Extend never: it cannot score a text.
+        See `ggufext.audit.conditions.conditions`; without any, those of linear, ntk, gamma and yarn
+        that the model takes are planned, llama3 where copies are allowed beforehand, and what the
+        publisher documents where it reaches the target. ``"native"`` is always among them, and
+        Self-Extend never: it cannot score a text.
     texts : tuple of Path
         Files of UTF-8 text. Without any, texts of sentences that the program makes itself.
     trials : int
@@ -91,14 +96,45 @@ class CompareRequest:
                     "no text can be scored: `ggufext check` asks it for keys",
                 )
 
-    def resolved(self, facts: ModelFacts) -> CompareRequest:
-        """The request with all its conditions, native first, as they are for a model."""
-        usual = [*_USUAL]
+    def resolved(
+        self, facts: ModelFacts, *, copies: bool = False
+    ) -> tuple[CompareRequest, tuple[ModelWarning, ...]]:
+        """The request with all its conditions, native first, and which usual ones it leaves out.
+
+        Parameters
+        ----------
+        facts : ModelFacts
+            Before any extension.
+        copies : bool
+            Whether the file may be copied for a condition, without a question.
+
+        Raises
+        ------
+        PlanError
+            That of the first usual condition, where the model takes none.
+        """
+        if self.conditions:
+            return self._with(self.conditions), ()
+        usual = [*(_USUAL_WITH_COPIES if copies else _USUAL)]
         documented = facts.published.yarn_length if facts.published else None
         if documented is not None and documented >= self.target_length:
             usual.append(DOCUMENTED)
-        names = dict.fromkeys((NATIVE, *(self.conditions or usual)))
-        return replace(self, conditions=tuple(names))
+        refused: dict[str, PlanError] = {}
+        for name in usual:
+            try:
+                plan(facts, planned_request(name, self.plan, facts.published))
+            except PlanError as error:
+                refused[name] = error
+        if len(refused) == len(usual):
+            raise next(iter(refused.values()))
+        left_out = (
+            ModelWarning("condition_left_out", f"{name} is left out: {error}")
+            for name, error in refused.items()
+        )
+        return self._with(name for name in usual if name not in refused), tuple(left_out)
+
+    def _with(self, conditions: Iterable[str]) -> CompareRequest:
+        return replace(self, conditions=tuple(dict.fromkeys((NATIVE, *conditions))))
 
     def keys(self, lengths: tuple[int, ...]) -> CheckRequest:
         """The audit of the keys in the texts at some lengths, rising, under its conditions."""

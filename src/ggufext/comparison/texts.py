@@ -6,7 +6,6 @@ scored, and at every length keys are asked for.
 
 from __future__ import annotations
 
-import codecs
 import random
 import re
 from copy import copy
@@ -15,7 +14,7 @@ from itertools import pairwise, zip_longest
 from typing import TYPE_CHECKING, NamedTuple
 
 from ggufext.audit.task import passkey, wording
-from ggufext.errors import PlanError, of_system
+from ggufext.audit.task.text_files import read_text, too_short
 
 if TYPE_CHECKING:
     from collections.abc import Container, Iterator, Sequence
@@ -44,9 +43,6 @@ _FEWEST_BEYOND, _MOST_BEYOND = 2, 4
 
 #: Characters of the longest piece: what keys and lengths are placed by.
 _LONGEST_PIECE = 120
-
-#: Bytes read of a file, for a token: no text has so many.
-_BYTES_A_TOKEN = 64
 
 _SENTENCE = re.compile(r"(?<=[.!?])(?= \S)")
 _WORD = re.compile(r"(?<=\S)(?= \S)")
@@ -169,31 +165,8 @@ def _pieces(text: str) -> Iterator[str]:
 
 
 def read_pieces(path: Path, *, tokens: int) -> tuple[str, ...]:
-    """Pieces of a file, as many as `tokens` tokens can need.
-
-    Raises
-    ------
-    PlanError
-        ``bad_text``: the file is empty or not UTF-8; what the system says of it.
-    """
-    try:
-        with path.open("rb") as file:
-            data = file.read(tokens * _BYTES_A_TOKEN)
-        # A character that is cut off at the end of what is read is no error.
-        text = codecs.getincrementaldecoder("utf-8-sig")().decode(data)
-    except UnicodeDecodeError as error:
-        raise PlanError(
-            code="bad_text",
-            path=path,
-            offset=error.start,
-            message="is not UTF-8, so it is no text; name a text file, or convert it",
-        ) from error
-    except OSError as error:
-        raise of_system(error, path, kind=PlanError) from error
-    found = pieces(text.replace("\r\n", "\n"))
-    if not found:
-        raise PlanError(code="bad_text", path=path, message="is empty; name a text file")
-    return found
+    """Pieces of a file, as many as `tokens` tokens can need; errors as of `read_text`."""
+    return pieces(read_text(path, tokens=tokens))
 
 
 class KeysInTexts:
@@ -282,12 +255,7 @@ class KeysInTexts:
         for path, whole in self._files:
             stretches, held = _divided(whole, counts, length=length, most=most)
             if not stretches:
-                raise PlanError(
-                    code="text_too_short",
-                    path=path,
-                    message=f"holds {held:,} tokens of this model, and {length:,} are compared; "
-                    "name a longer text, or a smaller target",
-                )
+                raise too_short(path, held, length)
             by_file.append([(path.name, each) for each in stretches])
         turns = [each for turn in zip_longest(*by_file) for each in turn if each is not None]
         return turns[: max(most, len(by_file))]

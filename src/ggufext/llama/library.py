@@ -323,9 +323,9 @@ class Ggml:
         if not registry:
             raise EngineError(
                 code="no_rpc",
-                message="this llama.cpp was built without RPC; compile one with "
-                'CMAKE_ARGS="-DGGML_RPC=ON" pip install --force-reinstall --no-cache-dir '
-                "llama-cpp-python==0.3.36",
+                message="this llama.cpp was built without RPC; name a build that has it with "
+                '--llama-cpp, or compile one with CMAKE_ARGS="-DGGML_RPC=ON" pip install '
+                "--force-reinstall --no-cache-dir llama-cpp-python==0.3.36",
             )
         # llama.cpp ends the process when it cannot connect.
         host, _, port = address.rpartition(":")

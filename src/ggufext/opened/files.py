@@ -322,6 +322,21 @@ class FileSystem:
             self.close(descriptor)
 
 
+def why_not_writable(path: Path) -> str | None:
+    """Why no file can be made at a path, or replaced, and what to do; None where it can."""
+    from tempfile import TemporaryFile
+
+    folder = os.path.dirname(os.path.realpath(path))  # noqa: PTH120 (follows a link at its end)
+    if not os.path.isdir(folder):  # noqa: PTH112
+        return "its folder does not exist; create it first"
+    why = "is a folder" if path.is_dir() else None
+    try:
+        TemporaryFile(dir=folder).close()  # permissions alone do not tell
+    except OSError as error:
+        why = why or f"its folder takes no new files ({error.strerror})"
+    return f"{why}; name a file in another place" if why else None
+
+
 def draft_of(target: Path) -> Path:
     """Where a small file is written before it takes its name."""
     return target.with_name(target.name + ".new")

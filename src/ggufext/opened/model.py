@@ -11,7 +11,7 @@ from functools import cache, cached_property, partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from ggufext.errors import EditError, GgufextError, HeaderError, command
+from ggufext.errors import EditError, GgufextError, HeaderError, PlanError, command
 from ggufext.header.facts import facts_hash, model_facts
 from ggufext.header.frequencies import read_factors
 from ggufext.header.header import read_header_from
@@ -279,7 +279,11 @@ def open_model(
         return
     path = first_shard(local_path(model))
     with open_file(path, writing=False, files=files or FileSystem()) as opened:
-        yield opened
+        try:
+            yield opened
+        except PlanError as error:
+            error.path = error.path or path  # what cannot be planned is of this model
+            raise
 
 
 @contextmanager

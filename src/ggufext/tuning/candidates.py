@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 
 from ggufext.audit.conditions import planned_request
 from ggufext.audit.request import PLANNED
-from ggufext.comparison.request import CompareRequest
+from ggufext.comparison.request import NATIVE, CompareRequest
 from ggufext.errors import PlanError
 from ggufext.planning.methods import Method, yarn
 from ggufext.planning.native import native_scaling
@@ -118,17 +118,20 @@ class Space:
         PlanError
             It takes none; why not the first.
         """
-        found, refusals = [], []
-        asked = CompareRequest(target_length=self._request.target_length)
-        for name in asked.resolved(self._facts).conditions[1:]:  # without native
-            request = planned_request(name, self._request, self._facts.published)
-            try:
-                found.append(Candidate(name, None, plan(self._facts, request)))
-            except PlanError as refusal:
-                refusals.append(refusal)
-        if not found:
-            raise refusals[0]
-        return found
+        asked = CompareRequest(
+            target_length=self._request.target_length,
+            train_length=self._request.train_length,
+            train_freq_base=self._request.train_freq_base,
+        )
+        usual, _ = asked.resolved(self._facts)
+        requests = {
+            name: planned_request(name, asked.plan, self._facts.published)
+            for name in usual.conditions
+            if name != NATIVE
+        }
+        return [
+            Candidate(name, None, plan(self._facts, request)) for name, request in requests.items()
+        ]
 
     def starts(self) -> Iterator[Candidate]:
         """Bases, and factors by the names that papers gave them."""

@@ -13,6 +13,7 @@ from ggufext.audit.conditions import refuse_copies
 from ggufext.audit.engines.llama_cpp import LlamaCpp, usual_threads
 from ggufext.audit.request import LocalSettings
 from ggufext.audit.run.measure import Preparing
+from ggufext.audit.run.records import check_records_path
 from ggufext.comparison.compare import compared_model, texts_of, texts_run
 from ggufext.comparison.measure import CompareProgress, measure
 from ggufext.comparison.request import NATIVE
@@ -82,6 +83,7 @@ def tune(
         Before the first cell: ``no_attention``, and as of `ggufext.audit.check.check`.
     """
     end = time.monotonic() + 60 * request.minutes
+    check_records_path(request.resume)  # the screen takes minutes
     asked = request.compared((), texts=request.search_texts + request.trials)
     facts, model = compared_model(path, asked)
     path = Path(model.path)  # of a split model that of the first part

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import os
+import re
+import socket
 from contextlib import closing
 from dataclasses import replace
 from pathlib import Path
@@ -12,11 +14,13 @@ import pytest
 
 import real_servers
 from ggufext.audit.check import measure_model
+from ggufext.audit.engines import cluster, worker
 from ggufext.audit.engines.cluster import Cluster
 from ggufext.audit.request import CheckRequest, LocalSettings, Mode
 from ggufext.audit.task import Question
 from ggufext.errors import EngineError
 from ggufext.planning.footprint import CacheType
+from made_up_servers import completion, serving
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -92,10 +96,10 @@ def test_a_worker_that_cannot_do_its_task_is_named_as_lost(
     question = Question(0, 256, 0.5, 100, "12345", (" 1",), 1, 0, "")
     of_another_version: Any = {"path": passkey_model}
     with (
-        closing(Cluster(passkey_model, scheduler)) as cluster,
+        closing(Cluster(passkey_model, scheduler)) as spread,
         pytest.raises(EngineError, match=r"ggufext\[check,cluster\]") as lost,
     ):
-        list(cluster.answers(of_another_version, [question], tokens=1))
+        list(spread.answers(of_another_version, [question], tokens=1))
     assert lost.value.code == "worker_lost"
 
 
@@ -104,6 +108,36 @@ def test_a_scheduler_that_is_not_there_is_named(passkey_model: Path) -> None:
     with pytest.raises(EngineError, match=address) as refused:
         check(passkey_model, dask=address)
     assert refused.value.code == "engine_unreachable"
+
+
+def test_what_listens_and_is_no_scheduler_is_named(
+    passkey_model: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """dask itself waits forever for the first word of one that says none."""
+    monkeypatch.setattr(cluster, "_CONNECT_SECONDS", 0.5)
+    with socket.create_server(("127.0.0.1", 0)) as silent, serving(completion()) as web:
+        for port in (silent.getsockname()[1], web.rpartition(":")[2]):
+            address = f"tcp://127.0.0.1:{port}"
+            with pytest.raises(EngineError, match=address) as refused:
+                check(passkey_model, dask=address)
+            assert refused.value.code == "engine_unreachable"
+
+
+@pytest.mark.parametrize("name", ["ggufext", "model file", "llama.cpp"])
+def test_workers_that_differ_from_this_machine_are_refused_before_the_first_question(
+    name: str, scheduler: str, passkey_model: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for function in ("installation", "release_of"):
+        known: Callable[[Any], dict[str, str]] = getattr(worker, function)
+
+        def other(what: Any, known: Callable[[Any], dict[str, str]] = known) -> dict[str, str]:
+            found = known(what)
+            return found | {name: "another"} if name in found else found
+
+        monkeypatch.setattr(worker, function, other)  # here alone, not in the workers
+    with pytest.raises(EngineError, match=f"has another {re.escape(name)}") as refused:
+        check(passkey_model, dask=scheduler)
+    assert refused.value.code == "worker_differs"
 
 
 def test_missing_dask_is_named_with_the_command_that_installs_it(

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 import real_servers
-from ggufext.audit.engines.server import Connection
+from ggufext.audit.engines.connection import Connection
 from ggufext.audit.request import ServerSettings
 from ggufext.errors import EngineError
 from made_up_servers import Asked, Reply, serving

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import os
 from dataclasses import fields
-from typing import TYPE_CHECKING
+from pathlib import Path
 
 import pytest
 
@@ -14,9 +14,6 @@ from ggufext.audit.findings.results import CheckResult
 from ggufext.audit.report import check_report_path, write_report
 from ggufext.errors import GgufextError
 from made_up_audits import SHARES, audit, with_run
-
-if TYPE_CHECKING:
-    from pathlib import Path
 
 
 @pytest.mark.parametrize("name", ["report.pdf", "report", "report.html.gz"])
@@ -60,6 +57,13 @@ def test_a_report_never_replaces_what_the_run_reads_or_keeps(tmp_path: Path) -> 
             check_report_path(path, inputs=[kept])
         assert caught.value.code == "report_path"
     check_report_path(tmp_path / "other.json", inputs=[kept])
+
+
+@pytest.mark.skipif(not Path("/proc/self").exists(), reason="needs a folder that takes no files")
+def test_a_folder_that_takes_no_files_whatever_its_permissions_is_refused_before_the_run() -> None:
+    with pytest.raises(GgufextError, match="takes no new files") as caught:
+        check_report_path(Path("/proc/report.html"))
+    assert caught.value.code == "report_path"
 
 
 def test_a_folder_in_place_of_the_report_is_refused_before_the_run(tmp_path: Path) -> None:

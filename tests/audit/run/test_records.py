@@ -7,15 +7,19 @@ import os
 import signal
 import subprocess
 import sys
-from typing import TYPE_CHECKING
+from pathlib import Path
 
 import pytest
 
-from ggufext.audit.run.records import ANSWERS, Record, Records, Trial, kept_setting
+from ggufext.audit.run.records import (
+    ANSWERS,
+    Record,
+    Records,
+    Trial,
+    check_records_path,
+    kept_setting,
+)
 from ggufext.errors import EngineError
-
-if TYPE_CHECKING:
-    from pathlib import Path
 
 IDENTITY = {"prompts_hash": "ab", "conditions": [("file", ())], "flash_attention": True}
 
@@ -169,3 +173,15 @@ def test_another_run_is_named_by_what_differs(path: Path) -> None:
         Records(path, {**IDENTITY, "prompts_hash": "cd"}, ANSWERS)
     assert refused.value.code == "resume_mismatch"
     assert resumed(path) == [record(0)]
+
+
+def test_a_file_that_cannot_be_written_is_refused_before_anything_is_computed(
+    tmp_path: Path,
+) -> None:
+    for place in (tmp_path / "missing" / "run.jsonl", Path("/proc/run.jsonl")):
+        with pytest.raises(EngineError) as refused:
+            check_records_path(place)
+        assert refused.value.code == "records_not_written"
+    check_records_path(None)
+    check_records_path(tmp_path / "run.jsonl")
+    assert not list(tmp_path.iterdir())

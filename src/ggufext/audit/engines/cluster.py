@@ -6,13 +6,15 @@ ggufext and llama-cpp-python, and see the model file at the same path.
 
 from __future__ import annotations
 
-import threading
+import asyncio
 from collections import Counter, defaultdict
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from dataclasses import replace
 from functools import partial
 from typing import TYPE_CHECKING, Any, TypeVar
 
+from ggufext.audit.engines import worker
 from ggufext.audit.engines.llama_cpp import LlamaCpp
 from ggufext.audit.task.templates import Frame
 from ggufext.errors import EngineError, GgufextError
@@ -55,7 +57,8 @@ class Cluster:
     Raises
     ------
     EngineError
-        ``extra_missing``, ``engine_unreachable``; of every method also ``worker_lost``.
+        ``extra_missing``, ``engine_unreachable``; of every method also ``worker_lost`` and
+        ``worker_differs``.
     """
 
     def __init__(self, path: Path, address: str) -> None:
@@ -71,8 +74,10 @@ class Cluster:
         self._frame = Frame()
         self._local = LlamaCpp(path)
         self.n_vocab, self.bos, self.eos = self._local.n_vocab, self._local.bos, self._local.eos
+        self._wanted = worker.installation(self._path) | worker.release_of(self._local.hello)
         self._client: Any = None
         try:
+            _refuse_unreachable(address)
             self._client = distributed.Client(
                 address, timeout=_CONNECT_SECONDS, set_as_default=False
             )
@@ -84,20 +89,15 @@ class Cluster:
                     f"{address} --nthreads 1` starts one",
                 )
             self.hello = self._smallest()
-        except (OSError, ValueError) as error:
-            self.close()
-            raise EngineError(
-                code="engine_unreachable",
-                message=f"no dask scheduler answers at {address} ({error}); `dask scheduler` "
-                "starts one and prints its address, which looks like tcp://192.168.1.7:8786",
-            ) from error
         except BaseException:
             self.close()
             raise
 
     def _smallest(self) -> Hello:
         """What this machine says of llama.cpp, with the least of the workers' room."""
-        found: dict[str, Hello] = self._or_lost(lambda: self._client.run(_hello, self._path))
+        found: dict[str, Hello] = self._or_lost(
+            lambda: self._client.run(worker.hello, self._path, self._wanted)
+        )
         beside = Counter(map(_host, found))
         return replace(
             self._local.hello,
@@ -138,8 +138,8 @@ class Cluster:
         """
         from distributed import as_completed
 
-        how = (self._path, self._frame, work)
-        futures = {self._client.submit(_on_worker, *how, item, pure=False): item for item in items}
+        do = partial(worker.on_worker, self._path, self._wanted, self._frame, work)
+        futures = {self._client.submit(do, item, pure=False): item for item in items}
         with self._client.as_current():
             done = as_completed(futures)
         try:
@@ -159,7 +159,7 @@ class Cluster:
         if self._client is None:
             return
         with suppress(Exception):  # a cluster that is gone holds nothing
-            self._client.run(_release)
+            self._client.run(worker.release)
         self._client.close()
 
     def _or_lost(self, call: Callable[[], Any]) -> Any:
@@ -175,56 +175,39 @@ class Cluster:
             ) from error
 
 
+def _refuse_unreachable(address: str) -> None:
+    """Refuse an address where no part of dask shakes hands, for which dask itself waits forever.
+
+    Raises
+    ------
+    EngineError
+        ``engine_unreachable``.
+    """
+    from distributed.comm import connect
+
+    async def shake_hands() -> None:
+        connected = connect(address, timeout=_CONNECT_SECONDS)
+        comm = await asyncio.wait_for(connected, _CONNECT_SECONDS + 1)
+        comm.abort()
+
+    try:
+        # In a thread of its own: that of a notebook has a loop that runs.
+        with ThreadPoolExecutor(1) as thread:
+            thread.submit(asyncio.run, shake_hands()).result()
+    except Exception as error:  # what another program answers fails in any way
+        why = str(error) or "what listens there says nothing"
+        raise EngineError(
+            code="engine_unreachable",
+            message=f"no dask scheduler answers at {address} ({why}); `dask scheduler` starts one "
+            "and prints its address, which looks like tcp://192.168.1.7:8786",
+        ) from error
+
+
 def _host(address: str) -> str:
     return address.rpartition("://")[2].rpartition(":")[0]
-
-
-class _Held:
-    """The engine of a worker process, kept from task to task."""
-
-    def __init__(self) -> None:
-        self.lock = threading.Lock()
-        self.engine: LlamaCpp | None = None
-        self.asks: object = None
-
-    def release(self) -> None:
-        if self.engine is not None:
-            self.engine.close()
-        self.engine = self.asks = None
-
-
-_held = _Held()
-
-
-def _release() -> None:
-    with _held.lock:
-        _held.release()
-
-
-def _hello(path: Path) -> Hello:
-    engine = LlamaCpp(path)
-    engine.close()
-    return engine.hello
 
 
 def _answers(
     load: LoadRequest | None, tokens: int, engine: LlamaCpp, questions: Sequence[Question]
 ) -> Iterator[tuple[Question, Answer]]:
     return engine.answers(load, questions, tokens=tokens)
-
-
-def _on_worker(
-    path: Path, frame: Frame, work: Callable[[LlamaCpp, _Item], Iterator[_Done]], item: _Item
-) -> list[_Done]:
-    """Do something for an item on a worker; its threads take turns."""
-    with _held.lock:
-        try:
-            if _held.engine is None or _held.asks != (path, frame):
-                _held.release()
-                _held.engine = LlamaCpp(path)
-                _held.engine.frame(frame)
-                _held.asks = (path, frame)
-            return list(work(_held.engine, item))
-        except EngineError:
-            _held.release()
-            raise

@@ -17,8 +17,9 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from ggufext.audit.engines.connection import Connection
 from ggufext.audit.engines.llama_cpp import sharing
-from ggufext.audit.engines.server import Connection, Server
+from ggufext.audit.engines.server import Server
 from ggufext.audit.request import ServerSettings
 from ggufext.errors import EngineError, PlanError, printable
 from ggufext.header.facts import architecture_name

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, TypeVar
 
 from ggufext.errors import GgufextError
+from ggufext.opened.files import why_not_writable
 from ggufext.text import json_text
 
 if TYPE_CHECKING:
@@ -48,17 +49,9 @@ def check_report_path(path: Path, *, inputs: Iterable[Path] = ()) -> None:
             message=f"a report ends in {', '.join(_SUFFIXES)}; found "
             f"{path.suffix or 'no ending'!r}",
         )
+    if why := why_not_writable(path):
+        raise GgufextError(code="report_path", path=path, message=why)
     target = _target(path)
-    folder = target.parent
-    if not folder.is_dir():
-        raise GgufextError(
-            code="report_path", path=path, message="its folder does not exist; create it first"
-        )
-    if path.is_dir() or not os.access(folder, os.W_OK | os.X_OK):
-        what = "is a folder" if path.is_dir() else "its folder takes no new files"
-        raise GgufextError(
-            code="report_path", path=path, message=f"{what}; name a file in another place"
-        )
     for each in inputs:
         if target == _target(each) or (path.exists() and each.exists() and path.samefile(each)):
             raise GgufextError(

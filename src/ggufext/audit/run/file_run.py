@@ -6,13 +6,14 @@ from contextlib import ExitStack, closing, contextmanager
 from dataclasses import dataclass, replace
 from functools import partial
 from types import MappingProxyType
-from typing import TYPE_CHECKING, TypeVar
+from typing import TYPE_CHECKING
 
 from ggufext.audit.conditions import conditions, with_copies
 from ggufext.audit.engines.cluster import Cluster
 from ggufext.audit.engines.llama_cpp import LlamaCpp, contexts, thread_numbers
 from ggufext.audit.engines.llama_server import LlamaServer, refuse_self_extend, served_contexts
 from ggufext.audit.request import LocalSettings, Template
+from ggufext.audit.run.choice import fastest, flash_attention_chosen, threads_chosen
 from ggufext.audit.run.duration import measure_speed, measure_threads
 from ggufext.audit.run.measure import (
     Computing,
@@ -24,7 +25,7 @@ from ggufext.audit.run.measure import (
     seconds,
 )
 from ggufext.audit.run.preparation import TASKS, in_order, prompt_plan, versions
-from ggufext.audit.run.records import kept_setting
+from ggufext.audit.run.records import check_records_path, kept_setting
 from ggufext.audit.run.server_run import served_run
 from ggufext.audit.task import prompts_hash
 from ggufext.audit.task.templates import Frame, frame_of
@@ -37,7 +38,6 @@ from ggufext.llama.process import LlamaProcess
 from ggufext.opened.model import open_model
 from ggufext.planning.footprint import CacheType
 from ggufext.planning.request import PlanRequest
-from ggufext.text import percent
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping
@@ -96,6 +96,7 @@ def file_run(
         See `ggufext.audit.conditions.planned_request`.
     """
     settings = request.engine or LocalSettings()
+    check_records_path(request.resume)
     with open_model(path) as model:
         header = model.header
         assert header.path is not None
@@ -267,7 +268,7 @@ def _llama_cpp_run(
             paces = measure_threads(
                 longest, thread_numbers(longest), tokens=tokens, llama_cpp=settings.llama_cpp
             )
-        threads = _fastest(paces) or longest.context.n_threads
+        threads = fastest(paces) or longest.context.n_threads
         settings = replace(settings, threads=threads)
         stages = stages_with(budget)
         context = replace(longest.context, n_threads=threads, n_threads_batch=threads)
@@ -281,7 +282,7 @@ def _llama_cpp_run(
         flash_attention: seconds(speed, prompts, [(each, each.of(questions)) for each in stages])
         for flash_attention, speed in speeds.items()
     }
-    if _fastest(takes) and not budget.flash_attention:
+    if fastest(takes) and not budget.flash_attention:
         budget = fit(flash_attention=True)
         stages = stages_with(budget)
     speed = speeds.get(budget.flash_attention)
@@ -315,8 +316,8 @@ def _llama_cpp_run(
         speed=speed,
         warnings=(
             *_warnings(chosen, settings, budget),
-            *_threads_chosen(paces),
-            *_chosen(budget.flash_attention, takes, speed, kept=kept),
+            *threads_chosen(paces),
+            *flash_attention_chosen(budget.flash_attention, takes, speed, kept=kept),
         ),
     )
 
@@ -349,58 +350,6 @@ def _words(copy: PlanRequest | OriginalCopy | None) -> str:
         f"train_length={copy.train_length}, keep_short={copy.keep_short}, recipe={copy.recipe!r}, "
         f"train_freq_base={copy.train_freq_base})"
     )
-
-
-_Setting = TypeVar("_Setting", int, bool)
-
-#: Another setting than the first is taken where that takes so much longer.
-_WORTH_CHANGING = 1.1
-
-
-def _fastest(takes: Mapping[_Setting, float]) -> _Setting | None:
-    """The setting to use; the first one where the others are hardly faster."""
-    if not takes:
-        return None
-    usual, best = next(iter(takes)), min(takes, key=takes.__getitem__)
-    return best if takes[usual] > _WORTH_CHANGING * takes[best] else usual
-
-
-def _threads_chosen(paces: Mapping[int, float]) -> tuple[ModelWarning, ...]:
-    """Say how many threads were chosen, and why."""
-    chosen = _fastest(paces)
-    if chosen is None:
-        return ()
-    (other,) = paces.keys() - {chosen}
-    more = paces[other] / paces[chosen]
-    why = (
-        f"with {other} a prompt took {more:,.1f} times as long"
-        if more > _WORTH_CHANGING
-        else f"{other} was about as fast"
-    )
-    message = f"threads: {chosen}, measured on the first tokens of this model ({why})"
-    return (ModelWarning("threads_chosen", message),)
-
-
-def _chosen(
-    flash_attention: bool, takes: Mapping[bool, float], speed: Speed | None, *, kept: object
-) -> tuple[ModelWarning, ...]:
-    """Say that flash attention was chosen, and why: answers may differ with it."""
-    state = "on" if flash_attention else "off"
-    if isinstance(kept, bool):
-        why = "as in the run that this one continues"
-    elif speed is not None and len(takes) == 2:
-        more = takes[not flash_attention] / takes[flash_attention]
-        why = (
-            f"which is faster here ({'off' if flash_attention else 'on'} it would take "
-            f"{percent(more - 1)} longer"
-            if more > _WORTH_CHANGING
-            else "as usual (on is about as fast"
-        )
-        why += f", measured on {2 * speed.tokens:,} tokens of this model)"
-    else:
-        return ()
-    message = f"flash attention is {state}, {why}; another setting may change single answers"
-    return (ModelWarning("flash_attention_chosen", message),)
 
 
 def _flash_attention(settings: LocalSettings, *, gpu: bool) -> bool | None:

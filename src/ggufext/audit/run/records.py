@@ -9,7 +9,7 @@ from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
 from ggufext.errors import EngineError
-from ggufext.opened.files import FileSystem
+from ggufext.opened.files import FileSystem, why_not_writable
 from ggufext.text import json_text
 
 if TYPE_CHECKING:
@@ -207,6 +207,24 @@ class Records(Generic[_Record]):
         if self._descriptor is not None:
             os.close(self._descriptor)
             self._descriptor = None
+
+
+def check_records_path(path: Path | None) -> None:
+    """Refuse a file of records that could not be written, before anything is computed.
+
+    Raises
+    ------
+    EngineError
+        ``records_not_written``.
+    """
+    if path is None:
+        return
+    if path.exists():
+        why = None if os.access(path, os.R_OK | os.W_OK) else "cannot be written; name another file"
+    else:
+        why = why_not_writable(path)
+    if why:
+        raise EngineError(code="records_not_written", path=path, message=why)
 
 
 def kept_setting(path: Path | None, name: str) -> object:

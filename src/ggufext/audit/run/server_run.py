@@ -1,4 +1,4 @@
-"""A run on a server: asked for the one model that it has loaded."""
+"""A run on one server or several: asked for the one model that they have loaded."""
 
 from __future__ import annotations
 
@@ -6,10 +6,11 @@ from contextlib import closing, contextmanager
 from functools import partial
 from typing import TYPE_CHECKING
 
-from ggufext.audit.engines.server import Server
+from ggufext.audit.engines.servers import Servers
 from ggufext.audit.request import Template
 from ggufext.audit.run.measure import Prepared, Run, Stage
 from ggufext.audit.run.preparation import TASKS, in_order, prompt_plan, versions
+from ggufext.audit.run.records import check_records_path
 from ggufext.audit.task import prompts_hash
 from ggufext.errors import PlanError
 
@@ -36,27 +37,30 @@ def server_run(settings: ServerSettings, request: CheckRequest) -> Iterator[Prep
             code="request_absurd",
             message="a server does not say at what lengths to ask it: at least one is needed",
         )
+    check_records_path(request.resume)
     chat = request.template is Template.CHAT
     request = in_order(request, request.lengths)
-    with closing(Server(settings, chat=chat)) as server:
+    with closing(Servers(settings, chat=chat)) as servers:
+        number = len(servers.addresses)
         yield served_run(
-            server,
+            servers,
             request,
             partial(
                 Run,
-                path=server.address,
-                engine=f"server ({server.model})",
+                path=", ".join(servers.addresses),
+                engine=f"{f'{number} servers' if number > 1 else 'server'} ({servers.model})",
                 versions=versions(),
                 train_length=request.train_length,
             ),
             stages=(Stage("file", request.lengths or (), reuse=1),),
-            identity={"server": server.address, "model": server.model, "chat": chat},
+            # The others are like the first: a run that they take part in is still its own.
+            identity={"server": servers.addresses[0], "model": servers.model, "chat": chat},
             chat=chat,
         )
 
 
 def served_run(
-    server: Server | LlamaServer,
+    server: Servers | LlamaServer,
     request: CheckRequest,
     run: Callable[..., Run],
     *,
@@ -69,7 +73,7 @@ def served_run(
 
     Parameters
     ----------
-    server : Server or LlamaServer
+    server : Servers or LlamaServer
     request : CheckRequest
     run : callable
         Makes the `Run`, given the hash of its prompts.
