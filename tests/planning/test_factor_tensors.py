@@ -137,6 +137,21 @@ def test_keep_short_is_recommended_where_the_architecture_takes_it() -> None:
 
 
 @pytest.mark.parametrize(
+    ("factors", "possible"),
+    [
+        (Factors(LONG, None, 1.0), False),
+        (Factors(LONG, None, 1.25), True),
+        (Factors(LONG, (1.5,) * 64, 1.0), True),
+    ],
+)
+def test_keep_short_is_not_recommended_where_factors_leave_short_contexts_alone(
+    factors: Factors, possible: bool
+) -> None:
+    request = PlanRequest(target_length=32768, method=Method.LONGROPE, recipe=recipe(factors))
+    assert ("keep_short_possible" in codes(plan(MODEL, request))) is possible
+
+
+@pytest.mark.parametrize(
     ("support", "taken"),
     [
         (FactorSupport.NONE, set()),

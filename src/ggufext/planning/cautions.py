@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 
 from ggufext.errors import ModelWarning, printable
 from ggufext.header.architectures import Support
+from ggufext.header.frequencies import ROPE_FACTORS_SHORT
 from ggufext.planning.combining import Form
 from ggufext.planning.edits import peculiarities
 from ggufext.planning.footprint import CELL_PADDING
@@ -212,6 +213,10 @@ def _method(wanted: Extension, made: Combination) -> Iterator[ModelWarning]:
 def _short_contexts(wanted: Extension, made: Combination) -> Iterator[ModelWarning]:
     facts, native, request = wanted.facts, wanted.native, wanted.request
     original = made.original_length
+    # Of factors from a recipe, where there are none for short contexts and nothing else acts there.
+    scales_attention = made.attention_factor_written != 1.0
+    has_short = ROPE_FACTORS_SHORT in dict(made.tensors)
+    stays = made.form is Form.LONG and not (scales_attention or has_short)
     if made.attention_dropped:
         yield ModelWarning(
             "attention_factor_dropped",
@@ -234,7 +239,7 @@ def _short_contexts(wanted: Extension, made: Combination) -> Iterator[ModelWarni
             "too; --keep-short leaves the old ones to contexts up to "
             f"{facts.train_length:,} tokens",
         )
-    elif not request.keep_short and can_keep_short(facts, native):
+    elif not (request.keep_short or stays) and can_keep_short(facts, native):
         yield ModelWarning(
             "keep_short_possible",
             f"--keep-short would rotate contexts up to {facts.train_length:,} tokens exactly as "
