@@ -55,6 +55,7 @@ def parse() -> argparse.Namespace:
     parser.add_argument("model", type=Path)
     parser.add_argument("text", type=Path, help="of twice the target's tokens at least")
     parser.add_argument("--target", type=int, required=True)
+    parser.add_argument("--train-length", type=int, help="a smaller one makes a smaller target")
     parser.add_argument("--texts", type=int, default=4)
     return parser.parse_args()
 
@@ -66,6 +67,7 @@ def compared(options: argparse.Namespace) -> tuple[ggufext.CompareResult, float]
         conditions=CONDITIONS,
         texts=(options.text,),
         trials=options.texts,
+        train_length=options.train_length,
         engine=ggufext.LocalSettings(threads=1),
     )
     before = spent()
@@ -85,7 +87,9 @@ def perplexity(options: argparse.Namespace, name: str) -> float:
     flags: list[str] = []
     if name != NATIVE:
         request = ggufext.PlanRequest(
-            target_length=options.target, method=ggufext.Method(name.removeprefix("planned:"))
+            target_length=options.target,
+            train_length=options.train_length,
+            method=ggufext.Method(name.removeprefix("planned:")),
         )
         made = ggufext.plan(options.model, request)
         block = ggufext.emit(options.model, made, ggufext.Engine.LLAMA_CPP).blocks[0]
