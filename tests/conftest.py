@@ -72,7 +72,7 @@ def scheduler() -> Iterator[str]:
     with (
         dask.config.set({"distributed.comm.timeouts.connect": "300s"}),
         distributed.LocalCluster(
-            n_workers=2, threads_per_worker=1, processes=True, dashboard_address=None
+            n_workers=2, threads_per_worker=1, processes=True, dashboard_address=":0"
         ) as cluster,
     ):
         yield cluster.scheduler_address

@@ -7,6 +7,7 @@ import shutil
 import time
 from dataclasses import dataclass, field, replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -114,7 +115,7 @@ def test_the_loss_of_every_module_is_kept_in_blocks(
         assert (cell["divergence"] == 0) == (cell["condition"] == "native")
 
 
-def test_a_search_is_one_line_goes_on_and_keeps_a_recipe_where_it_beat_the_closed_forms(
+def test_a_search_is_one_line_and_has_the_minutes_that_earlier_pieces_left(
     cache: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     run = next(each for each in schedule.runs() if each.measure is Measure.TUNING)
@@ -125,14 +126,21 @@ def test_a_search_is_one_line_goes_on_and_keeps_a_recipe_where_it_beat_the_close
     assert study.finished(run, tmp_path) == []
     spent = cache / "kept" / f"{run.name}.minutes"
     assert not spent.exists()
-    spent.write_text("9.95")
+    spent.write_text("9.75")
+    asked: list[float] = []
+    search = ggufext.tune
+
+    def tune(path: Path, request: ggufext.TuneRequest, **how: Any) -> ggufext.TuneResult:
+        asked.append(request.minutes)
+        return search(path, request, **how)
+
+    monkeypatch.setattr(ggufext, "tune", tune)
     assert made(run, tmp_path) == made(run, tmp_path) == [("tuned", None)]
     (cell,) = study.finished(run, tmp_path)
-    # Three seconds were left of ten minutes: one run is made in any case, and none was decided.
-    assert cell["minutes"] > 9.95
-    assert "time_used_up" in cell["warnings"]
-    read = [each for each in cell["searched"] if each["texts"]]
-    assert [each["closed_form"] for each in read] == [True]
+    assert asked[0] == 0.25  # of ten
+    assert cell["minutes"] >= 9.75
+    assert {each["closed_form"] for each in cell["searched"] if each["texts"]} >= {True}
+    # Keys of the shipped model are no code: it knows no text of the tuning part.
     assert not cell["kept"]
     assert not (cache / "tuned").exists()
 
