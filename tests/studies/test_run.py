@@ -140,9 +140,7 @@ def test_a_search_is_one_line_and_has_the_minutes_that_earlier_pieces_left(
     assert asked[0] == 0.25  # of ten
     assert cell["minutes"] >= 9.75
     assert {each["closed_form"] for each in cell["searched"] if each["texts"]} >= {True}
-    # Keys of the shipped model are no code: it knows no text of the tuning part.
-    assert not cell["kept"]
-    assert not (cache / "tuned").exists()
+    assert cell["kept"] == (cache / "tuned").exists()
 
 
 def test_what_a_search_kept_is_the_recipe_of_the_runs_behind_it(
