@@ -34,9 +34,9 @@ class Searched:
     closed : sequence of Screened
         Closed forms, all of which are run.
     chosen : sequence of Screened
-        Others that are run.
+        Of `others` those that are run.
     others : sequence of Screened
-        All others.
+        All that are no closed form.
     """
 
     closed: Sequence[Screened]

@@ -1,7 +1,7 @@
 """Questions spread over the workers of a dask cluster, each with an engine of its own.
 
-A task is one text of one session: its questions share what the engine reuses. Workers import
-ggufext and llama-cpp-python, and see the model file at the same path.
+A task is one text of one session: its questions share what the engine reuses. Workers have
+the same ggufext, llama.cpp and, at the same path, model file.
 """
 
 from __future__ import annotations
