@@ -12,7 +12,7 @@ from ggufext.api.edits import rewrite
 from ggufext.audit.request import LocalSettings
 from ggufext.comparison.compare import compare
 from ggufext.comparison.request import CompareRequest
-from ggufext.errors import GgufextError
+from ggufext.errors import EngineError, GgufextError
 from ggufext.opened.model import open_model
 from ggufext.planning.gamma import gamma_pade
 from ggufext.planning.methods import Method
@@ -138,7 +138,32 @@ def test_a_search_goes_on_where_it_was_cut_off(
     assert begun.plan is not None
     assert [each.code for each in begun.warnings] == ["cut_short"]
     assert len((tmp_path / "run.jsonl").read_text().splitlines()) == finished + 1
-    assert outcome(found_by(passkey_model, kept)) == outcome(result)
+    heard: list[str] = []
+    went_on = found_by(passkey_model, kept, notify=lambda event: heard.append(event.detail))
+    assert outcome(went_on) == outcome(result)
+    assert not any("reading a text for the screen" in each for each in heard)
+
+
+def test_the_screen_of_another_search_is_not_believed(passkey_model: Path, tmp_path: Path) -> None:
+    """What it said of other rotations is no answer, and the file stays what it was."""
+    kept = replace(REQUEST, resume=tmp_path / "run.jsonl")
+
+    def interrupt(event: TuneProgress) -> None:
+        if event.detail.endswith(": 1"):
+            raise KeyboardInterrupt
+
+    found_by(passkey_model, kept, notify=interrupt)
+    before = (tmp_path / "run.jsonl").read_bytes()
+    heard: list[str] = []
+    with pytest.raises(EngineError) as failure:
+        found_by(
+            passkey_model,
+            replace(kept, target_length=512),
+            notify=lambda event: heard.append(event.detail),
+        )
+    assert failure.value.code == "resume_mismatch"
+    assert any("reading a text for the screen" in each for each in heard)
+    assert (tmp_path / "run.jsonl").read_bytes() == before
 
 
 def test_a_screen_that_is_cut_off_leaves_nothing_behind(passkey_copy: Path, tmp_path: Path) -> None:

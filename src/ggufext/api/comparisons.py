@@ -6,7 +6,6 @@ from typing import TYPE_CHECKING
 
 from ggufext.api.names import local_path
 from ggufext.arguments import public
-from ggufext.audit.conditions import permission
 from ggufext.comparison import compare as comparing
 from ggufext.comparison.measure import CompareNotes, CompareProgress
 from ggufext.comparison.request import CompareRequest
@@ -66,6 +65,4 @@ def compare(
     HeaderError, PlanError, EngineError
         Before the first cell; see `ggufext.comparison.compare.compare`.
     """
-    return comparing.compare(
-        local_path(path), request, allow_copy=permission(allow_copy), notify=notify
-    )
+    return comparing.compare(local_path(path), request, allow_copy=allow_copy, notify=notify)

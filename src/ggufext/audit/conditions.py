@@ -347,18 +347,13 @@ def refuse_copies(_: CopyNeeded) -> bool:
     return False
 
 
-def allow_copies(_: CopyNeeded) -> bool:
-    """Allow every copy, which is known before any is asked for."""
-    return True
-
-
 def permission(
     allow_copy: bool | Callable[[CopyNeeded], bool],
 ) -> Callable[[CopyNeeded], bool]:
     """What is asked before a copy, of what a user allows: all, none, or each when asked."""
     if callable(allow_copy):
         return allow_copy
-    return allow_copies if allow_copy else refuse_copies
+    return lambda _: allow_copy
 
 
 @contextmanager

@@ -6,7 +6,7 @@ from dataclasses import replace
 from types import MappingProxyType
 from typing import TYPE_CHECKING
 
-from ggufext.audit.conditions import allow_copies, refuse_copies
+from ggufext.audit.conditions import permission
 from ggufext.audit.run.file_run import file_run, refuse_embedding_model
 from ggufext.comparison.findings import result_of
 from ggufext.comparison.measure import measure
@@ -42,7 +42,7 @@ def compare(
     path: Path,
     request: CompareRequest,
     *,
-    allow_copy: Callable[[CopyNeeded], bool] = refuse_copies,
+    allow_copy: bool | Callable[[CopyNeeded], bool] = False,
     notify: Notify = lambda _: None,
 ) -> CompareResult:
     """Measure conditions on the same texts; nothing is written to the file.
@@ -52,9 +52,9 @@ def compare(
     path : Path
         A GGUF file, of a split model the first shard.
     request : CompareRequest
-    allow_copy : callable
-        Asked before a temporary copy is made for a condition that needs one; `allow_copies` adds
-        to the usual conditions those that do.
+    allow_copy : bool or callable
+        Asked before a temporary copy is made for a condition that needs one; True adds to the usual
+        conditions those that do.
     notify : callable
         See `ggufext.compare`.
 
@@ -72,9 +72,9 @@ def compare(
         Before the first cell, as of `ggufext.audit.check.check`.
     """
     facts, compared = compared_model(path, request)
-    request, left_out = request.resolved(facts, copies=allow_copy is allow_copies)
+    request, left_out = request.resolved(facts, copies=allow_copy is True)
     task = texts_of(request, facts)
-    with texts_run(path, request, facts, task, allow_copy, notify) as prepared:
+    with texts_run(path, request, facts, task, permission(allow_copy), notify) as prepared:
         measured = measure(prepared, task, notify)
     measured = replace(measured, warnings=(*left_out, *measured.warnings))
     request = replace(request, engine=prepared.request.engine)

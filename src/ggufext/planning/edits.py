@@ -208,13 +208,14 @@ def _rescaled(facts: ModelFacts, made: Combination, layer: LayerFacts) -> bool:
 def _refusal(
     facts: ModelFacts, layers: tuple[LayerFacts, ...], key: str, way_out: str | None
 ) -> PlanError:
-    instead = f"; --method {way_out} leaves them alone" if way_out else ""
+    instead = f"; method {way_out} leaves them alone" if way_out else ""
     return PlanError(
         code="local_layers_would_change",
         field=f"{facts.architecture}.{key}",
         message=f"would change the rotation of {len(layers)} of {len(facts.layers)} layers too, "
         f"which see {layers[0].window:,} tokens and need no extension; llama.cpp cannot keep "
-        f"them apart for {facts.architecture}{instead}; --force accepts it",
+        f"them apart for {facts.architecture}{instead}; `plan` and `rewrite` accept it with "
+        "--force",
     )
 
 

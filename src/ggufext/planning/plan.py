@@ -84,7 +84,7 @@ def plan(facts: ModelFacts, request: PlanRequest) -> Plan:
             code="unverified_architecture",
             field="general.architecture",
             message=f"{unknown_to_llama_cpp(facts.architecture)}: nobody knows what its keys "
-            "would do; --force plans it all the same",
+            "would do; `plan` and `rewrite` plan it all the same with --force",
         )
     facts = at_reach(facts)
     factor = extension_factor(facts, request.target_length, force=request.force)
@@ -209,7 +209,7 @@ def extension_factor(facts: ModelFacts, target_length: int, *, force: bool) -> f
             code="target_absurd",
             message=f"target of {target_length:,} tokens is {factor:,.0f} times the training "
             f"length of {facts.train_length:,} ({facts.train_length_source}); no method reaches "
-            "that far; --force plans it all the same",
+            "that far; `plan` and `rewrite` plan it all the same with --force",
         )
     return factor
 

@@ -60,18 +60,11 @@ class Searched:
         return {each.name: each.recipe for each in candidates if each.recipe is not None}
 
 
-def result_of(
-    measured: MeasuredCells,
-    task: KeysInTexts,
-    halving: Halving,
-    searched: Searched,
-    request: TuneRequest,
-    model: ComparedModel,
-    facts: ModelFacts,
-) -> TuneResult:
-    """Everything that the cells say.
+@dataclass(frozen=True, slots=True)
+class EndedSearch:
+    """A search with all that it measured.
 
-    Parameters
+    Attributes
     ----------
     measured : MeasuredCells
     task : KeysInTexts
@@ -84,10 +77,23 @@ def result_of(
     facts : ModelFacts
         Of the model before any edit of ours.
     """
+
+    measured: MeasuredCells
+    task: KeysInTexts
+    halving: Halving
+    searched: Searched
+    request: TuneRequest
+    model: ComparedModel
+    facts: ModelFacts
+
+
+def result_of(search: EndedSearch) -> TuneResult:
+    """Everything that the cells say."""
+    measured, halving, searched = search.measured, search.halving, search.searched
     winners = halving.winners(measured.cells)
     decision = None
     if halving.decided(measured.cells):
-        decision = _decision(measured, task, halving, searched, request, model, facts)
+        decision = _decision(search)
     closed = next((name for name in winners if name in searched.closed_names), None)
     tuned = next((name for name in winners if name in searched.chosen_names), None)
     kept, written = False, closed
@@ -104,7 +110,9 @@ def result_of(
         written = None
         reason += ", nor were all closed forms measured on a searched one, so none is recommended"
     return TuneResult(
-        plan=comparison.recommended_plan(written, request.compared(()), facts, searched.recipes),
+        plan=comparison.recommended_plan(
+            written, search.request.compared(()), search.facts, searched.recipes
+        ),
         evidence=None
         if decision is None
         else evidence(
@@ -114,46 +122,38 @@ def result_of(
             decision.conditions,
             decision.losses,
             measured.run,
-            train_length=facts.train_length,
+            train_length=search.facts.train_length,
         ),
-        model=model,
-        request=request,
+        model=search.model,
+        request=search.request,
         run=measured.run,
         tuned=tuned,
         kept=kept,
         reason=reason,
-        searched=_conditions(measured, halving, searched),
+        searched=_conditions(search),
         decision=decision,
-        warnings=tuple(_warnings(measured, halving, decision, request)),
+        warnings=tuple(_warnings(search, decision)),
     )
 
 
-def _decision(
-    measured: MeasuredCells,
-    task: KeysInTexts,
-    halving: Halving,
-    searched: Searched,
-    request: TuneRequest,
-    model: ComparedModel,
-    facts: ModelFacts,
-) -> CompareResult:
-    """The comparison of native and both winners on held-out texts; parameters as of `result_of`."""
+def _decision(search: EndedSearch) -> CompareResult:
+    """The comparison of native and both winners on held-out texts."""
+    measured, halving = search.measured, search.halving
     held = {text.number for text in halving.held}
     cells = tuple(each for each in measured.cells if each.text in held)
     return comparison.result_of(
         replace(measured, cells=cells),
-        task.only(held),
-        request.compared((NATIVE, *halving.winners(measured.cells))),
-        model,
-        facts,
-        searched.recipes,
+        search.task.only(held),
+        search.request.compared((NATIVE, *halving.winners(measured.cells))),
+        search.model,
+        search.facts,
+        search.searched.recipes,
     )
 
 
-def _conditions(
-    measured: MeasuredCells, halving: Halving, searched: Searched
-) -> tuple[SearchedCondition, ...]:
-    standings = halving.standings(measured.cells)
+def _conditions(search: EndedSearch) -> tuple[SearchedCondition, ...]:
+    searched = search.searched
+    standings = search.halving.standings(search.measured.cells)
     known = {each.name: (rank, each) for rank, each in enumerate(standings)}
     found = []
     for each in (*searched.closed, *searched.others):
@@ -170,23 +170,19 @@ def _conditions(
     return tuple(condition for *_, condition in sorted(found, key=lambda each: each[:2]))
 
 
-def _warnings(
-    measured: MeasuredCells,
-    halving: Halving,
-    decision: CompareResult | None,
-    request: TuneRequest,
-) -> list[ModelWarning]:
+def _warnings(search: EndedSearch, decision: CompareResult | None) -> list[ModelWarning]:
+    measured = search.measured
     said = measured.warnings if decision is None else decision.warnings
     found = [each for each in said if each.code != "native_is_file"]
     if measured.run.stop is not None and decision is None:
         found.append(
             ModelWarning("cut_short", f"the run was cut short: {measured.run.stop.message}")
         )
-    if halving.out_of_time:
+    if search.halving.out_of_time:
         found.append(
             ModelWarning(
                 "time_used_up",
-                f"the {request.minutes:g} minutes ended the search before its last round; "
+                f"the {search.request.minutes:g} minutes ended the search before its last round; "
                 "--resume goes on with it",
             )
         )

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import hashlib
+import json
 import random
 from dataclasses import dataclass
 from itertools import accumulate
@@ -10,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from ggufext.audit.conditions import conditions
+from ggufext.audit.run.records import kept_setting
 from ggufext.audit.task import wording
 from ggufext.errors import EngineError, PlanError
 from ggufext.header.architectures import Layout
@@ -22,7 +25,7 @@ from ggufext.tuning.candidates import Kind, rounded
 from ggufext.tuning.screen import Capture, CapturedLayer, Screen
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Iterator, Sequence
+    from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
     from pathlib import Path
 
     import numpy.typing as npt
@@ -32,6 +35,7 @@ if TYPE_CHECKING:
     from ggufext.comparison.texts import KeysInTexts
     from ggufext.header.facts import ModelFacts
     from ggufext.planning.request import PlanRequest
+    from ggufext.rope.rotation import Frequencies
     from ggufext.tuning.candidates import Candidate, Space
     from ggufext.tuning.request import TuneRequest
 
@@ -55,6 +59,46 @@ class Screened:
 
     candidate: Candidate
     error: float
+
+
+class RememberedScreen:
+    """A screen that no rotation is shown twice, and whose text is read when one is new to it.
+
+    Parameters
+    ----------
+    read : callable
+        Gives the screen; called once, or never.
+    errors : mapping
+        Output errors by rotation, of an earlier run.
+
+    Attributes
+    ----------
+    errors : dict
+        All that are known.
+    """
+
+    def __init__(self, read: Callable[[], Screen], errors: Mapping[str, float]) -> None:
+        self._read = read
+        self._screen: Screen | None = None
+        self.errors = dict(errors)
+
+    def error(self, candidate: Frequencies) -> float:
+        """As of `ggufext.tuning.screen.Screen`."""
+        rotation = json.dumps([list(candidate.inv_freq), candidate.attention_factor])
+        name = hashlib.sha256(rotation.encode()).hexdigest()[:16]
+        if name not in self.errors:
+            if self._screen is None:
+                self._screen = self._read()
+            self.errors[name] = self._screen.error(candidate)
+        return self.errors[name]
+
+
+def kept_errors(path: Path | None) -> dict[str, float]:
+    """`RememberedScreen.errors` of the run that a file of records is of; empty without one."""
+    found = kept_setting(path, "screened")
+    if not isinstance(found, dict):
+        return {}
+    return {name: error for name, error in found.items() if isinstance(error, float)}
 
 
 def capture(
@@ -188,13 +232,13 @@ def captured_layers(shapes: list[dict[str, Any]], values: bytes) -> Iterator[Cap
 
 
 def search(
-    screen: Screen, space: Space, tell: Callable[[int], None]
+    screen: RememberedScreen, space: Space, tell: Callable[[int], None]
 ) -> tuple[list[Screened], list[Screened]]:
     """Closed forms, and other candidates with those that a search by the screen adds, best first.
 
     Parameters
     ----------
-    screen : Screen
+    screen : RememberedScreen
     space : Space
     tell : callable
         Hears how many candidates were screened.
@@ -230,7 +274,7 @@ def _error(screened: Screened) -> tuple[float, str]:
 
 
 def _searched_factors(
-    screen: Screen, space: Space, start: Candidate
+    screen: RememberedScreen, space: Space, start: Candidate
 ) -> Iterator[Iterator[Candidate]]:
     """Coordinate search over logarithms of factors, rising with the pair, between a few knots.
 

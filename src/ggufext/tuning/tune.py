@@ -20,9 +20,15 @@ from ggufext.comparison.request import NATIVE
 from ggufext.errors import PlanError
 from ggufext.planning.edits import moves_nothing
 from ggufext.tuning.candidates import Kind, Space
-from ggufext.tuning.findings import Searched, result_of
+from ggufext.tuning.findings import EndedSearch, Searched, result_of
 from ggufext.tuning.halving import Halving
-from ggufext.tuning.screening import capture, first_text, search
+from ggufext.tuning.screening import (
+    RememberedScreen,
+    capture,
+    first_text,
+    kept_errors,
+    search,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
@@ -32,8 +38,10 @@ if TYPE_CHECKING:
     from ggufext.comparison.measure import CompareNotes
     from ggufext.comparison.texts import KeysInTexts
     from ggufext.header.facts import ModelFacts
+    from ggufext.tuning.candidates import Candidate
     from ggufext.tuning.request import TuneRequest
     from ggufext.tuning.results import TuneResult
+    from ggufext.tuning.screen import Screen
     from ggufext.tuning.screening import Screened
 
     Notify = Callable[["TuneProgress"], None]
@@ -88,30 +96,28 @@ def tune(
     facts, model = compared_model(path, asked)
     path = Path(model.path)  # of a split model that of the first part
     task = texts_of(asked, facts)
-    closed, others = _screened(path, facts, request, task, model.size, notify)
+    space, under = _space(path, facts, request)
+    screen = RememberedScreen(
+        partial(_read, path, facts, request, under, task, model.size, notify),
+        kept_errors(request.resume),
+    )
+    closed, others = search(screen, space, partial(_tell, notify, "{:,} candidates screened"))
     searched = Searched(closed, tuple(_chosen(others)), others)
     asked = replace(asked, conditions=(NATIVE, *searched.closed_names, *searched.chosen_names))
     with texts_run(
         path, asked, facts, task, allow_copy, partial(_heard, notify), recipes=searched.recipes
     ) as prepared:
+        # With the answers, so that a run that goes on need not read the text of the screen again.
+        kept = replace(prepared, identity={**prepared.identity, "screened": screen.errors})
         halving = _halving(request, searched, task, seconds=end - time.monotonic())
-        measured = measure(prepared, task, partial(_heard, notify), rounds=halving)
+        measured = measure(kept, task, partial(_heard, notify), rounds=halving)
     request = replace(request, engine=prepared.request.engine)
-    return result_of(measured, task, halving, searched, request, model, facts)
+    return result_of(EndedSearch(measured, task, halving, searched, request, model, facts))
 
 
-def _screened(
-    path: Path,
-    facts: ModelFacts,
-    request: TuneRequest,
-    task: KeysInTexts,
-    size: int,
-    notify: Notify,
-) -> tuple[list[Screened], list[Screened]]:
-    """Closed forms and other candidates by the screen; parameters as of `tune`."""
-    settings = request.engine or LocalSettings()
-    planned = request.compared(()).plan
-    space = Space(facts, planned, metadata_only=request.metadata_only)
+def _space(path: Path, facts: ModelFacts, request: TuneRequest) -> tuple[Space, Candidate]:
+    """What is searched, and the closed form under which the text of the screen is read."""
+    space = Space(facts, request.compared(()).plan, metadata_only=request.metadata_only)
     # What is captured of comes from metadata alone; linear would lose what is near.
     under = next(
         (
@@ -128,22 +134,35 @@ def _screened(
             message="files of this model take neither another base nor other keys, so there is "
             "nothing to search: `ggufext compare` measures the methods that it takes",
         )
+    return space, under
 
-    def tell(words: str, number: int) -> None:
-        notify(TuneProgress(words.format(number)))
 
-    told = partial(tell, "reading a text for the screen, {:,} tokens")
+def _read(
+    path: Path,
+    facts: ModelFacts,
+    request: TuneRequest,
+    under: Candidate,
+    task: KeysInTexts,
+    size: int,
+    notify: Notify,
+) -> Screen:
+    """Read the text of the screen under a closed form; other parameters as of `tune`."""
+    settings = request.engine or LocalSettings()
+    told = partial(_tell, notify, "reading a text for the screen, {:,} tokens")
     with closing(LlamaCpp(path, llama_cpp=settings.llama_cpp, computed=told)) as engine:
-        screen = capture(
+        return capture(
             path,
             facts,
-            planned,
+            request.compared(()).plan,
             under,
             engine=engine,
             parts=first_text(request, task, engine.counts),
             threads=settings.threads or usual_threads(size),
         )
-    return search(screen, space, partial(tell, "{:,} candidates screened"))
+
+
+def _tell(notify: Notify, words: str, number: int) -> None:
+    notify(TuneProgress(words.format(number)))
 
 
 def _chosen(others: Sequence[Screened]) -> Iterator[Screened]:
