@@ -10,6 +10,7 @@ from __future__ import annotations
 import re
 from collections import defaultdict
 from typing import TYPE_CHECKING, Any
+from urllib.parse import urlencode
 
 from ggufext.audit.engines import Answer
 from ggufext.audit.engines.connection import Connection
@@ -290,9 +291,12 @@ class Server:
         return next((x for x in entries if wanted in {None, x.get("id")}), {})
 
     def _properties(self) -> dict[str, Any]:
-        """What llama-server says of itself; other servers do not."""
+        """What llama-server says of itself; other servers do not.
+
+        With a name, by which its router knows whom to ask.
+        """
         try:
-            return self._connection.get("/props")
+            return self._connection.get(f"/props?{urlencode({'model': self.model})}")
         except EngineError:
             return {}
 
@@ -300,7 +304,8 @@ class Server:
         """How this server counts tokens, if it does."""
 
         def llama_server(text: str) -> int:
-            return len(self._connection.post("/tokenize", {"content": text})["tokens"])
+            body = {"model": self.model, "content": text}
+            return len(self._connection.post("/tokenize", body)["tokens"])
 
         def vllm(text: str) -> int:
             body = {"model": self.model, "prompt": text, "add_special_tokens": False}
