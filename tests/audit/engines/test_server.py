@@ -190,6 +190,25 @@ def test_context_that_a_server_declares_spares_the_longer_prompts() -> None:
     assert [warning.code for warning in run.warnings] == ["server_context_too_short"]
 
 
+def test_koboldcpp_counts_tokens_in_its_own_way_and_may_report_a_made_up_number() -> None:
+    whole = completion(seen=lambda _: 100)
+
+    def respond(path: str, body: dict[str, Any]) -> Reply:
+        if path == "/api/extra/tokencount":
+            return 200, {"value": 1 + len(body["prompt"])}  # BOS
+        if path == "/api/extra/true_max_context_length":
+            return 200, {"value": 1500}
+        return (404, {}) if path == "/tokenize" else whole(path, body)
+
+    with serving(respond) as url:
+        run = check(url, CHARACTERS)
+    assert {trial.length: trial.hit for trial in run.trials} == {1000: False, 2000: None}
+    assert {warning.code for warning in run.warnings} == {
+        "truncation_unknown",
+        "server_context_too_short",
+    }
+
+
 def test_a_router_is_told_each_time_which_of_its_models_is_asked() -> None:
     whole = completion()
 
