@@ -83,6 +83,26 @@ def llama_server_command() -> list[str]:
     return [sys.executable, str(Path(__file__).with_name("xllamacpp_server.py"))]
 
 
+@contextmanager
+def llama_router(preset: Path) -> Iterator[RunningServer]:
+    """llama.cpp's own server as a router of the entries of a file."""
+    program = os.environ.get("GGUFEXT_LLAMA_SERVER")
+    if program is None:
+        pytest.skip("xllamacpp brings no router: GGUFEXT_LLAMA_SERVER names a llama-server")
+    port = free_port()
+    arguments = ["--models-preset", str(preset), "-t", "1", "-tb", "1", "--port", str(port)]
+    child = subprocess.Popen(
+        [program, *arguments], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
+    )
+    url = f"http://127.0.0.1:{port}"
+    try:
+        _wait_for(url, "/health")
+        yield RunningServer(url, child)
+    finally:
+        child.terminate()  # it ends its models
+        child.wait()
+
+
 def write_llama_server(path: Path, before: str = "") -> Path:
     """Write a program that becomes llama.cpp's own server, after some lines of shell."""
     path.write_text(f'#!/bin/sh\n{before}\nexec {shlex.join(llama_server_command())} "$@"\n')

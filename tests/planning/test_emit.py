@@ -6,6 +6,7 @@ import itertools
 import json
 import shlex
 import struct
+from configparser import ConfigParser
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
@@ -49,6 +50,14 @@ def options(text: str) -> dict[str, str]:
     """Options of a command by name."""
     words = shlex.split(text)
     return {word: after for word, after in itertools.pairwise(words) if word.startswith("-")}
+
+
+def preset(found: Emission) -> ConfigParser:
+    """The file for llama-server's router among the blocks."""
+    (block,) = (each for each in found.blocks if "--models-preset" in each.title)
+    parsed = ConfigParser(interpolation=None)
+    parsed.read_string(block.text)
+    return parsed
 
 
 def factors_of_single_pairs(of: ModelFacts) -> Plan:
@@ -286,3 +295,27 @@ def test_nothing_of_a_file_runs_in_a_shell() -> None:
 def test_numbers_are_read_back_as_the_same_32_bit_value(value: float) -> None:
     text = number(value)
     assert struct.pack("<f", float(text)) == struct.pack("<f", value)
+
+
+@pytest.mark.parametrize("method", METHODS, ids=lambda m: m.value)
+def test_an_entry_of_the_router_says_what_the_command_says_and_the_other_is_native(
+    method: Method,
+) -> None:
+    found = emission(Engine.LLAMA_CPP, method, model="/models/a b.gguf")
+    parsed = preset(found)
+    assert parsed.sections() == ["a b", f"a b-{TARGET}"]
+    native, extended = (dict(parsed[name]) for name in parsed.sections())
+    assert native == {"model": "/models/a b.gguf", "ctx-size": str(LLAMA_3.context_length)}
+    said = options(found.blocks[0].text)
+    assert {f"--{name}": value for name, value in extended.items() if name != "model"} == {
+        name: value for name, value in said.items() if name != "-m"
+    }
+
+
+@pytest.mark.parametrize("model", ["a;b.gguf", "a#1/b.gguf", "a]b.gguf"])
+def test_no_entries_for_a_name_that_a_preset_file_cannot_hold(model: str) -> None:
+    found = emission(Engine.LLAMA_CPP, model=model)
+    assert [each.title for each in found.blocks] == [
+        "with the file as it is",
+        "with the file that rewrite wrote",
+    ]

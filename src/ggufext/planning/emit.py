@@ -200,28 +200,60 @@ def _llama_cpp(made: Plan, facts: ModelFacts, model: str) -> Emission:
     if not facts.architecture.isprintable() or len(facts.architecture) > _LONGEST_NAME:
         reason = "the architecture's name is too long or has control characters for a command line"
         return Emission(Engine.LLAMA_CPP, (rewritten,), reason, notes)
-    start = ["llama-server", "-m", shlex.quote(model), "--ctx-size", str(made.target_length)]
-    if made.method is Method.CONTEXT_LENGTH and not made.tensor_edits:
-        keys = shlex.quote(",".join(map(_override, made.edits)))
-        text = " ".join([*start, "--override-kv", keys])
-        return Emission(Engine.LLAMA_CPP, (Block(_UNTOUCHED, text), rewritten), None, notes)
-    if made.tensor_edits or made.scaling_type == "longrope":
+    has_factors = made.scaling_type == "longrope" and made.method is not Method.CONTEXT_LENGTH
+    if made.tensor_edits or has_factors:
         reason = "its flags have no factors of single pairs, which are tensors: rewrite the file"
         return Emission(Engine.LLAMA_CPP, (rewritten,), reason, notes)
-    yarn = made.scaling_type == "yarn"
-    flags = [*start, "--rope-scaling", made.scaling_type]
+    options = {"ctx-size": str(made.target_length), **_llama_cpp_options(made, facts)}
+    flags = " ".join(f"--{name} {shlex.quote(value)}" for name, value in options.items())
+    untouched = Block(_UNTOUCHED, f"llama-server -m {shlex.quote(model)} {flags}")
+    blocks = (untouched, *_router_preset(options, facts, model), rewritten)
+    return Emission(Engine.LLAMA_CPP, blocks, None, notes)
+
+
+def _llama_cpp_options(made: Plan, facts: ModelFacts) -> dict[str, str]:
+    """Options of llama-server, but for the context size, that rotate as the plan does."""
+    if made.method is Method.CONTEXT_LENGTH:
+        return {"override-kv": ",".join(map(_override, made.edits))}
+    options = {"rope-scaling": made.scaling_type}
     if made.scaling_type != "none":
-        flags += ["--rope-scale", number(made.freq_scale_factor)]
+        options["rope-scale"] = number(made.freq_scale_factor)
     if made.freq_base.after != made.freq_base.before:
-        flags += ["--rope-freq-base", number(made.freq_base.after)]
+        options["rope-freq-base"] = number(made.freq_base.after)
     # Without it llama.cpp takes context_length, which the override below raises.
-    flags += ["--yarn-orig-ctx", str(made.original_length)]
+    options["yarn-orig-ctx"] = str(made.original_length)
+    yarn = made.scaling_type == "yarn"
     # Betas and attention stand in the file or in an override, so no flag has to repeat them.
-    flags += ["--yarn-ext-factor", number(made.yarn.mix("yarn"))] if yarn else []
+    if yarn:
+        options["yarn-ext-factor"] = number(made.yarn.mix("yarn"))
     whole = not yarn or _length_after_yarn_flags(made) == made.target_length
     overrides = [_override(e) for e in made.edits if not (whole and _has_flag(e.key, facts))]
-    flags += ["--override-kv", shlex.quote(",".join(overrides))] if overrides else []
-    return Emission(Engine.LLAMA_CPP, (Block(_UNTOUCHED, " ".join(flags)), rewritten), None, notes)
+    if overrides:
+        options["override-kv"] = ",".join(overrides)
+    return options
+
+
+def _router_preset(options: Mapping[str, str], facts: ModelFacts, model: str) -> tuple[Block, ...]:
+    """Entries of one file for llama-server's router; none where a preset file cannot hold them.
+
+    Source: common/preset.cpp; a value ends at ; or #, a name at ].
+    """
+    entry = model.rsplit("/", 1)[-1].removesuffix(".gguf")
+    native = {"ctx-size": str(facts.context_length)}
+    extended = f"{entry}-{options['ctx-size']}"
+    lines = [
+        line
+        for name, settings in ((entry, native), (extended, options))
+        for line in (
+            "",
+            f"[{name}]",
+            *(f"{k} = {v}" for k, v in {"model": model, **settings}.items()),
+        )
+    ]
+    if "]" in entry or any(character in line for line in lines for character in ";#"):
+        return ()
+    title = "preset file for llama-server --models-preset, native and extended side by side"
+    return (Block(title, "\n".join(lines[1:])),)
 
 
 def _length_after_yarn_flags(made: Plan) -> int:

@@ -4,6 +4,7 @@ import socket
 from contextlib import closing
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
+from urllib.parse import parse_qsl, urlsplit
 
 import pytest
 
@@ -177,7 +178,7 @@ def test_context_that_a_server_declares_spares_the_longer_prompts() -> None:
     whole, longest = completion(), []
 
     def respond(path: str, body: dict[str, Any]) -> Reply:
-        if path == "/props":
+        if urlsplit(path).path == "/props":
             return 200, {"default_generation_settings": {"n_ctx": 1500}}
         longest.append(len(body.get("prompt", "")))
         return whole(path, body)
@@ -186,6 +187,48 @@ def test_context_that_a_server_declares_spares_the_longer_prompts() -> None:
         run = check(url, CHARACTERS)
     assert {trial.length: trial.hit for trial in run.trials} == {1000: False, 2000: None}
     assert max(longest) <= 1500
+    assert [warning.code for warning in run.warnings] == ["server_context_too_short"]
+
+
+def test_koboldcpp_counts_tokens_in_its_own_way_and_may_report_a_made_up_number() -> None:
+    whole = completion(seen=lambda _: 100)
+
+    def respond(path: str, body: dict[str, Any]) -> Reply:
+        if path == "/api/extra/tokencount":
+            return 200, {"value": 1 + len(body["prompt"])}  # BOS
+        if path == "/api/extra/true_max_context_length":
+            return 200, {"value": 1500}
+        return (404, {}) if path == "/tokenize" else whole(path, body)
+
+    with serving(respond) as url:
+        run = check(url, CHARACTERS)
+    assert {trial.length: trial.hit for trial in run.trials} == {1000: False, 2000: None}
+    assert {warning.code for warning in run.warnings} == {
+        "truncation_unknown",
+        "server_context_too_short",
+    }
+
+
+def test_a_router_is_told_each_time_which_of_its_models_is_asked() -> None:
+    whole = completion()
+
+    def respond(path: str, body: dict[str, Any]) -> Reply:
+        address = urlsplit(path)
+        if address.path == "/v1/models":
+            return 200, {"data": [{"id": "short"}, {"id": "long one"}]}
+        asked = body or dict(parse_qsl(address.query))
+        if asked.get("model") != "long one":
+            return 400, {"error": {"message": "model name is missing from the request"}}
+        if address.path == "/props":
+            return 200, {"default_generation_settings": {"n_ctx": 1500}}
+        if address.path == "/tokenize":
+            return 200, {"tokens": [1] * len(body["content"])}
+        return whole(path, body)
+
+    with serving(respond) as url:
+        asked = ServerSettings(url=url, model="long one", retries=0)
+        run = measure_model(asked, CHARACTERS)
+    assert {trial.length: trial.hit for trial in run.trials} == {1000: False, 2000: None}
     assert [warning.code for warning in run.warnings] == ["server_context_too_short"]
 
 

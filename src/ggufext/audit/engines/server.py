@@ -1,8 +1,8 @@
 """Any server with an OpenAI-compatible completion endpoint.
 
-llama-server, llama-cpp-python's server, vLLM, LM Studio and Ollama differ in whether they count
-tokens for us, and in what they do with a prompt that is too long: some cut it without a word, so
-the prompt tokens that they report are compared with those that were sent.
+llama-server, llama-cpp-python's server, KoboldCpp, vLLM, LM Studio and Ollama differ in whether
+they count tokens for us, and in what they do with a prompt that is too long: some cut it without a
+word, so the prompt tokens that they report are compared with those that were sent.
 """
 
 from __future__ import annotations
@@ -10,6 +10,7 @@ from __future__ import annotations
 import re
 from collections import defaultdict
 from typing import TYPE_CHECKING, Any
+from urllib.parse import urlencode
 
 from ggufext.audit.engines import Answer
 from ggufext.audit.engines.connection import Connection
@@ -75,10 +76,11 @@ class Server:
         self.model = settings.model or str(listed.get("id", "default"))
         self._meta = listed.get("meta")
         properties = self._properties()
-        self.context = _context(listed, properties)
+        self.context = _context(listed, properties) or self._koboldcpp_context()
         self._count = self._find_tokenizer()
         self._counts: dict[str, int] = {}
         self._stop: int | None = None
+        self._reports: bool | None = None
         self._per_character = 0.0
         self._chat = chat
         #: Tokens that stand around a prompt: BOS, and the template of a chat.
@@ -161,6 +163,8 @@ class Server:
         if self.counts_tokens and isinstance(seen, int) and abs(seen - sent) > _TOLERANCE:
             # The words do not add up to it: only now the whole prompt is counted.
             sent = self._tokens(prompt) + around
+            if abs(seen - sent) > _TOLERANCE and not self._reports_tokens():
+                usage, seen = {}, None
         said, cached = _number(usage, "completion_tokens"), 0
         if isinstance(details := usage.get("prompt_tokens_details"), dict):
             cached = min(_number(details, "cached_tokens"), sent)
@@ -290,17 +294,30 @@ class Server:
         return next((x for x in entries if wanted in {None, x.get("id")}), {})
 
     def _properties(self) -> dict[str, Any]:
-        """What llama-server says of itself; other servers do not."""
+        """What llama-server says of itself; other servers do not.
+
+        With a name, by which its router knows whom to ask.
+        """
         try:
-            return self._connection.get("/props")
+            return self._connection.get(f"/props?{urlencode({'model': self.model})}")
         except EngineError:
             return {}
+
+    def _koboldcpp_context(self) -> int | None:
+        """Context of KoboldCpp, which cuts longer prompts without a word."""
+        try:
+            return (
+                _number(self._connection.get("/api/extra/true_max_context_length"), "value") or None
+            )
+        except EngineError:
+            return None
 
     def _find_tokenizer(self) -> Callable[[str], int] | None:
         """How this server counts tokens, if it does."""
 
         def llama_server(text: str) -> int:
-            return len(self._connection.post("/tokenize", {"content": text})["tokens"])
+            body = {"model": self.model, "content": text}
+            return len(self._connection.post("/tokenize", body)["tokens"])
 
         def vllm(text: str) -> int:
             body = {"model": self.model, "prompt": text, "add_special_tokens": False}
@@ -310,13 +327,28 @@ class Server:
             reply = self._connection.post("/extras/tokenize/count", {"input": text})
             return int(reply["count"])
 
-        for candidate in (llama_server, vllm, llama_cpp_python):
+        def koboldcpp(text: str) -> int:
+            return int(self._connection.post("/api/extra/tokencount", {"prompt": text})["value"])
+
+        for candidate in (llama_server, vllm, llama_cpp_python, koboldcpp):
             try:
                 if candidate("one two three") > candidate("one"):
                     return candidate
             except (EngineError, KeyError, TypeError, ValueError):
                 continue
         return None
+
+    def _reports_tokens(self) -> bool:
+        """Whether what it reports of a prompt depends on the prompt at all.
+
+        KoboldCpp 1.76 reports 100 tokens for any.
+        """
+        if self._reports is None:
+            one, two = (
+                self._completion(text, 1)[1].get("prompt_tokens") for text in (_SAMPLE, _SAMPLE * 2)
+            )
+            self._reports = one != two
+        return self._reports
 
     def _estimate(self) -> None:
         body = {"model": self.model, "prompt": _SAMPLE, "max_tokens": 1, "temperature": 0}
