@@ -16,7 +16,7 @@ import sys
 import typing
 from collections.abc import Mapping
 from dataclasses import fields, is_dataclass
-from enum import Enum, IntEnum
+from enum import Enum
 from functools import cache
 from itertools import product
 from pathlib import Path, PurePath
@@ -121,11 +121,8 @@ class _Definitions:
         origin, parts = typing.get_origin(kind), typing.get_args(kind)
         if origin in {typing.Union, UnionType}:
             return {"anyOf": [self.of(part) for part in parts]}
-        if origin is tuple and parts[-1] is Ellipsis:
-            return {"type": "array", "items": self.of(parts[0])}
         if origin is tuple:
-            items = [self.of(part) for part in parts]
-            return {"type": "array", "prefixItems": items, "items": False, "minItems": len(items)}
+            return self._array(parts)
         if origin is Mapping:
             return {"type": "object", "additionalProperties": self.of(parts[1])}
         if kind is float:
@@ -135,6 +132,12 @@ class _Definitions:
             if issubclass(kind, plain) and not issubclass(kind, Enum):
                 return {"type": name}
         return self._reference(kind)
+
+    def _array(self, parts: tuple[Any, ...]) -> Schema:
+        if parts[-1] is Ellipsis:
+            return {"type": "array", "items": self.of(parts[0])}
+        items = [self.of(part) for part in parts]
+        return {"type": "array", "prefixItems": items, "items": False, "minItems": len(items)}
 
     def _reference(self, kind: type) -> Schema:
         name = kind.__name__
@@ -226,7 +229,7 @@ def _summary(kind: type) -> str:
     return _clean(_source(kind).docstring.parsed[0].value)
 
 
-def _said(kind: type) -> Mapping[str, str]:
+def _said(kind: Any) -> Mapping[str, str]:
     """What a docstring says of each field, or that of another class for it."""
     said = {
         name: _clean(item.description)

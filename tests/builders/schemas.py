@@ -22,11 +22,18 @@ def check_output(command: str, printed: str) -> None:
     """
     if jsonschema is None or not printed:
         return
-    errors = list(_validator(command).iter_errors(json.loads(printed)))
-    if errors:
-        error = jsonschema.exceptions.best_match(errors)
-        place = "/".join(map(str, error.absolute_path))
-        raise AssertionError(f"{command} --json at {place!r}: {error.message[:2000]}")
+    for error in _validator(command).iter_errors(json.loads(printed)):
+        raise AssertionError(f"{command} --json: {_reason(error)}")
+
+
+def _reason(error: Any) -> str:
+    """What is wrong with the shape that is missed least."""
+    if error.context:
+        shapes: dict[object, list[Any]] = {}
+        for each in error.context:
+            shapes.setdefault(each.schema_path[0], []).append(each)
+        return _reason(min(shapes.values(), key=len)[0])
+    return f"{'/'.join(map(str, error.absolute_path))}: {error.message[:2000]}"
 
 
 @cache

@@ -5,7 +5,8 @@ from __future__ import annotations
 import click
 import pytest
 
-from ggufext.cli import output, waiting
+from ggufext.cli import waiting
+from ggufext.text import json_text
 from schemas import check_output
 
 
@@ -18,7 +19,6 @@ def _patient(monkeypatch: pytest.MonkeyPatch) -> None:
 @pytest.fixture(autouse=True)
 def _documented(monkeypatch: pytest.MonkeyPatch) -> None:
     """What a command prints as JSON in this process is what its schema says."""
-    json_text = output.json_text
 
     def checked(value: object) -> str:
         text = json_text(value)
@@ -27,4 +27,4 @@ def _documented(monkeypatch: pytest.MonkeyPatch) -> None:
             check_output(context.info_name, text)
         return text
 
-    monkeypatch.setattr(output, "json_text", checked)
+    monkeypatch.setattr("ggufext.cli.output.json_text", checked)

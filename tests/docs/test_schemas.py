@@ -60,9 +60,7 @@ def test_the_schemas_are_what_the_code_says() -> None:
     printed = subprocess.run(
         [sys.executable, "-c", code], cwd=DOCS, capture_output=True, text=True, check=True
     ).stdout
-    written = {
-        path.name: path.read_text(encoding="utf-8") for path in (DOCS / "schemas").iterdir()
-    }
+    written = {path.name: path.read_text(encoding="utf-8") for path in (DOCS / "schemas").iterdir()}
     assert written == json.loads(printed), "run: python docs/write_schemas.py"
 
 

@@ -42,7 +42,8 @@ class MeasureRequest:
         Queries whose attention is read, 16 … 4,096: evenly spread over the text behind `distance`,
         so that each sees every distance.
     conditions : tuple of str
-        Names of conditions; see `ggufext.audit.conditions.conditions`, but for Self-Extend; each counts once.
+        Names of conditions, but for Self-Extend; see `ggufext.audit.conditions.conditions`; each
+        counts once.
     text : Path or None
         A file of UTF-8 text whose beginning is read. None: filler sentences of the audit.
     target_length : int or None

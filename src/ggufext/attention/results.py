@@ -25,7 +25,7 @@ class Decay:
     gamma : float
         γ_obs: minus the slope of log attention against log distance, one point a range.
     interval : (float, float) or None
-        95 %, from a bootstrap over blocks of query rows; None where it cannot be drawn.
+        Of γ, 95 %, from a bootstrap over blocks of query rows; None where it cannot be drawn.
     r_squared : float
         Share of the variance of log attention that the law explains, up to 1.
     """

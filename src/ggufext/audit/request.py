@@ -101,14 +101,15 @@ class LocalSettings:
     Attributes
     ----------
     threads : int or None
-        Threads that compute. None: as many processors as this process may use, one for a small model.
+        Threads that compute. None: as many as this process may use processors, one for a small
+        model.
     gpu_layers : int or None
         Layers on devices. None: as many as fit into the devices' memory.
     cache_type : CacheType
         Of the KV cache, keys and values.
     flash_attention : bool or None
-        Whether to use it. None: on devices where they can; on processors what is faster, measured on the model, and
-        to save memory.
+        Whether to use it. None: on devices where they can; on processors what is faster, measured
+        on the model, and to save memory.
     rpc : tuple of str
         Addresses ``host:port`` of llama.cpp RPC workers.
     dask : str or None

@@ -144,7 +144,7 @@ class Failure:
     error: Error
 
 
-def failure(error: GgufextError, path: Path | str | None = None) -> Failure:
+def failure_of(error: GgufextError, path: Path | str | None = None) -> Failure:
     """An error as programs read it; of the file that was named, where that is known."""
     path = path or error.path
     name = None if path is None else shown(str(path))

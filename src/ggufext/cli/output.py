@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Generic, TypeVar
 
 import click
 
-from ggufext.cli.documents import failure
+from ggufext.cli.documents import failure_of
 from ggufext.cli.waiting import Told, waiting
 from ggufext.errors import GgufextError, of_system, printable, shown
 from ggufext.text import json_text, percent
@@ -35,7 +35,7 @@ def show_error(error: GgufextError, *, as_json: bool) -> None:
     """Say an error in one line on standard error, and as JSON on standard output if asked."""
     click.echo(f"{click.style('error', fg='red', bold=True)}: {error}", err=True)
     if as_json:
-        show_json(failure(error))
+        show_json(failure_of(error))
 
 
 def show_warnings(warnings: Iterable[ModelWarning], path: Path | str) -> None:
@@ -180,7 +180,7 @@ def _show_all(
         show_json(
             {
                 "files": [
-                    failure(outcome, path)
+                    failure_of(outcome, path)
                     if isinstance(outcome, GgufextError)
                     else work.as_json(path, outcome)
                     for path, outcome in outcomes.items()

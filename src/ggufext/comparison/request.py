@@ -37,10 +37,10 @@ class CompareRequest:
     target_length : int
         Longest length measured, and what planned conditions extend to, tokens.
     conditions : tuple of str
-        Names of conditions; see `ggufext.audit.conditions.conditions`; without any, those of linear, ntk, gamma and yarn
-        that the model takes are planned, llama3 where copies are allowed beforehand, and what the
-        publisher documents where it reaches the target. ``"native"`` is always among them, and
-        Self-Extend never: it cannot score a text.
+        Names of conditions; see `ggufext.audit.conditions.conditions`; without any, those of
+        linear, ntk, gamma and yarn that the model takes are planned, llama3 where copies are
+        allowed beforehand, and what the publisher documents where it reaches the target.
+        ``"native"`` is always among them, and Self-Extend never: it cannot score a text.
     texts : tuple of Path
         Files of UTF-8 text. Without any, texts of sentences that the program makes itself.
     trials : int

@@ -25,8 +25,7 @@ class Published:
     freq_base : float or None
         RoPE base of every file of the family, where that was seen; a hint only.
     yarn_factor : float or None
-        Of the YaRN scaling on `train_length` that the publisher documents: longest context over
-        training length.
+        Factor of the YaRN scaling on `train_length` that the publisher documents.
     source : str
         Address of the page that says so.
     """

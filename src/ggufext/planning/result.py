@@ -114,7 +114,8 @@ class OutOfDistribution:
     Attributes
     ----------
     pairs : int
-        How many pairs made no full turn in training and turn further at the target than they ever did.
+        How many pairs made no full turn in training and turn further at the target than they ever
+        did.
     max_excess : float
         Largest angle at the target over the largest in training among the pairs that made no
         full turn; 0 where there is none.

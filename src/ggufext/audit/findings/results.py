@@ -129,7 +129,7 @@ class Condition:
         Largest tested length up to which every length's accuracy reaches the bound, tokens; 0
         where none does; None where it was not measured.
     effective_length_interval : (int, int) or None
-        A pair of tested lengths (0: none), from the intervals of the lengths.
+        A pair of tested lengths, tokens (0: none), from the intervals of the lengths.
     native_control : bool or None
         Whether the model can do the task at lengths up to its training length at all.
     """
