@@ -30,6 +30,10 @@ lint: $(VENV)/.installed-dev
 	$(BIN)/clang-format --dry-run --Werror $(shell find csrc -name '*.?pp' -o -name '*.cu')
 	$(BIN)/mypy
 	$(BIN)/lint-imports --no-cache
+	$(BIN)/zizmor --offline --quiet .github
+	$(BIN)/check-jsonschema --builtin-schema vendor.github-workflows .github/workflows/*.yml
+	$(BIN)/check-jsonschema --builtin-schema vendor.github-issue-forms .github/ISSUE_TEMPLATE/[!c]*.yml
+	$(BIN)/check-jsonschema --builtin-schema vendor.citation-file-format CITATION.cff
 
 # The documentation as a site in build/site.
 docs: $(VENV)/.installed-dev

@@ -5,17 +5,21 @@ from __future__ import annotations
 import json
 import math
 import os
-from dataclasses import dataclass
-from enum import Enum
+from dataclasses import dataclass, field
+from enum import Enum, IntEnum
 from pathlib import Path
 
 import pytest
 
-from ggufext.text import json_text, jsonable
+from ggufext.text import MERGED, json_text, jsonable
 
 
 class Colour(Enum):
     RED = "red"
+
+
+class Number(IntEnum):
+    FOUR = 4
 
 
 @dataclass(frozen=True)
@@ -28,6 +32,13 @@ class Inner:
 class Outer:
     inner: tuple[Inner, ...]
     shares: dict[int, float]
+
+
+@dataclass(frozen=True)
+class Merging:
+    before: int
+    outer: Outer = field(metadata=MERGED)
+    number: Number
 
 
 OUTER = Outer((Inner(Path("a/b"), Colour.RED),), {1: 0.5})
@@ -46,6 +57,14 @@ def test_dataclasses_enums_paths_and_keys_become_plain() -> None:
     plain = {"inner": [{"path": "a/b", "colour": "red"}], "shares": {"1": 0.5}}
     assert jsonable(OUTER) == plain
     assert read(json_text(OUTER)) == plain
+
+
+def test_a_merged_field_gives_way_to_its_own_fields_and_a_number_to_its_name() -> None:
+    said = jsonable(Merging(1, OUTER, Number.FOUR))
+    assert isinstance(said, dict)
+    assert list(said) == ["before", "inner", "shares", "number"]
+    assert said["inner"] == [{"path": "a/b", "colour": "red"}]
+    assert said["number"] == "FOUR"
 
 
 @pytest.mark.parametrize(

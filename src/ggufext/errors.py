@@ -89,7 +89,15 @@ class EngineError(GgufextError):
 
 @dataclass(frozen=True, slots=True)
 class ModelWarning:
-    """Something to know before acting: a code for programs, a sentence for people."""
+    """Something to know before acting: a code for programs, a sentence for people.
+
+    Attributes
+    ----------
+    code : str
+        Stable name of the case, as docs/errors.md lists it.
+    message : str
+        What was found, and what to do.
+    """
 
     code: str
     message: str

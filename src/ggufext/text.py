@@ -6,8 +6,12 @@ import dataclasses
 import json
 import math
 import re
-from enum import Enum
+from enum import Enum, IntEnum
 from pathlib import PurePath
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from _typeshed import DataclassInstance
 
 
 def percent(share: float) -> str:
@@ -42,26 +46,39 @@ def duration(seconds: float) -> str:
 _NOT_PRINTABLE = re.compile(r"[^\x20-\x7e]")
 
 
+#: Metadata of a dataclass's field whose own fields stand in its place in JSON.
+MERGED = {"json": "merged"}
+
+
 def jsonable(value: object) -> object:
     """A value in the types of JSON.
 
-    Dataclasses become objects by field name, enums their values, paths and keys text. Numbers
+    Dataclasses become objects by field name, where `MERGED` fields are left out for those they
+    hold; enums their values, those of whole numbers their names; paths and keys text. Numbers
     that are not finite, for which JSON has no form, become ``"NaN"``, ``"Infinity"`` and
     ``"-Infinity"``, as in the JSON mapping of Protocol Buffers.
     """
     if isinstance(value, Enum):
-        return value.value
+        return value.name if isinstance(value, IntEnum) else value.value
     if isinstance(value, PurePath):
         return str(value)
     if isinstance(value, float) and not math.isfinite(value):
         return json.dumps(value)
     if dataclasses.is_dataclass(value) and not isinstance(value, type):
-        value = {field.name: getattr(value, field.name) for field in dataclasses.fields(value)}
+        value = _fields(value)
     if isinstance(value, dict):
         return {str(jsonable(key)): jsonable(item) for key, item in value.items()}
     if isinstance(value, (list, tuple)):
         return [jsonable(item) for item in value]
     return value
+
+
+def _fields(value: DataclassInstance) -> dict[str, object]:
+    found: dict[str, object] = {}
+    for field in dataclasses.fields(value):
+        held = getattr(value, field.name)
+        found |= _fields(held) if field.metadata == MERGED else {field.name: held}
+    return found
 
 
 def json_text(value: object, *, indent: int | None = 2) -> str:

@@ -8,6 +8,8 @@ import subprocess
 import sys
 from typing import TYPE_CHECKING, Any
 
+from schemas import check_output
+
 if TYPE_CHECKING:
     from collections.abc import Mapping
     from pathlib import Path
@@ -24,7 +26,10 @@ def without_waits(said: str) -> str:
 def run(
     *arguments: object, cwd: Path | None = None, env: Mapping[str, str] | None = None
 ) -> subprocess.CompletedProcess[str]:
-    """Run the command line; standard error is given `without_waits`."""
+    """Run the command line; standard error is given `without_waits`.
+
+    What ``--json`` prints is compared with its schema.
+    """
     done = subprocess.run(
         [sys.executable, "-m", "ggufext", *map(str, arguments)],
         capture_output=True,
@@ -34,6 +39,8 @@ def run(
         env=env,
     )
     done.stderr = without_waits(done.stderr)
+    if "--json" in arguments:
+        check_output(str(arguments[0]), done.stdout)
     return done
 
 

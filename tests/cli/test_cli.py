@@ -143,8 +143,9 @@ def test_an_error_is_one_line_and_an_object(tmp_path: Path) -> None:
     path.write_bytes(gguf_bytes(keys={"general.architecture": "llama"})[:-3])
     done = run("plan", path, "--target", "8k", "--json")
     assert done.returncode == 1
-    error = json.loads(done.stdout)["error"]
-    assert set(error) == {"code", "message", "field", "offset"}
+    failure = json.loads(done.stdout)
+    assert failure["path"] == str(path)
+    assert set(failure["error"]) == {"code", "message", "field", "offset"}
     assert len(done.stderr.splitlines()) == 1
     assert str(path) in done.stderr
 

@@ -69,7 +69,7 @@ def test_context_length_alone_is_raised_where_training_covers_the_target(llama: 
     assert [plan["method"] for plan in result("plan", llama, *asked)["plans"]] == ["context-length"]
     done = result("rewrite", llama, *asked)
     assert done["edits"] == [
-        {"key": "llama.context_length", "type": 4, "before": 2048, "after": 8192}
+        {"key": "llama.context_length", "type": "UINT32", "before": 2048, "after": 8192}
     ]
     assert done["verdict"] == "NO-EXTENSION-NEEDED"
     assert result("inspect", llama)["rope"]["scaling"]["original_context_length"] is None

@@ -30,7 +30,17 @@ _CPU_FLAGS = ("avx2", "fma", "f16c", "avx512f", "avx512bw", "amx_tile", "asimd")
 
 @dataclass(frozen=True, slots=True)
 class Finding:
-    """One thing that was looked at: what was found, whether it is well, and what to do if not."""
+    """One thing that was looked at: what was found, whether it is well, and what to do if not.
+
+    Attributes
+    ----------
+    value : str
+        What was found.
+    ok : bool
+        Whether that is well.
+    hint : str
+        What to do if not, or what to know; empty where there is nothing.
+    """
 
     value: str
     ok: bool

@@ -42,20 +42,21 @@ class MeasureRequest:
         Queries whose attention is read, 16 … 4,096: evenly spread over the text behind `distance`,
         so that each sees every distance.
     conditions : tuple of str
-        See `ggufext.audit.conditions.conditions`, but for Self-Extend; each counts once.
+        Names of conditions, but for Self-Extend; see `ggufext.audit.conditions.conditions`; each
+        counts once.
     text : Path or None
         A file of UTF-8 text whose beginning is read. None: filler sentences of the audit.
     target_length : int or None
         What planned conditions extend to, tokens; the length when absent.
     train_length, train_freq_base
-        What the model was really trained with, where the file says something else; see
-        `ggufext.header.training.trained_facts`.
+        Tokens and RoPE base that the model was really trained with, where the file says something
+        else; see `ggufext.header.training.trained_facts`.
     threads : int or None
         As of `ggufext.audit.request.LocalSettings`.
     llama_cpp : Path or None
         llama.cpp's library, or the folder of a build that holds it; None: the installed one.
     seed : int
-        Of the filler and of the intervals.
+        Of the filler and of the intervals; no unit.
     """
 
     length: int | None = None

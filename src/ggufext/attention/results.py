@@ -25,7 +25,7 @@ class Decay:
     gamma : float
         γ_obs: minus the slope of log attention against log distance, one point a range.
     interval : (float, float) or None
-        95 %, from a bootstrap over blocks of query rows; None where it cannot be drawn.
+        Of γ, 95 %, from a bootstrap over blocks of query rows; None where it cannot be drawn.
     r_squared : float
         Share of the variance of log attention that the law explains, up to 1.
     """
@@ -44,7 +44,7 @@ class AttentionCurve:
     Attributes
     ----------
     attention : tuple of float
-        Of each range of distances the mean weight of one token in it.
+        Of each range of distances the mean weight of one token in it, a share of all attention.
     itself, beyond, sink : float
         Share of the query itself, of tokens farther than the last range, and of the first tokens
         of the text.
@@ -70,6 +70,7 @@ class LayerAttention:
     Attributes
     ----------
     layer : int
+        From 0.
     curve : AttentionCurve
         Mean over its heads.
     heads : tuple of AttentionCurve
@@ -92,7 +93,7 @@ class LayerGroup:
     rotates : bool
         Whether they rotate queries and keys; others know no positions.
     edges : tuple of int
-        Distances at which the ranges begin, from 1, and one behind the last: range i holds
+        Distances at which the ranges begin, tokens, from 1, and one behind the last: range i holds
         edges[i] … edges[i + 1] − 1.
     gamma_pade : float or None
         γ that the base of these layers predicts at the length that was read; None where γ is not
@@ -100,6 +101,7 @@ class LayerGroup:
     curve : AttentionCurve
         Mean over the heads of all layers.
     layers : tuple of LayerAttention
+        Each by itself.
     """
 
     window: int | None
@@ -117,10 +119,11 @@ class ConditionAttention:
     Attributes
     ----------
     name : str
+        As of `ggufext.audit.findings.results.Condition`.
     groups : tuple of LayerGroup
         Global layers first.
     unseen : tuple of int
-        Layers without attention that could be read: recurrent ones have none.
+        Layers without attention that could be read, from 0: recurrent ones have none.
     """
 
     name: str
@@ -135,13 +138,16 @@ class MeasureRun:
     Attributes
     ----------
     path : str
+        The model file.
     versions : mapping of str to str
+        Of the programs and libraries that took part, by name.
     train_length : int
         Training length of the model before any edit of ours, tokens.
     rows : tuple of int
-        Positions of the queries.
+        Positions of the queries, tokens.
     memory_plan : MemoryPlan
     seconds : float
+        What it took, seconds.
     stop : Stop or None
         What ended the run before its last condition; None for a complete run.
     """
@@ -170,7 +176,9 @@ class MeasureResult:
         What was asked for: of an absent length or distance, what stood for it.
     run : MeasureRun
     conditions : tuple of ConditionAttention
+        In the order of the request.
     warnings : tuple of ModelWarning
+        What the run had to say, and what keeps its numbers from being a claim.
     """
 
     request: MeasureRequest

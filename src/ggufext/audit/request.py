@@ -101,14 +101,15 @@ class LocalSettings:
     Attributes
     ----------
     threads : int or None
-        None: as many processors as this process may use, one for a small model.
+        Threads that compute. None: as many as this process may use processors, one for a small
+        model.
     gpu_layers : int or None
-        None: as many as fit into the devices' memory.
+        Layers on devices. None: as many as fit into the devices' memory.
     cache_type : CacheType
         Of the KV cache, keys and values.
     flash_attention : bool or None
-        None: on devices where they can; on processors what is faster, measured on the model, and
-        to save memory.
+        Whether to use it. None: on devices where they can; on processors what is faster, measured
+        on the model, and to save memory.
     rpc : tuple of str
         Addresses ``host:port`` of llama.cpp RPC workers.
     dask : str or None
@@ -205,16 +206,17 @@ class CheckRequest:
         Trials a cell, 1 … 1,000, each in a text of its own.
     mode : Mode
     seed : int
+        Of keys, texts and resamples; no unit.
     conditions : tuple of str
-        See `ggufext.audit.conditions.conditions`; each counts once.
+        Names of conditions; see `ggufext.audit.conditions.conditions`; each counts once.
     target_length : int or None
         What planned conditions extend to, tokens; the longest length when absent.
     train_length, train_freq_base
-        What the model was really trained with, where the file says something else; see
-        `ggufext.header.training.trained_facts`.
+        Tokens and RoPE base that the model was really trained with, where the file says something
+        else; see `ggufext.header.training.trained_facts`.
     template : Template
     answer_tokens : int or None
-        Longest answer; by default the key's own tokens, 64 for chat models.
+        Longest answer, tokens; by default the key's own, 64 for chat models.
     threshold : float
         Accuracy that the effective length asks for, in (0, 1].
     resume : Path or None

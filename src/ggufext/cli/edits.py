@@ -11,6 +11,7 @@ import click
 from ggufext.api import edits
 from ggufext.api.edits import State, Strategy
 from ggufext.api.plans import RunTimeMethod
+from ggufext.cli.documents import RewrittenModel
 from ggufext.cli.options import (
     follow_option,
     json_option,
@@ -26,7 +27,7 @@ from ggufext.cli.output import (
     show_note,
     show_warnings,
 )
-from ggufext.cli.planning import asked, plan_as_json, plan_lines, plan_options
+from ggufext.cli.planning import asked, plan_lines, plan_options
 from ggufext.cli.waiting import Told
 from ggufext.errors import GgufextError, PlanError, command, printable, shell_word, shown
 
@@ -183,23 +184,10 @@ def _cells(outcome: _Outcome) -> tuple[str, ...]:
     )
 
 
-def _as_json(path: Path | str, outcome: _Outcome) -> dict[str, object]:
+def _as_json(path: Path | str, outcome: _Outcome) -> RewrittenModel:
     done, checks = outcome
-    receipt = done.receipt
-    shown = plan_as_json(path, done.plan) | {
-        "strategy": receipt.strategy.value if receipt.strategy else None,
-        "output": str(receipt.output),
-        "bytes_written": receipt.bytes_written,
-        "ranges": [[r.start, r.end, r.what] for r in receipt.ranges],
-        "seconds": receipt.seconds,
-        "undo": receipt.undo,
-    }
     text = edits.modelfile(path, done)
-    return (
-        shown
-        | ({"verified": list(checks)} if checks else {})
-        | ({"modelfile": text} if text else {})
-    )
+    return RewrittenModel(str(path), done.plan, done.receipt, verified=checks, modelfile=text)
 
 
 def _show(path: Path | str, outcome: _Outcome, *, dry_run: bool) -> None:

@@ -12,6 +12,7 @@ import click
 
 from ggufext.api import models
 from ggufext.api.models import Inspection, ModelPlace, Support
+from ggufext.cli.documents import KnownPlaces
 from ggufext.cli.options import ModelName, found_model, json_option, model_files
 from ggufext.cli.output import (
     FileCommand,
@@ -86,7 +87,7 @@ def _show_known_places(*, as_json: bool) -> None:
     with waiting("looking for models") as wait:
         places = models.known_places(progress=_read_in(wait, "all places"))
     if as_json:
-        show_json({"places": places})
+        show_json(KnownPlaces(places))
         return
     for place in places:
         _show_place(place)

@@ -8,12 +8,13 @@ from typing import TYPE_CHECKING, Generic, TypeVar
 
 import click
 
+from ggufext.cli.documents import failure_of
 from ggufext.cli.waiting import Told, waiting
 from ggufext.errors import GgufextError, of_system, printable, shown
 from ggufext.text import json_text, percent
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+    from collections.abc import Callable, Iterable, Iterator, Sequence
     from pathlib import Path
 
     from ggufext.api.plans import Measurement
@@ -30,23 +31,11 @@ def show_json(value: object) -> None:
     click.echo(json_text(value))
 
 
-def _error_as_json(error: GgufextError) -> Mapping[str, object]:
-    """The error object that programs read."""
-    return {
-        "error": {
-            "code": error.code,
-            "message": error.message,
-            "field": error.field,
-            "offset": error.offset,
-        }
-    }
-
-
 def show_error(error: GgufextError, *, as_json: bool) -> None:
     """Say an error in one line on standard error, and as JSON on standard output if asked."""
     click.echo(f"{click.style('error', fg='red', bold=True)}: {error}", err=True)
     if as_json:
-        show_json(_error_as_json(error))
+        show_json(failure_of(error))
 
 
 def show_warnings(warnings: Iterable[ModelWarning], path: Path | str) -> None:
@@ -191,7 +180,7 @@ def _show_all(
         show_json(
             {
                 "files": [
-                    {"path": shown(str(path)), **_error_as_json(outcome)}
+                    failure_of(outcome, path)
                     if isinstance(outcome, GgufextError)
                     else work.as_json(path, outcome)
                     for path, outcome in outcomes.items()

@@ -11,6 +11,7 @@ import click
 from ggufext.api import emissions, plans
 from ggufext.api.emissions import Engine
 from ggufext.api.plans import RunTimeMethod, Verdict
+from ggufext.cli.documents import PlannedModel, PlannedModels
 from ggufext.cli.options import Size, found_model, json_option, path_argument
 from ggufext.cli.output import measure_name, measured_value, show_json, show_warnings
 from ggufext.cli.planning import (
@@ -18,7 +19,6 @@ from ggufext.cli.planning import (
     cache_sizes,
     factors_of_pairs,
     head_line,
-    plan_as_json,
     plan_lines,
     plan_options,
     recommendation_lines,
@@ -27,7 +27,7 @@ from ggufext.cli.planning import (
 )
 from ggufext.cli.waiting import waiting
 from ggufext.errors import PlanError
-from ggufext.text import binary_size, jsonable
+from ggufext.text import binary_size
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -119,13 +119,11 @@ def plan(
     length = request.target_length
     fits = () if vram is None else plans.cache_fits(model, facts, length, memory=vram)
     if as_json:
-        shown = [
-            plan_as_json(path, each, emitted[each.method])
-            | ({"memory": jsonable(fits)} if fits else {})
-            for each in made
-        ]
-        said = plan_as_json(path, documented) if documented else None
-        show_json(shown[0] if named else {"plans": shown, "documented": said})
+        plans_made = tuple(
+            PlannedModel(str(path), each, emitted[each.method], fits) for each in made
+        )
+        said = PlannedModel(str(path), documented) if documented else None
+        show_json(plans_made[0] if named else PlannedModels(plans_made, said))
         return
     if named is None and made[0].verdict is not Verdict.NO_EXTENSION_NEEDED:
         _show_table(path, made, documented)

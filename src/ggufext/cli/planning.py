@@ -16,10 +16,11 @@ from ggufext.api.plans import (
     read_recipe,
     self_extend,
 )
+from ggufext.cli.documents import RunTimePlanned
 from ggufext.cli.options import TOKENS, train_freq_base_option, train_length_option
 from ggufext.cli.output import measurement_text, show_json
 from ggufext.errors import command, printable
-from ggufext.text import binary_size, jsonable
+from ggufext.text import binary_size
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping
@@ -134,15 +135,6 @@ def _method(name: str | None) -> Method | RunTimeMethod | None:
         return None
     run_time = {method.value: method for method in RunTimeMethod}
     return run_time.get(name) or Method(name)
-
-
-def plan_as_json(
-    path: Path | str, made: Plan, emitted: tuple[Emission, ...] = ()
-) -> dict[str, object]:
-    """A plan as programs read it, with what it is for other engines."""
-    shown = jsonable(made)
-    assert isinstance(shown, dict)
-    return {"path": str(path), **shown, "emit": jsonable(emitted)}
 
 
 def plan_lines(path: Path | str, made: Plan) -> Iterator[str]:
@@ -269,9 +261,7 @@ def show_run_time(
         made = self_extend(facts, target_length=target_length, force=force)
         lines = _self_extend(path, made)
     if as_json:
-        shown = jsonable(made)
-        assert isinstance(shown, dict)
-        show_json({"path": str(path), **shown})
+        show_json(RunTimePlanned(str(path), made))
         return
     name = click.style(printable(str(path)), bold=True)
     click.echo(f"{name}: {method.value} to {target_length:,} tokens; nothing to write")
@@ -294,7 +284,7 @@ def _self_extend(path: Path | str, made: SelfExtendPlan) -> list[str]:
     return [
         f"groups of {made.group} tokens share a position beyond {made.window:,} neighbours: "
         f"{made.target_length:,} tokens take",
-        f"{made.largest_position:,} positions of {made.train_length:,} trained ones",
+        f"{made.largest_position:,} positions of {made.train_length.value:,} trained ones",
         f"llama-completion {made.options}",
         f"llama-server has no such options; measure it with {command('check', path, *measuring)}",
     ]

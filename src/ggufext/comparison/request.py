@@ -37,18 +37,18 @@ class CompareRequest:
     target_length : int
         Longest length measured, and what planned conditions extend to, tokens.
     conditions : tuple of str
-        See `ggufext.audit.conditions.conditions`; without any, those of linear, ntk, gamma and yarn
-        that the model takes are planned, llama3 where copies are allowed beforehand, and what the
-        publisher documents where it reaches the target. ``"native"`` is always among them, and
-        Self-Extend never: it cannot score a text.
+        Names of conditions; see `ggufext.audit.conditions.conditions`; without any, those of
+        linear, ntk, gamma and yarn that the model takes are planned, llama3 where copies are
+        allowed beforehand, and what the publisher documents where it reaches the target.
+        ``"native"`` is always among them, and Self-Extend never: it cannot score a text.
     texts : tuple of Path
         Files of UTF-8 text. Without any, texts of sentences that the program makes itself.
     trials : int
-        At most so many texts, 1 … 1,000, each as long as the target; a long file gives several.
+        How many texts at most, 1 … 1,000, each as long as the target; a long file gives several.
     depths : int or tuple of float
         Where keys stand in a text; see `ggufext.audit.request.CheckRequest`.
     seed : int
-        Of keys, their places, made texts and resamples.
+        Of keys, their places, made texts and resamples; no unit.
     train_length, train_freq_base
         See `ggufext.audit.request.CheckRequest`.
     threshold : float

@@ -17,7 +17,15 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class Estimate:
-    """A mean with its 95 % interval; None where there is too little to draw one from."""
+    """A mean with its 95 % interval.
+
+    Attributes
+    ----------
+    mean : float
+        In the unit of what was measured.
+    interval : (float, float) or None
+        At 95 %, in the same unit; None where there is too little to draw one from.
+    """
 
     mean: float
     interval: Interval | None
@@ -32,8 +40,9 @@ class LossBin:
     start, end : int
         Positions in a text, [start, end), tokens.
     tokens : int
-        That were scored, in all texts.
+        Tokens that were scored, in all texts.
     loss : Estimate
+        Nats a token.
     against_native : Estimate or None
         Difference from native on the same tokens, above 0 where native is better; None for native
         itself.
@@ -57,9 +66,9 @@ class ShortCost:
     divergence : Estimate
         Kullback–Leibler divergence from native, nats.
     same_top : Estimate
-        Share of positions at which both expect the same token most.
+        Share of positions at which both expect the same token most, in [0, 1].
     positions : int
-        At which distributions were compared, in all texts.
+        How many there are at which distributions were compared, in all texts.
     """
 
     loss: Estimate
@@ -75,8 +84,9 @@ class ComparedCondition:
     Attributes
     ----------
     name : str
+        As of `ggufext.audit.findings.results.Condition`.
     texts : int
-        That were measured under it.
+        How many were measured under it.
     losses : tuple of LossBin
         By position.
     beyond : Estimate or None
@@ -102,6 +112,7 @@ class LossComparison:
     Attributes
     ----------
     a, b : str
+        Names of the conditions.
     difference : Estimate
         Loss of a minus that of b, nats a token.
     """
@@ -144,7 +155,28 @@ class Recommendation:
 
 @dataclass(frozen=True, slots=True)
 class RecommendedPlan:
-    """The recommended condition as a recipe says it; see `ggufext.planning.request.Recipe`."""
+    """The recommended condition as a recipe says it; see `ggufext.planning.request.Recipe`.
+
+    Attributes
+    ----------
+    method : Method
+    target_length : int
+        Context length, tokens.
+    freq_base : float or None
+        RoPE base θ that method gamma or ntk writes; None: the method's own.
+    short, long : tuple of float or None
+        What each pair's angle is divided by up to the original length and above it; None: nothing.
+    beta_fast, beta_slow : float or None
+        Turns within the original length between which YaRN mixes; None: the model's.
+    attention_factor : float or None
+        What queries and keys are multiplied by; None: the method's own.
+    keep_short : bool
+        Whether contexts up to the training length stay as they are.
+    train_length : int or None
+        Tokens that the model was really trained on, where that was said.
+    train_freq_base : float or None
+        RoPE base θ that it was really trained with, where that was said.
+    """
 
     method: Method
     target_length: int
@@ -161,7 +193,18 @@ class RecommendedPlan:
 
 @dataclass(frozen=True, slots=True)
 class ComparedModel:
-    """Which model it was: its name, size in bytes and the hash of its RoPE facts."""
+    """Which model it was.
+
+    Attributes
+    ----------
+    path : str
+        The file.
+    size : int
+        Bytes.
+    facts_hash : str
+        Hash of its RoPE facts and of the tensors' names, shapes and types; see
+        `ggufext.header.facts.facts_hash`.
+    """
 
     path: str
     size: int
@@ -175,6 +218,7 @@ class CompareResult:
     Attributes
     ----------
     plan : RecommendedPlan or None
+        None where nothing is to be written.
     model : ComparedModel
     evidence : Evidence or None
         What was measured of the plan, for the record of the edit that writes it.
@@ -186,11 +230,13 @@ class CompareResult:
         Where each text is from.
     recommendation : Recommendation
     conditions : tuple of ComparedCondition
+        Native first.
     losses : tuple of LossComparison
         Every two conditions, beyond the training length.
     keys : tuple of Comparison
         Every two conditions, on the keys of all lengths beyond the training length.
     warnings : tuple of ModelWarning
+        What the run had to say, and what keeps its numbers from being a claim.
     """
 
     plan: RecommendedPlan | None

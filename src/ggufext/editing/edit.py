@@ -36,7 +36,15 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class ByteRange:
-    """Bytes of the resulting file that an edit writes, [start, end)."""
+    """Bytes of the resulting file that an edit writes, [start, end).
+
+    Attributes
+    ----------
+    start, end : int
+        Bytes from the start of the file.
+    what : str
+        What they hold.
+    """
 
     start: int
     end: int

@@ -45,13 +45,15 @@ class Receipt:
     Attributes
     ----------
     strategy : Strategy or None
-        None where the file already held everything and nothing was written.
+        How it was written; None where the file already held everything and nothing was written.
     output : Path
         The file that holds the result.
     bytes_written : int
-        Of the model file; the journal not counted.
+        Bytes of the model file that were written; the journal not counted.
     ranges : tuple of ByteRange
+        Which they are.
     seconds : float
+        What it took, seconds.
     undo : str or None
         The command that takes it back, tried in memory; None where nothing can.
     in_use : bool
@@ -87,7 +89,7 @@ class Undone:
     size : int
         Of the file now, bytes; where nothing was done yet, of the original.
     strategy : Strategy or None
-        None where nothing was written, or would be.
+        How it was written; None where nothing was written, or would be.
     in_use : bool
         Another program had the file open: it keeps the edited one.
     """

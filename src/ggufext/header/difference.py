@@ -34,7 +34,7 @@ class ShownValue:
     type : str
         ``"UINT32"``, ``"ARRAY of STRING"`` …
     count : int
-        Elements of an array, 1 otherwise.
+        How many elements an array has, 1 otherwise.
     text : str
         The value as JSON, printable; long strings and arrays shortened to where they differ.
     """
@@ -46,10 +46,16 @@ class ShownValue:
 
 @dataclass(frozen=True, slots=True)
 class KeyDifference:
-    """A key that is in one header only (the other side None), or differs in type or value.
+    """A key that is in one header only, or differs in type or value.
 
-    `first_difference` counts from 0 to the first element or character that differs, for two arrays
-    or two strings.
+    Attributes
+    ----------
+    key : str
+        Its name.
+    before, after : ShownValue or None
+        What each header says; None where it has no such key.
+    first_difference : int or None
+        For two arrays or two strings the first element or character that differs, counted from 0.
     """
 
     key: str
@@ -60,7 +66,15 @@ class KeyDifference:
 
 @dataclass(frozen=True, slots=True)
 class TensorDifference:
-    """A tensor that is in one header only (the other side None), or differs in type or shape."""
+    """A tensor that is in one header only, or differs in type or shape.
+
+    Attributes
+    ----------
+    name : str
+        Its name.
+    before, after : TensorInfo or None
+        What each header says; None where it has no such tensor.
+    """
 
     name: str
     before: TensorInfo | None
@@ -73,6 +87,10 @@ class HeaderDifference:
 
     Attributes
     ----------
+    keys : tuple of KeyDifference
+        Those that differ.
+    tensors : tuple of TensorDifference
+        Those that differ.
     same_keys, same_tensors : int
         How many are equal.
     """

@@ -62,7 +62,15 @@ MOST_LAYERS = 512
 
 @dataclass(frozen=True, slots=True)
 class TrainLength:
-    """Training length T in tokens, and the key or option it came from."""
+    """Training length T in tokens, and the key or option it came from.
+
+    Attributes
+    ----------
+    value : int
+        Tokens.
+    source : str
+        The metadata key, option or page that it comes from.
+    """
 
     value: int
     source: str
@@ -101,11 +109,11 @@ class Scaling:
     type : str
         ``"none"``, ``"linear"``, ``"yarn"`` or ``"longrope"``.
     factor : float
-        1 where the file has none.
+        What positions are divided by, > 0; 1 where the file has none.
     original_context_length : int or None
         Tokens; None where the file has none.
     attention_factor : float
-        rope.scaling.attn_factor; 1 where the file has none.
+        What multiplies queries and keys (rope.scaling.attn_factor); 1 where the file has none.
     factor_tensors : tuple of str
         Names of the frequency-factor tensors in the file.
     yarn : Yarn

@@ -192,7 +192,7 @@ class Yarn:
         Turns within the original length above which YaRN leaves a pair alone, and below which it
         interpolates the pair fully.
     ext_factor : float or None
-        How much of that mix takes place, whatever the scaling type; None: all of it with type
+        Share of that mix that takes place, whatever the scaling type; None: all of it with type
         yarn, else none.
     attn_factor : float
         What queries and keys are multiplied by where nothing is mixed.

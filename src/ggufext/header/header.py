@@ -106,6 +106,7 @@ class TensorInfo:
     Attributes
     ----------
     name : str
+        Its name.
     shape : tuple of int
         Elements per dimension, ggml order (row length first), at most 4 entries; none: one element.
     type : str

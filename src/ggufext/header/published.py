@@ -19,12 +19,13 @@ class Published:
     Attributes
     ----------
     family : str
+        Of models.
     train_length : int
         Tokens that the model was trained on.
     freq_base : float or None
         RoPE base of every file of the family, where that was seen; a hint only.
     yarn_factor : float or None
-        Of the YaRN scaling on `train_length` that the publisher documents.
+        Factor of the YaRN scaling on `train_length` that the publisher documents.
     source : str
         Address of the page that says so.
     """

@@ -25,12 +25,14 @@ class MemoryPlan:
     Attributes
     ----------
     model, kv_cache, compute : int
-        Weights, cache at the longest length and compute buffers, as llama.cpp allocates them.
+        Bytes of weights, cache at the longest length and compute buffers, as llama.cpp allocates
+        them.
     process : int
-        Python, llama.cpp's code and the vocabulary.
+        Bytes of Python, llama.cpp's code and the vocabulary.
     available : int
-        Free before the run, of this machine and its devices.
+        Bytes free before the run, of this machine and its devices.
     steps : tuple of str
+        What was reduced, a sentence each.
     """
 
     model: int

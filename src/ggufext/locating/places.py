@@ -39,12 +39,17 @@ class SurveyedModel:
     path : Path
         The file, or the first part of a split set.
     parts : int
-        Files that the model should have.
+        How many files the model should have.
+    architecture : str or None
+        What general.architecture says.
+    quantization : str or None
+        What general.file_type names, else the type of most bytes.
     size : int
         Bytes of all parts that are here.
     train_length : TrainLength or None
         Context length that the file declares.
     scaling : Scaling or None
+    support : Support or None
     problems : tuple of ModelWarning
         Why it cannot be read or extended, and what looks wrong.
     """
@@ -71,7 +76,9 @@ class ModelPlace:
         ``"folder"``, ``"ollama"``, ``"huggingface_cache"``, ``"lm_studio"`` or
         ``"llama_cpp_cache"``.
     path : Path
+        Its folder.
     models : tuple of SurveyedModel
+        Sorted by name.
     problem : ModelWarning or None
         Why the place could not be read.
     """

@@ -43,14 +43,17 @@ class ScalingInFile:
     Attributes
     ----------
     type : str
+        ``"none"``, ``"linear"``, ``"yarn"`` or ``"longrope"``.
     factor : float
+        What positions are divided by, > 0; 1 where the file has none.
     original_context_length : int or None
-        Tokens.
+        Tokens; None where the file has none.
     factor_tensors : tuple of str
+        Names of the frequency-factor tensors in the file.
     attention_factor : float
         rope.scaling.attn_factor: what multiplies queries and keys beside YaRN's own factor.
     beta_fast, beta_slow : float
-        Of YaRN; see `ggufext.header.frequencies.Yarn`.
+        See `ggufext.header.frequencies.Yarn`.
     """
 
     type: str
@@ -64,7 +67,19 @@ class ScalingInFile:
 
 @dataclass(frozen=True, slots=True)
 class RopeInFile:
-    """Rotation as the file asks for it; `freq_base_source` is the key or llama.cpp's default."""
+    """Rotation as the file asks for it.
+
+    Attributes
+    ----------
+    layout : Layout
+    rotary_dim : int
+        Rotated dimensions of a head.
+    freq_base : float
+        RoPE base θ, > 1.
+    freq_base_source : str
+        The key that it comes from, or that it is llama.cpp's default.
+    scaling : ScalingInFile
+    """
 
     layout: Layout
     rotary_dim: int
@@ -89,15 +104,16 @@ class LayerInFile:
     window : int or None
         Tokens that a sliding-window (local) layer sees; None for a global one.
     rotates : bool
+        Whether it rotates queries and keys.
     freq_base : float or None
-        RoPE base; None where the layer does not rotate.
+        RoPE base θ; None where the layer does not rotate.
     rotary_dim : int or None
         Rotated dimensions of a head; None where the layer does not rotate.
     moves : bool
         Whether an extension is meant for it.
     head_count_kv, key_length, value_length : int
-        What it holds in the KV cache for a token; no heads: nothing, as of a recurrent layer or
-        one that shares the cache of another.
+        What it holds in the KV cache for a token: KV heads, and elements of a key and of a value a
+        head; no heads: nothing, as of a recurrent layer or one that shares the cache of another.
     """
 
     layer: int
@@ -115,7 +131,18 @@ class LayerInFile:
 class EditInFile:
     """An edit of ours that the file carries; undo is exact while it fits the file.
 
-    `evidence` is what was measured of it before; None where nothing was.
+    Attributes
+    ----------
+    tool : str
+        Program and version that made it.
+    time : str
+        When, in UTC, as ISO 8601.
+    method : str
+        By which method.
+    target_length : int
+        Context length that it made, tokens.
+    evidence : Evidence or None
+        What was measured of it before; None where nothing was.
     """
 
     tool: str
@@ -132,9 +159,11 @@ class Shard:
     Attributes
     ----------
     path : Path
+        Where it lies.
     size : int
         Bytes.
     tensor_count : int
+        Tensors in it.
     """
 
     path: Path
@@ -149,15 +178,28 @@ class Inspection:
     Attributes
     ----------
     path : Path or str
-        Of a split model the first part; the address of a remote file.
+        Where the file lies: of a split model the first part; the address of a remote file.
+    architecture : str
+        What general.architecture says.
+    support : Support
+    rope : RopeInFile or None
+    layers : tuple of LayerInFile or None
+    head_dim : int or None
+        Elements of a query a head.
+    alignment : int
+        Multiple at which data begins, bytes.
     data_offset : int
-        In the file at `path`.
-    size, tensor_count : int
-        Of all files together.
+        Where the tensors' data begins in the file at `path`, bytes.
+    size : int
+        Bytes of all files together.
+    tensor_count : int
+        Tensors of all files together.
+    key_count : int
+        Metadata keys in the file at `path`.
     train_length : TrainLength or None
         Context length that the file declares: of an extended file the target.
     kv_cache_bytes_per_token : KvCacheBytes or None
-        What global layers hold, per token.
+        What global layers hold in the KV cache, a token.
     quantization : str or None
         What general.file_type names, else the type of most bytes; None without tensors.
     tensor_types : tuple of TensorType
@@ -173,6 +215,7 @@ class Inspection:
     published : Published or None
         What the model's publisher documents.
     warnings : tuple of ModelWarning
+        What looks wrong.
     """
 
     path: Path | str

@@ -72,6 +72,7 @@ class Block:
     title : str
         What it is and what it goes with.
     text : str
+        As it is to be pasted.
     """
 
     title: str
@@ -85,6 +86,7 @@ class Emission:
     Attributes
     ----------
     engine : Engine
+        Which program.
     blocks : tuple of Block
         Each of them says the whole plan; empty where the program cannot run it at all.
     not_expressible : str or None

@@ -25,10 +25,11 @@ class Measurement:
     against : str or None
         The condition that it is a difference or a distance from; None: a value of its own.
     value : float
+        In the unit of the measure.
     interval : tuple of (float, float) or None
-        At 95 %.
+        At 95 %, in the unit of the measure.
     n : int
-        Tokens, texts, positions or keys.
+        How many tokens, texts, positions or keys it was counted on.
     """
 
     measure: str
@@ -53,8 +54,9 @@ class Evidence:
     reason : str
         The recommendation, one sentence.
     texts : int
-        That were read.
+        How many were read.
     measurements : tuple of Measurement
+        All of it.
     """
 
     tool: str

@@ -43,7 +43,13 @@ class CacheType(Enum):
 
 @dataclass(frozen=True, slots=True)
 class KvCacheBytes:
-    """Bytes of a cache, or of a token in it, per type; None where a type cannot be used."""
+    """Size of a KV cache, or of a token in it, by the type of its elements.
+
+    Attributes
+    ----------
+    f16, q8_0, q4_0 : int or None
+        Bytes; None where these heads cannot have the type.
+    """
 
     f16: int | None
     q8_0: int | None
@@ -156,9 +162,9 @@ class CacheFit:
     cache_type : str
         ``"f16"``, ``"q8_0"`` or ``"q4_0"``.
     bytes : int
-        Of the cache at the target.
+        Bytes of the cache at the target.
     compute_bytes : int
-        Of the compute buffers at the target.
+        Bytes of the compute buffers at the target.
     fits : bool
         Weights, cache and compute buffers together.
     largest_context : int

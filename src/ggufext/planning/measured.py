@@ -37,6 +37,7 @@ class Measured:
     factor : float
         Target over training length, as measured.
     measurement : Measurement
+        The value, and what it was counted on.
     source : str
         The page of this project that tells how.
     """

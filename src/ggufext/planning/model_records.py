@@ -18,6 +18,7 @@ class Comparison:
     Attributes
     ----------
     rival : Method
+        What the default was compared with.
     factor : float
         Target over training length.
     verdict : str

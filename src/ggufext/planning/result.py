@@ -26,11 +26,13 @@ class MetadataEdit:
     Attributes
     ----------
     key : str
+        Its name.
     type : ValueType
         GGUF type to write; keys that exist keep theirs.
     before : Value or None
-        None: the key is new.
+        What the file holds; None: the key is new.
     after : Value
+        What is written.
     """
 
     key: str
@@ -46,8 +48,9 @@ class TensorEdit:
     Attributes
     ----------
     name : str
+        Its name.
     before : tuple of float or None
-        None: the tensor is new.
+        What the file holds; None: the tensor is new.
     after : tuple of float
         What each pair's angle is divided by; float32 values.
     """
@@ -59,7 +62,15 @@ class TensorEdit:
 
 @dataclass(frozen=True, slots=True)
 class FreqBase:
-    """RoPE base θ before and after, and where the one before came from."""
+    """RoPE base θ before and after, and where the one before came from.
+
+    Attributes
+    ----------
+    before, after : float
+        θ, > 1.
+    source : str
+        The key or option that the one before comes from, or that it is llama.cpp's default.
+    """
 
     before: float
     after: float
@@ -80,13 +91,13 @@ class Gamma:
     Attributes
     ----------
     native : float
-        At the training length with the native base.
+        γ at the training length with the native base.
     unscaled : float
-        At the target length with the native base: what happens without an extension.
+        γ at the target length with the native base: what happens without an extension.
     after : float
-        At the target length with the base that is written.
+        γ at the target length with the base that is written.
     effective : float
-        At the target length with the whole scaling, as tafagent counts it: linear shortens the
+        γ at the target length with the whole scaling, as tafagent counts it: linear shortens the
         length by f, ntk and yarn count as base θ·f.
     """
 
@@ -103,7 +114,8 @@ class OutOfDistribution:
     Attributes
     ----------
     pairs : int
-        Pairs that made no full turn in training and turn further at the target than they ever did.
+        How many pairs made no full turn in training and turn further at the target than they ever
+        did.
     max_excess : float
         Largest angle at the target over the largest in training among the pairs that made no
         full turn; 0 where there is none.
@@ -120,10 +132,11 @@ class Plan:
     Attributes
     ----------
     architecture : str
+        What general.architecture says, or the model_type of a configuration.
     method : Method
     train_length : TrainLength
     target_length : int
-        Tokens.
+        Context length wanted, tokens.
     factor : float
         Target over training length.
     freq_base : FreqBase
@@ -134,6 +147,7 @@ class Plan:
     verdict : Verdict
     out_of_distribution : OutOfDistribution
     kv_cache_bytes : KvCacheBytes
+        Of the KV cache at the target.
     inv_freq : tuple of float
         Inverse frequency of each pair after the plan, radians per token.
     attention_factor : float
@@ -143,10 +157,11 @@ class Plan:
     factor_key : float
         rope.scaling.factor as the file holds it under the plan; 1 where it holds none.
     edits : tuple of MetadataEdit
-        Empty where nothing has to change.
+        Keys to write; empty where nothing has to change.
     warnings : tuple of ModelWarning
+        What to know before.
     tensor_edits : tuple of TensorEdit
-        Empty for methods that need no tensor.
+        Tensors to write; empty for methods that need no tensor.
     keep_short : bool
         Whether contexts up to `original_length` rotate as before.
     original_length : int
@@ -155,12 +170,13 @@ class Plan:
     scaling_type : str
         What rope.scaling.type means under the plan.
     attention_factor_written : float
-        rope.scaling.attn_factor under the plan.
+        rope.scaling.attn_factor under the plan: what multiplies queries and keys beside YaRN's own
+        factor.
     yarn : Yarn
         Betas and attention of YaRN under the plan.
     long_factors, short_factors : tuple of float or None
-        What tensors divide the angles by in contexts above `original_length` and up to it; None:
-        nothing.
+        What tensors divide each pair's angle by, in contexts above `original_length` and up to it;
+        None: nothing.
     earlier_extension : EarlierExtension or None
         What the file carries already; the plan starts from the model before it.
     measured : Measured or None

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from ggufext.errors import PlanError
+from ggufext.header.facts import TrainLength
 from ggufext.planning import methods
 from ggufext.planning.methods import RunTimeMethod
 from ggufext.planning.native import NativeKind, at_reach, native_scaling, refuse
@@ -20,7 +21,17 @@ _WINDOW = 512
 
 @dataclass(frozen=True, slots=True)
 class DynamicBase:
-    """Base of Dynamic NTK at one length: a row of its table."""
+    """Base of Dynamic NTK at one length: a row of its table.
+
+    Attributes
+    ----------
+    length : int
+        Context length, tokens.
+    freq_base : float
+        RoPE base θ, > 1.
+    options : str
+        Of the programs of llama.cpp.
+    """
 
     length: int
     freq_base: float
@@ -33,8 +44,10 @@ class DynamicPlan:
 
     Attributes
     ----------
-    train_length, target_length : int
-        Tokens.
+    method : RunTimeMethod
+    train_length : TrainLength
+    target_length : int
+        Context length wanted, tokens.
     factor : float
         Target over training length.
     rows : tuple of DynamicBase
@@ -42,7 +55,7 @@ class DynamicPlan:
     """
 
     method: RunTimeMethod
-    train_length: int
+    train_length: TrainLength
     target_length: int
     factor: float
     rows: tuple[DynamicBase, ...]
@@ -54,20 +67,22 @@ class SelfExtendPlan:
 
     Attributes
     ----------
-    train_length, target_length : int
-        Tokens.
+    method : RunTimeMethod
+    train_length : TrainLength
+    target_length : int
+        Context length wanted, tokens.
     group : int
         Far tokens that share a position.
     window : int
-        Neighbours with exact positions, a multiple of the group.
+        Neighbours with exact positions, tokens: a multiple of the group.
     largest_position : int
-        Reached at the target; within the training length.
+        Largest position that is reached at the target, within the training length, tokens.
     options : str
         Of llama-completion.
     """
 
     method: RunTimeMethod
-    train_length: int
+    train_length: TrainLength
     target_length: int
     group: int
     window: int
@@ -116,7 +131,8 @@ def dynamic(facts: ModelFacts, *, target_length: int, force: bool = False) -> Dy
         base = methods.as_float32(methods.ntk_freq_base(facts.freq_base, dim, stretch))
         methods.check_base(base)  # one that no file could hold, llama.cpp could not take
         rows.append(DynamicBase(length, base, f"--ctx-size {length} --rope-freq-base {base:.9g}"))
-    return DynamicPlan(RunTimeMethod.DYNAMIC, train, target_length, factor, tuple(rows))
+    trained = TrainLength(train, facts.train_length_source)
+    return DynamicPlan(RunTimeMethod.DYNAMIC, trained, target_length, factor, tuple(rows))
 
 
 def self_extend(facts: ModelFacts, *, target_length: int, force: bool = False) -> SelfExtendPlan:
@@ -149,8 +165,9 @@ def self_extend(facts: ModelFacts, *, target_length: int, force: bool = False) -
             message=f"no group size brings {target_length:,} tokens into {train:,} positions",
         )
     options = f"--ctx-size {target_length} --grp-attn-n {group} --grp-attn-w {window}"
+    trained = TrainLength(train, facts.train_length_source)
     return SelfExtendPlan(
-        RunTimeMethod.SELF_EXTEND, train, target_length, group, window, largest, options
+        RunTimeMethod.SELF_EXTEND, trained, target_length, group, window, largest, options
     )
 
 

@@ -26,15 +26,18 @@ class TuneRequest:
     target_length : int
         Length to extend to, tokens.
     minutes : float
-        How long the search may take, its decision on held-out texts included, 0.1 … 43,200.
+        How long the search may take, its decision on held-out texts included, minutes:
+        0.1 … 43,200.
     metadata_only : bool
         Leave out scalings that need a tensor in the file.
     texts : tuple of Path
         Files of UTF-8 text. Without any, texts of sentences that the program makes itself.
     search_texts : int
-        Texts that are searched on, 1 … 100.
-    trials, depths, seed, train_length, train_freq_base, threshold, resume, engine
-        See `ggufext.comparison.request.CompareRequest`; `trials` are the texts that decide.
+        How many texts are searched on, 1 … 100.
+    trials : int
+        How many texts decide.
+    depths, seed, train_length, train_freq_base, threshold, resume, engine
+        See `ggufext.comparison.request.CompareRequest`.
     """
 
     target_length: int

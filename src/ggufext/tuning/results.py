@@ -24,9 +24,9 @@ class SearchedCondition:
     closed_form : bool
         Whether it is a method by its name.
     output_error : float
-        By the screen, against native attention within the training length.
+        Relative error by the screen, ≥ 0, against native attention within the training length.
     texts : int
-        Search texts that it was measured on; 0: it was only screened.
+        How many search texts it was measured on; 0: it was only screened.
     loss : float or None
         Mean beyond the training length on them, nats a token.
     """
@@ -51,6 +51,7 @@ class TuneResult:
         What was measured of it on held-out texts; None where nothing was decided there.
     model : ComparedModel
     request : TuneRequest
+        What was asked for: of an absent value, what stood for it.
     run : Run
     tuned : str or None
         The best scaling of the search that is no closed form.
@@ -65,6 +66,7 @@ class TuneResult:
         Native, the best closed form and the tuned scaling on held-out texts; None where it was not
         measured.
     warnings : tuple of ModelWarning
+        What the run had to say, and what keeps its numbers from being a claim.
     """
 
     plan: RecommendedPlan | None

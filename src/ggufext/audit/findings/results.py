@@ -17,7 +17,23 @@ Interval = tuple[float, float]
 
 @dataclass(frozen=True, slots=True)
 class Cell:
-    """Trials of one length and depth. `hits` is None where nothing was measured, never 0."""
+    """Trials of one length and depth.
+
+    Attributes
+    ----------
+    length : int
+        Tokens of prompt and answer.
+    depth : float
+        Middle of the bin of depths, from 0 (the beginning) to 1.
+    distance : float
+        From the key to the question, tokens.
+    trials : int
+        How many were asked.
+    hits : int or None
+        How many were answered right; None where nothing was measured, never 0.
+    interval : (float, float) or None
+        Of the share of right answers, 95 %, in [0, 1].
+    """
 
     length: int
     depth: float
@@ -31,7 +47,18 @@ class Cell:
 class LengthAccuracy:
     """Pooled accuracy of one length; None where it was not measured.
 
-    `substring` is the share of answers in which the key stands anywhere.
+    Attributes
+    ----------
+    length : int
+        Tokens of prompt and answer.
+    accuracy : float or None
+        Share of right answers, in [0, 1].
+    interval : (float, float) or None
+        Of the accuracy, 95 %, in [0, 1].
+    trials : int
+        How many were asked.
+    substring : float or None
+        Share of answers in which the key stands anywhere, in [0, 1].
     """
 
     length: int
@@ -43,7 +70,19 @@ class LengthAccuracy:
 
 @dataclass(frozen=True, slots=True)
 class Profile:
-    """Accuracy in one bin of depth (fraction) or distance (tokens), [start, end)."""
+    """Accuracy in one bin of depth or distance, [start, end).
+
+    Attributes
+    ----------
+    start, end : float
+        Of depths from 0 (the beginning) to 1; of distances tokens.
+    accuracy : float or None
+        Share of right answers, in [0, 1]; None where it was not measured.
+    interval : (float, float) or None
+        Of the accuracy, 95 %, in [0, 1].
+    trials : int
+        How many were asked.
+    """
 
     start: float
     end: float
@@ -54,7 +93,15 @@ class Profile:
 
 @dataclass(frozen=True, slots=True)
 class LostInTheMiddle:
-    """Accuracy of the middle third of depths minus that of the outer thirds."""
+    """Accuracy of the middle third of depths minus that of the outer thirds.
+
+    Attributes
+    ----------
+    difference : float
+        Difference of shares, in [−1, 1].
+    interval : (float, float)
+        At 95 %, in [−1, 1].
+    """
 
     difference: float
     interval: Interval
@@ -68,11 +115,21 @@ class Condition:
     ----------
     name : str
         ``"file"``, ``"native"``, ``"planned:gamma"``, ``"self-extend:g=4,w=512"`` …
+    cells : tuple of Cell
+        One a length and depth.
+    lengths : tuple of LengthAccuracy
+        All depths of a length together.
+    depths : tuple of Profile
+        All lengths of a depth together.
+    distances : tuple of Profile
+        All lengths together, by distance from the key to the question.
+    lost_in_the_middle : LostInTheMiddle or None
+        None where too little was measured.
     effective_length : int or None
         Largest tested length up to which every length's accuracy reaches the bound, tokens; 0
         where none does; None where it was not measured.
     effective_length_interval : (int, int) or None
-        A pair of tested lengths (0: none), from the intervals of the lengths.
+        A pair of tested lengths, tokens (0: none), from the intervals of the lengths.
     native_control : bool or None
         Whether the model can do the task at lengths up to its training length at all.
     """
@@ -104,11 +161,12 @@ class Comparison:
     Attributes
     ----------
     a, b : str
+        Names of the conditions.
     only_a, only_b : int
-        Prompts that only one of the two answered.
+        How many prompts only one of the two answered.
     test : ComparisonTest
     p : float
-        Two-sided, in (0, 1].
+        Probability, two-sided, in (0, 1].
     """
 
     a: str
@@ -130,7 +188,9 @@ class CheckResult:
     run : Run
         What was run: engine, prompts, cost, and why it stopped.
     conditions : tuple of Condition
+        In the order of the request.
     comparisons : tuple of Comparison
+        Every two conditions.
     warnings : tuple of ModelWarning
         What the run had to say, and what keeps its numbers from being a claim.
     """

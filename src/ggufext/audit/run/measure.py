@@ -37,6 +37,7 @@ class Stop:
     code : str
         ``"interrupted"`` for Ctrl-C, else that of the error.
     message : str
+        What was found, what was expected and what to do.
     """
 
     code: str
@@ -52,7 +53,9 @@ class Run:
     path : str
         The model file or the server's address.
     engine : str
+        What answered.
     versions : mapping of str to str
+        Of the programs and libraries that took part, by name.
     train_length : int or None
         Training length T of the model before any edit of ours, tokens; None where it is not known.
     memory_plan : MemoryPlan or None
@@ -66,6 +69,7 @@ class Run:
     tokens_evaluated, tokens_naive : int
         Tokens that were computed, and that one prompt a trial would have cost.
     seconds : float
+        What it took, seconds.
     stop : Stop or None
         None for a complete run.
     """
