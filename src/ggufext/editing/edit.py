@@ -156,7 +156,7 @@ def build_undo(model: OpenFile, *, output: Path | None) -> Edit:
         raise model.complaint or EditError(
             code="nothing_to_undo",
             path=model.path,
-            message="carries no undo record: it was not rewritten by ggufext, or with --no-history",
+            message="carries no undo record: it was not edited by ggufext, or with --no-history",
         )
     # The record's own check was that the patch leads to these bytes.
     expected = model.original.header_bytes

@@ -58,10 +58,25 @@ _WHOLE = frozenset(
 )
 
 
-def check_not_fixed(
+def check_name(model: OpenFile, key: str) -> None:
+    """Refuse a key that stays whatever it is to hold: ``fixed_key``."""
+    for name, why in _FIXED.items():
+        if key == name or (name.endswith(".") and key.startswith(name)):
+            _refuse(key, why)
+    made = model.copied or model.history
+    if made is not None and model.is_extended and key in extension_keys(model.header):
+        _refuse(
+            key,
+            f"belongs to the extension by {printable(str(made.method), 20)} to "
+            f"{made.target_length:,} tokens: rewrite plans another one, and after "
+            f"`{command('undo', model.name)}` the key can be set and the model extended then",
+        )
+
+
+def check_change(
     model: OpenFile, key: str, kind: KeyType, value: Value | None, *, force: bool
 ) -> None:
-    """Refuse a change of a key that something else in the file depends on.
+    """Refuse a change of a key that tensors, lists or llama.cpp do not allow.
 
     Parameters
     ----------
@@ -80,10 +95,6 @@ def check_not_fixed(
         ``fixed_key``, ``nonsense_value`` for a token that there is not, ``would_not_load`` for a
         pre-tokenizer.
     """
-    for name, why in _FIXED.items():
-        if key == name or (name.endswith(".") and key.startswith(name)):
-            _refuse(key, why)
-    _check_extension(model, key)
     entry = model.header.keys.get(key)
     prefix = f"{model.header.string('general.architecture')}."
     kinds = {kind.element_type or kind.type}
@@ -116,20 +127,7 @@ def check_not_fixed(
 
 
 def _refuse(key: str, why: str) -> NoReturn:
-    raise EditError(code="fixed_key", field=key, message=f"{why}: it stays as it is")
-
-
-def _check_extension(model: OpenFile, key: str) -> None:
-    if not model.is_extended or key not in extension_keys(model.header):
-        return
-    made = model.copied or model.history
-    assert made is not None
-    _refuse(
-        key,
-        f"belongs to the extension by {printable(str(made.method), 20)} to {made.target_length:,} "
-        f"tokens (rewrite plans another one; after `{command('undo', model.name)}` the key can be "
-        "set, and the model extended then)",
-    )
+    raise EditError(code="fixed_key", field=key, message=f"is not changed: it {why}")
 
 
 def _check_number(prefix: str, suffix: str, *, is_whole: bool) -> None:
@@ -139,8 +137,8 @@ def _check_number(prefix: str, suffix: str, *, is_whole: bool) -> None:
     if is_whole and suffix not in _FREE_NUMBERS and not _TOKEN_NUMBER.fullmatch(suffix):
         _refuse(
             prefix + suffix,
-            "is a whole number of the architecture: how large its tensors are, how many, or in "
-            "which layers",
+            "is a whole number that says how large the tensors of the architecture are, how many, "
+            "or in which layers",
         )
 
 
@@ -179,7 +177,7 @@ def _check_tokens(model: OpenFile, tokens: tuple[object, ...]) -> None:
     olds = before if isinstance(before, tuple) else ()
     for number, (old, new) in enumerate(zip(olds, tokens, strict=True)):
         if old != new and _BYTE.fullmatch(str(old)):
-            _refuse(_TOKENS, f"token {number:,} is {old}, which stands for a byte")
+            _refuse(_TOKENS, f"has {old} for token {number:,}, which stands for a byte")
 
 
 def _check_token(model: OpenFile, key: str, number: int) -> None:

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from ggufext.editing.changes import changes_of_keys
-from ggufext.editing.fixed_keys import check_not_fixed
+from ggufext.editing.fixed_keys import check_change, check_name
 from ggufext.editing.values import KeyType, checked_value, named_type, type_of
 from ggufext.editing.writing import Receipt, opened, write
 from ggufext.errors import EditError, GgufextError, HeaderError, PlanError, of_system, printable
@@ -127,12 +127,12 @@ def _entries(
     """The new entries of the keys."""
     entries: dict[str, bytes | None] = {}
     for name, given in values.items():
-        key, kind = _key_and_type(model.header, name)
+        key, kind = _key_and_type(model, name)
         _check_new(entries, key)
         value = checked_value(key, kind, _text_of(given) if isinstance(given, Path) else given)
         entries[key] = encode_entry(key, kind.type, value, kind.element_type)
         if entries[key] != model.entry(key):
-            check_not_fixed(model, key, kind, value, force=force)
+            check_change(model, key, kind, value, force=force)
     for key in delete:
         _check_new(entries, key)
         entry = model.header.keys.get(key)
@@ -140,7 +140,8 @@ def _entries(
             raise EditError(
                 code="missing_key", field=key, message="is not in the file: nothing to delete"
             )
-        check_not_fixed(model, key, type_of(entry), None, force=force)
+        check_name(model, key)
+        check_change(model, key, type_of(entry), None, force=force)
         entries[key] = None
     return entries
 
@@ -154,10 +155,13 @@ def _check_new(entries: EntryChanges, key: str) -> None:
         )
 
 
-def _key_and_type(header: Header, name: str) -> tuple[str, KeyType]:
+def _key_and_type(model: OpenFile, name: str) -> tuple[str, KeyType]:
+    """The two parts of a name; a key that does not change is refused whatever its type."""
     key, colon, said = name.rpartition(":")
+    check_name(model, key if colon else name)
     if colon:
         return key, named_type(said, key)
+    header = model.header
     entry = header.keys.get(name)
     if entry is not None:
         return name, type_of(entry)
@@ -225,10 +229,11 @@ def _check_loads(model: OpenFile, after: Header, entries: EntryChanges, *, force
     except PlanError:
         pass  # no language model that rotates
     except HeaderError as error:
+        what = error.message.partition("; convert the model")[0]
         raise EditError(
             code=error.code,
             field=error.field,
-            message=f"{error.message.partition('; convert the model')[0]}; nothing was written",
+            message=f"after this edit: {what}; nothing was written",
         ) from error
     unjudged = next((key for key in entries if key.startswith(prefix)), None)
     if unjudged is not None and not judged and not force:
