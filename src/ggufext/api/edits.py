@@ -6,8 +6,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from ggufext.arguments import public
+from ggufext.editing import draft, setting
 from ggufext.editing import rewrite as rewriting
-from ggufext.editing import setting
+from ggufext.editing.draft import DraftCheck
 from ggufext.editing.recovery import State
 from ggufext.editing.rewrite import Rewritten, Undone
 from ggufext.editing.setting import KeysSet
@@ -19,12 +20,14 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
 __all__ = [
+    "DraftCheck",
     "KeysSet",
     "Receipt",
     "Rewritten",
     "State",
     "Strategy",
     "Undone",
+    "check_draft",
     "modelfile",
     "recover",
     "rewrite",
@@ -33,6 +36,7 @@ __all__ = [
     "verify",
 ]
 
+check_draft = public(draft.check_draft)
 recover = public(rewriting.recover)
 rewrite = public(rewriting.rewrite)
 set_keys = public(setting.set_keys)
