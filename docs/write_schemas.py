@@ -34,6 +34,7 @@ from ggufext.api.measurements import MeasureResult
 from ggufext.api.models import Inspection, ModelPlace
 from ggufext.api.tunings import TuneResult
 from ggufext.cli.documents import (
+    ChangedModel,
     Failure,
     KnownPlaces,
     PlannedModel,
@@ -50,6 +51,7 @@ OUTPUTS: Mapping[str, tuple[Any, ...]] = {
     "inspect": (Inspection, ModelPlace, KnownPlaces),
     "plan": (PlannedModel, PlannedModels, RunTimePlanned),
     "rewrite": (RewrittenModel,),
+    "set": (ChangedModel,),
     "undo": (Undone,),
     "recover": (Undone,),
     "diff": (HeaderDifference,),

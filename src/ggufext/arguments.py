@@ -13,19 +13,16 @@ import re
 import sys
 import typing
 from collections import ChainMap
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import fields, is_dataclass
 from enum import Enum
 from functools import cache, wraps
 from pathlib import Path
 from types import UnionType
-from typing import TYPE_CHECKING, Any, ParamSpec, TypeVar
+from typing import Any, ParamSpec, TypeVar
 
 import ggufext
 from ggufext.errors import LocationError, of_system
-
-if TYPE_CHECKING:
-    from collections.abc import Mapping
 
 _Arguments = ParamSpec("_Arguments")
 _Result = TypeVar("_Result")
@@ -109,7 +106,7 @@ def _types(annotated: Callable[..., object]) -> Mapping[str, Any]:
     """Types of a function's arguments or of a dataclass's fields."""
     module = vars(sys.modules[annotated.__module__])
     # A file system of its own is for tests.
-    known = {"Path": Path, "Callable": Callable, "FileSystem": object}
+    known = {"Path": Path, "Callable": Callable, "Mapping": Mapping, "FileSystem": object}
     names = ChainMap(module, vars(builtins), known, _PublicNames())
     return typing.get_type_hints(annotated, localns=names)
 

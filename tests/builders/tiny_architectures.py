@@ -278,6 +278,30 @@ def architecture(name: str, shapes: Mapping[str, Sequence[int]]) -> Architecture
     )
 
 
+def with_mtp(architecture: Architecture) -> Architecture:
+    """The same with a layer behind the last, like it, that predicts the token after the next."""
+    count, embedding = architecture.geometry.layers, architecture.geometry.embedding
+    last, new = f"blk.{count - 1}.", f"blk.{count}."
+    nextn = {"eh_proj": (2 * embedding, embedding), "enorm": (embedding,), "hnorm": (embedding,)}
+    return replace(
+        architecture,
+        geometry=replace(architecture.geometry, layers=count + 1),
+        keys=(*architecture.keys, Key("nextn_predict_layers", None, 1)),
+        tensors=(
+            *architecture.tensors,
+            *(
+                replace(each, name=each.name.replace(last, new))
+                for each in architecture.tensors
+                if each.name.startswith(last)
+            ),
+            *(
+                Tensor(name := f"{new}nextn.{part}.weight", shape, role(name))
+                for part, shape in nextn.items()
+            ),
+        ),
+    )
+
+
 def _extent(number: int) -> Dimension | int:
     """The vocabulary's size is no other extent; tables of other vocabularies can be written."""
     return "vocabulary" if number == GEOMETRY.vocabulary else number

@@ -30,7 +30,7 @@ from ggufext.opened.strategies import Strategy
 from ggufext.planning.methods import Method
 from ggufext.planning.request import PlanRequest
 from random_model import write_random_model
-from rewriting import rewrite_with
+from rewriting import edit_with
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -41,8 +41,11 @@ MANY = 100
 
 Request = dict[str, Any] | None
 
-#: What a file holds before an operation, and what the operation is: the request of a rewrite, or
-#: None for undo.
+#: A text that fits no filler, and one that fits the room of an earlier edit.
+LONG, SHORT = "long" * 3000, "short"
+
+#: What a file holds before an operation, and what the operation is: the request of a rewrite, the
+#: values to set, or None for undo.
 OPERATIONS: dict[str, tuple[Request, Request]] = {
     "insert": (None, {"method": Method.YARN}),
     "overwrite": ({"method": Method.YARN}, {"method": Method.GAMMA}),
@@ -55,6 +58,14 @@ OPERATIONS: dict[str, tuple[Request, Request]] = {
     ),
     "change the appended tensor": ({"method": Method.LLAMA3}, {"method": Method.LLAMA3}),
     "drop the appended tensor": ({"method": Method.LLAMA3}, {"method": Method.GAMMA}),
+    "set keys by insert": (None, {"values": {"general.name": LONG, "my.list:u8[]": [1, 2]}}),
+    "set a key by overwrite": ({"method": Method.YARN}, {"values": {"general.name": SHORT}}),
+    "set a key beside an appended tensor": (
+        {"method": Method.LLAMA3},
+        {"values": {"general.name": LONG}},
+    ),
+    "rewrite what was set": ({"values": {"general.name": LONG}}, {"method": Method.YARN}),
+    "undo what was set": ({"values": {"general.name": LONG}}, None),
 }
 
 #: With the model's own tensor of factors.
@@ -70,6 +81,7 @@ BESIDE: dict[str, tuple[Request, Request]] = {
     "replace the record beside the file": ({"method": Method.YARN}, {"method": Method.GAMMA}),
     "undo with the record beside the file": ({"method": Method.YARN}, None),
     "keep no record any more": ({"method": Method.YARN}, {"keep_history": False}),
+    "set a value where it stands": (None, {"values": {"llama.rope.freq_base": 20000.0}}),
 }
 
 #: The record moves beside the file, since the file carries one that does not fit.
@@ -100,14 +112,14 @@ class Case:
             left.unlink()
         self.path.write_bytes(self.original)
         if self.first is not None:
-            rewrite_with(self.path, self.first, target_length=8192)
+            edit_with(self.path, self.first, target_length=8192)
         self.before = self.path.read_bytes()
 
     def run(self, files: FileSystem) -> None:
         if self.request is None:
             undo(self.path, files=files)
         else:
-            done = rewrite_with(self.path, self.request, target_length=16384, files=files)
+            done = edit_with(self.path, self.request, target_length=16384, files=files)
             assert done.receipt.strategy is not None
 
     def assert_old_or_new(self, state: State | None = None) -> None:
@@ -121,7 +133,11 @@ class Case:
             assert found == self.original
             promised = False
         else:
-            assert read_header(self.path).value("llama.context_length") == 16384
+            header = read_header(self.path)
+            wanted = self.request.get("values", {"llama.context_length": 16384})
+            for name, value in wanted.items():
+                found_value = header.value(name.partition(":")[0])
+                assert found_value == (tuple(value) if isinstance(value, list) else value)
             promised = self.request.get("keep_history", True)
         if promised:
             undo(self.path)

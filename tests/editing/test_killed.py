@@ -29,6 +29,8 @@ if TYPE_CHECKING:
 
     from ggufext.opened.patch import Patch
 
+REWRITE = ("rewrite", "--target", "8k")
+
 #: Every key that method gamma sets, so that an edit changes values only.
 ALL_KEYS: dict[str, str | float | int] = {
     "llama.rope.freq_base": 10_000.0,
@@ -36,16 +38,17 @@ ALL_KEYS: dict[str, str | float | int] = {
     "llama.rope.scaling.original_context_length": 2048,
 }
 
-#: How to rewrite in each way, and the keys that the model has before.
+#: How to edit in each way, and the keys that the model has before.
 WAYS: dict[str, tuple[tuple[str, ...], dict[str, str | float | int]]] = {
-    "insert": (("--strategy", "insert"), {}),
-    "insert and append a tensor": (("--strategy", "insert", "--method", "llama3"), {}),
-    "overwrite": (("--strategy", "overwrite"), ALL_KEYS),
-    "copy": (("--strategy", "copy"), {}),
-    "reflink on xfs": (("--strategy", "reflink"), {}),
-    "reflink on btrfs": (("--strategy", "reflink"), {}),
+    "insert": ((*REWRITE, "--strategy", "insert"), {}),
+    "insert and append a tensor": ((*REWRITE, "--strategy", "insert", "--method", "llama3"), {}),
+    "insert keys that are set": (("set", "general.name=" + 9000 * "x", "a.b:u8=1"), {}),
+    "overwrite": ((*REWRITE, "--strategy", "overwrite"), ALL_KEYS),
+    "copy": ((*REWRITE, "--strategy", "copy"), {}),
+    "reflink on xfs": ((*REWRITE, "--strategy", "reflink"), {}),
+    "reflink on btrfs": ((*REWRITE, "--strategy", "reflink"), {}),
 }
-IN_PLACE = ("insert", "insert and append a tensor", "overwrite")
+IN_PLACE = ("insert", "insert and append a tensor", "insert keys that are set", "overwrite")
 
 #: Runs for every kill that has to hit; the aim is bad where the machine is busy.
 RUNS_A_KILL = 40
@@ -57,10 +60,10 @@ class Target:
     """A model that is rewritten or undone by the real program again and again."""
 
     def __init__(self, folder: Path, way: str, *, undoing: bool) -> None:
-        options, keys = WAYS[way]
+        (verb, *options), keys = WAYS[way]
         self.in_place = way in IN_PLACE
         self.path = write_random_model(folder / "model.gguf", "llama", metadata=keys)
-        self.arguments: tuple[object, ...] = ("rewrite", self.path, "--target", "8k", *options)
+        self.arguments: tuple[object, ...] = (verb, self.path, *options)
         if undoing:
             assert result(*self.arguments)["strategy"] == way.split(maxsplit=1)[0]
             self.arguments = ("undo", self.path)

@@ -259,7 +259,8 @@ def table(source: Source, version: str) -> dict[str, object]:
             entry["loading"] = list_loading.entry(found)
     return {
         "llama_cpp": version,
-        "loading": list_loading.common_entry(common),
+        "loading": list_loading.common_entry(common)
+        | {"vocabulary": list_loading.read_vocabulary(source)},
         "architectures": architectures,
     }
 

@@ -52,7 +52,18 @@ TYPES = {
     "int32_t": "INT32",
     "float": "FLOAT32",
     "bool": "BOOL",
+    "std::string": "STRING",
 }
+
+#: Keys that llama_model_base::load_hparams and llama_model_loader read of every file.
+GENERAL_TYPES = {".general.file_type": "UINT32", ".general.name": "STRING"}
+
+#: Of llama-vocab.cpp: variables, keys that are read into them, special tokens, and lists with what
+#: is asked of their elements.
+_DECLARED = re.compile(r"\b(bool|uint32_t|std::string) +(\w+) *[=;]")
+_READ = re.compile(r"ml\.get_key\((LLM_KV_TOKENIZER_\w+), +(?:\w+\.)?(\w+)")
+_SPECIAL_TOKENS = re.compile(r"\{ (LLM_KV_TOKENIZER_\w+_ID),")
+_LISTS = re.compile(r"gguf_find_key\(ctx, kv\((\w+)\)(.*?)gguf_get_arr_n\(", re.DOTALL)
 
 #: Keys that a loader does without and the graph does not: llama.cpp dies when a context is made.
 NEEDED_BY_GRAPH = {
@@ -435,6 +446,27 @@ def read_loading(source: Source, enumerator: str, common: Loading) -> Loading:
     found.required += NEEDED_BY_GRAPH.get(source.names[enumerator], [])
     found.asserts = read_asserts(source, owner)
     return found
+
+
+def read_vocabulary(source: Source) -> dict[str, object]:
+    """What llama_vocab::impl::load takes: keys with types, lists with those of their elements.
+
+    And what it knows pre-tokenizers by; a newer llama.cpp knows more.
+    """
+    declared = {name: kind for kind, name in _DECLARED.findall(source.vocabulary)}
+    start = source.vocabulary.index("void llama_vocab::impl::load(")
+    loader = source.vocabulary[start : source.vocabulary.index("\n}\n", start)]
+    types = {source.keys[key]: TYPES[declared[name]] for key, name in _READ.findall(loader)}
+    types |= {source.keys[key]: "UINT32" for key in _SPECIAL_TOKENS.findall(loader)}
+    lists = {
+        source.keys[key]: sorted(set(re.findall(r"!= GGUF_TYPE_(\w+)", checks)) - {"ARRAY"})
+        for key, checks in _LISTS.findall(loader)
+    }
+    return {
+        "types": {**GENERAL_TYPES, **dict(sorted(types.items()))},
+        "lists": dict(sorted(lists.items())),
+        "pre": sorted(set(re.findall(r'tokenizer_pre == "([^"]+)"', loader))),
+    }
 
 
 def common_entry(found: Loading) -> dict[str, object]:

@@ -48,6 +48,8 @@ class Source:
         Members that are 0 unless a key sets them.
     common : str
         What the loader of every model does, behind its early return for vocabularies.
+    vocabulary : str
+        src/llama-vocab.h and .cpp.
     files : list of str
         Texts of src/models.
     """
@@ -63,6 +65,7 @@ class Source:
     members: dict[str, str]
     zeros: set[str]
     common: str
+    vocabulary: str
     files: list[str]
 
     def method(self, owner: str, name: str) -> str:
@@ -110,6 +113,10 @@ def read(sources: Path) -> Source:
         members={f"hparams.{name}": element or plain for element, plain, name, _ in declared},
         zeros={f"hparams.{name}" for *_, name, value in declared if value == "0"},
         common=without_comments(common[: common.index("\n}\n")]),
+        vocabulary=without_comments(
+            (sources / "src/llama-vocab.h").read_text()
+            + (sources / "src/llama-vocab.cpp").read_text()
+        ),
         files=[path.read_text() for path in sorted((sources / "src/models").glob("*.cpp"))],
     )
 

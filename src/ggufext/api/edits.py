@@ -1,4 +1,4 @@
-"""Edits of files: rewriting, comparing the result, undoing, recovering."""
+"""Edits of files: rewriting, setting keys, comparing the result, undoing, recovering."""
 
 from __future__ import annotations
 
@@ -6,9 +6,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from ggufext.arguments import public
+from ggufext.editing import draft, setting
 from ggufext.editing import rewrite as rewriting
+from ggufext.editing.draft import DraftCheck
 from ggufext.editing.recovery import State
-from ggufext.editing.rewrite import Receipt, Rewritten, Undone
+from ggufext.editing.rewrite import Rewritten, Undone
+from ggufext.editing.setting import KeysSet
+from ggufext.editing.writing import Receipt
 from ggufext.locating.names import ollama_model
 from ggufext.opened.strategies import Strategy
 
@@ -16,35 +20,42 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
 __all__ = [
+    "DraftCheck",
+    "KeysSet",
     "Receipt",
     "Rewritten",
     "State",
     "Strategy",
     "Undone",
+    "check_draft",
     "modelfile",
     "recover",
     "rewrite",
+    "set_keys",
     "undo",
     "verify",
 ]
 
+check_draft = public(draft.check_draft)
 recover = public(rewriting.recover)
 rewrite = public(rewriting.rewrite)
+set_keys = public(setting.set_keys)
 undo = public(rewriting.undo)
 
 
 @public
 def verify(
-    done: Rewritten,
+    done: Rewritten | KeysSet,
     *,
     llama_cpp: Path | None = None,
     notify: Callable[[str], None] = lambda _what: None,
 ) -> tuple[str, ...]:
-    """Compare a rewritten file with its plan through readers that are not ours.
+    """Compare an edited file with what was meant through readers that are not ours.
 
     Parameters
     ----------
-    done : Rewritten
+    done : Rewritten or KeysSet
+        Arrays that were set are not compared.
     llama_cpp : Path, optional
         llama.cpp's library, or the folder of a build that holds it; the installed one when absent.
     notify : callable
@@ -62,8 +73,11 @@ def verify(
     EngineError
         llama.cpp is there and does not load the file; `llama_cpp` is no build that is known.
     """
-    from ggufext.llama.expectation import verify_file  # few edits need it
+    from ggufext.llama.expectation import verify_file, verify_keys  # few edits need it
 
+    if isinstance(done, KeysSet):
+        keys = [change.key for change in done.changes]
+        return verify_keys(done.receipt.output, keys, llama_cpp=llama_cpp, notify=notify)
     return verify_file(done.receipt.output, done.plan, llama_cpp=llama_cpp, notify=notify)
 
 
@@ -82,14 +96,14 @@ def try_llama_cpp(llama_cpp: Path) -> None:
 
 
 @public
-def modelfile(path: Path | str, done: Rewritten) -> str | None:
+def modelfile(path: Path | str, done: Rewritten | KeysSet) -> str | None:
     """What makes a model of Ollama of a new file that was made from one of Ollama's, else None.
 
     Parameters
     ----------
     path : Path or str
-        What was rewritten.
-    done : Rewritten
+        What was edited.
+    done : Rewritten or KeysSet
     """
     output = done.receipt.output
     if output == path or not output.exists():
@@ -99,4 +113,5 @@ def modelfile(path: Path | str, done: Rewritten) -> str | None:
     model = ollama_model(path)
     if model is None and not ollama.is_blob(Path(path)):
         return None
-    return ollama.modelfile(output, context_length=done.plan.target_length, model=model)
+    length = done.plan.target_length if isinstance(done, Rewritten) else None
+    return ollama.modelfile(output, context_length=length, model=model)

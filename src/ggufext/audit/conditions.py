@@ -112,7 +112,7 @@ def conditions(
     HeaderError
     """
     copied = model.copied is not None
-    edited = model.history is not None or copied
+    edited = model.is_extended
     found, facts = model.facts, model.original_facts(request)
     undoing = _undoing(model.header, model.unextended, found, facts)
 

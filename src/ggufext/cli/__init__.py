@@ -17,6 +17,7 @@ _COMMANDS = {
     "inspect": "inspect",
     "plan": "plan",
     "rewrite": "edits",
+    "set": "edits",
     "undo": "edits",
     "recover": "edits",
     "diff": "diff",
@@ -38,9 +39,9 @@ class _Commands(click.Group):
     def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
         if cmd_name not in _COMMANDS:
             return None
-        command = getattr(import_module(f"ggufext.cli.{_COMMANDS[cmd_name]}"), cmd_name)
-        assert isinstance(command, click.Command)
-        return command
+        # Some have a name that Python uses itself.
+        commands = vars(import_module(f"ggufext.cli.{_COMMANDS[cmd_name]}")).values()
+        return next(x for x in commands if isinstance(x, click.Command) and x.name == cmd_name)
 
 
 @click.group(

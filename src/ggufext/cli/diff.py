@@ -46,8 +46,8 @@ def diff(before: Path | str, after: Path | str, as_json: bool) -> None:
     if as_json:
         show_json(found)
     else:
-        for mark, line in _lines(found):
-            click.echo(click.style(f"{mark} {line}", fg=_COLOURS[mark]))
+        for line in _lines(found):
+            click.echo(line)
         click.echo(
             f"{_count(len(found.keys), 'key')} and {_count(len(found.tensors), 'tensor')} differ; "
             f"{_count(found.same_keys, 'key')} and {_count(found.same_tensors, 'tensor')} are equal"
@@ -56,19 +56,22 @@ def diff(before: Path | str, after: Path | str, as_json: bool) -> None:
         sys.exit(_DIFFERENT)
 
 
-def _lines(found: HeaderDifference) -> Iterator[tuple[str, str]]:
-    for key in found.keys:
-        yield _mark(key), f"{printable(key.key, 120)}: {_value_line(key)}"
+def _lines(found: HeaderDifference) -> Iterator[str]:
+    yield from map(key_line, found.keys)
     for tensor in found.tensors:
         before, after = tensor.before, tensor.after
         sides = [_tensor(side) for side in (before, after) if side is not None]
-        yield _mark(tensor), f"{printable(tensor.name, 120)}: {' → '.join(sides)}"
+        yield _marked(tensor, f"{printable(tensor.name, 120)}: {' → '.join(sides)}")
 
 
-def _mark(found: KeyDifference | TensorDifference) -> str:
-    if found.after is None:
-        return "-"
-    return "+" if found.before is None else "~"
+def key_line(found: KeyDifference) -> str:
+    """A key that differs, in a coloured line."""
+    return _marked(found, f"{printable(found.key, 120)}: {_value_line(found)}")
+
+
+def _marked(found: KeyDifference | TensorDifference, line: str) -> str:
+    mark = "-" if found.after is None else "+" if found.before is None else "~"
+    return click.style(f"{mark} {line}", fg=_COLOURS[mark])
 
 
 def _value_line(key: KeyDifference) -> str:

@@ -13,6 +13,7 @@ if TYPE_CHECKING:
 
     from ggufext.api.edits import Receipt
     from ggufext.api.emissions import Emission
+    from ggufext.api.headers import KeyDifference
     from ggufext.api.models import ModelPlace
     from ggufext.api.plans import CacheFit, DynamicPlan, Plan, SelfExtendPlan
     from ggufext.errors import GgufextError
@@ -89,6 +90,31 @@ class RewrittenModel:
 
     path: str
     plan: Plan = field(metadata=MERGED)
+    receipt: Receipt = field(metadata=MERGED)
+    verified: tuple[str, ...]
+    modelfile: str | None
+
+
+@dataclass(frozen=True, slots=True)
+class ChangedModel:
+    """Keys that were set or deleted, and what became of the file.
+
+    Attributes
+    ----------
+    path : str
+        The model as it was named.
+    changes : tuple of KeyDifference
+        Keys that hold something else than before; empty where they all held it already.
+    receipt : Receipt
+    verified : tuple of str
+        What ``--verify`` compared, a sentence each.
+    modelfile : str or None
+        The text that makes a model of Ollama of the new file, where it was made from one of
+        Ollama's.
+    """
+
+    path: str
+    changes: tuple[KeyDifference, ...]
     receipt: Receipt = field(metadata=MERGED)
     verified: tuple[str, ...]
     modelfile: str | None

@@ -1,4 +1,4 @@
-"""``ggufext rewrite``, ``undo`` and ``recover``: what changes files."""
+"""``ggufext rewrite``, ``set``, ``undo`` and ``recover``: what changes files."""
 
 from __future__ import annotations
 
@@ -11,13 +11,19 @@ import click
 from ggufext.api import edits
 from ggufext.api.edits import State, Strategy
 from ggufext.api.plans import RunTimeMethod
-from ggufext.cli.documents import RewrittenModel
+from ggufext.cli.diff import key_line
+from ggufext.cli.documents import ChangedModel, RewrittenModel
 from ggufext.cli.options import (
+    dry_run_option,
     follow_option,
     json_option,
     llama_cpp_option,
+    no_history_option,
+    output_option,
     path_argument,
     paths_argument,
+    strategy_option,
+    verify_option,
 )
 from ggufext.cli.output import (
     IN_USE,
@@ -28,13 +34,13 @@ from ggufext.cli.output import (
     show_warnings,
 )
 from ggufext.cli.planning import asked, plan_lines, plan_options
-from ggufext.cli.waiting import Told
-from ggufext.errors import GgufextError, PlanError, command, printable, shell_word, shown
+from ggufext.cli.waiting import Told, waiting
+from ggufext.errors import EditError, GgufextError, PlanError, command, printable, shell_word, shown
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from ggufext.api.edits import Receipt, Rewritten, Undone
+    from ggufext.api.edits import KeysSet, Receipt, Rewritten, Undone
     from ggufext.cli.waiting import Wait
 
     #: A rewrite, and what --verify compared.
@@ -53,26 +59,12 @@ _RUN_TIME = {
 @click.command(short_help="Extend models in place.")
 @paths_argument
 @plan_options(method_help="How to extend; gamma without it, or what --recipe says.")
-@click.option(
-    "--output",
-    type=click.Path(path_type=Path),
-    help="Write a new file and leave FILE alone.",
-)
-@click.option(
-    "--no-history", is_flag=True, help="Keep nothing for an undo, of earlier edits neither."
-)
-@click.option(
-    "--strategy",
-    type=click.Choice([strategy.value for strategy in Strategy], case_sensitive=False),
-    help="Use this way of writing or refuse; the best one is chosen without.",
-)
+@output_option
+@no_history_option
+@strategy_option
 @follow_option
-@click.option("--dry-run", is_flag=True, help="Say which bytes would be written; write nothing.")
-@click.option(
-    "--verify",
-    is_flag=True,
-    help="Read the result with llama.cpp, without it with gguf-py, and compare.",
-)
+@dry_run_option
+@verify_option
 @llama_cpp_option
 @click.option(
     "--force",
@@ -142,7 +134,7 @@ def rewrite(
 
 
 def _verified(
-    path: Path | str, done: Rewritten, llama_cpp: Path | None, wait: Wait
+    path: Path | str, done: Rewritten | KeysSet, llama_cpp: Path | None, wait: Wait
 ) -> tuple[str, ...]:
     stands, name = _what_stands(path, done.receipt), shown(str(path))
 
@@ -192,9 +184,16 @@ def _as_json(path: Path | str, outcome: _Outcome) -> RewrittenModel:
 
 def _show(path: Path | str, outcome: _Outcome, *, dry_run: bool) -> None:
     done, checks = outcome
-    receipt = done.receipt
     for line in plan_lines(path, done.plan):
         click.echo(line)
+    _show_receipt(path, done.receipt, checks, dry_run=dry_run)
+    _show_modelfile(edits.modelfile(path, done))
+    show_warnings(done.plan.warnings, path)
+
+
+def _show_receipt(
+    path: Path | str, receipt: Receipt, checks: tuple[str, ...], *, dry_run: bool
+) -> None:
     if receipt.strategy is None:
         click.echo("  the file already holds this: nothing written")
     elif dry_run:
@@ -213,17 +212,105 @@ def _show(path: Path | str, outcome: _Outcome, *, dry_run: bool) -> None:
             click.echo(f"  {IN_USE}")
     for check in checks:
         click.echo(f"  verified: {check}")
-    text = edits.modelfile(path, done)
+
+
+def _show_modelfile(text: str | None) -> None:
     if text is not None:
         click.echo("  save these lines as Modelfile, then `ollama create NAME -f Modelfile`:")
         click.echo(text, nl=False)
-    show_warnings(done.plan.warnings, path)
 
 
 def _told(wait: Wait, path: Path | str) -> Callable[[int, int], None]:
     """What hears how far a copy is."""
     what = f"copying {shown(str(path))}"
     return lambda done, total: wait.tell(Told(what, done, total, "bytes"))
+
+
+@click.command("set", short_help="Set or delete keys in place.")
+@path_argument
+@click.argument("assignments", metavar="[KEY=VALUE]...", nargs=-1)
+@click.option("--delete", metavar="KEY", multiple=True, help="Delete this key; may be repeated.")
+@output_option
+@no_history_option
+@strategy_option
+@follow_option
+@dry_run_option
+@verify_option
+@llama_cpp_option
+@click.option(
+    "--force",
+    is_flag=True,
+    help="Accept keys of an unverified architecture, an unknown pre-tokenizer, a file in use (a "
+    "new one takes its place), an existing output.",
+)
+@json_option
+def set_(
+    path: Path | str,
+    assignments: tuple[str, ...],
+    delete: tuple[str, ...],
+    output: Path | None,
+    no_history: bool,
+    strategy: str | None,
+    follow: bool,
+    dry_run: bool,
+    verify: bool,
+    llama_cpp: Path | None,
+    force: bool,
+    as_json: bool,
+) -> None:
+    """Set or delete keys of a GGUF file in place; undo gives the exact original bytes back.
+
+    A key keeps the type that it has in the file. KEY:TYPE=VALUE says another one, and that of a
+    new key: u8 to u64, i8 to i64, f32, f64, bool or str, with [] behind it an array of one. An
+    array is written as JSON: 'my.list:str[]=["a", "b"]'. KEY=@NAME takes the text of a file.
+    """
+    if not assignments and not delete:
+        raise click.UsageError("nothing to do: expected KEY=VALUE or --delete KEY")
+    if llama_cpp is not None:
+        if not verify:
+            raise click.UsageError("--llama-cpp belongs to --verify")
+        edits.try_llama_cpp(llama_cpp)
+
+    with waiting(shown(str(path))) as wait:
+        done = edits.set_keys(
+            path,
+            _values(assignments),
+            delete=delete,
+            output=output,
+            keep_history=not no_history,
+            strategy=Strategy(strategy) if strategy else None,
+            follow=follow,
+            force=force,
+            dry_run=dry_run,
+            progress=_told(wait, path),
+        )
+        checks = _verified(path, done, llama_cpp, wait) if verify and not dry_run else ()
+    text = edits.modelfile(path, done)
+    if as_json:
+        show_json(ChangedModel(str(path), done.changes, done.receipt, checks, text))
+        return
+    click.echo(printable(shown(str(path))))
+    for change in done.changes:
+        click.echo(f"  {key_line(change)}")
+    _show_receipt(path, done.receipt, checks, dry_run=dry_run)
+    _show_modelfile(text)
+
+
+def _values(assignments: tuple[str, ...]) -> dict[str, str | Path]:
+    """Values by key; a file where a text is to be taken from one."""
+    values: dict[str, str | Path] = {}
+    for assignment in assignments:
+        key, equals, value = assignment.partition("=")
+        if not equals:
+            raise click.UsageError(f"{printable(assignment, 80)!r} is no KEY=VALUE")
+        if key in values:
+            raise EditError(
+                code="duplicate_key",
+                field=key,
+                message="is named twice: say once what it becomes",
+            )
+        values[key] = Path(value[1:]) if value.startswith("@") else value
+    return values
 
 
 _UNDONE = {

@@ -210,13 +210,21 @@ def _training(path: Path | str, found: Inspection) -> Iterator[str]:
         undo = models.undo_command(path)
         undoing = f"; `{undo}` gives the original back" if undo else ""
         yield _row(
-            "extended",
+            "extended" if found.history.method else "edited",
             f"{printable(found.history.time, 40)} by {printable(found.history.tool, 40)}: "
-            f"{printable(found.history.method, 20)} to {found.history.target_length:,} "
-            f"tokens{undoing}",
+            f"{', '.join(_edits(found))}{undoing}",
         )
         if found.history.evidence is not None:
             yield from _evidence(found.history.evidence)
+
+
+def _edits(found: Inspection) -> Iterator[str]:
+    edits = found.history
+    assert edits is not None
+    if edits.method is not None:
+        yield f"{printable(edits.method, 20)} to {edits.target_length:,} tokens"
+    if edits.set_keys or edits.method is None:
+        yield f"set {printable(', '.join(edits.set_keys) or 'back to what it was')}"
 
 
 def _evidence(found: Evidence) -> Iterator[str]:

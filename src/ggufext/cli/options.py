@@ -10,6 +10,7 @@ import click
 from click.shell_completion import CompletionItem
 
 from ggufext.api import names
+from ggufext.api.edits import Strategy
 from ggufext.api.names import is_name
 from ggufext.cli.output import show_note
 from ggufext.cli.waiting import Told
@@ -126,6 +127,27 @@ llama_cpp_option = click.option(
     metavar="PATH",
     type=click.Path(path_type=Path, exists=True),
     help="Use this libllama, or the one in this folder of a build, not the installed llama.cpp.",
+)
+output_option = click.option(
+    "--output",
+    type=click.Path(path_type=Path),
+    help="Write a new file and leave FILE alone.",
+)
+no_history_option = click.option(
+    "--no-history", is_flag=True, help="Keep nothing for an undo, of earlier edits neither."
+)
+strategy_option = click.option(
+    "--strategy",
+    type=click.Choice([strategy.value for strategy in Strategy], case_sensitive=False),
+    help="Use this way of writing or refuse; the best one is chosen without.",
+)
+dry_run_option = click.option(
+    "--dry-run", is_flag=True, help="Say which bytes would be written; write nothing."
+)
+verify_option = click.option(
+    "--verify",
+    is_flag=True,
+    help="Read the result with llama.cpp, without it with gguf-py, and compare.",
 )
 json_option = click.option("--json", "as_json", is_flag=True, help="Print the result as JSON.")
 

@@ -1,37 +1,24 @@
-"""From a plan to a patch and the strategy that puts it into this very file."""
+"""From changes to a patch and the strategy that puts it into this very file."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
-from datetime import datetime, timezone
 from typing import TYPE_CHECKING
 
 from ggufext.errors import EditError, JournalError
-from ggufext.header.frequencies import encode_factors
 from ggufext.header.header import parse_header
-from ggufext.header.shards import TENSOR_COUNT_KEY
 from ggufext.opened import history, restoration, strategies
-from ggufext.opened.patch import (
-    HISTORY_KEY,
-    OWN_KEYS,
-    changed_entries,
-    encode_entry,
-    front_patch,
-    value_patch,
-    whole_patch,
-)
+from ggufext.opened.patch import HISTORY_KEY
 from ggufext.opened.strategies import DEFAULT_BLOCK, Blocks, Strategy
-from ggufext.opened.tensors import TensorChange, tensor_change
 
 if TYPE_CHECKING:
     from pathlib import Path
 
+    from ggufext.editing.changes import Changes
     from ggufext.header.header import Header
     from ggufext.opened.history import History
     from ggufext.opened.model import OpenFile
-    from ggufext.opened.patch import EntryChanges, Patch
-    from ggufext.planning.evidence import Evidence
-    from ggufext.planning.result import Plan
+    from ggufext.opened.patch import Patch
 
 
 @dataclass(frozen=True, slots=True)
@@ -100,15 +87,13 @@ class Edit:
 
 
 def build_edit(
-    model: OpenFile,
-    plan: Plan,
+    changes: Changes,
     *,
     output: Path | None,
     keep_history: bool,
     wanted: Strategy | None,
-    evidence: Evidence | None = None,
 ) -> Edit | None:
-    """The edit that makes a model hold a plan; None where it already does.
+    """The edit that makes a model hold changes; None where it already does.
 
     Parameters
     ----------
@@ -118,21 +103,18 @@ def build_edit(
         Keep what an exact undo needs.
     wanted : Strategy or None
         Use this one or refuse.
-    evidence : Evidence or None
-        What was measured of the plan, for the record.
 
     Raises
     ------
     EditError
-        ``strategy_unusable``, ``lease_unavailable``, ``in_use``, ``tensors_not_supported``,
-        ``not_first_shard``.
+        ``strategy_unusable``, ``lease_unavailable``, ``in_use``.
     JournalError
         ``history_mismatch``: an undo would not lead back.
     """
-    changes = _changes_for(model, plan)
+    model = changes.model
     if output is None and changes.are_in_the_file:
         return None
-    record = changes.record(plan, evidence) if keep_history else None
+    record = changes.record() if keep_history else None
     if output is not None:
         share = strategies.share_block(model.files, model.descriptor, output.parent)
         block = max(share or 0, DEFAULT_BLOCK)
@@ -182,7 +164,7 @@ def build_undo(model: OpenFile, *, output: Path | None) -> Edit:
         raise model.complaint or EditError(
             code="nothing_to_undo",
             path=model.path,
-            message="carries no undo record: it was not rewritten by ggufext, or with --no-history",
+            message="carries no undo record: it was not edited by ggufext, or with --no-history",
         )
     # The record's own check was that the patch leads to these bytes.
     expected = model.original.header_bytes
@@ -336,138 +318,3 @@ def _not_exclusive(model: OpenFile) -> EditError:
         message="this file system, or the file's owner, does not let ggufext see whether another "
         f"program has it open; {replace}",
     )
-
-
-@dataclass(frozen=True, slots=True)
-class _Changes:
-    """Entries and tensors to change, so that a file holds a plan."""
-
-    model: OpenFile
-    entries: EntryChanges
-    tensors: TensorChange
-
-    @property
-    def are_in_the_file(self) -> bool:
-        """Whether the file already holds everything."""
-        keys, content = self.model.header.keys, self.model.header_bytes
-        return self.tensors.is_empty and all(
-            entry == (content[keys[key].start : keys[key].end] if key in keys else None)
-            for key, entry in self.entries.items()
-        )
-
-    def record(self, plan: Plan, evidence: Evidence | None) -> History:
-        """The undo record, always back to the original file."""
-        model = self.model
-        entries = changed_entries(model.header, model.header_bytes, self._with(None))
-        return restoration.record_of(
-            model.original,
-            entries.front | entries.behind,
-            self.tensors.infos.encoded,
-            method=plan.method.value,
-            target_length=plan.target_length,
-            time=datetime.now(timezone.utc).isoformat(timespec="seconds"),
-            evidence=evidence,
-            tensors=self.tensors.originals,
-            # Offsets count from the start of the data, which an edit moves as a whole.
-            data=lambda t: model.read(model.header.data_offset + t.offset, t.size),
-        )
-
-    def _with(self, record: History | None) -> EntryChanges:
-        return {**self.entries, HISTORY_KEY: record.entry() if record else None}
-
-    def growing(self, record: History | None, block: int) -> Patch:
-        """Patch with a filler and, where kept, the undo record; grows in blocks if it must."""
-        header, content = self.model.header, self.model.header_bytes
-        changes, step = self._with(record), max(block, header.alignment)
-        if self.tensors.infos_change:
-            infos = self.tensors.infos
-            patch = whole_patch(header, content, changes=changes, infos=infos, step=step)
-        else:
-            patch = front_patch(header, content, changes=changes, step=step)
-        return self.tensors.with_data(patch)
-
-    def compact(self) -> Patch:
-        """Patch that leaves no trace of this program in the file."""
-        patch = whole_patch(
-            self.model.header,
-            self.model.header_bytes,
-            changes=self._with(None),
-            infos=self.tensors.infos,
-            step=None,
-        )
-        return self.tensors.with_data(patch)
-
-    def without_record(self) -> Patch | None:
-        """Patch that moves nothing and leaves no record in the file; None where that is not enough.
-
-        With a filler or a record there is room to take; else values change where they stand.
-        """
-        header = self.model.header
-        if any(key in header.keys for key in OWN_KEYS):
-            patch = self.growing(None, header.alignment)
-            return None if patch.growth else patch
-        if self.tensors.infos_change:
-            return None
-        of_values = value_patch(header, self.model.header_bytes, self.entries)
-        return None if of_values is None else self.tensors.with_data(of_values)
-
-
-def _changes_for(model: OpenFile, plan: Plan) -> _Changes:
-    """What turns the file as it is into the original with this plan."""
-    tensors = _tensors(model, plan)
-    planned = {e.key: encode_entry(e.key, e.type, e.after) for e in plan.edits}
-    planned |= _counted(model, tensors)
-    # Keys of an earlier edit that this plan does not touch go back to the original.
-    changes = {**dict(model.earlier_keys), **planned}
-    entries = {key: entry for key, entry in changes.items() if key not in OWN_KEYS}
-    return _Changes(model, entries, tensors)
-
-
-def _tensors(model: OpenFile, plan: Plan) -> TensorChange:
-    original = model.original_header
-    if plan.tensor_edits:
-        _check_parts(model, plan)
-    return tensor_change(
-        model.header,
-        model.header_bytes,
-        model.read,
-        wanted=dict(model.copied.tensors if model.copied else ())
-        | {edit.name: encode_factors(edit.after) for edit in plan.tensor_edits},
-        originals=model.history.tensors if model.history else (),
-        original_size=original.file_size - original.data_offset,
-    )
-
-
-def _check_parts(model: OpenFile, plan: Plan) -> None:
-    """Refuse tensors that the first part of a split model, the only one edited, cannot get."""
-    later = model.later_shards
-    holders = {tensor.name: part for part in later for tensor in part.tensors}
-    merge = "merge the parts (llama.cpp's gguf-split --merge), or choose a method without tensors"
-    for edit in plan.tensor_edits:
-        if edit.name in holders:
-            raise EditError(
-                code="not_first_shard",
-                path=holders[edit.name].path,
-                field=edit.name,
-                message=f"lies in a later part of a split model, of which only the first is "
-                f"edited; {merge}",
-            )
-    if later and not model.original_header.tensor_count:
-        raise EditError(
-            code="tensors_not_supported",
-            path=model.path,
-            message=f"is the first part of a split model and holds no tensors, so none can be "
-            f"appended; {merge}",
-        )
-
-
-def _counted(model: OpenFile, tensors: TensorChange) -> dict[str, bytes]:
-    """The number of tensors that a split model declares in its first part."""
-    original = model.original_header
-    entry = original.keys.get(TENSOR_COUNT_KEY)
-    more = tensors.infos.count - original.tensor_count
-    if entry is None or not more:
-        return {}
-    total = original.value(TENSOR_COUNT_KEY)
-    assert isinstance(total, int)
-    return {TENSOR_COUNT_KEY: encode_entry(TENSOR_COUNT_KEY, entry.type, total + more)}

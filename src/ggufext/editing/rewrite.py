@@ -11,18 +11,19 @@ from typing import TYPE_CHECKING
 
 from ggufext.editing import recovery
 from ggufext.editing.application import apply, remove_abandoned_copies
-from ggufext.editing.edit import build_edit, build_undo
+from ggufext.editing.changes import changes_of_plan
+from ggufext.editing.edit import build_undo
 from ggufext.editing.recovery import State
-from ggufext.errors import EditError, JournalError, PlanError, command
+from ggufext.editing.writing import Receipt, copies_of_parts, opened, write
+from ggufext.errors import JournalError, PlanError, command
 from ggufext.header.architectures import Support
 from ggufext.header.header import MAGIC, read_header
-from ggufext.header.shards import ShardName, first_shard, shard_name
-from ggufext.locating.names import is_name, local_path
+from ggufext.locating.names import local_path
 from ggufext.opened import guards, history
 from ggufext.opened import journal as journals
 from ggufext.opened.files import FileSystem, draft_of
 from ggufext.opened.journal import Direction
-from ggufext.opened.model import exclusively, in_use, open_file
+from ggufext.opened.model import exclusively, in_use
 from ggufext.opened.strategies import Strategy
 from ggufext.planning.gamma import Verdict
 from ggufext.planning.plan import plan
@@ -30,43 +31,10 @@ from ggufext.planning.plan import plan
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from ggufext.editing.edit import ByteRange
-    from ggufext.header.header import Header
     from ggufext.opened.journal import Journal
     from ggufext.opened.model import OpenFile
     from ggufext.planning.request import PlanRequest
     from ggufext.planning.result import Plan
-
-
-@dataclass(frozen=True, slots=True)
-class Receipt:
-    """What a rewrite did, or would do.
-
-    Attributes
-    ----------
-    strategy : Strategy or None
-        How it was written; None where the file already held everything and nothing was written.
-    output : Path
-        The file that holds the result.
-    bytes_written : int
-        Bytes of the model file that were written; the journal not counted.
-    ranges : tuple of ByteRange
-        Which they are.
-    seconds : float
-        What it took, seconds.
-    undo : str or None
-        The command that takes it back, tried in memory; None where nothing can.
-    in_use : bool
-        Another program had the file open: it keeps the old content, and a new file has the name.
-    """
-
-    strategy: Strategy | None
-    output: Path
-    bytes_written: int
-    ranges: tuple[ByteRange, ...]
-    seconds: float
-    undo: str | None
-    in_use: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -142,49 +110,31 @@ def rewrite(
     HeaderError, PlanError, EditError
         Nothing was changed, or the message says how to recover.
     """
-    files = files or FileSystem()
-    name = path if isinstance(path, str) and is_name(path) else Path(path)
-    path = local_path(path)
-    started = time.perf_counter()
-    target, force = None if output is None else Path(output), request.force
-    _refuse_config(path, request.target_length)
-    path = _source(path, target, follow=follow, force=force)
-    writing = target is None
-    with open_file(path, writing=writing, force=force, name=name, files=files) as model:
+    started, force = time.perf_counter(), request.force
+    target = None if output is None else Path(output)
+    _refuse_config(local_path(path), request.target_length)
+    with opened(
+        path,
+        target,
+        follow=follow,
+        force=force,
+        writing=target is None,
+        files=files or FileSystem(),
+    ) as model:
         facts = model.original_facts(request)
         made = plan(facts, request)
         _check_plan(made, model, facts.support, force=force)
-        edit = build_edit(
-            model,
-            made,
+        receipt = write(
+            changes_of_plan(model, made, model.evidence(request)),
             output=target,
             keep_history=keep_history,
-            wanted=strategy,
-            evidence=model.evidence(request),
+            strategy=strategy,
+            force=force,
+            dry_run=dry_run,
+            progress=progress,
+            started=started,
         )
-        copies = _copies_of_parts(model, target, force=force) if target else {}
-        if edit is not None and not dry_run:
-            apply(
-                model,
-                edit,
-                direction=Direction.EDIT,
-                copies=copies,
-                share=strategy is not Strategy.COPY,
-                force=force,
-                progress=progress,
-            )
-    return Rewritten(
-        plan=made,
-        receipt=Receipt(
-            strategy=edit.strategy if edit else None,
-            output=target or path,
-            bytes_written=sum(r.end - r.start for r in edit.ranges) if edit else 0,
-            ranges=edit.ranges if edit else (),
-            seconds=time.perf_counter() - started,
-            undo=command("undo", target or model.name) if edit and keep_history else None,
-            in_use=model.in_use and target is None,
-        ),
-    )
+    return Rewritten(plan=made, receipt=receipt)
 
 
 def undo(
@@ -218,14 +168,17 @@ def undo(
     JournalError
         ``history_mismatch``: the record belongs to another state of the file.
     """
-    files = files or FileSystem()
     target = None if output is None else Path(output)
-    name = path if isinstance(path, str) and is_name(path) else Path(path)
-    path = _source(local_path(path), target, follow=follow, force=force)
-    writing = target is None and not check
-    with open_file(path, writing=writing, force=force, name=name, files=files) as model:
+    with opened(
+        path,
+        target,
+        follow=follow,
+        force=force,
+        writing=target is None and not check,
+        files=files or FileSystem(),
+    ) as model:
         edit = build_undo(model, output=target)
-        copies = _copies_of_parts(model, target, force=force) if target else {}
+        copies = copies_of_parts(model, target, force=force) if target else {}
         if not check:
             apply(
                 model,
@@ -315,7 +268,7 @@ def _check_belongs(files: FileSystem, descriptor: int, path: Path, journal: Jour
 def _check_plan(made: Plan, model: OpenFile, support: Support, *, force: bool) -> None:
     if made.verdict is Verdict.NO_EXTENSION_NEEDED and not made.edits:
         instead = "if the model was trained on less, say so with --train-length"
-        if model.history is not None:
+        if model.history is not None and model.history.target_length is not None:
             instead = (
                 f"the file was extended to {model.history.target_length:,} tokens, and "
                 f"`{command('undo', model.name)}` gives the original back"
@@ -339,17 +292,6 @@ def _check_plan(made: Plan, model: OpenFile, support: Support, *, force: bool) -
         )
 
 
-def _copies_of_parts(model: OpenFile, output: Path, *, force: bool) -> dict[Path, Path]:
-    """Where the other parts of a split model have to go, by where they are."""
-    later = model.later_shards
-    copies = {}
-    for part, target in zip(later, _parts_beside(later, output), strict=True):
-        if part.path is not None:
-            _check_output(part.path, target, force=force)
-            copies[part.path] = target
-    return copies
-
-
 def _refuse_config(path: Path, target_length: int) -> None:
     if path.suffix == ".gguf" and path.is_file():
         return
@@ -364,57 +306,3 @@ def _refuse_config(path: Path, target_length: int) -> None:
             f"`{command('plan', path, '--target', str(target_length), '--emit', 'hf')}` prints the "
             "entries to put into it",
         )
-
-
-def _source(path: Path, output: Path | None, *, follow: bool, force: bool) -> Path:
-    """The file to read: the one that is edited in place, or any where the result goes elsewhere."""
-    if output is None:
-        return guards.resolve(path, follow=follow)
-    path = first_shard(path)
-    _check_output(path, output, force=force)
-    return path
-
-
-def _check_output(path: Path, output: Path, *, force: bool) -> None:
-    guards.check_folder(output.parent, output)
-    if output.exists() and path.exists() and output.samefile(path):
-        raise EditError(
-            code="output_exists",
-            path=output,
-            message="is the file to be read; leave --output out to edit it in place",
-        )
-    if os.path.lexists(output) and not force:
-        raise EditError(
-            code="output_exists",
-            path=output,
-            message="exists already; choose another name, or --force to replace it",
-        )
-
-
-def _parts_beside(later: tuple[Header, ...], output: Path) -> tuple[Path, ...]:
-    """Where the other parts of a split model go when its first goes to a new file.
-
-    Parameters
-    ----------
-    later : tuple of Header
-        Of the other parts; none for a model in one file.
-    output : Path
-
-    Raises
-    ------
-    EditError
-        ``output_name``: llama.cpp would not find the other parts by this name.
-    """
-    if not later:
-        return ()
-    count = len(later) + 1
-    name = shard_name(output.name)
-    if name is None or (name.number, name.total) != (1, count):
-        wanted = ShardName(name.prefix if name else output.stem, 1, count)
-        raise EditError(
-            code="output_name",
-            path=output,
-            message=f"the model has {count} parts, and llama.cpp finds them by the name of the "
-            f"first: expected --output {output.with_name(str(wanted))}",
-        )
-    return tuple(output.with_name(str(name.numbered(i))) for i in range(2, count + 1))

@@ -121,7 +121,7 @@ def difference(before: Header, after: Header) -> HeaderDifference:
     keys = [
         found
         for key in {**before.keys, **after.keys}
-        if (found := _key(before, after, key)) is not None
+        if (found := key_difference(before, after, key)) is not None
     ]
     here = {tensor.name: tensor for tensor in before.tensors}
     there = {tensor.name: tensor for tensor in after.tensors}
@@ -144,7 +144,8 @@ def _both(
     return name in here and name in there and same(here[name], there[name])
 
 
-def _key(before: Header, after: Header, key: str) -> KeyDifference | None:
+def key_difference(before: Header, after: Header, key: str) -> KeyDifference | None:
+    """What differs of one key; None where nothing does."""
     here, there = before.keys.get(key), after.keys.get(key)
     old = None if here is None else before.value(key)
     new = None if there is None else after.value(key)

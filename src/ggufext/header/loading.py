@@ -16,6 +16,9 @@ needed
     no extents where the shape is not certain.
 possible
     Tensors that may be there, names and shapes; others must not.
+
+And `vocabulary`, of all files with texts for their tokens: `types` of keys, `lists` with the types
+that their elements may have, and `pre`, the pre-tokenizers that this llama.cpp knows.
 """
 
 from __future__ import annotations
@@ -43,6 +46,15 @@ _WHOLE = frozenset({"BOOL", "INT32", "UINT32"})
 
 #: What llama_vocab::impl::load looks for by the model's name.
 _TOKENS_OF_PHI3 = frozenset({"<unk>", "<s>", "</s>", "<|endoftext|>"})
+
+#: Lists with an element a token (llama_vocab::impl::load).
+_BESIDE_TOKENS = frozenset({"tokenizer.ggml.scores", "tokenizer.ggml.token_type"})
+
+#: The tokenizers that read a list, where not all do.
+_READ_WITH = {
+    "tokenizer.ggml.merges": frozenset({"gpt2", "hybriddna", "whitespace", "gemma4"}),
+    "tokenizer.ggml.precompiled_charsmap": frozenset({"t5"}),
+}
 
 #: A single expert counts as none.
 _SINGLE_EXPERTS = frozenset({"hunyuan-dense", "hunyuan_vl"})
@@ -102,7 +114,7 @@ def refuse_unloadable(
     judge.keys(entry)
     judge.head_sizes(entry["asserts"])
     judge.experts()
-    judge.vocabulary()
+    judge.vocabulary(table()["loading"]["vocabulary"])
     if (header.integer(COUNT_KEY, value_type=ValueType.UINT16) or 1) > 1 + len(later_shards):
         return  # of a remote model only the first part was read
     judge.tensors(
@@ -215,17 +227,38 @@ class _Judge:
                 + (f"1 to {experts:,}" if experts else "none"),
             )
 
-    def vocabulary(self) -> None:
+    def vocabulary(self, demanded: dict[str, Any]) -> None:
         """What every tokenizer needs."""
         model = self._header.keys.get("tokenizer.ggml.model")
         if model is None:
             self._refuse_key("tokenizer.ggml.model", "is not in the file and is needed")
-        elif not self._nameless():
+        types = demanded["types"]
+        if self._nameless():
+            types = {key: kind for key, kind in types.items() if key.startswith(".general.")}
+        self.keys({"required": (), "types": types, "lengths": {}})
+        if not self._nameless():
             tokens = self._header.keys.get("tokenizer.ggml.tokens")
             if tokens is None or tokens.type is not ValueType.ARRAY:
                 self._refuse_key("tokenizer.ggml.tokens", "is no list of tokens")
+            self._lists(demanded["lists"])
             self._merges()
             self._tokens_of_phi3()
+
+    def _lists(self, demanded: dict[str, list[str]]) -> None:
+        """Types of elements, and that no list beside the tokens is shorter than they are."""
+        keys, model = self._header.keys, self._header.value("tokenizer.ggml.model")
+        tokens = keys["tokenizer.ggml.tokens"].count
+        for key, elements in demanded.items():
+            entry = keys.get(key[1:])
+            if entry is None or model not in _READ_WITH.get(key[1:], {model}):
+                continue
+            if entry.element_type is None or entry.element_type.name not in elements:
+                wanted = " or ".join(elements)
+                self._refuse_key(entry.key, f"is no ARRAY of {wanted}")
+            if entry.key in _BESIDE_TOKENS and entry.count < tokens:
+                self._refuse_key(
+                    entry.key, f"has {entry.count:,} elements for {tokens:,} tokens, expected all"
+                )
 
     def _merges(self) -> None:
         keys, merges = self._header.keys, "tokenizer.ggml.merges"

@@ -49,19 +49,19 @@ RECURRENT_LAYERS = "attention.recurrent_layers"
 TEMPERATURE_SCALE = "attention.temperature_scale"
 TEMPERATURE_LENGTH = "attention.temperature_length"
 
-#: Keys, without the architecture's prefix, that a plan may write.
-EDITED = (
-    CONTEXT_LENGTH,
-    FREQ_BASE,
-    FREQ_BASE_SWA,
-    SCALING_TYPE,
-    SCALING_FACTOR,
-    ORIGINAL_LENGTH,
-    ATTN_FACTOR,
-    YARN_EXT_FACTOR,
-    YARN_BETA_FAST,
-    YARN_BETA_SLOW,
-)
+#: Keys, without the architecture's prefix, that a plan may write, and their types.
+EDITED = {
+    CONTEXT_LENGTH: ValueType.UINT32,
+    FREQ_BASE: ValueType.FLOAT32,
+    FREQ_BASE_SWA: ValueType.FLOAT32,
+    SCALING_TYPE: ValueType.STRING,
+    SCALING_FACTOR: ValueType.FLOAT32,
+    ORIGINAL_LENGTH: ValueType.UINT32,
+    ATTN_FACTOR: ValueType.FLOAT32,
+    YARN_EXT_FACTOR: ValueType.FLOAT32,
+    YARN_BETA_FAST: ValueType.FLOAT32,
+    YARN_BETA_SLOW: ValueType.FLOAT32,
+}
 
 #: Keys that converters write for many architectures and llama.cpp reads for some.
 READ_BY_SOME = (

@@ -3,31 +3,31 @@
 from __future__ import annotations
 
 import math
-import struct
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, NoReturn
 
-from ggufext.errors import EditError, EngineError
+from ggufext.errors import EditError, EngineError, printable
 from ggufext.header.frequencies import factors_in_effect
+from ggufext.header.header import read_header
 from ggufext.header.rope_keys import FREQ_BASE_SWA, ORIGINAL_LENGTH
 from ggufext.llama.process import LlamaProcess
 from ggufext.llama.rope_nodes import observe
 from ggufext.llama.settings import ContextSettings, LoadRequest
 from ggufext.opened.model import facts_of
+from ggufext.planning.methods import as_float32
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Mapping, Sequence
+    from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
     from pathlib import Path
 
     from ggufext.header.facts import ModelFacts
     from ggufext.header.frequencies import Yarn
-    from ggufext.header.header import Value
     from ggufext.header.layers import LayerFacts
     from ggufext.llama.rope_nodes import Observation, RopeNode
     from ggufext.llama.settings import Override
     from ggufext.planning.result import Plan
 
-    #: Values of the planned keys, elements of the planned tensors, by name.
+    #: Values of keys, elements of tensors, by name.
     _Values = tuple[Mapping[str, object], Mapping[str, list[float] | None]]
 
 
@@ -210,28 +210,66 @@ def verify_file(
     notify: Callable[[str], None] = lambda _what: None,
 ) -> tuple[str, ...]:
     """What `ggufext.verify` does, for a file and its plan."""
+    wanted = (
+        {edit.key: edit.after for edit in plan.edits},
+        {made.name: list(made.after) for made in plan.tensor_edits},
+    )
+    return _verified(
+        path, wanted, lambda process: _by_llama_cpp(path, plan, process), llama_cpp, notify
+    )
+
+
+def verify_keys(
+    path: Path,
+    keys: Iterable[str],
+    *,
+    llama_cpp: Path | None = None,
+    notify: Callable[[str], None] = lambda _what: None,
+) -> tuple[str, ...]:
+    """What `ggufext.verify` does, for a file and keys that were set; arrays are not compared."""
+    header = read_header(path)
+    values = {key: header.value(key) if key in header.keys else None for key in keys}
+    scalars = {key: value for key, value in values.items() if not isinstance(value, tuple)}
+
+    def load(process: LlamaProcess) -> str:
+        settings = ContextSettings(n_ctx=SMALL_CONTEXT)
+        observe(path, tokens=(), starts=(), settings=settings, process=process)
+        return "llama.cpp loads the file"
+
+    return _verified(path, (scalars, {}), load, llama_cpp, notify)
+
+
+def _verified(
+    path: Path,
+    wanted: _Values,
+    load: Callable[[LlamaProcess], str],
+    llama_cpp: Path | None,
+    notify: Callable[[str], None],
+) -> tuple[str, ...]:
     with LlamaProcess(llama_cpp) as process:
         notify("llama.cpp's GGUF reader reads the file")
         try:
-            values = _read_by_llama_cpp(path, plan, process)
+            values = _read_by_llama_cpp(path, wanted, process)
         except EngineError as error:
             if error.code != "extra_missing":
                 raise
-            return _without_llama_cpp(path, plan, notify)
-        compared = _compared_values(path, plan, "llama.cpp's GGUF reader", *values)
+            return _without_llama_cpp(path, wanted, notify)
+        compared = _compared_values(path, wanted, "llama.cpp's GGUF reader", values)
         notify("llama.cpp loads the file")
-        return compared, _by_llama_cpp(path, plan, process)
+        return compared, load(process)
 
 
-def _without_llama_cpp(path: Path, plan: Plan, notify: Callable[[str], None]) -> tuple[str, ...]:
+def _without_llama_cpp(
+    path: Path, wanted: _Values, notify: Callable[[str], None]
+) -> tuple[str, ...]:
     notify("gguf-py reads the file (llama.cpp's reader is quicker: pip install 'ggufext[check]')")
     return (
-        _compared_values(path, plan, "gguf-py", *_read_by_gguf_py(path, plan)),
+        _compared_values(path, wanted, "gguf-py", _read_by_gguf_py(path, wanted)),
         "llama.cpp is not installed: not asked (pip install 'ggufext[check]')",
     )
 
 
-def _read_by_gguf_py(path: Path, plan: Plan) -> _Values:
+def _read_by_gguf_py(path: Path, wanted: _Values) -> _Values:
     from gguf import GGUFReader
 
     try:
@@ -239,36 +277,31 @@ def _read_by_gguf_py(path: Path, plan: Plan) -> _Values:
     except Exception as error:
         # What it raises for a file that it does not understand is not said anywhere.
         _differs(path, f"gguf-py does not read the file ({type(error).__name__}: {error})")
-    fields = {edit.key: reader.fields.get(edit.key) for edit in plan.edits}
-    keys = {key: None if field is None else field.contents() for key, field in fields.items()}
-    wanted = {made.name for made in plan.tensor_edits}
-    return keys, {each.name: each.data.tolist() for each in reader.tensors if each.name in wanted}
+    keys, tensors = wanted
+    fields = {key: reader.fields.get(key) for key in keys}
+    found = {key: None if field is None else field.contents() for key, field in fields.items()}
+    return found, {each.name: each.data.tolist() for each in reader.tensors if each.name in tensors}
 
 
-def _read_by_llama_cpp(path: Path, plan: Plan, process: LlamaProcess) -> _Values:
-    keys = [edit.key for edit in plan.edits]
-    tensors = [made.name for made in plan.tensor_edits]
+def _read_by_llama_cpp(path: Path, wanted: _Values, process: LlamaProcess) -> _Values:
+    keys, tensors = map(list, wanted)
     load = LoadRequest(path=path)
     values, _ = process.request(path, "values", load=load, keys=keys, tensors=tensors)
     return values["keys"], values["tensors"]
 
 
-def _compared_values(
-    path: Path,
-    plan: Plan,
-    reader: str,
-    keys: Mapping[str, object],
-    tensors: Mapping[str, list[float] | None],
-) -> str:
-    for edit in plan.edits:
-        found = keys.get(edit.key)
-        if not _same(found, edit.after):
-            _differs(path, f"{reader} reads {edit.key} as {found!r}, planned {edit.after!r}")
-    for made in plan.tensor_edits:
-        if tuple(tensors.get(made.name) or ()) != made.after:
-            _differs(path, f"{reader} does not read the planned factors in {made.name}")
-    done = f"{reader} reads the {len(plan.edits)} planned values"
-    return done + (f" and {len(plan.tensor_edits)} tensors" if plan.tensor_edits else "")
+def _compared_values(path: Path, wanted: _Values, reader: str, read: _Values) -> str:
+    (planned, factors), (values, tensors) = wanted, read
+    for key, after in planned.items():
+        found = values.get(key)
+        if not _same(found, after):
+            shown, meant = printable(repr(found)), printable(repr(after))
+            _differs(path, f"{reader} reads {key} as {shown}, planned {meant}")
+    for name, numbers in factors.items():
+        if tensors.get(name) != numbers:
+            _differs(path, f"{reader} does not read the planned factors in {name}")
+    done = f"{reader} reads the {len(planned)} planned values"
+    return done + (f" and {len(factors)} tensors" if factors else "")
 
 
 def _by_llama_cpp(path: Path, plan: Plan, process: LlamaProcess) -> str:
@@ -298,10 +331,8 @@ def _by_llama_cpp(path: Path, plan: Plan, process: LlamaProcess) -> str:
     return f"llama.cpp loads the file and rotates {moved} of {len(layers)} layers {how}"
 
 
-def _same(found: object, planned: Value) -> bool:
-    if isinstance(planned, float) and isinstance(found, (int, float)):
-        return struct.pack("<f", found) == struct.pack("<f", planned)
-    return found == planned
+def _same(found: object, planned: object) -> bool:
+    return found == planned or (isinstance(planned, float) and found == as_float32(planned))
 
 
 def _differs(path: Path, what: str) -> NoReturn:

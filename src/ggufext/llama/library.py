@@ -22,6 +22,7 @@ from ggufext.llama.binding import (
     named,
     unknown,
 )
+from ggufext.llama.settings import MTP_CONTEXT
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping
@@ -103,6 +104,7 @@ class Llama:
         parameters = self.api.llama_model_default_params()
         parameters.n_gpu_layers = request.gpu_layers
         parameters.vocab_only = vocabulary_only
+        parameters.load_mtp = request.context.ctx_type == MTP_CONTEXT
         # Weights laid out for AMX crash when GCC 12 built llama.cpp; other layouts only help.
         parameters.use_extra_bufts = "AMX_INT8 = 1" not in self.system
         parameters.kv_overrides = self._overrides(request.kv_overrides)

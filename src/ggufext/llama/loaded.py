@@ -269,7 +269,7 @@ class Vocabulary:
         return bool(self._api.llama_vocab_is_eog(self._pointer, token))
 
 
-_ROPE_NODE = re.compile(r"(?!qkv)(?P<tensor>[qk])\w*-(?P<layer>\d+)", re.IGNORECASE)
+_ROPE_NODE = re.compile(r"(?:mtp_)?(?!qkv)(?P<tensor>[qk])\w*-(?P<layer>\d+)", re.IGNORECASE)
 _WEIGHT = re.compile(r"blk\.(?P<layer>\d+)\.attn_(?P<tensor>[qk])(?:_a|_b|_a_mqa)?\.weight")
 _CACHE_TENSOR = re.compile(r"cache_(?P<tensor>[kv])_l(?P<layer>\d+)")
 

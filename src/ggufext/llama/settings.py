@@ -13,6 +13,10 @@ if TYPE_CHECKING:
 Override = bool | int | float | str
 
 
+#: LLAMA_CONTEXT_TYPE_MTP of llama.h: a context of the layers that predict tokens behind the next.
+MTP_CONTEXT = 1
+
+
 @dataclass(frozen=True, slots=True)
 class ContextSettings:
     """Parameters of a llama.cpp context; None leaves llama_context_default_params alone.
@@ -40,6 +44,7 @@ class ContextSettings:
     yarn_beta_fast: float | None = None
     yarn_beta_slow: float | None = None
     yarn_orig_ctx: int | None = None
+    ctx_type: int | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -181,15 +181,15 @@ def models(folder: Path) -> Iterator[OllamaModel]:
             continue
 
 
-def modelfile(file: Path, *, context_length: int, model: OllamaModel | None = None) -> str:
+def modelfile(file: Path, *, context_length: int | None, model: OllamaModel | None = None) -> str:
     """Text of a Modelfile: the new file with everything else of the model it was made from.
 
     Parameters
     ----------
     file : Path
         The new GGUF file.
-    context_length : int
-        Tokens; Ollama uses a few thousand unless num_ctx says otherwise.
+    context_length : int or None
+        Tokens; Ollama uses a few thousand unless num_ctx says otherwise. None: what the model says.
     model : OllamaModel, optional
         Gives projector, adapter, template, system prompt and parameters.
 
@@ -203,8 +203,11 @@ def modelfile(file: Path, *, context_length: int, model: OllamaModel | None = No
             text = model.text(kind)
             if text is not None:
                 lines.append(_line(kind.upper(), text))
-        lines += _parameters(model.text("params"))
-    return "\n".join([*lines, f"PARAMETER num_ctx {context_length}", ""])
+        dropped = None if context_length is None else "num_ctx"
+        lines += _parameters(model.text("params"), dropped)
+    if context_length is not None:
+        lines.append(f"PARAMETER num_ctx {context_length}")
+    return "\n".join([*lines, ""])
 
 
 def _model(folder: Path, manifest: Path, name: OllamaName) -> OllamaModel:
@@ -244,7 +247,7 @@ def _small_text(path: Path) -> str | None:
         return None
 
 
-def _parameters(params: str | None) -> list[str]:
+def _parameters(params: str | None, dropped: str | None) -> list[str]:
     try:
         values = json.loads(params or "{}")
     except (ValueError, RecursionError):
@@ -253,7 +256,7 @@ def _parameters(params: str | None) -> list[str]:
         return ["# the parameters of the old model could not be read"]
     lines = []
     for name, value in values.items():
-        if name == "num_ctx" or not name.replace("_", "").isalnum():
+        if name == dropped or not name.replace("_", "").isalnum():
             continue
         for one in value if isinstance(value, list) else [value]:
             text = one if isinstance(one, str) else json.dumps(one)

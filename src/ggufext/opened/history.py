@@ -52,9 +52,10 @@ class History:
         Program and version that wrote it.
     time : str
         When, ISO 8601, UTC.
-    method : str
-    target_length : int
-        Tokens.
+    method : str or None
+        Of the extension; None where keys were set and nothing was extended.
+    target_length : int or None
+        Its length, tokens.
     size, data_offset : int
         Of the original file, bytes.
     header_sha256 : str
@@ -73,12 +74,15 @@ class History:
         What lies between them.
     evidence : Evidence or None
         What was measured of the edit before it was made.
+    set_before : Originals
+        Entries of keys that an extension may write, as `set` had written them before it; None for
+        one that it had deleted.
     """
 
     tool: str
     time: str
-    method: str
-    target_length: int
+    method: str | None
+    target_length: int | None
     size: int
     data_offset: int
     header_sha256: str
@@ -90,6 +94,7 @@ class History:
     end: bytes
     layout: HeaderLayout
     evidence: Evidence | None = None
+    set_before: Originals = ()
 
     def encode(self) -> str:
         """The record as JSON text."""
@@ -111,7 +116,8 @@ class History:
                 "end": _packed(self.end),
                 "layout": self.layout,
             }
-            | ({"evidence": asdict(self.evidence)} if self.evidence else {}),
+            | ({"evidence": asdict(self.evidence)} if self.evidence else {})
+            | ({"set_before": _as_text(self.set_before)} if self.set_before else {}),
             separators=(",", ":"),
         )
 
@@ -134,12 +140,12 @@ def decode(text: str, path: Path | None = None) -> History:
         record = json.loads(text)
         if record.get("format") != _FORMAT:
             raise _other_format(record, path)
-        unpacked = _Unpacking()
+        unpacked, is_extended = _Unpacking(), record["method"] is not None
         return History(
             tool=_text(record["tool"]),
             time=_text(record["time"]),
-            method=_text(record["method"]),
-            target_length=_count(record["target_length"]),
+            method=_text(record["method"]) if is_extended else None,
+            target_length=_count(record["target_length"]) if is_extended else None,
             size=_count(record["size"]),
             data_offset=_count(record["data_offset"]),
             header_sha256=_text(record["header_sha256"]),
@@ -151,6 +157,7 @@ def decode(text: str, path: Path | None = None) -> History:
             end=unpacked.content(record["end"]),
             layout=tuple(_part(part) for part in record["layout"]),
             evidence=decode_evidence(record.get("evidence")),
+            set_before=unpacked.contents(record.get("set_before", {})),
         )
     except (ValueError, TypeError, KeyError, AttributeError, RecursionError, zlib.error) as error:
         raise JournalError(

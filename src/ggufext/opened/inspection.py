@@ -30,7 +30,6 @@ if TYPE_CHECKING:
     from ggufext.header.published import Published
     from ggufext.locating.remote import RemoteModel
     from ggufext.opened.files import FileSystem
-    from ggufext.opened.history import History
     from ggufext.opened.model import OpenModel
     from ggufext.opened.strategies import Strategy
     from ggufext.planning.evidence import Evidence
@@ -129,27 +128,30 @@ class LayerInFile:
 
 @dataclass(frozen=True, slots=True)
 class EditInFile:
-    """An edit of ours that the file carries; undo is exact while it fits the file.
+    """Edits of ours that a file carries; undo takes all back, exactly while their record fits.
 
     Attributes
     ----------
     tool : str
-        Program and version that made it.
+        Program and version that made the last one.
     time : str
         When, in UTC, as ISO 8601.
-    method : str
-        By which method.
-    target_length : int
-        Context length that it made, tokens.
+    method : str or None
+        Of the extension; None where keys were set and nothing was extended.
+    target_length : int or None
+        Context length that it made, tokens; None where nothing was extended.
     evidence : Evidence or None
-        What was measured of it before; None where nothing was.
+        What was measured of the extension before it; None where nothing was.
+    set_keys : tuple of str
+        Keys that were set or deleted; an extension may have written over them since.
     """
 
     tool: str
     time: str
-    method: str
-    target_length: int
+    method: str | None
+    target_length: int | None
     evidence: Evidence | None
+    set_keys: tuple[str, ...]
 
 
 @dataclass(frozen=True, slots=True)
@@ -310,7 +312,7 @@ def _inspected(model: OpenModel) -> Inspection:
         if isinstance(model, OpenFile)
         else None,
         shards=_shards(shards) if later else (),
-        history=_edit(model.history),
+        history=_edit(model),
         earlier_extension=before.earlier_extension if before else None,
         published=before.published if before else None,
         warnings=(*warnings, *_complaints(model), *_unread_parts(model), *_hints(before)),
@@ -378,9 +380,15 @@ def _complaints(model: OpenModel) -> tuple[ModelWarning, ...]:
     return (ModelWarning(error.code, error.message),) if error else ()
 
 
-def _edit(record: History | None) -> EditInFile | None:
+def _edit(model: OpenModel) -> EditInFile | None:
+    record = model.history
     if record is None:
         return None
     return EditInFile(
-        record.tool, record.time, record.method, record.target_length, record.evidence
+        tool=record.tool,
+        time=record.time,
+        method=record.method,
+        target_length=record.target_length,
+        evidence=record.evidence,
+        set_keys=tuple(sorted(model.set_entries)),
     )

@@ -12,17 +12,18 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from ggufext.errors import EditError, GgufextError, HeaderError, PlanError, command
+from ggufext.header import rope_keys
 from ggufext.header.facts import facts_hash, model_facts
 from ggufext.header.frequencies import read_factors
 from ggufext.header.header import read_header_from
 from ggufext.header.loading import refuse_unloadable
-from ggufext.header.shards import NUMBER_KEY, first_shard, later_shards
+from ggufext.header.shards import NUMBER_KEY, TENSOR_COUNT_KEY, first_shard, later_shards
 from ggufext.header.training import trained_facts
 from ggufext.locating.names import is_remote, local_path
 from ggufext.opened import guards, history
 from ggufext.opened import journal as journals
 from ggufext.opened.files import FileSystem
-from ggufext.opened.restoration import Original, copied_extension, find_restored
+from ggufext.opened.restoration import Original, copied_extension, find_restored, with_entries
 from ggufext.planning.request import check_model
 
 if TYPE_CHECKING:
@@ -78,9 +79,44 @@ class OpenModel:
         return self.restored.original.header if self.restored else self.header
 
     @property
+    def is_extended(self) -> bool:
+        """Whether the file holds an extension of ours."""
+        extended = self.history is not None and self.history.method is not None
+        return extended or self.copied is not None
+
+    @cached_property
     def unextended(self) -> Header:
-        """The header before any extension of ours: what plans start from."""
-        return self.copied.original if self.copied else self.original_header
+        """The header before any extension of ours, with what was set: what plans start from."""
+        if self.copied is not None:
+            return self.copied.original
+        if self.restored is None or not self.is_extended:
+            return self.header
+        original = self.restored.original
+        if not self.set_entries:
+            return original.header
+        return with_entries(original.header, original.header_bytes, self.set_entries)
+
+    @cached_property
+    def set_entries(self) -> dict[str, bytes | None]:
+        """Entries of the model that were set and are in its record; None for a key that went.
+
+        Those that an extension has written over are as they were before it.
+        """
+        if self.history is None:
+            return {}
+        of_extension = extension_keys(self.header) if self.is_extended else frozenset()
+        found = {
+            key: self.entry(key) for key, _ in self.history.original if key not in of_extension
+        }
+        before = dict(self.history.original)
+        return {key: entry for key, entry in found.items() if entry != before[key]} | dict(
+            self.history.set_before
+        )
+
+    def entry(self, key: str) -> bytes | None:
+        """The entry of a key as the file holds it; None where there is no such key."""
+        found = self.header.keys.get(key)
+        return None if found is None else self.header_bytes[found.start : found.end]
 
     @cached_property
     def later_shards(self) -> tuple[Header, ...]:
@@ -149,6 +185,9 @@ class OpenModel:
         Parameters are those of `ggufext.header.training.trained_facts`.
         """
         record = self.copied or self.history
+        recorded = None
+        if record is not None and record.method is not None and record.target_length is not None:
+            recorded = (record.method, record.target_length)
         return trained_facts(
             self.unextended,
             train_length=train_length,
@@ -156,7 +195,7 @@ class OpenModel:
             later_shards=self.later_shards,
             factors=self._factors(self.unextended, dict(self.earlier_tensors)),
             added=self.copied.added if self.copied else (),
-            recorded=(record.method, record.target_length) if record else None,
+            recorded=recorded,
         )
 
     @property
@@ -164,7 +203,12 @@ class OpenModel:
         """Entries that an extension of ours replaced; None for a key that it added."""
         if self.copied is not None:
             return self.copied.keys
-        return self.history.original if self.history else ()
+        if self.history is None or not self.is_extended:
+            return ()
+        written, by_hand = extension_keys(self.header), dict(self.history.set_before)
+        return tuple(
+            (key, by_hand.get(key, entry)) for key, entry in self.history.original if key in written
+        )
 
     @property
     def earlier_tensors(self) -> Originals:
@@ -191,6 +235,12 @@ class OpenModel:
         for shard in self.later_shards:
             factors += read_factors(shard, partial(_data_of, shard))
         return factors
+
+
+def extension_keys(header: Header) -> frozenset[str]:
+    """Every key that an extension of the model may write."""
+    name = header.string("general.architecture")
+    return frozenset({TENSOR_COUNT_KEY, *(f"{name}.{key}" for key in rope_keys.EDITED)})
 
 
 def _data_of(shard: Header, tensor: TensorInfo) -> bytes:
@@ -395,9 +445,11 @@ def _before(
     """What was before an extension of ours; parameters as of `find_restored`."""
     restored, complaint = find_restored(header, header_bytes, records, read)
     copied = None
-    if restored is None:
+    # Keys may have been set in a copy: then its own record is in what our record leads back to.
+    before = header if restored is None else restored.original.header
+    if restored is None or restored.record.method is None:
         with suppress(GgufextError):
-            record = history.in_file(header)
+            record = history.in_file(before)
             copied = copied_extension(header, header_bytes, record) if record else None
     return restored, complaint, copied
 

@@ -38,7 +38,8 @@ _LARGE_ENTRY = 64 * 1024
 #: Room that a new filler leaves for later edits, bytes.
 _ROOM_FOR_LATER = 512
 
-_FORMATS = {
+#: How values of a type are packed, by `struct`.
+FORMATS = {
     ValueType.UINT8: "<B",
     ValueType.INT8: "<b",
     ValueType.UINT16: "<H",
@@ -192,23 +193,37 @@ class Patch:
         return read_after
 
 
-def encode_entry(key: str, kind: ValueType, value: Value) -> bytes:
+def encode_entry(
+    key: str, kind: ValueType, value: Value, element_type: ValueType | None = None
+) -> bytes:
     """One metadata entry as it stands in a file.
 
     Parameters
     ----------
     key : str
     kind : ValueType
-        A scalar type or STRING.
     value : Value
         Fits the type.
+    element_type : ValueType or None
+        Of an array's elements.
     """
-    name = key.encode("utf-8")
-    head = struct.pack("<Q", len(name)) + name + struct.pack("<I", kind)
-    if kind is ValueType.STRING:
-        text = str(value).encode("utf-8")
-        return head + struct.pack("<Q", len(text)) + text
-    return head + struct.pack(_FORMATS[kind], value)
+    head = _string(key) + struct.pack("<I", kind)
+    if element_type is None or not isinstance(value, tuple):
+        return head + _payload(kind, value)
+    count = struct.pack("<IQ", element_type, len(value))
+    if element_type is ValueType.STRING:
+        return b"".join((head, count, *map(_string, value)))
+    form = f"<{len(value)}{FORMATS[element_type][1:]}"
+    return head + count + struct.pack(form, *value)
+
+
+def _payload(kind: ValueType, value: Value) -> bytes:
+    return _string(value) if kind is ValueType.STRING else struct.pack(FORMATS[kind], value)
+
+
+def _string(text: Value) -> bytes:
+    data = str(text).encode("utf-8")
+    return struct.pack("<Q", len(data)) + data
 
 
 #: The smallest filler: an empty string.

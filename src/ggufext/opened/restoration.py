@@ -75,15 +75,22 @@ class Restored:
     patch: Patch | None
 
 
+class Made(NamedTuple):
+    """What a file holds of ours after an edit; the fields are those of `History`."""
+
+    method: str | None = None
+    target_length: int | None = None
+    evidence: Evidence | None = None
+    set_before: Originals = ()
+
+
 def record_of(
     original: Original,
     entries: Mapping[str, bytes | memoryview],
     infos: bytes,
     *,
-    method: str,
-    target_length: int,
+    made: Made,
     time: str,
-    evidence: Evidence | None,
     tensors: Originals,
     data: Callable[[TensorInfo], bytes],
 ) -> History:
@@ -96,6 +103,7 @@ def record_of(
         Of the header after the edit, in order; whatever the keys of this program hold.
     infos : bytes
         Descriptions of the tensors after the edit.
+    made : Made
     tensors : Originals
         What an undo puts back into tensors.
     data : callable
@@ -113,8 +121,8 @@ def record_of(
     return History(
         tool=f"ggufext {__version__}",
         time=time,
-        method=method,
-        target_length=target_length,
+        method=made.method,
+        target_length=made.target_length,
         size=header.file_size,
         data_offset=header.data_offset,
         header_sha256=original.sha256,
@@ -125,7 +133,8 @@ def record_of(
         start=header_bytes[:FIXED_SIZE],
         end=header_bytes[header.infos_end :],
         layout=layout,
-        evidence=evidence,
+        evidence=made.evidence,
+        set_before=made.set_before,
     )
 
 
@@ -440,11 +449,13 @@ def copied_extension(header: Header, header_bytes: bytes, record: History) -> Co
     Copied or None
         None where the file holds nothing of it any more, or the record makes no sense.
     """
+    if record.method is None or record.target_length is None:
+        return None
     try:
         now = model_facts(header)
-        written = {key for key, _ in now.metadata}
-        keys = tuple((key, raw) for key, raw in record.original if key in written)
-        original = _with_keys(header, header_bytes, dict(keys))
+        written, by_hand = {key for key, _ in now.metadata}, dict(record.set_before)
+        keys = tuple((key, by_hand.get(key, raw)) for key, raw in record.original if key in written)
+        original = with_entries(header, header_bytes, dict(keys))
         before = model_facts(original)
     except (GgufextError, ValueError):
         return None
@@ -460,8 +471,8 @@ def copied_extension(header: Header, header_bytes: bytes, record: History) -> Co
     return Copied(original, keys, tensors, added, record.method, record.target_length)
 
 
-def _with_keys(header: Header, header_bytes: bytes, keys: EntryChanges) -> Header:
-    """The header with other entries of some keys.
+def with_entries(header: Header, header_bytes: bytes, keys: EntryChanges) -> Header:
+    """The header with other entries of some keys, and without a filler.
 
     Raises
     ------

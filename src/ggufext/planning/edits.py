@@ -10,7 +10,6 @@ from ggufext.header import rope_keys
 from ggufext.header.architectures import FactorSupport, Layout
 from ggufext.header.facts import DEFAULT_FREQ_BASE
 from ggufext.header.frequencies import ROPE_FACTORS_LONG, ROPE_FACTORS_SHORT, ROPE_FREQS
-from ggufext.header.header import ValueType
 from ggufext.planning.combining import Form, factor_key
 from ggufext.planning.methods import as_float32
 from ggufext.planning.result import MetadataEdit, TensorEdit
@@ -46,21 +45,21 @@ def metadata_edits(
     prefix = f"{facts.architecture}."
     edits: list[MetadataEdit] = []
 
-    def write(suffix: str, kind: ValueType, after: Value) -> None:
+    def write(suffix: str, after: Value) -> None:
         before = today.get(prefix + suffix)
         if before != after:
-            edits.append(MetadataEdit(prefix + suffix, kind, before, after))
+            edits.append(MetadataEdit(prefix + suffix, rope_keys.EDITED[suffix], before, after))
 
     if made.form is Form.UNCHANGED and target_length <= facts.context_length:
         return ()
-    write(rope_keys.CONTEXT_LENGTH, ValueType.UINT32, target_length)
+    write(rope_keys.CONTEXT_LENGTH, target_length)
     if made.form is not Form.UNCHANGED:
         _write_rotation(facts, made, write, freq_base_swa)
     if made.form is not Form.UNCHANGED or _original_length_acts(facts):
         # Without this key llama.cpp takes context_length for it, which is raised.
-        write(rope_keys.ORIGINAL_LENGTH, ValueType.UINT32, made.original_length)
+        write(rope_keys.ORIGINAL_LENGTH, made.original_length)
     if made.attention_factor_written != facts.scaling.attention_factor:
-        write(rope_keys.ATTN_FACTOR, ValueType.FLOAT32, made.attention_factor_written)
+        write(rope_keys.ATTN_FACTOR, made.attention_factor_written)
     return tuple(edits)
 
 
@@ -75,7 +74,7 @@ def _original_length_acts(facts: ModelFacts) -> bool:
 def _write_rotation(
     facts: ModelFacts,
     made: Combination,
-    write: Callable[[str, ValueType, Value], None],
+    write: Callable[[str, Value], None],
     freq_base_swa: float | None,
 ) -> None:
     rotation = made.rotation
@@ -83,24 +82,24 @@ def _write_rotation(
     today = dict(facts.metadata)[f"{facts.architecture}.{rope_keys.FREQ_BASE}"]
     after = as_float32(rotation.freq_base / facts.freq_base_multiplier)
     if after != (DEFAULT_FREQ_BASE if today is None else today):
-        write(rope_keys.FREQ_BASE, ValueType.FLOAT32, after)
+        write(rope_keys.FREQ_BASE, after)
     if freq_base_swa is not None:
-        write(rope_keys.FREQ_BASE_SWA, ValueType.FLOAT32, freq_base_swa)
+        write(rope_keys.FREQ_BASE_SWA, freq_base_swa)
     assert made.form.value is not None
-    write(rope_keys.SCALING_TYPE, ValueType.STRING, made.form.value)
+    write(rope_keys.SCALING_TYPE, made.form.value)
     if made.form in {Form.LINEAR, Form.YARN} or facts.has_scaling_factor:
         after = factor_key(facts, made)
         if made.form is not Form.BASE or after != facts.scaling.factor:
-            write(rope_keys.SCALING_FACTOR, ValueType.FLOAT32, after)
+            write(rope_keys.SCALING_FACTOR, after)
     usual = facts.scaling.yarn
     keys = made.yarn or usual
     if keys.ext_factor != usual.ext_factor:
         assert keys.ext_factor is not None
-        write(rope_keys.YARN_EXT_FACTOR, ValueType.FLOAT32, keys.ext_factor)
+        write(rope_keys.YARN_EXT_FACTOR, keys.ext_factor)
     if keys.beta_fast != usual.beta_fast:
-        write(rope_keys.YARN_BETA_FAST, ValueType.FLOAT32, keys.beta_fast)
+        write(rope_keys.YARN_BETA_FAST, keys.beta_fast)
     if keys.beta_slow != usual.beta_slow:
-        write(rope_keys.YARN_BETA_SLOW, ValueType.FLOAT32, keys.beta_slow)
+        write(rope_keys.YARN_BETA_SLOW, keys.beta_slow)
 
 
 def tensor_edits(
