@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -14,10 +15,12 @@ from ggufext.api.plans import RunTimeMethod
 from ggufext.cli.diff import key_line
 from ggufext.cli.documents import ChangedModel, RewrittenModel
 from ggufext.cli.options import (
+    ModelName,
     dry_run_option,
     follow_option,
     json_option,
     llama_cpp_option,
+    model_files,
     no_history_option,
     output_option,
     path_argument,
@@ -40,7 +43,7 @@ from ggufext.errors import EditError, GgufextError, PlanError, command, printabl
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from ggufext.api.edits import KeysSet, Receipt, Rewritten, Undone
+    from ggufext.api.edits import DraftCheck, KeysSet, Receipt, Rewritten, Undone
     from ggufext.cli.waiting import Wait
 
     #: A rewrite, and what --verify compared.
@@ -59,6 +62,14 @@ _RUN_TIME = {
 @click.command(short_help="Extend models in place.")
 @paths_argument
 @plan_options(method_help="How to extend; gamma without it, or what --recipe says.")
+@click.option(
+    "--also",
+    metavar="DRAFT",
+    type=ModelName(),
+    callback=model_files,
+    help="Extend this draft model for speculative decoding too, by the same method, if it belongs "
+    "to FILE.",
+)
 @output_option
 @no_history_option
 @strategy_option
@@ -75,6 +86,7 @@ _RUN_TIME = {
 @json_option
 def rewrite(
     paths: tuple[Path | str, ...],
+    also: Path | str | None,
     output: Path | None,
     no_history: bool,
     strategy: str | None,
@@ -93,6 +105,8 @@ def rewrite(
     """
     if output is not None and len(set(paths)) > 1:
         raise click.UsageError("--output takes one FILE")
+    if also is not None and (output is not None or len(set(paths)) > 1):
+        raise click.UsageError("--also takes one FILE, and both are edited in place")
     if llama_cpp is not None and not verify:
         raise click.UsageError("--llama-cpp belongs to --verify")
     named, request = asked(force=force, **wished)
@@ -130,7 +144,47 @@ def rewrite(
         ),
         cells=_cells,
     )
-    handle_files(paths, work, as_json=as_json)
+    if also is None:
+        handle_files(paths, work, as_json=as_json)
+        return
+    (path,) = paths
+    chosen = Strategy(strategy) if strategy else None
+    checked = edits.check_draft(path, also, request, strategy=chosen, follow=follow)
+    handle_files(
+        checked.extended, replace(work, do=_until_one_fails(do)), as_json=as_json, as_list=True
+    )
+    if not as_json:
+        click.echo(_agreement(path, also, checked, request.target_length))
+
+
+def _until_one_fails(do: Callable[[Path | str, Wait], _Outcome]) -> Callable[..., _Outcome]:
+    """The same work, but nothing is done to a target whose draft model was not extended."""
+    failed: list[Path | str] = []
+
+    def both(path: Path | str, wait: Wait) -> _Outcome:
+        if failed:
+            raise EditError(
+                code="draft_unusable",
+                path=path,
+                message="is left as it is, since its draft model was not extended: the two would "
+                "not agree",
+            )
+        failed.append(path)
+        done = do(path, wait)
+        failed.clear()
+        return done
+
+    return both
+
+
+def _agreement(path: Path | str, draft: Path | str, checked: DraftCheck, length: int) -> str:
+    """That a target and its draft agree, and which of them was left as it is."""
+    said = (
+        f"{printable(str(path))} and {printable(str(draft))} agree: {checked.tokens:,} tokens "
+        f"alike, and both reach {length:,}"
+    )
+    left = [printable(str(each)) for each in (path, draft) if each not in checked.extended]
+    return said + (f", {left[0]} as it was trained" if left else "")
 
 
 def _verified(

@@ -98,7 +98,13 @@ class FileCommand(Generic[_Done]):
     cells: Callable[[_Done], tuple[str, ...]]
 
 
-def handle_files(paths: tuple[Path | str, ...], work: FileCommand[_Done], *, as_json: bool) -> None:
+def handle_files(
+    paths: tuple[Path | str, ...],
+    work: FileCommand[_Done],
+    *,
+    as_json: bool,
+    as_list: bool = False,
+) -> None:
     """Do the work on each file and show what came of it.
 
     The error of a single file is raised. Among several one that fails does not stop the others:
@@ -110,9 +116,11 @@ def handle_files(paths: tuple[Path | str, ...], work: FileCommand[_Done], *, as_
     paths : tuple of Path or str
         Files, and names that lead to models. A file that is named twice, as every part of a split
         model names the first, counts once.
+    as_list : bool
+        Report one file as several are.
     """
     paths = tuple(dict.fromkeys(paths))
-    if len(paths) == 1:
+    if len(paths) == 1 and not as_list:
         (path,) = paths
         try:
             with waiting(shown(str(path))) as wait:
