@@ -14,6 +14,20 @@ STATUS = (
 #: What was measured on models.
 STUDY: tuple[ModelRecord, ...] = (
     ModelRecord(
+        model="SmolLM2-135M-Instruct Q4_1",
+        source="docs/gamma-rule.md",
+        architecture="llama",
+        train_length=8192,
+        freq_base=100000.0,
+        layers=30,
+        heads=(3, 64),
+        found=(
+            beyond_native(Method.GAMMA, 2, -2.210, (-2.427, -1.994), 4),
+            beyond_native(Method.NTK, 2, -2.212, (-2.425, -1.998), 4),
+            beyond_native(Method.YARN, 2, -2.220, (-2.427, -2.013), 4),
+        ),
+    ),
+    ModelRecord(
         model="the language model of the study (3.5 M)",
         source="docs/gamma-rule.md",
         architecture="llama",
