@@ -11,7 +11,6 @@ import click
 from ggufext.api import edits
 from ggufext.api.edits import State, Strategy
 from ggufext.api.plans import RunTimeMethod
-from ggufext.cli.diff import key_line
 from ggufext.cli.options import (
     dry_run_option,
     follow_option,
@@ -307,6 +306,8 @@ def set_(
             | ({"modelfile": text} if text else {})
         )
         return
+    from ggufext.cli.diff import key_line  # only what sets keys needs it
+
     click.echo(printable(shown(str(path))))
     for change in done.changes:
         click.echo(f"  {key_line(change)}")
