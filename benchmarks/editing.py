@@ -3,7 +3,9 @@
 Whole processes, start-up, every fsync and verification included, on random quantized models with
 a 128k-token vocabulary, which lie on the disk (nothing sparse, nothing waiting to be written).
 gguf-new-metadata cannot set RoPE keys; it copies the file to change a name, which is the work that
-setting one would take. Bytes are counted from a system call trace where strace is installed.
+setting one would take. `ggufext set` of a key in front of the tokenizer's arrays, and of a chat
+template of 20 kB behind them, is compared with `ggufext rewrite` of the same file, in turn. Bytes
+are counted from a system call trace where strace is installed.
 
 Prints a table of medians and the ratios between them.
 """
@@ -41,16 +43,27 @@ def main() -> None:
     arguments = parser.parse_args()
     print("| model | first edit | second edit | undo | gguf-new-metadata | ratio to first edit |")
     print("|---|---|---|---|---|---|")
+    set_rows = []
     with tempfile.TemporaryDirectory(dir=arguments.folder) as folder:
         for size in map(float, arguments.sizes.split(",")):
             path = Path(folder) / "model.gguf"
             write_random_model(
-                path, "llama", type="Q4_0", vocabulary=128_256, context=8192, size=int(size * GIB)
+                path,
+                "llama",
+                type="Q4_0",
+                vocabulary=128_256,
+                context=8192,
+                size=int(size * GIB),
+                trailing_metadata={"tokenizer.chat_template": "old"},
             )
             print(row(path, arguments.repetitions, rival=size <= arguments.rival_up_to), flush=True)
+            set_rows.append(row_of_set(path, arguments.repetitions))
             if size == float(arguments.sizes.split(",")[0]):
                 traced = bytes_written(path)
             path.unlink()
+    print("\n| model | rewrite | set a name | ratio | set a chat template | ratio |")
+    print("|---|---|---|---|---|---|")
+    print("\n".join(set_rows))
     print(f"\nBytes written by a first edit: {traced}")
     print(
         f"{platform.processor() or platform.machine()}, {os.cpu_count()} cores, "
@@ -76,6 +89,26 @@ def row(path: Path, repetitions: int, *, rival: bool) -> str:
         f"| {path.stat().st_size / GIB:.2f} GiB | {first:.3f} s ({spread}) | {second:.3f} s "
         f"| {undone:.3f} s | "
         + (f"{copied:.1f} s | {copied / first:.0f} |" if copied else "not run | – |")
+    )
+
+
+def row_of_set(path: Path, repetitions: int) -> str:
+    template = path.with_name("chat.jinja")
+    template.write_text("{{ message }}\n" * 1429, encoding="utf-8")
+    edits = {
+        "rewrite": ("rewrite", path, "--target", "32k", "--method", "yarn"),
+        "name": ("set", path, "general.name=another name"),
+        "template": ("set", path, f"tokenizer.chat_template=@{template}"),
+    }
+    times: dict[str, list[float]] = {name: [] for name in edits}
+    for _ in range(repetitions):
+        for name, edit in edits.items():
+            times[name].append(seconds(*GGUFEXT, *edit))
+            seconds(*GGUFEXT, "undo", path)
+    extended, named, told = (statistics.median(times[name]) for name in edits)
+    return (
+        f"| {path.stat().st_size / GIB:.2f} GiB | {extended:.3f} s | {named:.3f} s "
+        f"| {named / extended:.2f} | {told:.3f} s | {told / extended:.2f} |"
     )
 
 

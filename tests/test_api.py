@@ -54,6 +54,7 @@ WITH_A_FILE: dict[str, Callable[[Any], object]] = {
     "diff": lambda path: ggufext.diff(path, MODEL),
     "diff, the second": lambda path: ggufext.diff(MODEL, path),
     "rewrite": lambda path: ggufext.rewrite(path, PlanRequest(target_length=1024), dry_run=True),
+    "set_keys": lambda path: ggufext.set_keys(path, {"general.name": "x"}, dry_run=True),
     "undo": ggufext.undo,
     "recover": ggufext.recover,
     "facts_of": ggufext.facts_of,

@@ -167,6 +167,7 @@ def test_one_failing_file_does_not_stop_the_others(llama: Path, tmp_path: Path) 
         ("inspect",),
         ("plan", "--target", "8k"),
         ("rewrite", "--target", "8k"),
+        ("set", "general.name=x"),
         ("undo",),
         ("recover",),
     ],
@@ -209,7 +210,7 @@ def test_control_characters_of_a_file_are_escaped(tmp_path: Path) -> None:
 
 def test_help_names_every_command_and_option() -> None:
     assert run("--help").returncode == 0
-    for command in ("inspect", "plan", "rewrite", "undo", "recover"):
+    for command in ("inspect", "plan", "rewrite", "set", "undo", "recover"):
         done = run(command, "--help")
         assert done.returncode == 0
         assert "--json" in done.stdout

@@ -15,6 +15,7 @@ import pytest
 
 import program
 from ollama_folder import add_model
+from random_model import write_random_model
 from range_server import ranged, serving
 
 if TYPE_CHECKING:
@@ -45,7 +46,10 @@ def test_inspect_and_plan_read_the_blob_of_a_name(blob: Path, tmp_path: Path) ->
     assert {plan["path"] for plan in plans} == {str(blob)}
 
 
-@pytest.mark.parametrize("command", [("rewrite", "--target", "8k"), ("undo",), ("recover",)])
+@pytest.mark.parametrize(
+    "command",
+    [("rewrite", "--target", "8k"), ("set", "general.name=x"), ("undo",), ("recover",)],
+)
 def test_a_blob_is_not_edited_in_place(
     blob: Path, tmp_path: Path, command: tuple[str, ...]
 ) -> None:
@@ -75,6 +79,16 @@ def test_the_modelfile_is_a_field_for_programs(blob: Path, tmp_path: Path) -> No
     new = tmp_path / "new.gguf"
     done = answered(tmp_path, "rewrite", blob, "--target", "8k", "--output", new)
     assert done["modelfile"] == f"FROM {new}\nPARAMETER num_ctx 8192\n"
+
+
+def test_keys_set_in_a_new_file_print_a_modelfile_that_keeps_the_context(tmp_path: Path) -> None:
+    params = {"params": b'{"num_ctx": 4096}'}
+    content = write_random_model(tmp_path / "m.gguf").read_bytes()
+    add_model(tmp_path / ".ollama/models", content, others=params)
+    new = tmp_path / "new.gguf"
+    done = run(tmp_path, "set", "ollama:tiny", "general.name=new", "--output", new)
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.endswith(f"FROM {new}\nPARAMETER num_ctx 4096\n")
 
 
 def test_a_name_that_fails_does_not_stop_the_others(

@@ -109,6 +109,15 @@ def test_undo_as_rewrite_inspect_and_a_lower_target_print_it(
     assert path.read_bytes() == original
 
 
+@one_name
+def test_undo_as_set_prints_it(
+    path: Path, shell: Callable[[str], subprocess.CompletedProcess[str]]
+) -> None:
+    original = path.read_bytes()
+    assert shell(printed("set", argument(path), "general.name=new")).returncode == 0
+    assert path.read_bytes() == original
+
+
 def test_undo_of_a_followed_link_names_the_link(
     path: Path, tmp_path: Path, shell: Callable[[str], subprocess.CompletedProcess[str]]
 ) -> None:

@@ -68,6 +68,12 @@ OPERATIONS: dict[str, tuple[Request, Request]] = {
     "undo what was set": ({"values": {"general.name": LONG}}, None),
 }
 
+#: With a text behind a large array, in whose place a gap is made.
+LATE: dict[str, tuple[Request, Request]] = {
+    "leave a gap": (None, {"values": {"late": LONG}}),
+    "close a gap": ({"values": {"late": LONG}}, None),
+}
+
 #: With the model's own tensor of factors.
 OWN_TENSOR: dict[str, tuple[Request, Request]] = {
     "overwrite a tensor": ({"method": Method.YARN}, {"method": Method.LLAMA3}),
@@ -103,7 +109,7 @@ class Case:
 
     def __init__(self, path: Path, name: str) -> None:
         self.path = path
-        self.first, self.request = (OPERATIONS | OWN_TENSOR | BESIDE | RETIRED)[name]
+        self.first, self.request = (OPERATIONS | LATE | OWN_TENSOR | BESIDE | RETIRED)[name]
         self.original = path.read_bytes()
 
     def reset(self) -> None:
@@ -154,7 +160,7 @@ def _no_waiting(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(FileSystem, "sync_folder", lambda *_: None)
 
 
-@pytest.fixture(params=[*OPERATIONS, *OWN_TENSOR, *BESIDE, *RETIRED])
+@pytest.fixture(params=[*OPERATIONS, *LATE, *OWN_TENSOR, *BESIDE, *RETIRED])
 def case(
     request: pytest.FixtureRequest,
     llama: Path,
@@ -170,6 +176,9 @@ def make_case(name: str, path: Path, monkeypatch: pytest.MonkeyPatch) -> Case:
         native = llama3_factors(inverse_frequencies(10_000.0, 32), 4.0, 512)
         tensors = {"rope_freqs.weight": np.array(native, dtype=np.float32)}
         write_random_model(path, tensors=tensors)
+    if name in LATE:
+        late = {"words": ["word"] * 500, "late": "x" * 50}
+        path.write_bytes(gguf_bytes({**SMALLEST_LLAMA, **late}, SMALLEST_TENSORS))
     if name in BESIDE or name in RETIRED:
         monkeypatch.setattr(strategies, "insert_block", lambda *_: None)
         keys = PRESENT | ({HISTORY_KEY: "x" * 40} if name in RETIRED else {})

@@ -28,7 +28,7 @@ from ggufext.header.frequencies import inverse_frequencies, llama3_factors
 from ggufext.header.header import read_header
 from ggufext.opened import history, restoration, strategies
 from ggufext.opened.inspection import inspect
-from ggufext.opened.patch import HISTORY_KEY, PADDING_KEY
+from ggufext.opened.patch import GAP_KEY, HISTORY_KEY, PADDING_KEY
 from ggufext.opened.strategies import Strategy
 from ggufext.planning.methods import Method
 from ggufext.planning.request import PlanRequest
@@ -60,7 +60,8 @@ STRANGE: dict[str, dict[str, object]] = {
     "a foreign history": {HISTORY_KEY: "x"},
     "an empty history": {HISTORY_KEY: ""},
     "a history that is no text": {HISTORY_KEY: U32(7)},
-    "both": {HISTORY_KEY: "{}", PADDING_KEY: ""},
+    "a gap": {GAP_KEY: " " * 60},
+    "all": {HISTORY_KEY: "{}", PADDING_KEY: "", GAP_KEY: U32(7)},
 }
 
 

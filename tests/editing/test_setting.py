@@ -27,6 +27,7 @@ from ggufext.header.header import ValueType, read_header
 from ggufext.opened import strategies
 from ggufext.opened.inspection import inspect
 from ggufext.opened.model import facts_of
+from ggufext.opened.patch import GAP_KEY
 from ggufext.opened.strategies import Strategy
 from ggufext.planning.methods import Method
 from ggufext.planning.request import PlanRequest
@@ -143,6 +144,38 @@ def test_a_value_of_the_same_size_is_written_where_it_stands(words: Path) -> Non
     assert receipt.strategy is Strategy.OVERWRITE
     assert value(words, "tokenizer.ggml.eos_token_id") == 1
     assert receipt.bytes_written < end + 4096
+
+
+def test_a_text_behind_the_tokenizer_is_set_without_writing_that(tmp_path: Path) -> None:
+    vocabulary = VOCABULARY | {"tokenizer.ggml.merges": [f"w o{i}" for i in range(20_000)]}
+    path = model_file(tmp_path / "m.gguf", vocabulary | {"tokenizer.late": "x" * 100})
+    original, arrays = path.read_bytes(), read_header(path).keys["tokenizer.ggml.tokens"].start
+    receipt = set_keys(path, {"tokenizer.chat_template": TEMPLATE}).receipt
+    assert receipt.bytes_written < arrays + len(TEMPLATE) + 8192
+    header = read_header(path)
+    assert header.value("tokenizer.chat_template") == TEMPLATE
+    assert set(str(header.value(GAP_KEY))) <= {" "}
+    # There is one gap: a second text has all written that stands before it.
+    set_keys(path, {"tokenizer.late": "y" * 50, "tokenizer.chat_template": TEMPLATE * 2})
+    assert value(path, "tokenizer.late") == "y" * 50
+    output = path.with_name("new.gguf")
+    set_keys(path, {"general.name": "new"}, output=output, keep_history=False)
+    assert not [key for key in read_header(output).keys if key.startswith("ggufext")]
+    undo(path)
+    assert path.read_bytes() == original
+
+
+@pytest.mark.parametrize("method", [Method.YARN, Method.LLAMA3], ids=lambda m: m.value)
+def test_a_gap_and_an_extension_go_together(tmp_path: Path, method: Method) -> None:
+    path = model_file(tmp_path / "m.gguf", VOCABULARY)
+    original = path.read_bytes()
+    for _ in range(2):
+        set_keys(path, {"tokenizer.chat_template": TEMPLATE})
+        rewrite(path, PlanRequest(target_length=4096, method=method))
+        set_keys(path, {}, delete=("tokenizer.chat_template",))
+        rewrite(path, PlanRequest(target_length=8192, method=Method.GAMMA))
+        undo(path)
+        assert path.read_bytes() == original
 
 
 def test_dry_run_writes_nothing_and_says_what_would_be(llama: Path) -> None:

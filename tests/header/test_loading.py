@@ -155,6 +155,33 @@ def judged(data: bytes) -> None:
     refuse_unloadable(header, model_facts(header))
 
 
+@pytest.mark.parametrize(
+    ("key", "value", "said"),
+    [
+        ("general.name", U32(1), "UINT32, expected STRING"),
+        ("general.file_type", F32(1.0), "FLOAT32, expected UINT32"),
+        ("tokenizer.ggml.tokens", [U32(1)] * 400, "is no ARRAY of STRING"),
+        ("tokenizer.ggml.add_bos_token", U32(1), "UINT32, expected BOOL"),
+        ("tokenizer.ggml.eos_token_id", [U32(1)], "ARRAY of UINT32, expected UINT32"),
+        ("tokenizer.ggml.scores", [1.0] * 399, "399 elements for 400 tokens"),
+        ("tokenizer.ggml.scores", ["a"] * 400, "is no ARRAY of FLOAT32 or INT32"),
+        ("tokenizer.ggml.token_type", [1.0] * 400, "is no ARRAY of INT32"),
+    ],
+)
+def test_a_key_of_the_tokenizer_that_llama_cpp_refuses_is_named(
+    key: str, value: object, said: str
+) -> None:
+    vocabulary: dict[str, object] = {
+        "tokenizer.ggml.model": "llama",
+        "tokenizer.ggml.tokens": [f"word{i}" for i in range(400)],
+    }
+    data = gguf_bytes({**SMALLEST_LLAMA, **vocabulary, key: value}, SMALLEST_TENSORS)
+    header = parse_header(data, file_size=len(data))
+    with pytest.raises(HeaderError, match=said) as caught:
+        refuse_unloadable(header, model_facts(header))
+    assert (caught.value.code, caught.value.field) == ("would_not_load", key)
+
+
 def test_a_vocabulary_is_not_judged() -> None:
     keys = {key: value for key, value in SMALLEST_LLAMA.items() if "epsilon" not in key}
     data = gguf_bytes(keys)

@@ -11,6 +11,7 @@ from gguf import GGUFValueType
 from gguf_bytes import SMALLEST_LLAMA, SMALLEST_TENSORS, gguf_bytes
 from ggufext.editing.rewrite import rewrite
 from ggufext.errors import HeaderError
+from ggufext.header.architectures import table
 from ggufext.opened.inspection import inspect
 from ggufext.opened.model import facts_of
 from ggufext.planning.request import PlanRequest
@@ -94,6 +95,18 @@ def test_what_does_not_load_is_shown_but_neither_planned_nor_rewritten(
     for caught in (planned, forced):
         assert (caught.value.code, caught.value.field) == ("would_not_load", field)
     assert path.read_bytes() == content
+
+
+def test_keys_of_the_tokenizer_of_another_type_are_refused_by_both(
+    tmp_path: Path, probe: LlamaProcess
+) -> None:
+    demanded = table()["loading"]["vocabulary"]
+    for key in (*demanded["types"], *demanded["lists"]):
+        if key.endswith("precompiled_charsmap"):
+            continue  # of another tokenizer
+        tried = verdicts("llama", Change(key, {key[1:]: 0.5}), tmp_path, probe)
+        assert tried.ours is not None, key
+        assert tried.llama_cpp is not None, key
 
 
 @pytest.mark.parametrize(

@@ -12,7 +12,6 @@ import click
 from ggufext.api import edits
 from ggufext.api.edits import State, Strategy
 from ggufext.api.plans import RunTimeMethod
-from ggufext.cli.diff import key_line
 from ggufext.cli.documents import ChangedModel, RewrittenModel
 from ggufext.cli.options import (
     ModelName,
@@ -343,6 +342,8 @@ def set_(
     if as_json:
         show_json(ChangedModel(str(path), done.changes, done.receipt, checks, text))
         return
+    from ggufext.cli.diff import key_line  # only what sets keys needs it
+
     click.echo(printable(shown(str(path))))
     for change in done.changes:
         click.echo(f"  {key_line(change)}")

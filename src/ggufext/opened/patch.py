@@ -25,8 +25,11 @@ PADDING_KEY = "ggufext.padding"
 #: Key with what is needed for an exact undo.
 HISTORY_KEY = "ggufext.history"
 
+#: Key in the place of an entry behind the front that changed its size and stands in the front now.
+GAP_KEY = "ggufext.gap"
+
 #: Keys of this program: an edit writes them anew, whatever they held.
-OWN_KEYS = (HISTORY_KEY, PADDING_KEY)
+OWN_KEYS = (HISTORY_KEY, PADDING_KEY, GAP_KEY)
 
 #: Bytes of magic, version and the two counts.
 FIXED_SIZE = 24
@@ -230,9 +233,18 @@ def _string(text: Value) -> bytes:
 _SMALLEST_PADDING = len(encode_entry(PADDING_KEY, ValueType.STRING, ""))
 
 
+#: The smallest entry in whose place a gap can be.
+_SMALLEST_GAP = len(encode_entry(GAP_KEY, ValueType.STRING, ""))
+
+
 def _padding_entry(size: int) -> bytes:
     """A filler of exactly `size` bytes, at least `_SMALLEST_PADDING`."""
     return encode_entry(PADDING_KEY, ValueType.STRING, " " * (size - _SMALLEST_PADDING))
+
+
+def _gap_entry(size: int) -> bytes:
+    """A gap of exactly `size` bytes, at least `_SMALLEST_GAP`."""
+    return encode_entry(GAP_KEY, ValueType.STRING, " " * (size - _SMALLEST_GAP))
 
 
 #: New entries by key: they replace those of the file, or are added; None for a key that goes.
@@ -248,18 +260,22 @@ class Entries(NamedTuple):
         Before and behind the byte `front_end` of the header as it is, in the order of the file.
         New keys stand at the end of the front.
     front_end : int
+    gap : str or None
+        Key in whose place behind the front a gap is made.
     """
 
     front: dict[str, bytes | memoryview]
     behind: dict[str, bytes | memoryview]
     front_end: int
+    gap: str | None
 
 
 def changed_entries(header: Header, header_bytes: bytes, changes: EntryChanges) -> Entries:
     """Entries of a header after a change.
 
     The front holds every entry that changes its size, and ends before the first large entry
-    where that is possible.
+    where that is possible. A single entry behind that leaves a gap in its place; where there is
+    one already, or several change their size, the front ends behind them all.
 
     Parameters
     ----------
@@ -273,20 +289,41 @@ def changed_entries(header: Header, header_bytes: bytes, changes: EntryChanges) 
         if entry.end - entry.start >= large:
             break
         end = entry.end
+    # They count always: where new keys go must not depend on how long a record is.
+    for key in (HISTORY_KEY, PADDING_KEY):
+        if key in header.keys:
+            end = max(end, header.keys[key].end)
+    late = [
+        key
+        for key, entry in header.keys.items()
+        if entry.start >= end
+        and key in changes
+        and len(changes[key] or b"") != entry.end - entry.start
+    ]
+    gap = _gap(header, late)
+    if gap is None and late:
+        end = max(end, header.keys[late[-1]].end)
+    entries, view = Entries({}, {}, end, gap), memoryview(header_bytes)
     for key, entry in header.keys.items():
-        resized = key in changes and len(changes[key] or b"") != entry.end - entry.start
-        # One of ours counts always: where new keys go must not depend on how long a record is.
-        if resized or key in OWN_KEYS:
-            end = max(end, entry.end)
-    entries, view = Entries({}, {}, end), memoryview(header_bytes)
-    for key, entry in header.keys.items():
+        if key == gap:
+            entries.behind[GAP_KEY] = _gap_entry(entry.end - entry.start)
+            continue
         now = changes.get(key, view[entry.start : entry.end])
-        if now is not None and key != PADDING_KEY:
+        is_spent = key == PADDING_KEY or (key == GAP_KEY and entry.start < end)
+        if now is not None and not is_spent:
             (entries.front if entry.start < end else entries.behind)[key] = now
     for key, new in changes.items():
-        if new is not None and key not in header.keys:
+        if new is not None and (key not in header.keys or key == gap):
             entries.front[key] = new
     return entries
+
+
+def _gap(header: Header, late: list[str]) -> str | None:
+    """The entry behind the front, of those that change their size, that leaves a gap."""
+    if len(late) != 1 or GAP_KEY in header.keys:
+        return None
+    entry = header.keys[late[0]]
+    return late[0] if entry.end - entry.start >= _SMALLEST_GAP else None
 
 
 def front_patch(header: Header, header_bytes: bytes, *, changes: EntryChanges, step: int) -> Patch:
@@ -308,11 +345,14 @@ def front_patch(header: Header, header_bytes: bytes, *, changes: EntryChanges, s
     growth = 0 if used <= end else _rounded_up(used + _ROOM_FOR_LATER - end, step)
     filler = _padding_entry(end + growth - FIXED_SIZE - len(body))
     count = len(entries.front) + len(entries.behind) + 1
+    values = {key: changes.get(key) for key in entries.behind}
+    if entries.gap is not None:
+        values |= {GAP_KEY: None, entries.gap: bytes(entries.behind[GAP_KEY])}
     return Patch(
         size=header.file_size,
         old_front=header_bytes[:end],
         new_front=_fixed(header_bytes, count, header.tensor_count) + body + filler,
-        spans=_value_spans(header, header_bytes, {key: changes.get(key) for key in entries.behind}),
+        spans=_value_spans(header, header_bytes, values),
     )
 
 
@@ -340,7 +380,7 @@ def whole_patch(
 ) -> Patch:
     """Patch that rewrites the whole header: where tensors change, or for a copy.
 
-    New entries go where `front_patch` would put them.
+    New entries go where `front_patch` would put them; gaps are closed.
 
     Parameters
     ----------
@@ -353,6 +393,7 @@ def whole_patch(
         is removed, and the file becomes as long as it must.
     """
     entries = changed_entries(header, header_bytes, changes)
+    entries.behind.pop(GAP_KEY, None)
     body, behind = b"".join(entries.front.values()), b"".join(entries.behind.values())
     count, filler = len(entries.front) + len(entries.behind), b""
     size = FIXED_SIZE + len(body) + len(behind) + len(infos.encoded)

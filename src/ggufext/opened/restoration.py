@@ -20,6 +20,7 @@ from ggufext.header.header import parse_header
 from ggufext.opened.history import LARGEST_RECORD, History
 from ggufext.opened.patch import (
     FIXED_SIZE,
+    GAP_KEY,
     HISTORY_KEY,
     OWN_KEYS,
     PADDING_KEY,
@@ -472,7 +473,7 @@ def copied_extension(header: Header, header_bytes: bytes, record: History) -> Co
 
 
 def with_entries(header: Header, header_bytes: bytes, keys: EntryChanges) -> Header:
-    """The header with other entries of some keys, and without a filler.
+    """The header with other entries of some keys, and without filler and gap.
 
     Raises
     ------
@@ -482,7 +483,7 @@ def with_entries(header: Header, header_bytes: bytes, keys: EntryChanges) -> Hea
     infos = tensor_infos(header, header_bytes)
     patch = whole_patch(header, header_bytes, changes=keys, infos=infos, step=None)
     made = parse_header(patch.applied(header_bytes), file_size=patch.size_after, path=header.path)
-    gone = {PADDING_KEY, *(key for key, raw in keys.items() if raw is None)}
+    gone = {PADDING_KEY, GAP_KEY, *(key for key, raw in keys.items() if raw is None)}
     if set(made.keys) != (set(header.keys) | set(keys)) - gone:
         raise ValueError("another key")
     return made
