@@ -58,6 +58,11 @@ class GgufextError(Exception):
         parts.append(printable(self.message, _LONGEST_MESSAGE))
         return ": ".join(part for part in parts if part)
 
+    def as_json(self) -> dict[str, object]:
+        """The error object that programs read."""
+        fields = ("code", "message", "field", "offset")
+        return {"error": {name: getattr(self, name) for name in fields}}
+
 
 class LocationError(GgufextError):
     """A name leads to no model here, or to one that cannot be reached or must not be changed."""

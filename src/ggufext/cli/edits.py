@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from ggufext.api import edits
+from ggufext.api import edits, sentences
 from ggufext.api.edits import State, Strategy
 from ggufext.api.plans import RunTimeMethod
 from ggufext.cli.options import (
@@ -26,7 +26,7 @@ from ggufext.cli.output import (
     show_note,
     show_warnings,
 )
-from ggufext.cli.planning import asked, plan_as_json, plan_lines, plan_options
+from ggufext.cli.planning import asked, plan_options
 from ggufext.cli.waiting import Told
 from ggufext.errors import GgufextError, PlanError, command, printable, shell_word, shown
 
@@ -186,7 +186,7 @@ def _cells(outcome: _Outcome) -> tuple[str, ...]:
 def _as_json(path: Path | str, outcome: _Outcome) -> dict[str, object]:
     done, checks = outcome
     receipt = done.receipt
-    shown = plan_as_json(path, done.plan) | {
+    shown = sentences.plan_as_json(path, done.plan) | {
         "strategy": receipt.strategy.value if receipt.strategy else None,
         "output": str(receipt.output),
         "bytes_written": receipt.bytes_written,
@@ -205,7 +205,9 @@ def _as_json(path: Path | str, outcome: _Outcome) -> dict[str, object]:
 def _show(path: Path | str, outcome: _Outcome, *, dry_run: bool) -> None:
     done, checks = outcome
     receipt = done.receipt
-    for line in plan_lines(path, done.plan):
+    name = click.style(printable(str(path)), bold=True)
+    click.echo(f"{name}: {sentences.head_line(done.plan)}")
+    for line in sentences.plan_lines(done.plan):
         click.echo(line)
     if receipt.strategy is None:
         click.echo("  the file already holds this: nothing written")

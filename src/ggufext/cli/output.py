@@ -10,13 +10,12 @@ import click
 
 from ggufext.cli.waiting import Told, waiting
 from ggufext.errors import GgufextError, of_system, printable, shown
-from ggufext.text import json_text, percent
+from ggufext.text import json_text
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+    from collections.abc import Callable, Iterable, Iterator, Sequence
     from pathlib import Path
 
-    from ggufext.api.plans import Measurement
     from ggufext.cli.waiting import Wait
     from ggufext.errors import ModelWarning
 
@@ -30,23 +29,11 @@ def show_json(value: object) -> None:
     click.echo(json_text(value))
 
 
-def _error_as_json(error: GgufextError) -> Mapping[str, object]:
-    """The error object that programs read."""
-    return {
-        "error": {
-            "code": error.code,
-            "message": error.message,
-            "field": error.field,
-            "offset": error.offset,
-        }
-    }
-
-
 def show_error(error: GgufextError, *, as_json: bool) -> None:
     """Say an error in one line on standard error, and as JSON on standard output if asked."""
     click.echo(f"{click.style('error', fg='red', bold=True)}: {error}", err=True)
     if as_json:
-        show_json(_error_as_json(error))
+        show_json(error.as_json())
 
 
 def show_warnings(warnings: Iterable[ModelWarning], path: Path | str) -> None:
@@ -191,7 +178,7 @@ def _show_all(
         show_json(
             {
                 "files": [
-                    {"path": shown(str(path)), **_error_as_json(outcome)}
+                    {"path": shown(str(path)), **outcome.as_json()}
                     if isinstance(outcome, GgufextError)
                     else work.as_json(path, outcome)
                     for path, outcome in outcomes.items()
@@ -209,41 +196,3 @@ def _cells(outcome: _Done | GgufextError, work: FileCommand[_Done]) -> tuple[str
     if isinstance(outcome, GgufextError):
         return (f"failed: {outcome.code}", *[""] * (len(work.columns) - 1))
     return work.cells(outcome)
-
-
-#: Of measures: their name, what was counted, and how their values are written.
-_MEASURES: dict[str, tuple[str, str, Callable[[float], str]]] = {
-    "loss_beyond": ("loss beyond the training length", "tokens", "{:+.3f}".format),
-    "loss_within": ("loss within the training length", "tokens", "{:+.3f}".format),
-    "mean_loss_beyond": ("mean loss beyond the training length", "texts", "{:+.3f}".format),
-    "mean_loss_within": ("mean loss within the training length", "texts", "{:+.3f}".format),
-    "divergence": ("divergence", "positions", "{:.3f}".format),
-    "same_top": ("same token expected most", "positions", percent),
-    "keys_at_target": ("keys found at the target", "keys", percent),
-}
-
-
-def _of_measure(found: Measurement) -> tuple[str, str, Callable[[float], str]]:
-    """As `_MEASURES` has it; a record of another version may hold one that this one does not."""
-    return _MEASURES.get(found.measure, (printable(found.measure, 40), "", "{:.3f}".format))
-
-
-def measure_name(found: Measurement) -> str:
-    """What was measured, and against what."""
-    against = "" if found.against is None else f" against {printable(found.against, 60)}"
-    return _of_measure(found)[0] + against
-
-
-def measured_value(found: Measurement) -> str:
-    """A value and what it was counted on: ``80 % of 54 keys``."""
-    _, counted, written = _of_measure(found)
-    return f"{written(found.value)} of {found.n:,} {counted}".rstrip()
-
-
-def measurement_text(found: Measurement) -> str:
-    """What was measured, with its interval."""
-    ends = ""
-    if found.interval is not None:
-        low, high = map(_of_measure(found)[2], found.interval)
-        ends = f" (95 %: {low} to {high})"
-    return f"{measure_name(found)} {measured_value(found)}{ends}"

@@ -157,6 +157,8 @@ class CacheFit:
         ``"f16"``, ``"q8_0"`` or ``"q4_0"``.
     bytes : int
         Of the cache at the target.
+    weights_bytes : int
+        Of the tensors.
     compute_bytes : int
         Of the compute buffers at the target.
     fits : bool
@@ -167,6 +169,7 @@ class CacheFit:
 
     cache_type: str
     bytes: int
+    weights_bytes: int
     compute_bytes: int
     fits: bool
     largest_context: int
@@ -205,6 +208,6 @@ def cache_fits(
             continue
         compute = compute_bytes(widths, layers, length)
         found.append(
-            CacheFit(cache_type.label, cache, compute, size <= memory, largest(cache_type))
+            CacheFit(cache_type.label, cache, weights, compute, size <= memory, largest(cache_type))
         )
     return tuple(found)
