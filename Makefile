@@ -31,8 +31,13 @@ lint: $(VENV)/.installed-dev
 	$(BIN)/mypy
 	$(BIN)/lint-imports --no-cache
 
+# Python for browsers, which the page that plans runs in; needs npm.
+PLANNER := docs/planner/node_modules/.package-lock.json
+$(PLANNER): docs/planner/package-lock.json
+	npm ci --prefix docs/planner --ignore-scripts --no-audit --no-fund --loglevel=error
+
 # The documentation as a site in build/site.
-docs: $(VENV)/.installed-dev
+docs: $(VENV)/.installed-dev $(PLANNER)
 	$(BIN)/python docs/write_commands.py
 	$(BIN)/mkdocs build --strict --quiet
 
@@ -98,4 +103,4 @@ bench: $(VENV)/.installed-bench
 	$(BIN)/python benchmarks/rope_cpu.py
 
 clean:
-	rm -rf build dist $(VENV)
+	rm -rf build dist docs/planner/node_modules $(VENV)
