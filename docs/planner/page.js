@@ -103,7 +103,7 @@ function table(caption, { heads, rows }) {
     );
   const made = element(
     "table",
-    {},
+    { class: "planner-table" }, // the theme styles only those without a class
     element("caption", {}, caption),
     element("thead", {}, element("tr", {}, ...heads.map((head, column) => element("th", { scope: "col", ...looks(column) }, head)))),
     element("tbody", {}, ...rows.map(row)),

@@ -17,7 +17,7 @@ from ggufext.header.layers import layers_in_file
 from ggufext.text import binary_size, json_text, size_of
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable
 
     from ggufext.api.emissions import Emission
     from ggufext.api.overview import Overview
@@ -39,13 +39,13 @@ _PROGRAMS = {
 }
 
 
-def answer(names: Sequence[str], target: str, memory: str, refused: Callable[[], bool]) -> str:
+def answer(name: str, target: str, memory: str, refused: Callable[[], bool]) -> str:
     """Plan for a file, as JSON: what the page shows, or what is wrong.
 
     Parameters
     ----------
-    names : sequence of str
-        Files of the working directory: the model, and what lies beside it.
+    name : str
+        A file of the working directory, where what belongs to it lies too.
     target, memory : str
         As a person writes them: ``32k``, ``12g``; no memory is asked about without one.
     refused : callable
@@ -57,7 +57,7 @@ def answer(names: Sequence[str], target: str, memory: str, refused: Callable[[],
             size_of(text, units)
         except ValueError as error:
             return json_text({"field": field, "text": str(error)})
-    path = Path(names[0])
+    path = Path(name)
     try:
         path = first_shard(path)
         return json_text(_shown(path, target, memory))

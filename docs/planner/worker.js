@@ -83,11 +83,10 @@ function lend(files) {
 
 function plan({ files, target, memory }) {
   if (files) lend(files);
-  const names = chosen.map((file) => file.name);
   const refused = () => chosen.some((file) => file.refused);
-  const answer = planner.answer(python.toPy(names), target, memory, refused);
-  const read = chosen.map((file) => file.read);
-  postMessage({ answer: JSON.parse(answer), read: read.reduce((a, b) => a + b, 0) });
+  const answer = planner.answer(chosen[0].name, target, memory, refused);
+  const read = chosen.reduce((sum, file) => sum + file.read, 0);
+  postMessage({ answer: JSON.parse(answer), read });
 }
 
 const started = start();
@@ -99,4 +98,4 @@ onmessage = async ({ data }) => {
     postMessage({ failed: String(error) });
   }
 };
-started.catch((error) => postMessage({ failed: String(error), fatal: true }));
+started.catch((error) => postMessage({ failed: String(error) }));

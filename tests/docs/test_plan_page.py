@@ -394,8 +394,8 @@ def test_a_file_can_be_dropped(planner: Planner) -> None:
     assert planner.result["plans"][0]["path"] == "dropped.json"
 
 
-#: Contrast of an element's text with what lies behind it, as WCAG 2.2 computes it.
-CONTRAST = """element => {
+#: Contrast of a colour of an element with what lies behind it, as WCAG 2.2 computes it.
+CONTRAST = """(element, property) => {
   const canvas = new OffscreenCanvas(1, 1).getContext("2d");
   const behind = [];
   for (let e = element; e; e = e.parentElement) behind.unshift(getComputedStyle(e).backgroundColor);
@@ -408,7 +408,7 @@ CONTRAST = """element => {
     });
     return 0.2126 * r + 0.7152 * g + 0.0722 * b + 0.05;
   };
-  const [a, b] = [light(behind), light([...behind, getComputedStyle(element).color])];
+  const [a, b] = [light(behind), light([...behind, getComputedStyle(element)[property]])];
   return Math.max(a, b) / Math.min(a, b);
 }"""
 
@@ -427,9 +427,11 @@ def test_a_narrow_screen_shows_everything_with_contrast(
     texts = ["#planner label", "#planner-status", "th", "td", "li", "pre", "summary", "button"]
     for each in texts:
         selector = each if each.startswith("#") else f"#planner-answer {each}"
-        assert page.locator(selector).first.evaluate(CONTRAST) >= 4.5, selector
+        assert page.locator(selector).first.evaluate(CONTRAST, "color") >= 4.5, selector
+    for edge in ["#planner-drop", "#planner-memory", "#planner-answer button"]:
+        assert page.locator(edge).first.evaluate(CONTRAST, "borderTopColor") >= 3, edge
     planner.choose({"name": "no.gguf", "mimeType": "", "buffer": b"no"})
-    assert page.locator("#planner-error").evaluate(CONTRAST) >= 4.5
+    assert page.locator("#planner-error").evaluate(CONTRAST, "color") >= 4.5
     assert page.evaluate("document.documentElement.scrollWidth") <= 320
 
 
