@@ -35,8 +35,13 @@ lint: $(VENV)/.installed-dev
 	$(BIN)/check-jsonschema --builtin-schema vendor.github-issue-forms .github/ISSUE_TEMPLATE/[!c]*.yml
 	$(BIN)/check-jsonschema --builtin-schema vendor.citation-file-format CITATION.cff
 
+# Python for browsers, which the page that plans runs in; needs npm.
+PLANNER := docs/planner/node_modules/.package-lock.json
+$(PLANNER): docs/planner/package-lock.json
+	npm ci --prefix docs/planner --ignore-scripts --no-audit --no-fund --loglevel=error
+
 # The documentation as a site in build/site.
-docs: $(VENV)/.installed-dev
+docs: $(VENV)/.installed-dev $(PLANNER)
 	$(BIN)/python docs/write_commands.py
 	$(BIN)/mkdocs build --strict --quiet
 
@@ -102,4 +107,4 @@ bench: $(VENV)/.installed-bench
 	$(BIN)/python benchmarks/rope_cpu.py
 
 clean:
-	rm -rf build dist $(VENV)
+	rm -rf build dist docs/planner/node_modules $(VENV)

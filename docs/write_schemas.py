@@ -28,12 +28,7 @@ import griffe
 from ggufext.api.audits import CheckResult
 from ggufext.api.comparisons import CompareResult
 from ggufext.api.doctor import Finding
-from ggufext.api.edits import Undone
-from ggufext.api.headers import HeaderDifference
-from ggufext.api.measurements import MeasureResult
-from ggufext.api.models import Inspection, ModelPlace
-from ggufext.api.tunings import TuneResult
-from ggufext.cli.documents import (
+from ggufext.api.documents import (
     ChangedModel,
     Failure,
     KnownPlaces,
@@ -42,6 +37,11 @@ from ggufext.cli.documents import (
     RewrittenModel,
     RunTimePlanned,
 )
+from ggufext.api.edits import Undone
+from ggufext.api.headers import HeaderDifference
+from ggufext.api.measurements import MeasureResult
+from ggufext.api.models import Inspection, ModelPlace
+from ggufext.api.tunings import TuneResult
 from ggufext.text import MERGED, jsonable
 
 FOLDER = Path(__file__).with_name("schemas")

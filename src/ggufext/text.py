@@ -33,6 +33,30 @@ def binary_size(size: int) -> str:
     return f"{size:,} bytes" if unit == "bytes" else f"{value:,.2f} {unit}"
 
 
+_MULTIPLES = {"": 1, "k": 2**10, "m": 2**20, "g": 2**30, "t": 2**40}
+
+
+def size_of(text: str, units: str) -> int:
+    """32,768 of ``32768``, ``32k`` and ``32K``.
+
+    Parameters
+    ----------
+    text : str
+    units : str
+        Binary multiples that may stand behind the number, of ``"kmgt"``.
+
+    Raises
+    ------
+    ValueError
+        It is no whole number above 0.
+    """
+    match = re.fullmatch(rf"(\d{{1,15}})([{units}]?)", text, re.IGNORECASE)
+    if match is None or int(match[1]) == 0:
+        expected = f"a whole number above 0, with {', '.join(units)} or nothing"
+        raise ValueError(f"{text!r} is not a size: {expected}")
+    return int(match[1]) * _MULTIPLES[match[2].lower()]
+
+
 def duration(seconds: float) -> str:
     """80 as ``80 s``, 4,000 as ``67 min``, 90,000 as ``25 h``."""
     if seconds < 120:

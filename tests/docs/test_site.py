@@ -1,33 +1,13 @@
 """The documentation builds as a site, with every page in the menu and no broken link."""
 
 import re
-import subprocess
-import sys
 from pathlib import Path
-
-import pytest
 
 import ggufext
 
 ROOT = Path(__file__).parents[2]
 #: What results hold that the reference need not describe.
 NOT_OURS = {"Any", "Mapping", "None", "Path"}
-
-
-@pytest.fixture(scope="module")
-def site(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    pytest.importorskip("material", reason="needs mkdocs-material")
-    pytest.importorskip("mkdocstrings", reason="needs mkdocstrings")
-    folder = tmp_path_factory.mktemp("site")
-    built = subprocess.run(
-        [sys.executable, "-m", "mkdocs", "build", "--strict", "--site-dir", str(folder)],
-        cwd=ROOT,
-        capture_output=True,
-        text=True,
-        check=False,
-    )
-    assert built.returncode == 0, built.stderr
-    return folder
 
 
 def test_every_page_is_in_the_site(site: Path) -> None:

@@ -10,8 +10,8 @@ from pathlib import Path
 import pytest
 from click.testing import CliRunner
 
+from ggufext.api.sentences import plan_lines
 from ggufext.cli import cli
-from ggufext.cli.planning import plan_lines
 from ggufext.header.facts import ModelFacts, model_facts
 from ggufext.header.header import read_header
 from ggufext.planning import measured as records
@@ -188,7 +188,7 @@ def test_means_over_texts_are_told_with_the_number_of_texts(
 ) -> None:
     monkeypatch.setattr(records, "_KNOWN", known(("yarn", "beyond", "worse")))
     made = plan(SMOLLM2, PlanRequest(target_length=16_384, method=Method.YARN))
-    lines = "\n".join(plan_lines("model.gguf", made))
+    lines = "\n".join(plan_lines(made))
     measure = "mean loss beyond the training length against"
     assert (
         f"measured on SmolLM2 at factor 2: {measure} native -2.900 of 4 texts (95 %: -3.000 to "

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from ggufext.arguments import public
 from ggufext.header.architectures import Support
+from ggufext.header.layers import LayerInFile
 from ggufext.locating import places
 from ggufext.locating.places import ModelPlace, SurveyedModel
 from ggufext.opened import inspection
-from ggufext.opened.inspection import Inspection, LayerInFile
+from ggufext.opened.inspection import Inspection
 
 __all__ = [
     "Inspection",

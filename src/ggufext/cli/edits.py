@@ -9,10 +9,10 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from ggufext.api import edits
+from ggufext.api import edits, sentences
+from ggufext.api.documents import ChangedModel, RewrittenModel
 from ggufext.api.edits import State, Strategy
 from ggufext.api.plans import RunTimeMethod
-from ggufext.cli.documents import ChangedModel, RewrittenModel
 from ggufext.cli.options import (
     ModelName,
     dry_run_option,
@@ -35,7 +35,7 @@ from ggufext.cli.output import (
     show_note,
     show_warnings,
 )
-from ggufext.cli.planning import asked, plan_lines, plan_options
+from ggufext.cli.planning import asked, plan_options
 from ggufext.cli.waiting import Told, waiting
 from ggufext.errors import EditError, GgufextError, PlanError, command, printable, shell_word, shown
 
@@ -237,7 +237,9 @@ def _as_json(path: Path | str, outcome: _Outcome) -> RewrittenModel:
 
 def _show(path: Path | str, outcome: _Outcome, *, dry_run: bool) -> None:
     done, checks = outcome
-    for line in plan_lines(path, done.plan):
+    name = click.style(printable(str(path)), bold=True)
+    click.echo(f"{name}: {sentences.head_line(done.plan)}")
+    for line in sentences.plan_lines(done.plan):
         click.echo(line)
     _show_receipt(path, done.receipt, checks, dry_run=dry_run)
     _show_modelfile(edits.modelfile(path, done))

@@ -4,20 +4,18 @@ from __future__ import annotations
 
 import sys
 from functools import partial
-from itertools import groupby
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import click
 
-from ggufext.api import models
+from ggufext.api import models, sentences
+from ggufext.api.documents import KnownPlaces
 from ggufext.api.models import Inspection, ModelPlace, Support
-from ggufext.cli.documents import KnownPlaces
 from ggufext.cli.options import ModelName, found_model, json_option, model_files
 from ggufext.cli.output import (
     FileCommand,
     handle_files,
-    measurement_text,
     show_json,
     show_table,
     show_warnings,
@@ -30,7 +28,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
     from typing import Literal
 
-    from ggufext.api.models import LayerInFile, SurveyedModel
+    from ggufext.api.models import SurveyedModel
     from ggufext.api.plans import Evidence
     from ggufext.cli.waiting import Wait
 
@@ -167,7 +165,7 @@ def _lines(path: Path | str, found: Inspection, *, layers: bool) -> Iterator[str
             share = f"{binary_size(each.size)}, {percent(each.size / max(weights, 1))}"
             yield _row("weights", f"{each.tensors:,} tensors {each.type}, {share}")
     if layers and found.layers is not None:
-        for name, what in _layers(found.layers):
+        for name, what in sentences.layer_rows(found.layers):
             yield _row(name, what)
     if found.likely_strategy is not None:
         yield _row("editing", f"next edit by {found.likely_strategy.value}")
@@ -235,31 +233,7 @@ def _evidence(found: Evidence) -> Iterator[str]:
         f"{printable(found.reason)}",
     )
     for each in found.measurements:
-        yield _row("", measurement_text(each))
-
-
-def _layers(layers: Sequence[LayerInFile]) -> Iterator[tuple[str, str]]:
-    """Neighbours that are alike in one row."""
-    for what, group in groupby(layers, key=_layer):
-        numbers = [layer.layer for layer in group]
-        name = f"layer {numbers[0]}"
-        if len(numbers) > 1:
-            name = f"layers {numbers[0]} to {numbers[-1]}"
-        yield name, what
-
-
-def _layer(layer: LayerInFile) -> str:
-    sees = "sees everything" if layer.window is None else f"sees {layer.window:,} tokens"
-    if layer.rotates:
-        rotation = f"base {layer.freq_base:,.10g} in {layer.rotary_dim} dimensions"
-    else:
-        rotation = "no rotation"
-    held = "no KV cache of its own"
-    if layer.head_count_kv:
-        heads = "head" if layer.head_count_kv == 1 else "heads"
-        held = f"{layer.head_count_kv} KV {heads} of {layer.key_length} + {layer.value_length}"
-    moves = "moved by an extension" if layer.moves else "kept as trained"
-    return f"{sees}, {rotation}, {moves}; {held}"
+        yield _row("", sentences.measurement_text(each))
 
 
 _PLACES = {

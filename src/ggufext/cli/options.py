@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -15,12 +14,11 @@ from ggufext.api.names import is_name
 from ggufext.cli.output import show_note
 from ggufext.cli.waiting import Told
 from ggufext.errors import GgufextError, shown
+from ggufext.text import size_of
 
 if TYPE_CHECKING:
     from ggufext.api.headers import RemoteModel
     from ggufext.cli.waiting import Wait
-
-_MULTIPLES = {"": 1, "k": 2**10, "m": 2**20, "g": 2**30, "t": 2**40}
 
 
 class Size(click.ParamType["int"]):
@@ -29,7 +27,6 @@ class Size(click.ParamType["int"]):
     def __init__(self, name: str, units: str) -> None:
         self.name = name
         self._units = units
-        self._pattern = re.compile(rf"(\d{{1,15}})([{units}]?)", re.IGNORECASE)
 
     def convert(
         self, value: object, param: click.Parameter | None, ctx: click.Context | None
@@ -37,15 +34,10 @@ class Size(click.ParamType["int"]):
         """Bytes or tokens."""
         if isinstance(value, int):
             return value
-        match = self._pattern.fullmatch(str(value))
-        if match is None or int(match[1]) == 0:
-            units = ", ".join(self._units)
-            self.fail(
-                f"{value!r} is not a size: a whole number above 0, with {units} or nothing",
-                param,
-                ctx,
-            )
-        return int(match[1]) * _MULTIPLES[match[2].lower()]
+        try:
+            return size_of(str(value), self._units)
+        except ValueError as error:
+            self.fail(str(error), param, ctx)
 
 
 TOKENS = Size("tokens", "km")

@@ -8,16 +8,15 @@ from typing import TYPE_CHECKING, Generic, TypeVar
 
 import click
 
-from ggufext.cli.documents import failure_of
+from ggufext.api.documents import failure_of
 from ggufext.cli.waiting import Told, waiting
 from ggufext.errors import GgufextError, of_system, printable, shown
-from ggufext.text import json_text, percent
+from ggufext.text import json_text
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Sequence
     from pathlib import Path
 
-    from ggufext.api.plans import Measurement
     from ggufext.cli.waiting import Wait
     from ggufext.errors import ModelWarning
 
@@ -206,41 +205,3 @@ def _cells(outcome: _Done | GgufextError, work: FileCommand[_Done]) -> tuple[str
     if isinstance(outcome, GgufextError):
         return (f"failed: {outcome.code}", *[""] * (len(work.columns) - 1))
     return work.cells(outcome)
-
-
-#: Of measures: their name, what was counted, and how their values are written.
-_MEASURES: dict[str, tuple[str, str, Callable[[float], str]]] = {
-    "loss_beyond": ("loss beyond the training length", "tokens", "{:+.3f}".format),
-    "loss_within": ("loss within the training length", "tokens", "{:+.3f}".format),
-    "mean_loss_beyond": ("mean loss beyond the training length", "texts", "{:+.3f}".format),
-    "mean_loss_within": ("mean loss within the training length", "texts", "{:+.3f}".format),
-    "divergence": ("divergence", "positions", "{:.3f}".format),
-    "same_top": ("same token expected most", "positions", percent),
-    "keys_at_target": ("keys found at the target", "keys", percent),
-}
-
-
-def _of_measure(found: Measurement) -> tuple[str, str, Callable[[float], str]]:
-    """As `_MEASURES` has it; a record of another version may hold one that this one does not."""
-    return _MEASURES.get(found.measure, (printable(found.measure, 40), "", "{:.3f}".format))
-
-
-def measure_name(found: Measurement) -> str:
-    """What was measured, and against what."""
-    against = "" if found.against is None else f" against {printable(found.against, 60)}"
-    return _of_measure(found)[0] + against
-
-
-def measured_value(found: Measurement) -> str:
-    """A value and what it was counted on: ``80 % of 54 keys``."""
-    _, counted, written = _of_measure(found)
-    return f"{written(found.value)} of {found.n:,} {counted}".rstrip()
-
-
-def measurement_text(found: Measurement) -> str:
-    """What was measured, with its interval."""
-    ends = ""
-    if found.interval is not None:
-        low, high = map(_of_measure(found)[2], found.interval)
-        ends = f" (95 %: {low} to {high})"
-    return f"{measure_name(found)} {measured_value(found)}{ends}"

@@ -7,26 +7,24 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
+from ggufext.api.documents import RunTimePlanned
 from ggufext.api.plans import (
     Method,
     PlanRequest,
     RunTimeMethod,
-    Verdict,
     dynamic,
     read_recipe,
     self_extend,
 )
-from ggufext.cli.documents import RunTimePlanned
 from ggufext.cli.options import TOKENS, train_freq_base_option, train_length_option
-from ggufext.cli.output import measurement_text, show_json
+from ggufext.cli.output import show_json
 from ggufext.errors import command, printable
-from ggufext.text import binary_size
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Mapping
+    from collections.abc import Callable, Mapping
 
     from ggufext.api.emissions import Emission
-    from ggufext.api.plans import DynamicPlan, ModelFacts, Plan, Recommended, SelfExtendPlan
+    from ggufext.api.plans import DynamicPlan, ModelFacts, SelfExtendPlan
 
 
 _Command = TypeVar("_Command", bound="Callable[..., Any]")
@@ -137,112 +135,6 @@ def _method(name: str | None) -> Method | RunTimeMethod | None:
     return run_time.get(name) or Method(name)
 
 
-def plan_lines(path: Path | str, made: Plan) -> Iterator[str]:
-    """A plan in a few lines of text."""
-    yield head_line(path, made)
-    gamma, target = made.gamma, f"{made.target_length:,}"
-    if made.verdict is Verdict.NO_EXTENSION_NEEDED:
-        what = ": the rotation stays, context_length is raised" if made.edits else ""
-        yield f"  {target} tokens need no extension ({made.verdict.value}){what}"
-        if made.long_factors != made.short_factors and made.edits:
-            above = f"{made.original_length:,}"
-            yield f"  the factors for long contexts act above {above} tokens only"
-        yield from _edits(made)
-        return
-    if made.method is Method.CONTEXT_LENGTH:
-        how = "the rotation stays as it is"
-    elif made.freq_base.before != made.freq_base.after:
-        how = f"base {made.freq_base.before:,.10g} → {made.freq_base.after:,.10g}"
-    else:
-        by = "factor tensors" if made.tensor_edits else f"factor {made.freq_scale_factor:g}"
-        how = f"base stays {made.freq_base.before:,.10g}, frequencies by {by}"
-    yield f"  {made.method.value} to {target} tokens (factor {made.factor:g}), {how}"
-    if made.keep_short:
-        yield f"  contexts up to {made.original_length:,} tokens stay as they are"
-    yield (
-        f"  γ {gamma.native:.3f} at training length; at {target} {gamma.unscaled:.3f} without "
-        f"extension, {gamma.effective:.3f} with this plan"
-    )
-    if made.d_horizon is not None:
-        yield (
-            f"  d_horizon {made.d_horizon:,.0f} tokens (base {made.freq_base.before:,.10g}, "
-            f"γ {gamma.effective:.3f})"
-        )
-    angles = made.out_of_distribution
-    yield (
-        f"  angles beyond training: {angles.pairs} of {made.turning_pairs} pairs, at most "
-        f"{angles.max_excess:.3g} times"
-    )
-    yield f"  KV cache at {target}: {cache_sizes(made)}"
-    if (known := made.measured) is not None:
-        yield (
-            f"  measured on {known.model} at factor {known.factor:g}: "
-            f"{measurement_text(known.measurement)}; {known.source}"
-        )
-    if made.recommended is not None:
-        yield from (f"  {line}" for line in recommendation_lines(made.recommended))
-    yield f"  expectation: {made.verdict.value} (derived, not measured)"
-    yield from _edits(made)
-
-
-def _edits(made: Plan) -> Iterator[str]:
-    for edit in made.edits:
-        before = "absent" if edit.before is None else edit.before
-        after = printable(str(edit.after), 80)
-        yield f"    {printable(edit.key, 100)}: {printable(str(before), 80)} → {after}"
-    for tensor in made.tensor_edits:
-        after = f"{len(tensor.after)} factors, {tensor.after[0]:.4g} … {tensor.after[-1]:.4g}"
-        yield f"    {tensor.name}: {'new' if tensor.before is None else 'replaced'}, {after}"
-
-
-def recommendation_lines(found: Recommended) -> Iterator[str]:
-    """Which method the record recommends, and the evidence, a line each."""
-    methods = " or ".join(method.value for method in found.methods)
-    yield (
-        f"recommended by what was measured on {found.model} at factor {found.factor:g}: {methods} "
-        f"({found.source})"
-    )
-    for each in found.comparisons:
-        yield f"  gamma is {_VERDICTS[each.verdict]} {measurement_text(each.measurement)}"
-
-
-#: Of comparisons, in front of what was measured.
-_VERDICTS = {
-    "better": "better by",
-    "worse": "worse by",
-    "the same": "the same in",
-    "undecided": "undecided in",
-}
-
-
-def factors_of_pairs(made: Plan) -> str | None:
-    """What a plan's tensor divides the fastest to the slowest pair by, five of them."""
-    if not made.tensor_edits:
-        return None
-    factors = made.tensor_edits[0].after
-    last = len(factors) - 1
-    return " ".join(f"{factors[last * step // 4]:.3g}" for step in range(5))
-
-
-def head_line(path: Path | str, made: Plan) -> str:
-    """What is planned for."""
-    name = click.style(printable(str(path)), bold=True)
-    length, source = f"{made.train_length.value:,}", printable(made.train_length.source, 160)
-    base = made.freq_base
-    default = ""
-    if base.is_default:
-        default = f", base {base.before:,.10g} ({base.source})"
-    architecture = printable(made.architecture, 64)
-    return f"{name}: {architecture}, trained on {length} tokens ({source}){default}"
-
-
-def cache_sizes(made: Plan) -> str:
-    """KV cache at the target length, by the type of its elements."""
-    cache = made.kv_cache_bytes
-    sizes = {"f16": cache.f16, "q8_0": cache.q8_0, "q4_0": cache.q4_0}
-    return ", ".join(f"{name} {binary_size(n)}" for name, n in sizes.items() if n is not None)
-
-
 def show_run_time(
     path: Path | str,
     facts: ModelFacts,
@@ -284,7 +176,7 @@ def _self_extend(path: Path | str, made: SelfExtendPlan) -> list[str]:
     return [
         f"groups of {made.group} tokens share a position beyond {made.window:,} neighbours: "
         f"{made.target_length:,} tokens take",
-        f"{made.largest_position:,} positions of {made.train_length.value:,} trained ones",
+        f"{made.largest_position:,} positions of {made.train_length:,} trained ones",
         f"llama-completion {made.options}",
         f"llama-server has no such options; measure it with {command('check', path, *measuring)}",
     ]

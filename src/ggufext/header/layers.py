@@ -9,6 +9,8 @@ from ggufext.header import rope_keys
 from ggufext.header.architectures import LocalRotation, Unrotated
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from ggufext.header.architectures import Architecture
     from ggufext.header.rope_keys import KeyReader
 
@@ -57,6 +59,65 @@ class LayerFacts:
     follows_scaling: bool = False
     scaled_under_none: bool = False
     follows_attention: bool = True
+
+
+@dataclass(frozen=True, slots=True)
+class LayerInFile:
+    """One layer as llama.cpp runs it.
+
+    Attributes
+    ----------
+    layer : int
+        From 0.
+    window : int or None
+        Tokens that a sliding-window (local) layer sees; None for a global one.
+    rotates : bool
+        Whether it rotates queries and keys.
+    freq_base : float or None
+        RoPE base θ; None where the layer does not rotate.
+    rotary_dim : int or None
+        Rotated dimensions of a head; None where the layer does not rotate.
+    moves : bool
+        Whether an extension is meant for it.
+    head_count_kv, key_length, value_length : int
+        What it holds in the KV cache for a token: KV heads, and elements of a key and of a value a
+        head; no heads: nothing, as of a recurrent layer or one that shares the cache of another.
+    """
+
+    layer: int
+    window: int | None
+    rotates: bool
+    freq_base: float | None
+    rotary_dim: int | None
+    moves: bool
+    head_count_kv: int
+    key_length: int
+    value_length: int
+
+
+def layers_in_file(layers: Sequence[LayerFacts], rotary_dim: int) -> tuple[LayerInFile, ...]:
+    """Every layer as it is told.
+
+    Parameters
+    ----------
+    layers : sequence of LayerFacts
+    rotary_dim : int
+        Rotated elements of a head where a layer has no number of its own.
+    """
+    return tuple(
+        LayerInFile(
+            layer=number,
+            window=layer.window,
+            rotates=layer.rotates,
+            freq_base=layer.freq_base if layer.rotates else None,
+            rotary_dim=(layer.rotary_dim or rotary_dim) if layer.rotates else None,
+            moves=layer.moves,
+            head_count_kv=layer.head_count_kv,
+            key_length=layer.key_length,
+            value_length=layer.value_length,
+        )
+        for number, layer in enumerate(layers)
+    )
 
 
 class HeadSizes(NamedTuple):

@@ -10,6 +10,7 @@ from ggufext.errors import EditError, GgufextError, ModelWarning, PlanError, com
 from ggufext.header.architectures import architecture
 from ggufext.header.facts import DEFAULT_SOURCE, TrainLength, architecture_name, model_facts
 from ggufext.header.header import ValueType
+from ggufext.header.layers import LayerInFile, layers_in_file
 from ggufext.header.lint import lint
 from ggufext.header.shards import COUNT_KEY
 from ggufext.header.weights import TensorType, quantization, tensor_types
@@ -90,40 +91,6 @@ class RopeInFile:
     def base_is_default(self) -> bool:
         """Whether the file says no base, so that llama.cpp takes its own."""
         return self.freq_base_source == DEFAULT_SOURCE
-
-
-@dataclass(frozen=True, slots=True)
-class LayerInFile:
-    """One layer as llama.cpp runs it.
-
-    Attributes
-    ----------
-    layer : int
-        From 0.
-    window : int or None
-        Tokens that a sliding-window (local) layer sees; None for a global one.
-    rotates : bool
-        Whether it rotates queries and keys.
-    freq_base : float or None
-        RoPE base θ; None where the layer does not rotate.
-    rotary_dim : int or None
-        Rotated dimensions of a head; None where the layer does not rotate.
-    moves : bool
-        Whether an extension is meant for it.
-    head_count_kv, key_length, value_length : int
-        What it holds in the KV cache for a token: KV heads, and elements of a key and of a value a
-        head; no heads: nothing, as of a recurrent layer or one that shares the cache of another.
-    """
-
-    layer: int
-    window: int | None
-    rotates: bool
-    freq_base: float | None
-    rotary_dim: int | None
-    moves: bool
-    head_count_kv: int
-    key_length: int
-    value_length: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -298,7 +265,7 @@ def _inspected(model: OpenModel) -> Inspection:
         support=architecture(name).support,
         train_length=TrainLength(facts.train_length, facts.train_length_source) if facts else None,
         rope=_rope(facts) if facts else None,
-        layers=_layers(facts) if facts else None,
+        layers=layers_in_file(facts.layers, facts.rotary_dim) if facts else None,
         head_dim=facts.head_dim if facts else None,
         alignment=header.alignment,
         data_offset=header.data_offset,
@@ -347,23 +314,6 @@ def _rope(facts: ModelFacts) -> RopeInFile:
             beta_fast=scaling.yarn.beta_fast,
             beta_slow=scaling.yarn.beta_slow,
         ),
-    )
-
-
-def _layers(facts: ModelFacts) -> tuple[LayerInFile, ...]:
-    return tuple(
-        LayerInFile(
-            layer=number,
-            window=layer.window,
-            rotates=layer.rotates,
-            freq_base=layer.freq_base if layer.rotates else None,
-            rotary_dim=(layer.rotary_dim or facts.rotary_dim) if layer.rotates else None,
-            moves=layer.moves,
-            head_count_kv=layer.head_count_kv,
-            key_length=layer.key_length,
-            value_length=layer.value_length,
-        )
-        for number, layer in enumerate(facts.layers)
     )
 
 

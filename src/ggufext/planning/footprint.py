@@ -163,6 +163,8 @@ class CacheFit:
         ``"f16"``, ``"q8_0"`` or ``"q4_0"``.
     bytes : int
         Bytes of the cache at the target.
+    weights_bytes : int
+        Bytes of the tensors.
     compute_bytes : int
         Bytes of the compute buffers at the target.
     fits : bool
@@ -173,6 +175,7 @@ class CacheFit:
 
     cache_type: str
     bytes: int
+    weights_bytes: int
     compute_bytes: int
     fits: bool
     largest_context: int
@@ -211,6 +214,6 @@ def cache_fits(
             continue
         compute = compute_bytes(widths, layers, length)
         found.append(
-            CacheFit(cache_type.label, cache, compute, size <= memory, largest(cache_type))
+            CacheFit(cache_type.label, cache, weights, compute, size <= memory, largest(cache_type))
         )
     return tuple(found)
