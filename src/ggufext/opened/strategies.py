@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import errno
-import os
-import sys
 from enum import Enum
 from typing import TYPE_CHECKING, NamedTuple
+
+from ggufext.system import system
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -72,37 +72,14 @@ def blocks_for(files: FileSystem, descriptor: int, folder: Path) -> Blocks:
     return Blocks(insert_block(files, folder), share_block(files, descriptor, folder))
 
 
-def file_system_type(path: Path) -> str:
-    """Name of the file system that holds a path, ``""`` where it cannot be told."""
-    if not sys.platform.startswith("linux"):
-        return ""
-    # By the mount's number: files on btrfs show other device numbers than their mount.
-    descriptor = os.open(path, os.O_PATH | os.O_CLOEXEC)
-    try:
-        about = _lines(f"/proc/self/fdinfo/{descriptor}")
-    finally:
-        os.close(descriptor)
-    number = next((line.split()[1] for line in about if line.startswith("mnt_id:")), "")
-    for line in _lines("/proc/self/mountinfo"):
-        left, _, right = line.partition(" - ")
-        if left.split(maxsplit=1)[0] == number:
-            return right.split()[0]
-    return ""
-
-
-def _lines(path: str) -> list[str]:
-    with open(path, encoding="utf-8", errors="replace") as file:  # noqa: PTH123
-        return file.readlines()
-
-
 def insert_block(files: FileSystem, folder: Path) -> int | None:
     """Bytes in whose multiples a file in this folder can grow at its start; None: it cannot.
 
     Tried on a nameless file, since a file system's name does not say everything.
     """
-    if file_system_type(folder) not in _INSERTING:
+    if system.file_system_type(folder) not in _INSERTING:
         return None
-    block = os.statvfs(folder).f_bsize
+    block = system.block_size(folder)
     descriptor = files.create_nameless(folder)
     try:
         for size in (block, *_LARGER_BLOCKS):
@@ -131,9 +108,9 @@ def share_block(files: FileSystem, descriptor: int, folder: Path) -> int | None:
     descriptor : int
         Of the file, open for reading.
     """
-    if file_system_type(folder) not in _SHARING:
+    if system.file_system_type(folder) not in _SHARING:
         return None
-    block = os.statvfs(folder).f_bsize
+    block = system.block_size(folder)
     probe = files.create_nameless(folder)
     try:
         files.share_range(descriptor, 0, probe, block, min(block, files.size(descriptor)))
@@ -154,7 +131,7 @@ def likely_strategy(path: Path, *, has_room: bool) -> Strategy:
     """
     if has_room:
         return Strategy.OVERWRITE
-    kind = file_system_type(path)
+    kind = system.file_system_type(path)
     if kind in _SHARING:
         return Strategy.REFLINK
     return Strategy.INSERT if kind in _INSERTING else Strategy.COPY
