@@ -126,6 +126,14 @@ class FileSystem:
         """
         system.share_range(source, source_offset, target, target_offset, size)
 
+    def clone(self, source: int, path: Path) -> int:
+        """Create a file that shares all blocks of an open one; it must not exist yet.
+
+        Either file may change afterwards without the other.
+        """
+        system.clone(source, path)
+        return self.open_for_editing(path)
+
     def rename(self, source: Path, target: Path) -> None:
         """Put `source` in the place of `target`, at once."""
         system.replace(source, target)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import secrets
 from enum import Enum
 from typing import TYPE_CHECKING, NamedTuple
 
@@ -48,15 +49,24 @@ class Blocks(NamedTuple):
         By inserting a range at the start of the file.
     share : int or None
         On the way into a new file that shares its blocks.
+    clone : bool
+        Whether a new file can share all blocks of one whose data does not move.
     """
 
     insert: int | None = None
     share: int | None = None
+    clone: bool = False
 
     @property
     def block(self) -> int:
         """Bytes in whose multiples a header grows, whichever way is taken."""
         return max(DEFAULT_BLOCK, self.insert or 0, self.share or 0)
+
+    def shares(self, growth: int) -> bool:
+        """Whether a new file can share the data of one whose header grows by `growth` bytes."""
+        if not growth:
+            return self.clone
+        return self.share is not None and growth % self.share == 0
 
 
 def blocks_for(files: FileSystem, descriptor: int, folder: Path) -> Blocks:
@@ -69,7 +79,7 @@ def blocks_for(files: FileSystem, descriptor: int, folder: Path) -> Blocks:
     folder : Path
         Where the result goes.
     """
-    return Blocks(insert_block(files, folder), share_block(files, descriptor, folder))
+    return sharing(files, descriptor, folder)._replace(insert=insert_block(files, folder))
 
 
 def insert_block(files: FileSystem, folder: Path) -> int | None:
@@ -119,6 +129,26 @@ def share_block(files: FileSystem, descriptor: int, folder: Path) -> int | None:
     finally:
         files.close(probe)
     return block
+
+
+def sharing(files: FileSystem, descriptor: int, folder: Path) -> Blocks:
+    """How new files in a folder can share the blocks of an open one; parameters as `blocks_for`."""
+    share = share_block(files, descriptor, folder)
+    return Blocks(share=share, clone=share is not None or _clones(files, descriptor, folder))
+
+
+def _clones(files: FileSystem, descriptor: int, folder: Path) -> bool:
+    """Whether the very file can be cloned into a folder, tried where no name tells."""
+    if system.file_system_type(folder):
+        return False
+    probe = folder / f".ggufext-probe.{secrets.token_hex(3)}"
+    try:
+        files.close(files.clone(descriptor, probe))
+    except OSError:
+        return False
+    finally:
+        files.discard(probe)
+    return True
 
 
 def likely_strategy(path: Path, *, has_room: bool) -> Strategy:

@@ -90,6 +90,10 @@ class System(ABC):
         """Let a range of `target` lie in the same blocks as one of `source`."""
         raise _unsupported()
 
+    def clone(self, source: int, target: Path) -> None:
+        """Make a new file that shares all blocks of an open one."""
+        raise _unsupported()
+
     def holes(self, descriptor: int, size: int) -> tuple[tuple[int, int], ...]:
         """(start, end) of each hole of a file of `size` bytes; the file's end counts as no hole."""
         return ()

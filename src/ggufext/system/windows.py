@@ -65,8 +65,8 @@ class Windows(System):
         """Descriptor of a file for reading and writing; nobody can open it, unless somebody has."""
         try:
             return _descriptor(path, _READ | _WRITE, _SHARE_DELETE, _OPEN_EXISTING)
-        except PermissionError as error:
-            if error.winerror != _SHARING_VIOLATION:
+        except OSError:
+            if ctypes.get_last_error() != _SHARING_VIOLATION:
                 raise
         return _descriptor(path, _READ | _WRITE, _SHARE_ALL, _OPEN_EXISTING)
 
