@@ -59,7 +59,7 @@ def macos(monkeypatch: pytest.MonkeyPatch) -> ModuleType:
             found[place] = process
         return 4 * len(module.users)
 
-    def control(descriptor: int, command: int, argument: bytes = b"") -> bytes:
+    def control(descriptor: int, command: str, argument: bytes = b"") -> bytes:
         if command == "sync":
             module.synced.append(descriptor)
             return b""

@@ -5,7 +5,7 @@ from __future__ import annotations
 import errno
 import os
 import time
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -23,7 +23,9 @@ from ggufext.opened import journal as journals
 from ggufext.opened.files import FileSystem, draft_of
 from ggufext.opened.journal import Direction
 from ggufext.opened.model import exclusively, in_use, open_file
+from ggufext.opened.patch import OWN_KEYS
 from ggufext.opened.strategies import Strategy
+from ggufext.planning.edits import acting_edits
 from ggufext.planning.gamma import Verdict
 from ggufext.planning.plan import plan
 
@@ -125,7 +127,8 @@ def rewrite(
     keep_history : bool
         Keep what an exact undo needs; without it the file keeps no record of earlier edits either.
     strategy : Strategy, optional
-        Use this one or refuse.
+        Use this one or refuse. Where the header has no room, an overwrite leaves out keys that
+        would only tell what the file was.
     follow : bool
         Edit the target of a symbolic link.
     dry_run : bool
@@ -151,6 +154,9 @@ def rewrite(
     with open_file(path, writing=writing, force=force, name=name, files=files) as model:
         facts = model.original_facts(request)
         made = plan(facts, request)
+        if strategy is Strategy.OVERWRITE and not model.header.keys.keys() & set(OWN_KEYS):
+            # There is no room but that of the values.
+            made = replace(made, edits=acting_edits(facts, made.edits))
         _check_plan(made, model, facts.support, force=force)
         edit = build_edit(
             model,
