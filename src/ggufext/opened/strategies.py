@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import secrets
+from contextlib import suppress
 from enum import Enum
 from typing import TYPE_CHECKING, NamedTuple
 
@@ -144,10 +145,11 @@ def _clones(files: FileSystem, descriptor: int, folder: Path) -> bool:
     probe = folder / f".ggufext-probe.{secrets.token_hex(3)}"
     try:
         files.close(files.clone(descriptor, probe))
-    except OSError:
-        return False
-    finally:
         files.discard(probe)
+    except OSError:
+        with suppress(OSError):  # which a folder that takes no files raises again
+            files.discard(probe)
+        return False
     return True
 
 
