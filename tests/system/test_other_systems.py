@@ -166,6 +166,7 @@ class Kernel:
         self.open: dict[int, tuple[str, int, int]] = {}
         self.code = 0
         self.others: set[int] = set()
+        self.replaces_open_files = True
 
     def _fail(self, code: int) -> int:
         self.code = code
@@ -206,6 +207,9 @@ class Kernel:
     ) -> int:
         data = bytes(request._obj)[:size]
         length = int.from_bytes(data[16:20], "little")
+        if not self.replaces_open_files:
+            self.code = 87
+            return 0
         assert (kind, data[:4], data[8:16]) == (22, b"\x03\0\0\0", bytes(8))
         target = data[20 : 20 + length].decode("utf-16-le")
         for other, _, shared in self._still_open():
@@ -285,10 +289,15 @@ def test_windows_reads_writes_and_locks(windows: SimpleNamespace, tmp_path: Path
     assert other.quote(r"C:\my models\a.gguf") == r'"C:\my models\a.gguf"'
 
 
+@pytest.mark.parametrize("replaces_open_files", [True, False])
 def test_on_windows_values_are_overwritten_in_a_file_that_nobody_can_open_meanwhile(
-    windows: SimpleNamespace, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    windows: SimpleNamespace,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    replaces_open_files: bool,
 ) -> None:
     everywhere(monkeypatch, windows.system)
+    windows.kernel.replaces_open_files = replaces_open_files
     path = write_model(tmp_path / "m.gguf", PRESENT)
     original = path.read_bytes()
     done = rewrite(path, PlanRequest(target_length=4096))

@@ -115,10 +115,12 @@ class Windows(System):
         handle = _handle(source, _DELETE, _SHARE_ALL, _OPEN_EXISTING)
         try:
             wanted, size = ctypes.byref(request), ctypes.sizeof(request)
-            if not _kernel().SetFileInformationByHandle(handle, _RENAME, wanted, size):
-                raise _error(target)
+            if _kernel().SetFileInformationByHandle(handle, _RENAME, wanted, size):
+                return
         finally:
             _kernel().CloseHandle(handle)
+        # A file system without such a rename has another for targets that nobody has open.
+        source.replace(target)
 
     def lock(self, descriptor: int) -> bool:
         """Take the lock that two runs of ggufext compete for; False when it is taken."""
@@ -214,13 +216,9 @@ def _kernel() -> ctypes.WinDLL:
 def _handle(path: Path, access: int, share: int, creation: int) -> int:
     handle = _kernel().CreateFileW(os.fspath(path), access, share, None, creation, 0, None)
     if handle is None or handle == _INVALID_HANDLE:
-        raise _error(path)
+        code = ctypes.get_last_error()
+        raise OSError(None, ctypes.FormatError(code), os.fspath(path), code)
     return int(handle)
-
-
-def _error(path: Path) -> OSError:
-    code = ctypes.get_last_error()
-    return OSError(None, ctypes.FormatError(code), os.fspath(path), code)
 
 
 def _descriptor(path: Path, access: int, share: int, creation: int) -> int:
