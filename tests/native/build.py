@@ -130,6 +130,7 @@ def run(name: str, program: Path) -> str:
             check=False,
             cwd=program.parent,
             env=environment,
+            timeout=300,  # Wine may wait for ever where it lacks something
         )
         if done.returncode != 0:
             sys.exit(f"{name}: {' '.join(command)}\n{done.stdout}{done.stderr}")
