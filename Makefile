@@ -4,9 +4,9 @@
 PYTHON ?= python3
 VENV ?= .venv
 BIN := $(VENV)/bin
-SOURCES := pyproject.toml CMakeLists.txt $(shell find src csrc -type f -not -name '*.pyc')
+SOURCES := pyproject.toml CMakeLists.txt $(shell find src csrc cmake -type f -not -name '*.pyc')
 
-.PHONY: demo test torture lint docs wheel fuzz bench clean
+.PHONY: demo test torture lint docs wheel fuzz cross bench clean
 
 $(BIN)/python:
 	$(PYTHON) -m venv $(VENV)
@@ -27,8 +27,9 @@ demo: $(VENV)/.installed-check
 lint: $(VENV)/.installed-dev
 	$(BIN)/ruff check src tests models studies benchmarks docs
 	$(BIN)/ruff format --check src tests models studies benchmarks docs
-	$(BIN)/clang-format --dry-run --Werror $(shell find csrc -name '*.?pp' -o -name '*.cu')
+	$(BIN)/clang-format --dry-run --Werror $(shell find csrc tests/native -name '*.?pp' -o -name '*.cu')
 	$(BIN)/mypy
+	for system in darwin win32; do $(BIN)/mypy --platform $$system --cache-dir .mypy_cache/$$system src || exit 1; done
 	$(BIN)/lint-imports --no-cache
 	$(BIN)/zizmor --offline --quiet .github
 	$(BIN)/check-jsonschema --builtin-schema vendor.github-workflows .github/workflows/*.yml
@@ -76,7 +77,7 @@ FUZZ_SECONDS ?= 3600
 FUZZ_CXX ?= clang++
 FUZZ_CXXFLAGS := -std=c++17 -O1 -g -Wall -Wextra -fno-sanitize-recover=all \
   -fsanitize=fuzzer,address,undefined
-FUZZ_SOURCES := tests/fuzz/fuzz_header.cpp \
+FUZZ_SOURCES := tests/fuzz/fuzz_header.cpp csrc/core/system.cpp \
   $(addprefix csrc/header/, byte_reader.cpp foreign.cpp ggml_types.cpp header.cpp header_keys.cpp \
     header_tensors.cpp message.cpp)
 
@@ -90,6 +91,14 @@ fuzz: build/fuzz/fuzz_header
 	cd build/fuzz && ./fuzz_header -max_total_time=$(FUZZ_SECONDS) -max_len=100000 \
 	  -rss_limit_mb=512 -timeout=10 -dict=../../tests/fuzz/gguf.dict -print_final_stats=1 \
 	  corpus seeds
+
+# The native part without Python for other systems: by MinGW for Windows, where its tests run under Wine
+# (Debian: g++-mingw-w64-x86-64-posix, wine64), and by zig's Clang for macOS, which compiles its C++
+# library first. What has no tools here is left out, with the reason. `make test` runs the same tests on
+# this system.
+cross: $(BIN)/python
+	-$(BIN)/python -m pip install --quiet ziglang==0.17.1
+	$(BIN)/python tests/native/build.py
 
 # The rival of two benchmarks, which compiles llama.cpp; from then on everything here uses it.
 $(VENV)/.installed-bench: $(VENV)/.installed-dev

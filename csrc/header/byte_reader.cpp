@@ -1,12 +1,9 @@
 #include "byte_reader.hpp"
 
-#include <unistd.h>
-
 #include <algorithm>
-#include <cerrno>
-#include <cstring>
 
 #include "message.hpp"
+#include "system.hpp"
 
 namespace ggufext {
 
@@ -38,12 +35,11 @@ Status ByteReader::refill(size_t size) {
   window_start_ = position_;
   window_size_ = 0;
   while (window_size_ < wanted) {
-    const ssize_t got = pread(fd_, buffer_.get() + window_size_, wanted - window_size_,
-                              static_cast<off_t>(window_start_ + window_size_));
-    if (got < 0 && errno == EINTR) continue;
+    const int64_t got = system::read_at(fd_, buffer_.get() + window_size_, wanted - window_size_,
+                                        window_start_ + window_size_);
     if (got < 0) {
       return Status::error("unreadable",
-                           std::string("the system could not read here: ") + std::strerror(errno) +
+                           "the system could not read here: " + system::last_error() +
                                "; check the disk or the network mount and try again",
                            {}, window_start_ + window_size_);
     }

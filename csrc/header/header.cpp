@@ -1,14 +1,12 @@
 #include "header.hpp"
 
-#include <sys/stat.h>
-
 #include <algorithm>
-#include <cerrno>
 #include <exception>
 
 #include "foreign.hpp"
 #include "header_parser.hpp"
 #include "message.hpp"
+#include "system.hpp"
 
 namespace ggufext {
 namespace {
@@ -36,18 +34,17 @@ Status parse_header(ByteReader* reader, uint64_t file_size, HeaderIndex* out) {
 }  // namespace
 
 Status HeaderIndex::open(int fd, HeaderIndex* out) {
-  struct stat status;
-  if (fstat(fd, &status) != 0) {
-    return Status::error("unreadable", std::string("the system could not say what this file is: ") +
-                                           std::strerror(errno));
+  system::FileFacts file;
+  if (!system::describe(fd, &file)) {
+    return Status::error("unreadable",
+                         "the system could not say what this file is: " + system::last_error());
   }
-  if (!S_ISREG(status.st_mode)) {
+  if (!file.is_regular) {
     return Status::error("not_gguf",
                          "found a directory, pipe or device, expected a GGUF file: name the file");
   }
-  const uint64_t file_size = static_cast<uint64_t>(status.st_size);
-  ByteReader reader(fd, file_size);
-  return parse_header(&reader, file_size, out);
+  ByteReader reader(fd, file.size);
+  return parse_header(&reader, file.size, out);
 }
 
 Status HeaderIndex::parse(const uint8_t* data, size_t size, uint64_t file_size, HeaderIndex* out) {

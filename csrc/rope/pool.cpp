@@ -1,16 +1,13 @@
 #include "pool.hpp"
 
-#ifdef __linux__
-#include <sched.h>
-#endif
-#include <unistd.h>
-
 #include <algorithm>
 #include <atomic>
 #include <condition_variable>
 #include <mutex>
 #include <system_error>
 #include <thread>
+
+#include "system.hpp"
 
 namespace ggufext {
 namespace {
@@ -94,7 +91,7 @@ class Pool {
 };
 
 struct Owned {
-  pid_t process;
+  int64_t process;
   Pool* pool;
 };
 
@@ -103,8 +100,8 @@ struct Owned {
 Pool& process_pool() {
   static std::atomic<Owned*> current{nullptr};
   Owned* owned = current.load(std::memory_order_acquire);
-  while (owned == nullptr || owned->process != getpid()) {
-    auto* fresh = new Owned{getpid(), new Pool};
+  while (owned == nullptr || owned->process != system::process_id()) {
+    auto* fresh = new Owned{system::process_id(), new Pool};
     if (current.compare_exchange_strong(owned, fresh, std::memory_order_acq_rel))
       return *fresh->pool;
     delete fresh->pool;
@@ -119,15 +116,6 @@ void run_parallel(const Work& work, int threads) {
   if (threads <= 1 || work.items <= work.items_per_chunk || !process_pool().run(work, threads)) {
     work.run(work.context, 0, work.items);
   }
-}
-
-int available_processors() {
-#ifdef __linux__
-  cpu_set_t allowed;
-  CPU_ZERO(&allowed);
-  if (sched_getaffinity(0, sizeof allowed, &allowed) == 0) return std::max(1, CPU_COUNT(&allowed));
-#endif
-  return std::max(1u, std::thread::hardware_concurrency());
 }
 
 }  // namespace ggufext

@@ -17,7 +17,4 @@ struct Work {
 /// work does its own alone.
 void run_parallel(const Work& work, int threads);
 
-/// Processors this process may run on.
-int available_processors();
-
 }  // namespace ggufext

@@ -6,6 +6,7 @@
 
 #include "pool.hpp"
 #include "rope_rows.hpp"
+#include "system.hpp"
 
 #ifdef GGUFEXT_X86_KERNELS
 #include <cpuid.h>
@@ -98,7 +99,8 @@ void rotate_on_cpu(const Job& job, const uint32_t* positions, int threads) {
   call.rotate = chosen.kernels().rotate[static_cast<int>(job.type)][static_cast<int>(job.layout)];
 
   const int64_t token_bytes = std::max<int64_t>(1, job.bytes_per_token());
-  if (threads == 0) threads = items * token_bytes < kParallelBytes ? 1 : available_processors();
+  if (threads == 0)
+    threads = items * token_bytes < kParallelBytes ? 1 : system::available_processors();
   run_parallel({run_call, &call, items, std::max<int64_t>(1, kChunkBytes / token_bytes)}, threads);
 }
 

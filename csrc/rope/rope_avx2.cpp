@@ -1,4 +1,4 @@
-// The kernel for processors with AVX2, FMA and F16C: see CMakeLists.txt for its flags.
+// The kernel for processors with AVX2, FMA and F16C: see cmake/libraries.cmake for its flags.
 namespace ggufext::rope {
 namespace {
 constexpr int kWidth = 8;

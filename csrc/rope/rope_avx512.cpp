@@ -1,4 +1,4 @@
-// The kernel for processors with AVX-512 (F, BW, DQ, VL): see CMakeLists.txt for its flags.
+// The kernel for processors with AVX-512 (F, BW, DQ, VL): see cmake/libraries.cmake for its flags.
 namespace ggufext::rope {
 namespace {
 constexpr int kWidth = 16;

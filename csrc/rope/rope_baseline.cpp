@@ -1,5 +1,5 @@
-// The kernel for every processor of the architecture (SSE2; NEON on ARM): see CMakeLists.txt for
-// its flags.
+// The kernel for every processor of the architecture (SSE2; NEON on ARM): see cmake/libraries.cmake
+// for its flags.
 namespace ggufext::rope {
 namespace {
 constexpr int kWidth = 4;

@@ -24,6 +24,17 @@ uint64_t digits(int64_t first) {
   return shift == 0 ? word(index) : (word(index) << shift) | (word(index + 1) >> (64 - shift));
 }
 
+/// a·b / 2^64, rounded to nearest, without a type of 128 bits. The result must not overflow.
+uint64_t rounded_high_product(uint64_t a, uint64_t b) {
+  const uint64_t a_high = a >> 32, a_low = a & 0xffffffff;
+  const uint64_t b_high = b >> 32, b_low = b & 0xffffffff;
+  const uint64_t middle = a_high * b_low + (a_low * b_low >> 32);
+  const uint64_t lower_middle = a_low * b_high + (middle & 0xffffffff);
+  const uint64_t high = a_high * b_high + (middle >> 32) + (lower_middle >> 32);
+  // Half a unit is the highest bit of the lower half, which is bit 31 of its upper word.
+  return high + (lower_middle >> 31 & 1);
+}
+
 }  // namespace
 
 uint64_t phase_step(double radians_per_token) {
@@ -35,10 +46,7 @@ uint64_t phase_step(double radians_per_token) {
   // The frequency is integer · 2^(exponent − 1075). Of its product with 1/(2π) · 2^64, whole digits
   // end, and the 64 that decide the rounding begin, at this digit:
   const int64_t point = (biased == 0 ? 1 : biased) - 1075 + 64;
-  const auto rest = static_cast<unsigned __int128>(integer) * digits(point);
-  const auto carry =
-      static_cast<uint64_t>((rest + (static_cast<unsigned __int128>(1) << 63)) >> 64);
-  return integer * digits(point - 64) + carry;
+  return integer * digits(point - 64) + rounded_high_product(integer, digits(point));
 }
 
 }  // namespace ggufext::rope

@@ -9,6 +9,8 @@ from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
+from ggufext.system import system
+
 #: Longest message printed, characters: two paths of the longest that Linux takes, and a sentence.
 _LONGEST_MESSAGE = 2 * 4096 + 1024
 
@@ -170,15 +172,12 @@ def command(verb: str, path: Path | str, *options: str) -> str:
 
 
 def shell_word(path: Path | str) -> str:
-    """A path as one word of a POSIX shell, whatever its name is made of."""
+    """A path as one word of the shell, whatever its name is made of."""
     text = os.fspath(path)
     # A dash would begin an option, and ollama:NAME would be looked up.
     if isinstance(path, Path) and not path.is_absolute() and (text[:1] == "-" or ":" in text):
         text = f"./{text}"
-    if text.isprintable():
-        return shlex.quote(text)
-    octal = "".join(f"\\{byte:03o}" for byte in os.fsencode(text))
-    return f"\"$(printf '{octal}')\""
+    return system.quote(text)
 
 
 def printable(text: str, limit: int = 400) -> str:

@@ -15,6 +15,7 @@ if TYPE_CHECKING:
 #: The operations that change something on the disk.
 CHANGES = (
     "create",
+    "clone",
     "write",
     "sync",
     "sync_folder",
@@ -60,7 +61,7 @@ class StoppingDisk(RecordingDisk):
             raise PowerFailure
         result = super()._do(name, *args)
         if len(self.done) == self.after:
-            if name == "create":
+            if name in {"create", "clone"}:
                 self.close(result)
             raise PowerFailure
         return result
@@ -130,7 +131,7 @@ class LosingDisk(RecordingDisk):
             self._lose()
             for descriptor in self.closed:
                 super().close(descriptor)
-            if name == "create":
+            if name in {"create", "clone"}:
                 self.close(result)
             raise PowerFailure
         return result
@@ -150,8 +151,8 @@ class LosingDisk(RecordingDisk):
             if not self.pending.get(inode):
                 self.durable[inode] = self.read(descriptor, 0, self.size(descriptor))
             self.pending.setdefault(inode, []).append((descriptor, name, rest))
-        elif name == "create":
-            self.names.append((args[0], self._hidden()))
+        elif name in {"create", "clone"}:
+            self.names.append((args[-1] if name == "clone" else args[0], self._hidden()))
         elif name == "remove":
             return self._move(args[0], self._hidden())
         elif name == "rename":

@@ -8,25 +8,29 @@ import stat
 import subprocess
 import time
 from functools import partial
+from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING
 
 import pytest
 
 from editing.disk import PowerFailure, RecordingDisk, StoppingDisk
 from editing.images import MAKE, Image, mounted_image
+from editing.test_promises import PRESENT, write_model
 from ggufext.editing.rewrite import recover, rewrite, undo
 from ggufext.errors import EditError
 from ggufext.header.frequencies import ROPE_FREQS
 from ggufext.header.header import read_header
+from ggufext.opened import history
 from ggufext.opened.inspection import inspect
 from ggufext.opened.strategies import Strategy
 from ggufext.planning.methods import Method
 from ggufext.planning.request import PlanRequest
+from ggufext.system import system
 from random_model import write_random_model
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
-    from pathlib import Path
 
 #: How a first edit gets into a file, and by how many bytes it grows.
 FIRST_EDIT = {
@@ -199,6 +203,52 @@ def test_a_loaded_file_is_refused_or_replaced_by_force(image: Image, model: Path
         assert undo(model, force=True).strategy is replacing
         assert loaded.read() == edited
     assert model.read_bytes() == original
+
+
+@only_sharing
+def test_values_change_in_a_clone_of_a_loaded_file(image: Image, model: Path) -> None:
+    original = model.read_bytes()
+    rewrite(model, PlanRequest(target_length=8192))
+    before = image.used()
+    with model.open("rb") as loaded:
+        edited = model.read_bytes()
+        again = rewrite(model, PlanRequest(target_length=16384, force=True)).receipt
+        assert again.strategy is Strategy.REFLINK
+        assert loaded.read() == edited
+    assert len(edited) == model.stat().st_size  # nothing grew
+    assert image.used() - before < MODEL_SIZE // 8
+    undo(model)
+    assert model.read_bytes() == original
+
+
+@pytest.fixture
+def tmpfs() -> Iterator[Path]:
+    """A folder in memory, where nothing can grow in place."""
+    place = Path("/dev/shm")
+    if not place.is_dir() or system.file_system_type(place) != "tmpfs":
+        pytest.skip("no tmpfs here")
+    with TemporaryDirectory(dir=place) as folder:
+        yield Path(folder)
+
+
+@pytest.mark.parametrize("method", [Method.GAMMA, Method.NTK])
+def test_where_nothing_grows_values_are_overwritten_and_the_record_lies_beside(
+    tmpfs: Path, method: Method
+) -> None:
+    path = write_model(tmpfs / "m.gguf", PRESENT)
+    original, inode = path.read_bytes(), path.stat().st_ino
+    for target in (4096, 8192):
+        done = rewrite(path, PlanRequest(target_length=target, method=method))
+        assert done.receipt.strategy is Strategy.OVERWRITE
+        assert (path.stat().st_ino, path.stat().st_size) == (inode, len(original))
+        assert history.sidecar(path).exists()
+    undo(path)
+    assert path.read_bytes() == original
+    assert list(tmpfs.iterdir()) == [path]
+    grows = rewrite(path, PlanRequest(target_length=4096, method=Method.YARN)).receipt
+    assert grows.strategy is Strategy.COPY
+    undo(path)
+    assert path.read_bytes() == original
 
 
 def strategies_of(kind: str) -> list[Strategy]:

@@ -268,8 +268,9 @@ def test_a_strategy_that_does_not_serve_is_refused_with_the_reason(
 ) -> None:
     monkeypatch.setattr(strategies, "insert_block", lambda _files, _folder: None)
     original = llama.read_bytes()
+    request = PlanRequest(target_length=8192, method=Method.YARN)
     with pytest.raises(EditError, match=reason) as caught:
-        rewrite(llama, PlanRequest(target_length=8192), strategy=wanted)
+        rewrite(llama, request, strategy=wanted)
     assert caught.value.code == "strategy_unusable"
     assert llama.read_bytes() == original
 

@@ -17,6 +17,7 @@ import pytest
 from ggufext.errors import EngineError
 from ggufext.llama import binding
 from ggufext.llama.process import LlamaProcess
+from ggufext.system import system
 from llama_here import needs_llama_cpp
 
 CALL = re.compile(r"(?:api|library)\.(llama_\w+)\(")
@@ -105,7 +106,7 @@ def prebuilt(package: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> 
     folder.mkdir()
     (folder / "__init__.py").write_text("raise RuntimeError('imported')\n")
     (folder / "xllamacpp.abi3.so").touch()
-    monkeypatch.setattr(binding, "processor_features", frozenset)
+    monkeypatch.setattr(system, "processor_features", frozenset)
     return folder / "xllamacpp.abi3.so"
 
 
@@ -150,7 +151,7 @@ def test_a_processor_without_what_the_prebuilt_one_needs_is_named_before_loading
 ) -> None:
     features = {"sse2", "avx2", "fma", "f16c", "bmi2"}
     monkeypatch.setattr(platform, "machine", lambda: "x86_64")
-    monkeypatch.setattr(binding, "processor_features", lambda: frozenset(features))
+    monkeypatch.setattr(system, "processor_features", lambda: frozenset(features))
     assert binding.installed().path == prebuilt
     features.remove(lacking)
     with pytest.raises(EngineError, match=f"lacks {lacking}, which xllamacpp") as refused:

@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import pytest
 
 from ggufext.editing.rewrite import rewrite, undo
 from ggufext.errors import EditError
+from ggufext.header.header import read_header
 from ggufext.llama.expectation import verify_file
 from ggufext.llama.rope_nodes import observe
 from ggufext.llama.settings import ContextSettings
 from ggufext.opened.model import facts_of
+from ggufext.opened.strategies import Strategy
 from ggufext.planning.footprint import CacheType, kv_cache_bytes
 from ggufext.planning.methods import Method
 from ggufext.planning.plan import plan
@@ -44,6 +47,28 @@ def model(architecture: str, random_models: Callable[[str], Path], tmp_path: Pat
     path = tmp_path / f"{architecture}.gguf"
     path.write_bytes(random_models(architecture).read_bytes())
     return path
+
+
+@every_architecture
+@pytest.mark.parametrize("method", [Method.GAMMA, Method.NTK])
+def test_values_alone_rotate_as_the_whole_plan_does(model: Path, method: Method) -> None:
+    original, size = model.read_bytes(), model.stat().st_size
+    request = PlanRequest(target_length=TARGET, method=method)
+    present = read_header(model).keys
+    done = rewrite(model, request, strategy=Strategy.OVERWRITE)
+    assert {edit.key for edit in done.plan.edits} <= present.keys()
+    assert model.stat().st_size == size
+    values = observe(model, tokens=TOKENS, settings=SETTINGS)
+    undo(model)
+    assert model.read_bytes() == original
+    rewrite(model, request, strategy=Strategy.COPY)
+    whole = observe(model, tokens=TOKENS, settings=SETTINGS)
+    assert values.logits == whole.logits
+    assert values.n_ctx_train == whole.n_ctx_train == TARGET
+    # The length before the extension counts with a share of YaRN only.
+    for one, other in zip(values.rope_nodes, whole.rope_nodes, strict=True):
+        assert one.ext_factor == 0
+        assert replace(one, n_ctx_orig=other.n_ctx_orig) == other
 
 
 @every_architecture

@@ -11,6 +11,7 @@ import pytest
 from ggufext.audit.engines import llama_cpp
 from ggufext.audit.run.duration import measure_speed, measure_threads
 from ggufext.llama.settings import ContextSettings, LoadRequest
+from ggufext.system import system
 from llama_here import needs_llama_cpp
 from random_model import write_random_model
 
@@ -98,7 +99,7 @@ def test_a_model_that_llama_cpp_does_not_load_has_no_threads(tmp_path: Path) -> 
 def test_one_other_number_of_threads_is_tried(
     monkeypatch: pytest.MonkeyPatch, usual: int, processors: int, numbers: tuple[int, ...]
 ) -> None:
-    monkeypatch.setattr(llama_cpp, "usable_processors", lambda: processors)
+    monkeypatch.setattr(system, "usable_processors", lambda: processors)
     context = ContextSettings(n_threads=usual)
     assert llama_cpp.thread_numbers(LoadRequest(path=Path("m"), context=context)) == numbers
 

@@ -4,19 +4,19 @@ from __future__ import annotations
 
 import os
 import platform
-import sys
 from dataclasses import dataclass
 from importlib.metadata import PackageNotFoundError, version
 from importlib.util import find_spec
 from pathlib import Path
+from shutil import disk_usage
 from typing import TYPE_CHECKING
 
 from ggufext.arguments import public
 from ggufext.errors import EngineError
-from ggufext.llama.memory import processor_features, usable_processors
 from ggufext.llama.process import Hello, LlamaProcess
 from ggufext.opened.files import FileSystem
-from ggufext.opened.strategies import Blocks, blocks_for, file_system_type
+from ggufext.opened.strategies import Blocks, blocks_for
+from ggufext.system import system
 from ggufext.text import binary_size
 
 if TYPE_CHECKING:
@@ -85,35 +85,22 @@ def doctor(folder: Path | str, *, llama_cpp: Path | None = None) -> dict[str, Fi
 
 
 def _cpu(flags: tuple[str, ...]) -> Finding:
-    name = _first_value("/proc/cpuinfo", "model name") or platform.machine()
+    name = system.processor_name() or platform.machine()
     features = " ".join(flags) or "features not known here"
-    return Finding(f"{name}, {usable_processors()} cores usable: {features}", ok=True)
+    return Finding(f"{name}, {system.usable_processors()} cores usable: {features}", ok=True)
 
 
 def _cpu_flags() -> tuple[str, ...]:
-    present = processor_features()
+    present = system.processor_features()
     return tuple(flag for flag in _CPU_FLAGS if flag in present)
 
 
 def _memory() -> Finding:
-    sizes = [
-        _first_value("/proc/meminfo", name).removesuffix(" kB")
-        for name in ("MemAvailable", "MemTotal")
-    ]
-    if not all(size.isdecimal() for size in sizes):
+    memory = system.machine_memory()
+    if memory is None:
         return Finding("not known here", ok=True)
-    available, total = (int(size) * 1024 for size in sizes)
+    available, total = memory
     return Finding(f"{binary_size(available)} of {binary_size(total)} available", ok=True)
-
-
-def _first_value(path: str, wanted: str) -> str:
-    """Value of the first line ``name: value`` of a file, ``""`` where there is none."""
-    try:
-        lines = Path(path).read_text(encoding="utf-8", errors="replace").splitlines()
-    except OSError:
-        return ""
-    pairs = (line.partition(":") for line in lines)
-    return next((value.strip() for name, _, value in pairs if name.strip() == wanted), "")
 
 
 def _rotation_kernels() -> Finding:
@@ -245,7 +232,7 @@ def _gpu_in_words(nvml: ModuleType, index: int) -> str:
 
 
 def _folder(folder: Path) -> Finding:
-    kind = file_system_type(folder) or "unknown file system"
+    kind = system.file_system_type(folder) or "unknown file system"
     place = f"{folder} ({kind})"
     if not os.access(folder, os.W_OK | os.X_OK):
         return Finding(
@@ -272,20 +259,17 @@ def _folder(folder: Path) -> Finding:
 def _possible(folder: Path) -> Blocks:
     """Inserting and sharing, tried on nameless files."""
     files = FileSystem()
-    if not sys.platform.startswith("linux"):
-        return Blocks()
     try:
         probe = files.create_nameless(folder)
     except OSError:  # no file without a name, and no insert either
         return Blocks()
     try:
-        files.write(probe, 0, bytes(os.statvfs(folder).f_bsize))
+        files.write(probe, 0, bytes(system.block_size(folder)))
         return blocks_for(files, probe, folder)
     finally:
         files.close(probe)
 
 
 def _free_space(folder: Path) -> Finding:
-    status = os.statvfs(folder)
-    free = status.f_bavail * status.f_frsize
+    free = disk_usage(folder).free
     return Finding(f"{binary_size(free)} free in {folder}", ok=True)

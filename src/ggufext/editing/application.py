@@ -231,9 +231,10 @@ def _write_new(
     draft = companion(target_path, COPY_SUFFIX + secrets.token_hex(3))
     descriptor = None
     try:
-        descriptor = files.create(draft)
+        whole = shares and not patch.growth
+        descriptor = files.clone(source, draft) if whole else files.create(draft)
         files.lock(descriptor)
-        _write_patched(files, source, descriptor, patch, own, progress)
+        _write_patched(files, source, descriptor, patch, None if whole else own, progress)
         files.keep_attributes(source_path, draft)
         files.sync(descriptor)
         same = _holds(files, descriptor, edit.expected_header)
@@ -279,10 +280,13 @@ def _write_patched(
     source: int,
     target: int,
     patch: Patch,
-    shared: int,
+    shared: int | None,
     progress: Callable[[int, int], None],
 ) -> None:
-    """Fill a new file with the patched one: from byte `shared` of the old on in its blocks."""
+    """Fill a new file with the patched one: from byte `shared` of the old on in its blocks.
+
+    None: it is a clone of the old.
+    """
     done = 0
 
     def advance(size: int) -> None:
@@ -293,10 +297,13 @@ def _write_patched(
     growth, behind = patch.growth, len(patch.old_front)
     files.write(target, 0, patch.new_front)
     advance(len(patch.new_front))
-    files.copy_range(source, behind, target, behind + growth, shared - behind, advance)
-    if shared < patch.size:
-        files.share_range(source, shared, target, shared + growth, patch.size - shared)
-        advance(patch.size - shared)
+    if shared is None:
+        advance(patch.size - behind)
+    else:
+        files.copy_range(source, behind, target, behind + growth, shared - behind, advance)
+        if shared < patch.size:
+            files.share_range(source, shared, target, shared + growth, patch.size - shared)
+            advance(patch.size - shared)
     for span in patch.spans:
         files.write(target, span.offset + growth, span.new)
     recovery.write_tail(files, target, patch)
@@ -341,12 +348,12 @@ def _copy(
     source = files.open_for_reading(path)
     try:
         front = files.read(source, 0, FIXED_SIZE)
-        block = strategies.share_block(files, source, target.parent) if share else None
+        shares = share and strategies.sharing(files, source, target.parent).clone
         edit = Edit(
             patch=Patch(size=files.size(source), old_front=front, new_front=front),
-            strategy=Strategy.COPY if block is None else Strategy.REFLINK,
+            strategy=Strategy.REFLINK if shares else Strategy.COPY,
             output=target,
-            block=block or DEFAULT_BLOCK,
+            block=DEFAULT_BLOCK,
             expected_header=front,
         )
         _write_new(files, source, path, edit, replace=replace, progress=progress)

@@ -116,11 +116,10 @@ def build_edit(
         return None
     record = changes.record() if keep_history else None
     if output is not None:
-        share = strategies.share_block(model.files, model.descriptor, output.parent)
-        block = max(share or 0, DEFAULT_BLOCK)
-        patch = changes.compact() if record is None else changes.growing(record, block)
+        blocks = strategies.sharing(model.files, model.descriptor, output.parent)
+        patch = changes.compact() if record is None else changes.growing(record, blocks.block)
         expected = patch.applied(model.header_bytes)
-        edit = _new_file(model, patch, expected, output, share, wanted)
+        edit = _new_file(model, patch, expected, output, blocks, wanted)
         return _checked(model, edit, record)
     patch, blocks = changes.growing(record, DEFAULT_BLOCK), Blocks()
     if patch.growth or wanted is Strategy.REFLINK or not model.exclusive:
@@ -169,8 +168,8 @@ def build_undo(model: OpenFile, *, output: Path | None) -> Edit:
     # The record's own check was that the patch leads to these bytes.
     expected = model.original.header_bytes
     if output is not None:
-        share = strategies.share_block(model.files, model.descriptor, output.parent)
-        return _new_file(model, patch, expected, output, share, None)
+        blocks = strategies.sharing(model.files, model.descriptor, output.parent)
+        return _new_file(model, patch, expected, output, blocks, None)
     blocks = Blocks()
     if patch.growth or not model.exclusive:
         blocks = strategies.blocks_for(model.files, model.descriptor, model.path.parent)
@@ -190,7 +189,7 @@ def _possible(model: OpenFile, patch: Patch, blocks: Blocks) -> set[Strategy]:
         and not model.files.holes(model.descriptor)
     ):
         possible.add(Strategy.INSERT)
-    if blocks.share and patch.growth % blocks.share == 0:
+    if blocks.shares(patch.growth):
         possible.add(Strategy.REFLINK)
     return possible
 
@@ -228,20 +227,20 @@ def _new_file(
     patch: Patch,
     expected: bytes,
     output: Path,
-    share: int | None,
+    blocks: Blocks,
     wanted: Strategy | None,
 ) -> Edit:
     """The edit that writes a patched model into a file of its own.
 
-    `share` is what `ggufext.opened.strategies.share_block` found in its folder.
+    `blocks` is what `ggufext.opened.strategies.sharing` found in its folder.
     """
-    shares = share is not None and patch.growth % share == 0
+    shares = blocks.shares(patch.growth)
     chosen = wanted or (Strategy.REFLINK if shares else Strategy.COPY)
     if chosen in {Strategy.INSERT, Strategy.OVERWRITE}:
         raise _unusable(chosen, model.path, "a new file is written by reflink or copy")
     if chosen is Strategy.REFLINK and not shares:
-        raise _unusable(chosen, model.path, _CANNOT_SHARE if share is None else _NO_FILLER)
-    return Edit(patch, chosen, output, share or DEFAULT_BLOCK, expected)
+        raise _unusable(chosen, model.path, _why_not_shared(blocks))
+    return Edit(patch, chosen, output, blocks.share or DEFAULT_BLOCK, expected)
 
 
 def _checked(model: OpenFile, edit: Edit, record: History | None) -> Edit:
@@ -278,15 +277,19 @@ def _check_undo(model: OpenFile, edit: Edit, header: Header) -> None:
         )
 
 
-_NO_FILLER = "a header without history has no filler, so the data does not move by whole blocks"
-_CANNOT_SHARE = "the file system of this folder cannot share blocks between files (xfs, btrfs can)"
+def _why_not_shared(blocks: Blocks) -> str:
+    if blocks.share is not None:
+        return "a header without history has no filler, so the data does not move by whole blocks"
+    if blocks.clone:
+        return "the file system of this folder shares whole files only, and the header grows"
+    return "the file system of this folder cannot share blocks between files (xfs, btrfs can)"
 
 
 def _why_not(model: OpenFile, strategy: Strategy, blocks: Blocks) -> str:
     if strategy is Strategy.OVERWRITE:
         return "there is no room for new keys in the header"
     if strategy is Strategy.REFLINK:
-        return _CANNOT_SHARE
+        return _why_not_shared(blocks)
     if blocks.insert is None:
         return "the file system of this folder cannot insert ranges (ext4 and xfs can)"
     if model.files.holes(model.descriptor):

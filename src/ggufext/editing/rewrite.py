@@ -5,7 +5,7 @@ from __future__ import annotations
 import errno
 import os
 import time
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -24,7 +24,9 @@ from ggufext.opened import journal as journals
 from ggufext.opened.files import FileSystem, draft_of
 from ggufext.opened.journal import Direction
 from ggufext.opened.model import exclusively, in_use
+from ggufext.opened.patch import OWN_KEYS
 from ggufext.opened.strategies import Strategy
+from ggufext.planning.edits import acting_edits
 from ggufext.planning.gamma import Verdict
 from ggufext.planning.plan import plan
 
@@ -95,7 +97,8 @@ def rewrite(
     keep_history : bool
         Keep what an exact undo needs; without it the file keeps no record of earlier edits either.
     strategy : Strategy, optional
-        Use this one or refuse.
+        Use this one or refuse. Where the header has no room, an overwrite leaves out keys that
+        would only tell what the file was.
     follow : bool
         Edit the target of a symbolic link.
     dry_run : bool
@@ -123,6 +126,9 @@ def rewrite(
     ) as model:
         facts = model.original_facts(request)
         made = plan(facts, request)
+        if strategy is Strategy.OVERWRITE and not model.header.keys.keys() & set(OWN_KEYS):
+            # There is no room but that of the values.
+            made = replace(made, edits=acting_edits(facts, made.edits))
         _check_plan(made, model, facts.support, force=force)
         receipt = write(
             changes_of_plan(model, made, model.evidence(request)),

@@ -12,6 +12,7 @@ from types import MappingProxyType
 from typing import TYPE_CHECKING, NamedTuple
 
 from ggufext.errors import HeaderError, command, of_system
+from ggufext.system import system
 
 try:
     from ggufext import _core as reader
@@ -388,7 +389,7 @@ def open_regular(path: Path) -> int:
     """
     check_regular(path)
     try:
-        return os.open(path, os.O_RDONLY)
+        return system.open_for_reading(path)
     except OSError as error:
         raise _unreadable(error, path) from error
 
@@ -532,7 +533,7 @@ def _header(
 
 def _add_neighbours(error: HeaderError, fd: int, path: Path) -> None:
     """Let files beside this one explain the error."""
-    emptied = error.code == "not_gguf" and os.pread(fd, 4, 0) == bytes(4)
+    emptied = error.code == "not_gguf" and system.read_at(fd, 4, 0) == bytes(4)
     if emptied and companion(Path(os.path.realpath(path)), JOURNAL_SUFFIX).exists():
         error.code = "interrupted_edit"
     if error.code == "interrupted_edit":

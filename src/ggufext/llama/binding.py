@@ -31,7 +31,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ggufext.errors import EngineError
-from ggufext.llama.memory import processor_features
+from ggufext.system import system
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -277,7 +277,7 @@ def installed() -> Place:
             message="no llama.cpp is installed: pip install 'ggufext[check]'",
         )
     place = next((place for place, tried in places if place.version == tried), places[-1][0])
-    known = processor_features()
+    known = system.processor_features()
     lacking = [name for name in _NEEDED.get(place.package, ()) if known and name not in known]
     if lacking and platform.machine() in _X86_64:
         raise EngineError(

@@ -23,11 +23,10 @@ from ggufext.llama.capture import AttentionCapture
 from ggufext.llama.known_answer import check_known_answer
 from ggufext.llama.library import GgufReader, Llama
 from ggufext.llama.loaded import GraphReader, Model, Vocabulary
-from ggufext.llama.log import forbid_core_dump
-from ggufext.llama.memory import available_memory
 from ggufext.llama.protocol import load_request, receive, send
 from ggufext.llama.session import Session
 from ggufext.llama.stopwatch import Stopwatch
+from ggufext.system import system
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -88,7 +87,7 @@ class _Child:
             "rpc": supports_rpc,
             "devices": devices,
             "device_memory": device_memory,
-            "available": available_memory(),
+            "available": system.available_memory(),
         }
         return hello, b""
 
@@ -208,7 +207,7 @@ class _Child:
 
 def main() -> None:
     """Answer requests until standard input ends; with the library of the command line, if any."""
-    forbid_core_dump()
+    system.forbid_core_dump()
     llama_cpp = Path(sys.argv[1]) if sys.argv[1:] else None
     replies = _private_output()
     child: _Child | None = None

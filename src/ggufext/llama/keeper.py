@@ -7,13 +7,11 @@ here: it ends with that process, however that ends.
 from __future__ import annotations
 
 import os
-import signal
 import subprocess
 import sys
-from contextlib import suppress
 from threading import Thread
 
-from ggufext.llama.log import forbid_core_dump
+from ggufext.system import system
 
 #: What shells add to the number of a signal to tell it as a status.
 BY_SIGNAL = 128
@@ -21,24 +19,19 @@ BY_SIGNAL = 128
 
 def main() -> None:
     """Run the program of the command line; end with its status."""
-    forbid_core_dump()
+    system.forbid_core_dump()
     # A group of its own: a program may be a script that starts another.
     try:
-        child = subprocess.Popen(sys.argv[1:], stdin=subprocess.DEVNULL, start_new_session=True)
+        child = system.start_apart(sys.argv[1:], stdin=subprocess.DEVNULL)
     except OSError as error:
         sys.exit(str(error))
     Thread(target=_end_with_input, args=(child.pid,), daemon=True).start()
     status = child.wait()
-    _end(child.pid)
+    system.end_with_children(child.pid)
     os._exit(status if status >= 0 else BY_SIGNAL - status)
 
 
-def _end_with_input(group: int) -> None:
+def _end_with_input(process: int) -> None:
     while os.read(0, 1):
         pass
-    _end(group)
-
-
-def _end(group: int) -> None:
-    with suppress(ProcessLookupError):
-        os.killpg(group, signal.SIGKILL)
+    system.end_with_children(process)

@@ -1,14 +1,14 @@
-"""What a child process leaves: a log that tells of its end, and no core dump."""
+"""What a child process leaves: a log that tells of its end."""
 
 from __future__ import annotations
 
 import os
 import re
-import signal
 import tempfile
 from typing import TYPE_CHECKING
 
 from ggufext.errors import EngineError, printable
+from ggufext.system import system
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -52,7 +52,7 @@ class Log:
     def lines(self, start: int = 0) -> tuple[str, ...]:
         """Lines from a byte on."""
         # The child writes where the file's position is: it must not be moved.
-        text = os.pread(self.file.fileno(), max(0, self.size - start), start)
+        text = system.read_at(self.file.fileno(), max(0, self.size - start), start)
         return tuple(text.decode(errors="replace").splitlines())
 
     def last_words(self, start: int = 0) -> str:
@@ -79,11 +79,12 @@ class Log:
             ``engine_died``; ``out_of_memory`` where the log says so.
         """
         said = self.last_words(start)
-        how = f"ended with status {status}" if status >= 0 else f"was ended by {_signal(-status)}"
+        signal = system.killed_by(status)
+        how = f"was ended by {signal}" if signal else f"ended with status {status}"
         code = "engine_died"
         if _NO_MEMORY.search(said):
             code = "out_of_memory"
-        elif status == -signal.SIGKILL:
+        elif system.killed_for_memory(status):
             how += ", which is how the kernel stops a process when memory runs out"
         return EngineError(
             code=code, path=path, message=f"{who} {how}; its log, last line first: {said}"
@@ -99,19 +100,3 @@ class Log:
         last = dict.fromkeys(found[::-1])  # said twice, told once
         told = list(last)[: self._last_lines]
         return " | ".join(printable(line, _LONGEST_LINE) for line in told)
-
-
-def forbid_core_dump() -> None:
-    """A crash is expected and reported; nobody wants gigabytes of it on disk."""
-    try:
-        import resource
-    except ImportError:  # not on Windows
-        return
-    resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
-
-
-def _signal(number: int) -> str:
-    try:
-        return signal.Signals(number).name
-    except ValueError:
-        return f"signal {number}"

@@ -14,6 +14,7 @@ from typing import IO, TYPE_CHECKING, Any
 from ggufext.errors import EngineError
 from ggufext.llama.log import Log
 from ggufext.llama.protocol import receive, send
+from ggufext.system import system
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
@@ -210,14 +211,13 @@ def start_child(
     """
     # The child imports what this process would import, whatever started this process.
     program = f"import sys; sys.path[:] = {sys.path!r}; from {module} import main; main()"
-    return subprocess.Popen(
+    # Ctrl-C is for this process, which then ends the child.
+    return system.start_apart(
         [sys.executable, "-c", program, *arguments],
         stdin=subprocess.PIPE,
         stdout=stdout,
         stderr=log.file,
-        env={**_with_openmp(environment), "GGML_NO_BACKTRACE": "1"},
-        # Ctrl-C is for this process, which then ends the child.
-        start_new_session=True,
+        environment={**_with_openmp(environment), "GGML_NO_BACKTRACE": "1"},
     )
 
 

@@ -10,29 +10,17 @@ from __future__ import annotations
 
 import errno
 import os
-import signal
 import stat
-import struct
-import sys
-import threading
-from contextlib import contextmanager, suppress
-from functools import cache
 from typing import TYPE_CHECKING
 
 from ggufext.errors import JournalError
 from ggufext.header.header import check_regular
+from ggufext.system import system
 
 if TYPE_CHECKING:
-    import ctypes
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable
+    from contextlib import AbstractContextManager
     from pathlib import Path
-
-#: fallocate modes of Linux (linux/falloc.h).
-_COLLAPSE_RANGE = 0x08
-_INSERT_RANGE = 0x20
-
-#: ioctl of Linux: FICLONERANGE (linux/fs.h).
-_CLONE_RANGE = 0x4020940D
 
 #: Bytes copied between two progress reports.
 _COPY_CHUNK = 16 * 1024 * 1024
@@ -48,23 +36,20 @@ class FileSystem:
     def open_for_reading(self, path: Path) -> int:
         """Open a regular file for reading; the caller closes the descriptor."""
         _refuse_special(path)
-        return os.open(path, os.O_RDONLY | _flag("O_CLOEXEC") | _flag("O_BINARY"))
+        return system.open_for_reading(path)
 
     def open_for_editing(self, path: Path) -> int:
         """Open a file for reading and writing; never through a symbolic link."""
         _refuse_special(path)
-        flags = os.O_RDWR | _flag("O_NOFOLLOW") | _flag("O_CLOEXEC") | _flag("O_BINARY")
-        return os.open(path, flags)
+        return system.open_for_editing(path)
 
     def create(self, path: Path, mode: int = 0o600) -> int:
         """Create a file that must not exist yet, for reading and writing."""
-        flags = os.O_RDWR | os.O_CREAT | os.O_EXCL
-        flags |= _flag("O_NOFOLLOW") | _flag("O_CLOEXEC") | _flag("O_BINARY")
-        return os.open(path, flags, mode)
+        return system.create(path, mode)
 
     def create_nameless(self, folder: Path) -> int:
         """Create a file that has no name and is gone when it is closed (Linux)."""
-        return os.open(folder, os.O_RDWR | _flag("O_TMPFILE") | _flag("O_CLOEXEC"), 0o600)
+        return system.create_nameless(folder)
 
     def close(self, descriptor: int) -> None:
         """Close a descriptor; locks and leases end with it."""
@@ -80,7 +65,7 @@ class FileSystem:
         size = min(size, self.size(descriptor) - offset)
         parts = []
         while size > 0:
-            part = os.pread(descriptor, size, offset)
+            part = system.read_at(descriptor, size, offset)
             if not part:
                 break
             parts.append(part)
@@ -92,7 +77,7 @@ class FileSystem:
         """Write all of `data` at `offset`."""
         view = memoryview(data)
         while view:
-            written = os.pwrite(descriptor, view, offset)
+            written = system.write_at(descriptor, view, offset)
             offset += written
             view = view[written:]
 
@@ -105,21 +90,15 @@ class FileSystem:
             Must not be answered by another try: the kernel may have dropped the data.
         """
         try:
-            if sys.platform == "darwin":
-                # fsync on macOS leaves the data in the drive's own cache.
-                import fcntl
-
-                fcntl.fcntl(descriptor, fcntl.F_FULLFSYNC)
-            else:
-                os.fsync(descriptor)
+            system.sync(descriptor)
         except OSError as error:
             raise SyncError(error.errno, error.strerror) from error
 
     def sync_folder(self, folder: Path) -> None:
         """Force a folder's entries to the disk; raises as `sync` does."""
-        if os.name != "posix":
+        descriptor = system.folder_descriptor(folder)
+        if descriptor is None:
             return
-        descriptor = os.open(folder, os.O_RDONLY | _flag("O_DIRECTORY"))
         try:
             self.sync(descriptor)
         finally:
@@ -131,11 +110,11 @@ class FileSystem:
 
     def insert_range(self, descriptor: int, offset: int, length: int) -> None:
         """Shift everything from `offset` on by `length` bytes, leaving a hole (Linux)."""
-        _fallocate(descriptor, _INSERT_RANGE, offset, length)
+        system.insert_range(descriptor, offset, length)
 
     def collapse_range(self, descriptor: int, offset: int, length: int) -> None:
         """Take `length` bytes at `offset` out, shifting the rest down (Linux)."""
-        _fallocate(descriptor, _COLLAPSE_RANGE, offset, length)
+        system.collapse_range(descriptor, offset, length)
 
     def share_range(
         self, source: int, source_offset: int, target: int, target_offset: int, size: int
@@ -145,16 +124,19 @@ class FileSystem:
         Offsets are multiples of a block; so is the size, unless the range ends with `source`.
         Either file may change afterwards without the other.
         """
-        if not sys.platform.startswith("linux"):
-            raise OSError(errno.EOPNOTSUPP, "sharing ranges needs Linux")
-        import fcntl
+        system.share_range(source, source_offset, target, target_offset, size)
 
-        request = struct.pack("=qQQQ", source, source_offset, size, target_offset)
-        fcntl.ioctl(target, _CLONE_RANGE, request)
+    def clone(self, source: int, path: Path) -> int:
+        """Create a file that shares all blocks of an open one; it must not exist yet.
+
+        Either file may change afterwards without the other.
+        """
+        system.clone(source, path)
+        return self.open_for_editing(path)
 
     def rename(self, source: Path, target: Path) -> None:
         """Put `source` in the place of `target`, at once."""
-        source.replace(target)
+        system.replace(source, target)
 
     def remove(self, path: Path) -> None:
         """Remove a file."""
@@ -173,10 +155,7 @@ class FileSystem:
 
         status = source.stat()
         # First, since a new owner clears bits of the mode.
-        for owner in (status.st_uid, -1) if hasattr(os, "chown") else ():
-            with suppress(PermissionError):
-                os.chown(target, owner, status.st_gid)
-                break
+        system.keep_owner(status, target)
         shutil.copystat(source, target)
         os.utime(target)
 
@@ -202,69 +181,22 @@ class FileSystem:
 
     def holes(self, descriptor: int) -> tuple[tuple[int, int], ...]:
         """(start, end) of each hole, in bytes; the file's end counts as no hole."""
-        if not hasattr(os, "SEEK_HOLE"):
-            return ()
-        size, position, found = self.size(descriptor), 0, []
-        while position < size:
-            start = os.lseek(descriptor, position, os.SEEK_HOLE)
-            if start >= size:
-                break
-            try:
-                end = os.lseek(descriptor, start, os.SEEK_DATA)
-            except OSError as error:
-                if error.errno != errno.ENXIO:
-                    raise
-                end = size
-            found.append((start, end))
-            position = end
-        return tuple(found)
+        return system.holes(descriptor, self.size(descriptor))
 
     def lock(self, descriptor: int) -> bool:
         """Take the advisory lock that two runs of ggufext compete for; False when it is taken."""
-        if os.name != "posix":
-            return True
-        import fcntl
+        return system.lock(descriptor)
 
-        try:
-            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            return False
-        return True
+    def lease(self, descriptor: int) -> AbstractContextManager[int]:
+        """Be the only user of a file, and stay it where the system can keep others waiting.
 
-    @contextmanager
-    def lease(self, descriptor: int) -> Iterator[int]:
-        """Hold a write lease, which only the sole user of a file gets.
-
-        Yields
-        ------
-        int
-            0 with the lease in hand, else the errno that says why not: EAGAIN when someone else
-            has the file open or mapped; EACCES or EINVAL when exclusivity cannot be shown here.
+        Returns
+        -------
+        context manager of int
+            0 where nobody else has the file, else the errno that says why not: EAGAIN when someone
+            else has it open or mapped; another one when exclusivity cannot be shown here.
         """
-        import fcntl
-
-        if not hasattr(fcntl, "F_SETLEASE"):
-            yield errno.EINVAL
-            return
-        # Whoever opens the file now makes the kernel send SIGIO, which ends the process unless
-        # it is ignored. Only the main thread may say so.
-        ignore = threading.current_thread() is threading.main_thread()
-        previous = signal.signal(signal.SIGIO, signal.SIG_IGN) if ignore else None
-        try:
-            try:
-                fcntl.fcntl(descriptor, fcntl.F_SETLEASE, fcntl.F_WRLCK)
-            except OSError as error:
-                yield error.errno or errno.EINVAL
-                return
-            # The lease stays, its signal goes nowhere.
-            fcntl.fcntl(descriptor, fcntl.F_SETOWN, 0)
-            try:
-                yield 0
-            finally:
-                fcntl.fcntl(descriptor, fcntl.F_SETLEASE, fcntl.F_UNLCK)
-        finally:
-            if ignore:
-                signal.signal(signal.SIGIO, previous)
+        return system.sole_use(descriptor)
 
     def stage(self, target: Path, content: bytes) -> None:
         """Write a small file's draft completely and durably, or not at all."""
@@ -342,32 +274,6 @@ def draft_of(target: Path) -> Path:
     return target.with_name(target.name + ".new")
 
 
-def _flag(name: str) -> int:
-    """Open flag that not every platform has."""
-    value: int = getattr(os, name, 0)
-    return value
-
-
-def _fallocate(descriptor: int, mode: int, offset: int, length: int) -> None:
-    """fallocate(2) with a mode, repeated when a signal interrupts it."""
-    import ctypes
-
-    call = _libc().fallocate
-    while call(descriptor, mode, ctypes.c_int64(offset), ctypes.c_int64(length)) != 0:
-        code = ctypes.get_errno()
-        if code != errno.EINTR:
-            raise OSError(code, os.strerror(code))
-
-
-@cache
-def _libc() -> ctypes.CDLL:
-    if not sys.platform.startswith("linux"):
-        raise OSError(errno.EOPNOTSUPP, "inserting ranges needs Linux")
-    import ctypes
-
-    return ctypes.CDLL(None, use_errno=True)
-
-
 def _refuse_special(path: Path) -> None:
     # A missing file is the system's to name.
     if path.exists():
@@ -378,7 +284,8 @@ def _check_owner(owner: int, place: Path, model: Path) -> None:
     folder = place.parent.stat()
     shared = stat.S_IMODE(folder.st_mode) & (stat.S_IWOTH | stat.S_ISVTX)
     # Who owns the model could have written anything into it, and root everywhere.
-    if not shared or owner in {os.geteuid(), model.stat().st_uid, 0}:
+    user = system.process_user()
+    if user is None or not shared or owner in {user, model.stat().st_uid, 0}:
         return
     raise JournalError(
         code="foreign_owner",

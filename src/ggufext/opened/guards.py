@@ -4,17 +4,13 @@ from __future__ import annotations
 
 import os
 import stat
-import sys
 from pathlib import Path
 
 from ggufext.errors import EditError, shell_word
 from ggufext.header.shards import first_shard
+from ggufext.system import system
 
 _NEW_FILE = "write a new file with --output"
-
-#: FS_IOC_GETFLAGS, FS_IMMUTABLE_FL and FS_APPEND_FL of Linux (linux/fs.h).
-_GET_FLAGS = 0x80086601
-_IMMUTABLE, _APPEND_ONLY = 0x10, 0x20
 
 
 def resolve(path: Path, *, follow: bool) -> Path:
@@ -88,7 +84,8 @@ def check_writable(path: Path) -> None:
         not status.st_mode & (stat.S_IWUSR | stat.S_IWGRP | stat.S_IWOTH)
         or not os.access(path, os.W_OK)
     ):
-        obstacle = f"is not writable for you; `chmod u+w {shell_word(path)}` makes it so"
+        remedy = system.make_writable.format(path=shell_word(path))
+        obstacle = f"is not writable for you; `{remedy}` makes it so"
     if obstacle is not None:
         raise EditError(code="read_only", path=path, message=f"{obstacle}, or {_NEW_FILE}")
     check_folder(path.parent, path)
@@ -96,32 +93,10 @@ def check_writable(path: Path) -> None:
 
 def _obstacle(path: Path) -> str | None:
     """What keeps everybody, root too, from changing a file or the files of a folder."""
-    if os.statvfs(path).f_flag & os.ST_RDONLY:
-        return "lies on a file system that is mounted read-only; mount it for writing"
-    attributes = _attributes(path)
-    for flag, option, name in ((_IMMUTABLE, "i", "immutable"), (_APPEND_ONLY, "a", "append-only")):
-        if attributes & flag:
-            return f"is {name}; `chattr -{option} {shell_word(path)}` as root ends that"
+    if found := system.why_unchangeable(path):
+        what, remedy = found
+        return f"{what}; {remedy.format(path=shell_word(path))}"
     return None
-
-
-def _attributes(path: Path) -> int:
-    """Attributes as chattr(1) sets them; 0 where the file system or the system has none."""
-    if not sys.platform.startswith("linux"):
-        return 0
-    import fcntl
-
-    try:
-        descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
-    except OSError:
-        return 0
-    try:
-        flags = fcntl.ioctl(descriptor, _GET_FLAGS, bytes(8))
-    except OSError:
-        return 0
-    finally:
-        os.close(descriptor)
-    return int.from_bytes(flags[:4], sys.byteorder)
 
 
 def check_folder(folder: Path, path: Path) -> None:
@@ -157,10 +132,9 @@ def check_space(folder: Path, needed: int, path: Path) -> None:
     EditError
         ``no_space``.
     """
-    if not hasattr(os, "statvfs"):
-        return
-    status = os.statvfs(folder)
-    free = status.f_bavail * status.f_frsize
+    import shutil  # it loads every archive format
+
+    free = shutil.disk_usage(folder).free
     if free < needed:
         raise EditError(
             code="no_space",

@@ -148,7 +148,10 @@ def decode(data: bytes, path: Path) -> Journal:
 def _check(journal: Journal) -> None:
     """Bounds of everything that recovery would use as a number."""
     patch = journal.patch
-    numbers = [patch.size, journal.inode, journal.block]
+    # Of files Windows gives numbers of 128 bits.
+    if not isinstance(journal.inode, int) or not 0 <= journal.inode < 2**128:
+        raise ValueError("inode")
+    numbers = [patch.size, journal.block]
     numbers += [n for f in journal.fingerprints for n in (f.offset, f.size)]
     numbers += [s.offset for s in patch.spans]
     if not all(isinstance(n, int) and 0 <= n < 2**62 for n in numbers):

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import errno
-import os
-import sys
+import secrets
+from contextlib import suppress
 from enum import Enum
 from typing import TYPE_CHECKING, NamedTuple
+
+from ggufext.system import system
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -48,15 +50,24 @@ class Blocks(NamedTuple):
         By inserting a range at the start of the file.
     share : int or None
         On the way into a new file that shares its blocks.
+    clone : bool
+        Whether a new file can share all blocks of one whose data does not move.
     """
 
     insert: int | None = None
     share: int | None = None
+    clone: bool = False
 
     @property
     def block(self) -> int:
         """Bytes in whose multiples a header grows, whichever way is taken."""
         return max(DEFAULT_BLOCK, self.insert or 0, self.share or 0)
+
+    def shares(self, growth: int) -> bool:
+        """Whether a new file can share the data of one whose header grows by `growth` bytes."""
+        if not growth:
+            return self.clone
+        return self.share is not None and growth % self.share == 0
 
 
 def blocks_for(files: FileSystem, descriptor: int, folder: Path) -> Blocks:
@@ -69,30 +80,7 @@ def blocks_for(files: FileSystem, descriptor: int, folder: Path) -> Blocks:
     folder : Path
         Where the result goes.
     """
-    return Blocks(insert_block(files, folder), share_block(files, descriptor, folder))
-
-
-def file_system_type(path: Path) -> str:
-    """Name of the file system that holds a path, ``""`` where it cannot be told."""
-    if not sys.platform.startswith("linux"):
-        return ""
-    # By the mount's number: files on btrfs show other device numbers than their mount.
-    descriptor = os.open(path, os.O_PATH | os.O_CLOEXEC)
-    try:
-        about = _lines(f"/proc/self/fdinfo/{descriptor}")
-    finally:
-        os.close(descriptor)
-    number = next((line.split()[1] for line in about if line.startswith("mnt_id:")), "")
-    for line in _lines("/proc/self/mountinfo"):
-        left, _, right = line.partition(" - ")
-        if left.split(maxsplit=1)[0] == number:
-            return right.split()[0]
-    return ""
-
-
-def _lines(path: str) -> list[str]:
-    with open(path, encoding="utf-8", errors="replace") as file:  # noqa: PTH123
-        return file.readlines()
+    return sharing(files, descriptor, folder)._replace(insert=insert_block(files, folder))
 
 
 def insert_block(files: FileSystem, folder: Path) -> int | None:
@@ -100,9 +88,9 @@ def insert_block(files: FileSystem, folder: Path) -> int | None:
 
     Tried on a nameless file, since a file system's name does not say everything.
     """
-    if file_system_type(folder) not in _INSERTING:
+    if system.file_system_type(folder) not in _INSERTING:
         return None
-    block = os.statvfs(folder).f_bsize
+    block = system.block_size(folder)
     descriptor = files.create_nameless(folder)
     try:
         for size in (block, *_LARGER_BLOCKS):
@@ -131,9 +119,9 @@ def share_block(files: FileSystem, descriptor: int, folder: Path) -> int | None:
     descriptor : int
         Of the file, open for reading.
     """
-    if file_system_type(folder) not in _SHARING:
+    if system.file_system_type(folder) not in _SHARING:
         return None
-    block = os.statvfs(folder).f_bsize
+    block = system.block_size(folder)
     probe = files.create_nameless(folder)
     try:
         files.share_range(descriptor, 0, probe, block, min(block, files.size(descriptor)))
@@ -142,6 +130,27 @@ def share_block(files: FileSystem, descriptor: int, folder: Path) -> int | None:
     finally:
         files.close(probe)
     return block
+
+
+def sharing(files: FileSystem, descriptor: int, folder: Path) -> Blocks:
+    """How new files in a folder can share the blocks of an open one; parameters as `blocks_for`."""
+    share = share_block(files, descriptor, folder)
+    return Blocks(share=share, clone=share is not None or _clones(files, descriptor, folder))
+
+
+def _clones(files: FileSystem, descriptor: int, folder: Path) -> bool:
+    """Whether the very file can be cloned into a folder, tried where no name tells."""
+    if system.file_system_type(folder):
+        return False
+    probe = folder / f".ggufext-probe.{secrets.token_hex(3)}"
+    try:
+        files.close(files.clone(descriptor, probe))
+        files.discard(probe)
+    except OSError:
+        with suppress(OSError):  # which a folder that takes no files raises again
+            files.discard(probe)
+        return False
+    return True
 
 
 def likely_strategy(path: Path, *, has_room: bool) -> Strategy:
@@ -154,7 +163,7 @@ def likely_strategy(path: Path, *, has_room: bool) -> Strategy:
     """
     if has_room:
         return Strategy.OVERWRITE
-    kind = file_system_type(path)
+    kind = system.file_system_type(path)
     if kind in _SHARING:
         return Strategy.REFLINK
     return Strategy.INSERT if kind in _INSERTING else Strategy.COPY

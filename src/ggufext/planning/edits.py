@@ -257,3 +257,26 @@ def peculiarities(facts: ModelFacts, made: Combination) -> list[ModelWarning]:
             )
         )
     return found
+
+
+def acting_edits(facts: ModelFacts, edits: tuple[MetadataEdit, ...]) -> tuple[MetadataEdit, ...]:
+    """A plan that moves the base, without keys that would only tell what the file was.
+
+    A type ``none`` where nothing is scaled, and the length before the extension where nothing
+    rotates or attends by it: llama.cpp computes the same with and without them.
+    """
+    after = {edit.key.removeprefix(f"{facts.architecture}."): edit.after for edit in edits}
+    told = {rope_keys.SCALING_TYPE, rope_keys.ORIGINAL_LENGTH}
+    moving = {rope_keys.CONTEXT_LENGTH, rope_keys.FREQ_BASE, rope_keys.FREQ_BASE_SWA}
+    scales = facts.scaling.in_effect or facts.has_scaling_factor or _original_length_acts(facts)
+    if (
+        scales
+        or after.get(rope_keys.SCALING_TYPE, "none") != "none"
+        or after.keys() - told - moving
+    ):
+        return edits
+    return tuple(
+        edit
+        for edit in edits
+        if edit.before is not None or edit.key.removeprefix(f"{facts.architecture}.") not in told
+    )

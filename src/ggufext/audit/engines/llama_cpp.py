@@ -9,10 +9,10 @@ from ggufext.audit.engines import Answer, Scores
 from ggufext.audit.task.answers import REASONING
 from ggufext.audit.task.templates import Frame
 from ggufext.errors import ModelWarning
-from ggufext.llama.memory import usable_processors
 from ggufext.llama.process import LlamaProcess
 from ggufext.llama.settings import ContextSettings, LoadRequest
 from ggufext.planning.footprint import padded_cells
+from ggufext.system import system
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -348,7 +348,7 @@ def thread_numbers(load: LoadRequest) -> tuple[int, ...]:
     Half of the processors: they may be two of a core, or busy with something else. For a small
     model two instead of one.
     """
-    usual, processors = load.context.n_threads or 1, usable_processors()
+    usual, processors = load.context.n_threads or 1, system.usable_processors()
     other = processors // 2 if usual > 1 else min(2, processors)
     return tuple(dict.fromkeys((usual, max(other, 1))))
 
@@ -365,4 +365,4 @@ def sharing(condition: ResolvedCondition, lengths: tuple[int, ...]) -> list[tupl
 
 def usual_threads(model: int) -> int:
     """All processors, but one for a small model: its threads would wait more than they compute."""
-    return 1 if model < _SMALL_MODEL else usable_processors()
+    return 1 if model < _SMALL_MODEL else system.usable_processors()

@@ -294,7 +294,7 @@ def _uncapped(overrides: dict[str, Override], header: Header, n_ctx: int) -> dic
 
 
 def _on_search_path(program: Path) -> str:
-    found = shutil.which(program)
+    found = shutil.which(os.fspath(program))
     if found is None:
         raise EngineError(
             code="not_llama_server",

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
 from ggufext.errors import EngineError
 from ggufext.opened.files import FileSystem, why_not_writable
+from ggufext.system import system
 from ggufext.text import json_text
 
 if TYPE_CHECKING:
@@ -113,9 +114,7 @@ class Records(Generic[_Record]):
             return
         # Compared as JSON gives it back: tuples are lists there.
         wanted = json.loads(json_text({"format": kind.format, **identity}))
-        self._descriptor = os.open(
-            path, os.O_RDWR | os.O_CREAT | os.O_APPEND | getattr(os, "O_BINARY", 0), 0o666
-        )
+        self._descriptor = system.open_for_appending(path)
         try:
             if not FileSystem().lock(self._descriptor):
                 raise EngineError(

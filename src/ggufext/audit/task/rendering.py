@@ -16,6 +16,8 @@ from jinja2 import TemplateError, nodes
 from jinja2.ext import Extension, LoopControlExtension
 from jinja2.sandbox import ImmutableSandboxedEnvironment
 
+from ggufext.system import system
+
 if TYPE_CHECKING:
     from jinja2.parser import Parser
 
@@ -99,19 +101,9 @@ def _raise_exception(message: str) -> NoReturn:
 def main() -> None:
     """Render the request on standard input within its limits."""
     request = json.load(sys.stdin)
-    _limit(request.pop("seconds"))
+    system.limit_process(request.pop("seconds"), _MEMORY)
     try:
         text = render(**request)
     except Exception as error:  # whatever a template raises is a refusal
         sys.exit(f"{type(error).__name__}: {error}")
     sys.stdout.buffer.write(text.encode(errors="replace"))
-
-
-def _limit(seconds: int) -> None:
-    try:
-        import resource
-    except ImportError:  # not on Windows, where only the time-out holds
-        return
-    resource.setrlimit(resource.RLIMIT_CPU, (seconds, seconds))
-    resource.setrlimit(resource.RLIMIT_AS, (_MEMORY, _MEMORY))
-    resource.setrlimit(resource.RLIMIT_CORE, (0, 0))

@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import os
-
 from ggufext.errors import HeaderError
+from ggufext.system import system
 
 #: Bytes of a file that are read, and of strings that are walked, in one go.
 WINDOW = 2**16
@@ -56,7 +55,7 @@ class Bytes:
         while len(self.window) < wanted:
             end = self.window_start + len(self.window)
             try:
-                piece = os.pread(self._fd, wanted - len(self.window), end)
+                piece = system.read_at(self._fd, wanted - len(self.window), end)
             except OSError as error:
                 raise HeaderError(
                     code="unreadable",

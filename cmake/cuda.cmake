@@ -1,37 +1,3 @@
-# The RoPE kernels: one kernel file per instruction set, chosen when the module is loaded, so that
-# one binary runs everywhere. Fused multiply-add is allowed in all of them (GCC's default, not
-# clang's).
-add_library(ggufext_rope STATIC
-  csrc/rope/pool.cpp
-  csrc/rope/rope.cpp
-  csrc/rope/rope_baseline.cpp
-  csrc/rope/rope_check.cpp
-  csrc/rope/rope_overlap.cpp
-  csrc/rope/rope_phase.cpp)
-target_include_directories(ggufext_rope PUBLIC csrc/rope)
-
-find_package(Threads REQUIRED)
-target_link_libraries(ggufext_rope PUBLIC ggufext_status Threads::Threads)
-
-set(GGUFEXT_KERNEL_FLAGS -O3 -ffp-contract=fast -Wno-psabi -Wno-ignored-attributes)
-set_source_files_properties(csrc/rope/rope_baseline.cpp PROPERTIES
-  COMPILE_OPTIONS "${GGUFEXT_KERNEL_FLAGS}")
-
-if(CMAKE_SYSTEM_PROCESSOR MATCHES "^(x86_64|AMD64|amd64)$")
-  target_sources(ggufext_rope PRIVATE csrc/rope/rope_avx2.cpp csrc/rope/rope_avx512.cpp)
-  target_compile_definitions(ggufext_rope PRIVATE GGUFEXT_X86_KERNELS)
-  set(GGUFEXT_AVX2_FLAGS ${GGUFEXT_KERNEL_FLAGS} -mavx2 -mfma -mf16c)
-  set_source_files_properties(csrc/rope/rope_avx2.cpp PROPERTIES
-    COMPILE_OPTIONS "${GGUFEXT_AVX2_FLAGS}")
-  set_source_files_properties(csrc/rope/rope_avx512.cpp PROPERTIES
-    COMPILE_OPTIONS "${GGUFEXT_AVX2_FLAGS};-mavx512f;-mavx512bw;-mavx512dq;-mavx512vl")
-endif()
-
-# Reading arrays is the same work for _core and _cuda.
-add_library(ggufext_rope_arrays STATIC csrc/bind/rope_tensor.cpp)
-target_link_libraries(ggufext_rope_arrays PUBLIC ggufext_rope pybind11::pybind11)
-target_link_libraries(_core PRIVATE ggufext_rope_arrays)
-
 # CUDA: a module of its own, loaded only for tensors on a device, with the runtime linked statically,
 # so that nothing else of the package depends on CUDA.
 set(GGUFEXT_CUDA AUTO CACHE STRING "CUDA kernels: ON (required), OFF, or AUTO (when nvcc is found)")
