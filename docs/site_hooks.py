@@ -28,6 +28,8 @@ _ROOMS = (
     "locating",
     "opened",
     "planning",
+    "presenting",
+    "system",
     "text",
 )
 

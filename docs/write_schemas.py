@@ -28,7 +28,12 @@ import griffe
 from ggufext.api.audits import CheckResult
 from ggufext.api.comparisons import CompareResult
 from ggufext.api.doctor import Finding
-from ggufext.api.documents import (
+from ggufext.api.edits import Undone
+from ggufext.api.headers import HeaderDifference
+from ggufext.api.measurements import MeasureResult
+from ggufext.api.models import Inspection, ModelPlace
+from ggufext.api.tunings import TuneResult
+from ggufext.presenting.documents import (
     ChangedModel,
     Failure,
     KnownPlaces,
@@ -37,11 +42,6 @@ from ggufext.api.documents import (
     RewrittenModel,
     RunTimePlanned,
 )
-from ggufext.api.edits import Undone
-from ggufext.api.headers import HeaderDifference
-from ggufext.api.measurements import MeasureResult
-from ggufext.api.models import Inspection, ModelPlace
-from ggufext.api.tunings import TuneResult
 from ggufext.text import MERGED, jsonable
 
 FOLDER = Path(__file__).with_name("schemas")

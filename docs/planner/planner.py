@@ -9,20 +9,21 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from ggufext.api import emissions, plans, sentences
-from ggufext.api.documents import failure_of
+from ggufext.api import emissions, plans
 from ggufext.api.names import first_shard
-from ggufext.api.overview import overview
 from ggufext.errors import GgufextError, HeaderError, command, of_system, printable
 from ggufext.header.layers import layers_in_file
+from ggufext.presenting import sentences
+from ggufext.presenting.documents import failure_of
+from ggufext.presenting.overview import overview
 from ggufext.text import binary_size, json_text, size_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
     from ggufext.api.emissions import Emission
-    from ggufext.api.overview import Overview
     from ggufext.api.plans import CacheFit, Plan
+    from ggufext.presenting.overview import Overview
 
 #: Multiples of what a person writes.
 _TOKENS, _BYTES = "km", "kmgt"

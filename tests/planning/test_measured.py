@@ -10,7 +10,6 @@ from pathlib import Path
 import pytest
 from click.testing import CliRunner
 
-from ggufext.api.sentences import plan_lines
 from ggufext.cli import cli
 from ggufext.header.facts import ModelFacts, model_facts
 from ggufext.header.header import read_header
@@ -20,6 +19,7 @@ from ggufext.planning.methods import Method
 from ggufext.planning.model_records import ModelRecord, beyond_native, compared
 from ggufext.planning.plan import plan
 from ggufext.planning.request import PlanRequest, Recipe
+from ggufext.presenting.sentences import plan_lines
 from planning.facts import facts
 
 ROOT = Path(__file__).parents[2]

@@ -2,6 +2,5 @@
 
 Each function raises `GgufextError` for what files, models, servers and the system are like,
 `TypeError` for an argument of another type than documented, and `ValueError` for a number outside
-its range. What a module lists in ``__all__``, `ggufext` offers; `overview` and `sentences`, which
-list nothing, are what the command line and the page that plans share.
+its range. What a module lists in ``__all__``, `ggufext` offers.
 """

@@ -9,8 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from ggufext.api import edits, sentences
-from ggufext.api.documents import ChangedModel, RewrittenModel
+from ggufext.api import edits
 from ggufext.api.edits import State, Strategy
 from ggufext.api.plans import RunTimeMethod
 from ggufext.cli.options import (
@@ -38,6 +37,8 @@ from ggufext.cli.output import (
 from ggufext.cli.planning import asked, plan_options
 from ggufext.cli.waiting import Told, waiting
 from ggufext.errors import EditError, GgufextError, PlanError, command, printable, shell_word, shown
+from ggufext.presenting import sentences
+from ggufext.presenting.documents import ChangedModel, RewrittenModel
 
 if TYPE_CHECKING:
     from collections.abc import Callable

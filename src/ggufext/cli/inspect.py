@@ -9,8 +9,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from ggufext.api import models, sentences
-from ggufext.api.documents import KnownPlaces
+from ggufext.api import models
 from ggufext.api.models import Inspection, ModelPlace, Support
 from ggufext.cli.options import ModelName, found_model, json_option, model_files
 from ggufext.cli.output import (
@@ -22,6 +21,8 @@ from ggufext.cli.output import (
 )
 from ggufext.cli.waiting import Told, waiting
 from ggufext.errors import printable, shown
+from ggufext.presenting import sentences
+from ggufext.presenting.documents import KnownPlaces
 from ggufext.text import binary_size, percent
 
 if TYPE_CHECKING:

@@ -8,9 +8,9 @@ from typing import TYPE_CHECKING, Generic, TypeVar
 
 import click
 
-from ggufext.api.documents import failure_of
 from ggufext.cli.waiting import Told, waiting
 from ggufext.errors import GgufextError, of_system, printable, shown
+from ggufext.presenting.documents import failure_of
 from ggufext.text import json_text
 
 if TYPE_CHECKING:

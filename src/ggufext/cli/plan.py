@@ -7,18 +7,19 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from ggufext.api import emissions, plans, sentences
+from ggufext.api import emissions, plans
 from ggufext.api.emissions import Engine
-from ggufext.api.overview import naming, overview
 from ggufext.api.plans import RunTimeMethod, Verdict
 from ggufext.cli.options import Size, found_model, json_option, path_argument
 from ggufext.cli.output import show_json, show_warnings
 from ggufext.cli.planning import asked, plan_options, show_emissions, show_run_time
 from ggufext.cli.waiting import waiting
 from ggufext.errors import printable
+from ggufext.presenting import sentences
+from ggufext.presenting.overview import naming, overview
 
 if TYPE_CHECKING:
-    from ggufext.api.overview import Overview
+    from ggufext.presenting.overview import Overview
 
 
 class Engines(click.ParamType["tuple[Engine, ...]"]):

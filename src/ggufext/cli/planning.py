@@ -7,7 +7,6 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
-from ggufext.api.documents import RunTimePlanned
 from ggufext.api.plans import (
     Method,
     PlanRequest,
@@ -19,6 +18,7 @@ from ggufext.api.plans import (
 from ggufext.cli.options import TOKENS, train_freq_base_option, train_length_option
 from ggufext.cli.output import show_json
 from ggufext.errors import command, printable
+from ggufext.presenting.documents import RunTimePlanned
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping

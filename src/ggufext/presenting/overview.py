@@ -1,7 +1,4 @@
-"""What `ggufext plan` and the page that plans show of a model and a target.
-
-No public names.
-"""
+"""What `ggufext plan` and the page that plans show of a model and a target."""
 
 from __future__ import annotations
 
@@ -11,8 +8,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from ggufext.api import emissions, plans
-from ggufext.api.documents import PlannedModel, PlannedModels
 from ggufext.errors import PlanError
+from ggufext.presenting.documents import PlannedModel, PlannedModels
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence

@@ -1,7 +1,4 @@
-"""Plans in words: the same on a terminal and on the page that plans.
-
-No public names.
-"""
+"""Plans in words: the same on a terminal and on the page that plans."""
 
 from __future__ import annotations
 
