@@ -38,6 +38,7 @@ lint: $(VENV)/.installed-dev
 # The documentation as a site in build/site.
 docs: $(VENV)/.installed-dev
 	$(BIN)/python docs/write_commands.py
+	$(BIN)/python docs/write_schemas.py
 	$(BIN)/mkdocs build --strict --quiet
 
 # What a wheel is tested with here and by cibuildwheel (pyproject.toml): it needs pytest alone.
