@@ -44,6 +44,7 @@ $(PLANNER): docs/planner/package-lock.json
 # The documentation as a site in build/site.
 docs: $(VENV)/.installed-dev $(PLANNER)
 	$(BIN)/python docs/write_commands.py
+	$(BIN)/python docs/write_schemas.py
 	$(BIN)/mkdocs build --strict --quiet
 
 # What a wheel is tested with here and by cibuildwheel (pyproject.toml): it needs pytest alone.
