@@ -59,7 +59,7 @@ def on_post_page(output: str, page: Page, config: MkDocsConfig) -> str:
 
 def on_files(files: Files, config: MkDocsConfig) -> Files:
     """Add the modules, and Pyodide where `npm ci --prefix docs/planner` installed it."""
-    files.append(File.generated(config, "planner/ggufext.zip", content=_archive()))
+    files.append(File.generated(config, "planner/ggufext.zip", content=archive()))
     installed = _PLANNER / "node_modules" / "pyodide"
     if not installed.is_dir():
         logging.getLogger("mkdocs.hooks").info(
@@ -72,7 +72,7 @@ def on_files(files: Files, config: MkDocsConfig) -> Files:
     return files
 
 
-def _archive() -> bytes:
+def archive() -> bytes:
     """The modules that the browser gets; the same bytes for the same sources."""
     sources = {_PLANNER / "planner.py": "planner.py"}
     for room in _ROOMS:

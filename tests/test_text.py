@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from ggufext.text import binary_size, duration, percent
+from ggufext.text import binary_size, duration, percent, size_of
 
 
 @pytest.mark.parametrize(
@@ -46,3 +46,17 @@ def test_a_size_has_the_largest_binary_unit_up_to_gib(size: int, text: str) -> N
 )
 def test_a_time_is_said_as_coarsely_as_an_estimate_is(seconds: float, text: str) -> None:
     assert duration(seconds) == text
+
+
+@pytest.mark.parametrize(
+    ("text", "size"),
+    [("1", 1), ("32768", 32_768), ("32k", 32_768), ("32K", 32_768), ("1m", 1 << 20)],
+)
+def test_a_size_that_a_person_writes_is_a_number(text: str, size: int) -> None:
+    assert size_of(text, "km") == size
+
+
+@pytest.mark.parametrize("text", ["", "0", "0k", "-1", "1.5k", "12g", "k", "1" * 16, "1 k"])
+def test_what_is_no_size_is_refused(text: str) -> None:
+    with pytest.raises(ValueError, match="with k, m or nothing"):
+        size_of(text, "km")

@@ -122,6 +122,8 @@ def opened(browser: Browser, origin: str) -> Iterator[Planner]:
     page.set_default_timeout(PATIENCE)
     requests: list[str] = []
     page.on("request", lambda request: requests.append(request.url))
+    # Dialogs are caught from now on: a key may open one sooner than a first waiting would catch it.
+    page.on("filechooser", lambda _: None)
     page.goto(f"{origin}/plan/")
     yield Planner(page, requests)
     page.close()
