@@ -444,6 +444,7 @@ def test_tokens_stay_different_and_keep_their_bytes(words: Path) -> None:
         ({"llama.attention.layer_norm_rms_epsilon": -1}, "nonsense_value"),
         ({"llama.attention.layer_norm_rms_epsilon:f64": 1e-5}, "would_not_load"),
         ({"llama.rope.freq_base": 0.5}, "nonsense_value"),
+        ({"llama.attention.sliding_window:u32": 0}, "nonsense_value"),
         ({"llama.rope.scaling.type": "cubic"}, "nonsense_value"),
         ({"general.name:u32": 1}, "would_not_load"),
         ({"general.name": 5}, "wrong_type"),

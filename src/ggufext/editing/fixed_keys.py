@@ -115,6 +115,11 @@ def check_change(
         raise EditError(
             code="nonsense_value", field=key, message=f"is {value:g}, expected a number above 0"
         )
+    if key == prefix + rope_keys.SLIDING_WINDOW and value == 0:
+        # Without a window llama.cpp dies on some architectures (afmoe) and drops it on others.
+        raise EditError(
+            code="nonsense_value", field=key, message="is 0, expected a window of 1 or more tokens"
+        )
     if _TOKEN_NUMBER.fullmatch(key) and isinstance(value, int):
         _check_token(model, key, value)
     if key == _PRE and value not in {None, *table()["loading"]["vocabulary"]["pre"]} and not force:
