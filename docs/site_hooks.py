@@ -82,9 +82,9 @@ def archive() -> bytes:
             if path.suffix in {".py", ".json"}:
                 sources[path] = str(path.relative_to(_PACKAGE.parent))
     packed = io.BytesIO()
-    with zipfile.ZipFile(packed, "w") as archive:
+    with zipfile.ZipFile(packed, "w") as file:
         for path, name in sorted(sources.items()):
             info = zipfile.ZipInfo(name)
             info.compress_type = zipfile.ZIP_DEFLATED
-            archive.writestr(info, path.read_bytes())
+            file.writestr(info, path.read_bytes())
     return packed.getvalue()
