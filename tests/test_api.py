@@ -55,6 +55,10 @@ WITH_A_FILE: dict[str, Callable[[Any], object]] = {
     "diff, the second": lambda path: ggufext.diff(MODEL, path),
     "rewrite": lambda path: ggufext.rewrite(path, PlanRequest(target_length=1024), dry_run=True),
     "set_keys": lambda path: ggufext.set_keys(path, {"general.name": "x"}, dry_run=True),
+    "check_draft": lambda path: ggufext.check_draft(path, MODEL, PlanRequest(target_length=1024)),
+    "check_draft, the second": lambda path: ggufext.check_draft(
+        MODEL, path, PlanRequest(target_length=1024)
+    ),
     "undo": ggufext.undo,
     "recover": ggufext.recover,
     "facts_of": ggufext.facts_of,

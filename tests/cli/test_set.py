@@ -40,6 +40,7 @@ def test_json_says_what_changed_and_how_it_was_written(llama: Path) -> None:
     found = result("set", llama, "my.key:u8=1", "--delete", "general.file_type", "--dry-run")
     assert set(found) == {
         "path", "changes", "strategy", "output", "bytes_written", "ranges", "seconds", "undo",
+        "in_use", "verified", "modelfile",
     }  # fmt: skip
     assert [(each["key"], each["after"]) for each in found["changes"]] == [
         ("my.key", {"type": "UINT8", "count": 1, "text": "1"}),

@@ -176,7 +176,7 @@ def _self_extend(path: Path | str, made: SelfExtendPlan) -> list[str]:
     return [
         f"groups of {made.group} tokens share a position beyond {made.window:,} neighbours: "
         f"{made.target_length:,} tokens take",
-        f"{made.largest_position:,} positions of {made.train_length:,} trained ones",
+        f"{made.largest_position:,} positions of {made.train_length.value:,} trained ones",
         f"llama-completion {made.options}",
         f"llama-server has no such options; measure it with {command('check', path, *measuring)}",
     ]

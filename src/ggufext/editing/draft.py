@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from ggufext.editing.rewrite import rewrite
-from ggufext.errors import EditError, PlanError
+from ggufext.errors import EditError, PlanError, of_system
 from ggufext.header.vocabulary import difference, token_count
 from ggufext.opened.model import open_model
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
     from pathlib import Path
 
+    from ggufext.opened.model import OpenModel
     from ggufext.opened.strategies import Strategy
     from ggufext.planning.request import PlanRequest
 
@@ -60,7 +63,7 @@ def check_draft(
         ``draft_unusable``: another vocabulary, or the same file. And what `rewrite` refuses of
         either, ``target_not_longer`` only where neither has to be extended.
     """
-    with open_model(path) as target, open_model(draft) as other:
+    with open_model(path) as target, _opened(draft) as other:
         paths = target.header.path, other.header.path
         if None not in paths and paths[0] == paths[1]:
             raise _unusable(draft, "is the target itself")
@@ -83,6 +86,16 @@ def check_draft(
     if not extended:
         raise reached[-1]
     return DraftCheck(tokens, tuple(extended))
+
+
+@contextmanager
+def _opened(draft: Path | str) -> Iterator[OpenModel]:
+    """The draft; what the system says of it names it."""
+    try:
+        with open_model(draft) as other:
+            yield other
+    except OSError as error:
+        raise of_system(error, draft) from error
 
 
 def _unusable(draft: Path | str, why: str) -> EditError:

@@ -163,7 +163,9 @@ class Server:
         if self.counts_tokens and isinstance(seen, int) and abs(seen - sent) > _TOLERANCE:
             # The words do not add up to it: only now the whole prompt is counted.
             sent = self._tokens(prompt) + around
-            if abs(seen - sent) > _TOLERANCE and not self._reports_tokens():
+            differs = abs(seen - sent) > _TOLERANCE
+            # Of a chat, a template that leaves the question out would look the same.
+            if differs and not self._chat and not self._reports_tokens():
                 usage, seen = {}, None
         said, cached = _number(usage, "completion_tokens"), 0
         if isinstance(details := usage.get("prompt_tokens_details"), dict):
