@@ -35,7 +35,7 @@ SMALL = ContextSettings(n_ctx=256)
 def test_the_layer_behind_the_last_rotates_as_the_last(
     name: str, method: Method, probe: LlamaProcess, tmp_path: Path
 ) -> None:
-    if probe.hello().release != "0.5.0":
+    if not probe.hello().release.startswith("0.5."):
         pytest.skip("later releases want the state of the layer before beside each token")
     path = write_random_model(tmp_path / "model.gguf", with_mtp(TINY[name]), type="F32")
     facts = facts_of(path)
