@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from ggufext.planning.methods import Method
-from ggufext.planning.model_records import ModelRecord, beyond_native
+from ggufext.planning.model_records import ModelRecord, beyond_native, compared
 
 #: What is known of the rule, one clause.
 STATUS = (
-    "the γ rule is derived, not validated by its author, and this project's study of it is not "
-    "complete"
+    "the γ rule is derived, not validated by its author; measured against NTK-aware scaling, "
+    "YaRN: keys of small models undecided, worse; loss of a small model worse, worse; loss of "
+    "SmolLM2-135M the same, undecided; its loss on short text the same, undecided"
 )
 
 #: What was measured on models.
@@ -25,6 +26,12 @@ STUDY: tuple[ModelRecord, ...] = (
             beyond_native(Method.GAMMA, 2, -2.210, (-2.427, -1.994), 4),
             beyond_native(Method.NTK, 2, -2.212, (-2.425, -1.998), 4),
             beyond_native(Method.YARN, 2, -2.220, (-2.427, -2.013), 4),
+        ),
+        comparisons=(
+            compared(Method.NTK, 2, "the same", "mean_loss_beyond", 0.001, (-0.003, 0.005), 4),
+            compared(Method.YARN, 2, "undecided", "mean_loss_beyond", 0.010, (-0.028, 0.047), 4),
+            compared(Method.NTK, 2, "the same", "mean_loss_within", -0.003, (-0.006, -0.000), 4),
+            compared(Method.YARN, 2, "undecided", "mean_loss_within", 0.001, (-0.011, 0.013), 4),
         ),
     ),
     ModelRecord(
@@ -48,6 +55,10 @@ STUDY: tuple[ModelRecord, ...] = (
             beyond_native(Method.NTK, 8, -0.890, (-0.964, -0.816), 13),
             beyond_native(Method.YARN, 8, -1.601, (-1.689, -1.512), 13),
             beyond_native(Method.LINEAR, 8, -0.370, (-0.469, -0.270), 13),
+        ),
+        comparisons=(
+            compared(Method.NTK, 4, "worse", "mean_loss_beyond", 0.079, (0.053, 0.104), 13),
+            compared(Method.YARN, 4, "worse", "mean_loss_beyond", 0.667, (0.609, 0.725), 13),
         ),
     ),
 )
