@@ -94,10 +94,12 @@ def test_llama_cpp_lets_the_first_tokens_and_the_length_differ_a_little(
     assert difference(read_header(target), read_header(draft)) is None
 
 
-def test_the_target_is_no_draft_of_itself(target: Path) -> None:
-    with pytest.raises(EditError) as caught:
-        check_draft(target, target, TWICE)
-    assert caught.value.code == "draft_unusable"
+def test_the_target_is_no_draft_of_itself(target: Path, tmp_path: Path) -> None:
+    (tmp_path / "link.gguf").symlink_to(target)
+    for draft in (target, tmp_path / "link.gguf"):
+        with pytest.raises(EditError) as caught:
+            check_draft(target, draft, TWICE)
+        assert caught.value.code == "draft_unusable"
 
 
 def test_what_the_draft_cannot_take_is_refused_before_the_target_is_written(

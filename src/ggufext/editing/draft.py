@@ -64,8 +64,8 @@ def check_draft(
         either, ``target_not_longer`` only where neither has to be extended.
     """
     with open_model(path) as target, _opened(draft) as other:
-        paths = target.header.path, other.header.path
-        if None not in paths and paths[0] == paths[1]:
+        here, there = target.header.path, other.header.path
+        if here is not None and there is not None and here.samefile(there):
             raise _unusable(draft, "is the target itself")
         different = difference(target.header, other.header)
         if different is not None:
