@@ -14,17 +14,12 @@ from ggufext.api.edits import State, Strategy
 from ggufext.api.plans import RunTimeMethod
 from ggufext.cli.options import (
     ModelName,
-    dry_run_option,
+    edit_options,
     follow_option,
     json_option,
-    llama_cpp_option,
     model_files,
-    no_history_option,
-    output_option,
     path_argument,
     paths_argument,
-    strategy_option,
-    verify_option,
 )
 from ggufext.cli.output import (
     IN_USE,
@@ -70,13 +65,7 @@ _RUN_TIME = {
     help="Extend this draft model for speculative decoding too, by the same method, if it belongs "
     "to FILE.",
 )
-@output_option
-@no_history_option
-@strategy_option
-@follow_option
-@dry_run_option
-@verify_option
-@llama_cpp_option
+@edit_options
 @click.option(
     "--force",
     is_flag=True,
@@ -286,13 +275,7 @@ def _told(wait: Wait, path: Path | str) -> Callable[[int, int], None]:
 @path_argument
 @click.argument("assignments", metavar="[KEY=VALUE]...", nargs=-1)
 @click.option("--delete", metavar="KEY", multiple=True, help="Delete this key; may be repeated.")
-@output_option
-@no_history_option
-@strategy_option
-@follow_option
-@dry_run_option
-@verify_option
-@llama_cpp_option
+@edit_options
 @click.option(
     "--force",
     is_flag=True,

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 from click.shell_completion import CompletionItem
@@ -17,8 +17,12 @@ from ggufext.errors import GgufextError, shown
 from ggufext.text import size_of
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from ggufext.api.headers import RemoteModel
     from ggufext.cli.waiting import Wait
+
+_Command = TypeVar("_Command", bound="Callable[..., Any]")
 
 
 class Size(click.ParamType["int"]):
@@ -141,6 +145,24 @@ verify_option = click.option(
     is_flag=True,
     help="Read the result with llama.cpp, without it with gguf-py, and compare.",
 )
+
+
+def edit_options(command: _Command) -> _Command:
+    """What `rewrite` and `set` share: where the result goes, how, and what is done around it."""
+    options = (
+        output_option,
+        no_history_option,
+        strategy_option,
+        follow_option,
+        dry_run_option,
+        verify_option,
+        llama_cpp_option,
+    )
+    for option in reversed(options):
+        command = option(command)
+    return command
+
+
 json_option = click.option("--json", "as_json", is_flag=True, help="Print the result as JSON.")
 
 
