@@ -41,7 +41,14 @@ _TEXTS = frozenset(
 
 @dataclass(frozen=True, slots=True)
 class KeysSet:
-    """What changed in a file, key by key, and how it was written."""
+    """What changed in a file, key by key, and how it was written.
+
+    Attributes
+    ----------
+    changes : tuple of KeyDifference
+        Keys that hold something else than before; empty where they all held it already.
+    receipt : Receipt
+    """
 
     changes: tuple[KeyDifference, ...]
     receipt: Receipt
