@@ -43,7 +43,9 @@ if TYPE_CHECKING:
     #: What was measured of each unit (a text or a model) under each condition.
     Table = Mapping[str, Mapping[str, float]]
 
-RULE, RIVALS = "gamma", ("ntk", "yarn")
+RULE = "gamma"
+#: What the rule is compared with, and its name in sentences.
+RIVALS = {"ntk": "NTK-aware scaling", "yarn": "YaRN"}
 #: Smallest differences of interest: a share of keys, and nats.
 KEYS, NATS = 0.05, 0.01
 

@@ -23,7 +23,6 @@ if TYPE_CHECKING:
     from findings import OtherBase
     from study import Study
 
-_RIVAL_NAMES = {"ntk": "NTK-aware scaling", "yarn": "YaRN"}
 _PLACES = {
     "P1": "in finding keys beyond the training length, on small models made for that at four "
     "times the length",
@@ -96,7 +95,7 @@ def _short(study: Study) -> str:
     for each in findings.primary(study.compared):
         said.setdefault(each.name, []).append(f"**{each.verdict.value}**")
     parts = "; ".join(f"{_PLACES[name]}, {' and '.join(words)}" for name, words in said.items())
-    rivals = " and ".join(_RIVAL_NAMES[rival] for rival in RIVALS)
+    rivals = " and ".join(RIVALS.values())
     return (
         f"Against {rivals}, in this order, the γ rule is: {parts}.\n\n*Better* and *worse* are "
         f"differences that are both certain and of interest ({NATS:g} nats a token, "
@@ -236,7 +235,7 @@ def _effects(study: Study) -> str:
     for each in tests:
         word = "depends" if each.p < SIGNIFICANT else "is not measured to depend"
         said.append(
-            f"- The difference to {_RIVAL_NAMES[each.rival]} {word} on the {each.of} "
+            f"- The difference to {RIVALS[each.rival]} {word} on the {each.of} "
             f"(p {p_text(each.p)}; interaction of both {p_text(each.interaction)})."
         )
     if not tests:

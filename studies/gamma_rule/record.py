@@ -9,6 +9,8 @@ over models of many shapes there, and none of them is anybody's.
 from __future__ import annotations
 
 import json
+from itertools import groupby
+from operator import itemgetter
 from textwrap import wrap
 from typing import TYPE_CHECKING
 
@@ -42,7 +44,7 @@ _PLACES = {
     "P1": "keys of small models",
     "P2": "loss of a small model",
     "P3": "loss of SmolLM2-135M",
-    "P4": "its loss on short text",
+    "P4": "its short-text loss",
 }
 _HEAD = '"""What the study of the γ rule found; written by studies/gamma_rule/report.py."""'
 
@@ -86,11 +88,20 @@ def status(primary: Sequence[Primary]) -> str:
     """What is known of the rule, one clause; without comparisons that they are not there yet."""
     if not primary:
         return f"{_DERIVED}, and this project's study of it is not complete"
-    said: dict[str, list[str]] = {}
-    for each in primary:
-        said.setdefault(each.name, []).append(each.verdict.value)
-    words = "; ".join(f"{_PLACES[name]} {', '.join(verdicts)}" for name, verdicts in said.items())
-    return f"{_DERIVED}; measured against NTK-aware scaling, YaRN: {words}"
+    words = (
+        f"against {name}, it is {_verdicts(primary, rival)}"
+        for rival, name in findings.RIVALS.items()
+    )
+    return f"{_DERIVED}; measured {'; '.join(words)}"
+
+
+def _verdicts(primary: Sequence[Primary], rival: str) -> str:
+    """The four comparisons with a rival, neighbours of one verdict together."""
+    said = [(each.verdict.value, _PLACES[each.name]) for each in primary if each.rival == rival]
+    return ", ".join(
+        f"{verdict} in {' and '.join(place for _, place in alike)}"
+        for verdict, alike in groupby(said, key=itemgetter(0))
+    )
 
 
 def _status(primary: Sequence[Primary]) -> Iterator[str]:

@@ -66,7 +66,9 @@ def test_a_complete_study_names_model_factor_texts_intervals_and_verdicts() -> N
         (Method.NTK, "better", "mean_loss_within"),
         (Method.YARN, "the same", "mean_loss_within"),
     ]
-    assert "; loss of SmolLM2-135M better, worse;" in made["STATUS"]
+    ntk, yarn = made["STATUS"].split("against ")[1:]
+    assert " and loss of SmolLM2-135M and its short-text loss; " in ntk
+    assert "loss of SmolLM2-135M, the same in its short-text loss" in yarn
     assert "not validated" in made["STATUS"]
 
 
