@@ -63,9 +63,10 @@ function complain(text, field) {
   problem.textContent = text;
   problem.hidden = !text;
   for (const [name, input] of Object.entries(fields)) {
-    input.toggleAttribute("aria-invalid", name === field);
-    if (name === field) input.setAttribute("aria-describedby", problem.id);
-    else input.removeAttribute("aria-describedby");
+    for (const [attribute, value] of [["aria-invalid", "true"], ["aria-describedby", problem.id]]) {
+      if (name === field) input.setAttribute(attribute, value);
+      else input.removeAttribute(attribute);
+    }
   }
 }
 
