@@ -23,6 +23,11 @@ def percent(share: float) -> str:
     return f"{100 * share:.0f} %"
 
 
+def counted(number: int, noun: str) -> str:
+    """``1 text``, ``1,024 texts``: of nouns that take an s."""
+    return f"{number:,} {noun}" if number == 1 else f"{number:,} {noun}s"
+
+
 def binary_size(size: int) -> str:
     """Bytes with a binary unit: ``4.00 GiB``."""
     value = float(size)

@@ -146,7 +146,7 @@ def test_files_and_folders_go_together(llama: Path, tmp_path: Path) -> None:
     first, second = answered(tmp_path, "inspect", llama, tmp_path)["files"]
     assert first["architecture"] == second["models"][0]["architecture"] == "llama"
     lines = run(tmp_path, "inspect", llama, tmp_path).stdout.splitlines()
-    assert lines[-1].split()[1:3] == ["1", "models"]
+    assert lines[-1].split()[1:3] == ["1", "model"]
 
 
 def test_an_empty_folder_is_no_error(tmp_path: Path) -> None:

@@ -94,7 +94,7 @@ def test_what_can_be_set_loads(name: str, tmp_path: Path, probe: LlamaProcess) -
 def test_verify_asks_llama_cpp(llama: Path) -> None:
     done = ggufext.set_keys(llama, {"general.name": "new", "a.b:u8[]": [1]}, delete=())
     assert ggufext.verify(done) == (
-        "llama.cpp's GGUF reader reads the 1 planned values",
+        "llama.cpp's GGUF reader reads 1 value as written",
         "llama.cpp loads the file",
     )
 

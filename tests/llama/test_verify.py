@@ -114,7 +114,7 @@ def test_what_was_read_and_by_whom_is_said(reader: str, extended: tuple[Path, Pl
     path, plan = extended
     assert len(plan.tensor_edits) == 1
     values, rotation = verify_file(path, plan)
-    assert values == f"{reader} reads the {len(plan.edits)} planned values and 1 tensors"
+    assert values == f"{reader} reads {len(plan.edits)} values and 1 tensor of factors as written"
     assert rotation.startswith("llama.cpp")
 
 

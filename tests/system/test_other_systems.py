@@ -8,6 +8,7 @@ import fcntl
 import importlib
 import os
 import stat
+import subprocess
 import sys
 from types import ModuleType, SimpleNamespace
 from typing import TYPE_CHECKING, Any
@@ -254,6 +255,7 @@ def windows(monkeypatch: pytest.MonkeyPatch) -> SimpleNamespace:
     monkeypatch.setitem(sys.modules, "msvcrt", msvcrt)
     for name, value in (("O_BINARY", 0), ("O_NOINHERIT", os.O_CLOEXEC)):
         monkeypatch.setattr(os, name, value, raising=False)
+    monkeypatch.setattr(subprocess, "CREATE_NEW_PROCESS_GROUP", 0x200, raising=False)
     for name, double in (
         ("get_last_error", lambda: kernel.code),
         ("FormatError", lambda code: f"error {code}"),

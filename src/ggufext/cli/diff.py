@@ -12,6 +12,7 @@ from ggufext.cli.options import ModelName, found_model, json_option
 from ggufext.cli.output import show_json
 from ggufext.cli.waiting import waiting
 from ggufext.errors import printable
+from ggufext.text import counted
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -48,10 +49,9 @@ def diff(before: Path | str, after: Path | str, as_json: bool) -> None:
     else:
         for line in _lines(found):
             click.echo(line)
-        click.echo(
-            f"{_count(len(found.keys), 'key')} and {_count(len(found.tensors), 'tensor')} differ; "
-            f"{_count(found.same_keys, 'key')} and {_count(found.same_tensors, 'tensor')} are equal"
-        )
+        differ = f"{counted(len(found.keys), 'key')} and {counted(len(found.tensors), 'tensor')}"
+        equal = f"{counted(found.same_keys, 'key')} and {counted(found.same_tensors, 'tensor')}"
+        click.echo(f"{differ} differ; {equal} are equal")
     if not found.is_empty:
         sys.exit(_DIFFERENT)
 
@@ -94,7 +94,3 @@ def _value(value: ShownValue, *, with_type: bool) -> str:
 
 def _tensor(tensor: TensorInfo) -> str:
     return f"{tensor.type} {' × '.join(map(str, tensor.shape)) or 'one element'}"
-
-
-def _count(number: int, noun: str) -> str:
-    return f"{number:,} {noun}" if number == 1 else f"{number:,} {noun}s"

@@ -96,15 +96,12 @@ def rewrite(
         raise click.UsageError("--output takes one FILE")
     if also is not None and (output is not None or len(set(paths)) > 1):
         raise click.UsageError("--also takes one FILE, and both are edited in place")
-    if llama_cpp is not None and not verify:
-        raise click.UsageError("--llama-cpp belongs to --verify")
+    _check_llama_cpp(llama_cpp, verify=verify)
     named, request = asked(force=force, **wished)
     if isinstance(named, RunTimeMethod):
         target = str(request.target_length)
         planning = command("plan", paths[0], "--target", target, "--method", named.value)
         raise PlanError(code="run_time_method", message=_RUN_TIME[named].format(planning=planning))
-    if llama_cpp is not None:
-        edits.try_llama_cpp(llama_cpp)
 
     def do(path: Path | str, wait: Wait) -> _Outcome:
         done = edits.rewrite(
@@ -144,6 +141,15 @@ def rewrite(
     )
     if not as_json:
         click.echo(_agreement(path, also, checked, request.target_length))
+
+
+def _check_llama_cpp(llama_cpp: Path | None, *, verify: bool) -> None:
+    """Refuse a llama.cpp that does not work before anything is written for it to verify."""
+    if llama_cpp is None:
+        return
+    if not verify:
+        raise click.UsageError("--llama-cpp belongs to --verify")
+    edits.try_llama_cpp(llama_cpp)
 
 
 def _until_one_fails(do: Callable[[Path | str, Wait], _Outcome]) -> Callable[..., _Outcome]:
@@ -305,10 +311,7 @@ def set_(
     """
     if not assignments and not delete:
         raise click.UsageError("nothing to do: expected KEY=VALUE or --delete KEY")
-    if llama_cpp is not None:
-        if not verify:
-            raise click.UsageError("--llama-cpp belongs to --verify")
-        edits.try_llama_cpp(llama_cpp)
+    _check_llama_cpp(llama_cpp, verify=verify)
 
     with waiting(shown(str(path))) as wait:
         done = edits.set_keys(

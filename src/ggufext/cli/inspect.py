@@ -23,7 +23,7 @@ from ggufext.cli.waiting import Told, waiting
 from ggufext.errors import printable, shown
 from ggufext.presenting import sentences
 from ggufext.presenting.documents import KnownPlaces
-from ggufext.text import binary_size, percent
+from ggufext.text import binary_size, counted, percent
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
@@ -113,7 +113,7 @@ def _show(path: Path | str, found: Inspection | ModelPlace, *, layers: bool) -> 
 def _cells(found: Inspection | ModelPlace) -> tuple[str, ...]:
     if isinstance(found, ModelPlace):
         size = sum(model.size for model in found.models)
-        return (f"{len(found.models):,} models", "", "", "", f"{size:,}", "")
+        return (counted(len(found.models), "model"), "", "", "", f"{size:,}", "")
     return (
         printable(found.architecture, 64),
         f"{found.train_length.value:,}" if found.train_length else "",
@@ -227,11 +227,10 @@ def _edits(found: Inspection) -> Iterator[str]:
 
 
 def _evidence(found: Evidence) -> Iterator[str]:
-    texts = "1 text" if found.texts == 1 else f"{found.texts:,} texts"
     yield _row(
         "measured before",
-        f"by {printable(found.tool, 40)} on {texts}, llama.cpp {printable(found.llama_cpp, 40)}: "
-        f"{printable(found.reason)}",
+        f"by {printable(found.tool, 40)} on {counted(found.texts, 'text')}, "
+        f"llama.cpp {printable(found.llama_cpp, 40)}: {printable(found.reason)}",
     )
     for each in found.measurements:
         yield _row("", sentences.measurement_text(each))
@@ -308,7 +307,8 @@ def _scaling(model: SurveyedModel) -> str:
 
 
 def _sum(models: Sequence[SurveyedModel]) -> str:
-    count = "1 model" if len(models) == 1 else f"{len(models):,} models"
     unread = sum(model.architecture is None for model in models)
     size = binary_size(sum(model.size for model in models))
-    return f"{count}, {size}" + (f", {unread} of them not readable" if unread else "")
+    return f"{counted(len(models), 'model')}, {size}" + (
+        f", {unread} of them not readable" if unread else ""
+    )

@@ -15,6 +15,7 @@ from ggufext.llama.rope_nodes import observe
 from ggufext.llama.settings import ContextSettings, LoadRequest
 from ggufext.opened.model import facts_of
 from ggufext.planning.methods import as_float32
+from ggufext.text import counted
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
@@ -300,8 +301,10 @@ def _compared_values(path: Path, wanted: _Values, reader: str, read: _Values) ->
     for name, numbers in factors.items():
         if tensors.get(name) != numbers:
             _differs(path, f"{reader} does not read the planned factors in {name}")
-    done = f"{reader} reads the {len(planned)} planned values"
-    return done + (f" and {len(factors)} tensors" if factors else "")
+    done = f"{reader} reads {counted(len(planned), 'value')}"
+    if factors:
+        done += f" and {counted(len(factors), 'tensor')} of factors"
+    return f"{done} as written"
 
 
 def _by_llama_cpp(path: Path, plan: Plan, process: LlamaProcess) -> str:

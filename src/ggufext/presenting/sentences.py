@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 from ggufext.errors import printable
 from ggufext.planning.gamma import Verdict
 from ggufext.planning.methods import Method
-from ggufext.text import binary_size, percent
+from ggufext.text import binary_size, counted, percent
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
@@ -227,8 +227,8 @@ def _layer(layer: LayerInFile) -> str:
         rotation = "no rotation"
     held = "no KV cache of its own"
     if layer.head_count_kv:
-        heads = "head" if layer.head_count_kv == 1 else "heads"
-        held = f"{layer.head_count_kv} KV {heads} of {layer.key_length} + {layer.value_length}"
+        heads = counted(layer.head_count_kv, "KV head")
+        held = f"{heads} of {layer.key_length} + {layer.value_length}"
     moves = "moved by an extension" if layer.moves else "kept as trained"
     return f"{sees}, {rotation}, {moves}; {held}"
 
@@ -258,8 +258,8 @@ def measure_name(found: Measurement) -> str:
 
 def measured_value(found: Measurement) -> str:
     """A value and what it was counted on: ``80 % of 54 keys``."""
-    _, counted, written = _of_measure(found)
-    return f"{written(found.value)} of {found.n:,} {counted}".rstrip()
+    _, units, written = _of_measure(found)
+    return f"{written(found.value)} of {found.n:,} {units}".rstrip()
 
 
 def measurement_text(found: Measurement) -> str:

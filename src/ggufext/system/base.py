@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import errno
 import os
+import subprocess
 from abc import ABC, abstractmethod
 from contextlib import AbstractContextManager, nullcontext
-from typing import IO, TYPE_CHECKING
+from typing import IO, TYPE_CHECKING, Any, ClassVar
 
 if TYPE_CHECKING:
-    import subprocess
     from collections.abc import Mapping, Sequence
     from pathlib import Path
 
@@ -23,9 +23,12 @@ class System(ABC):
     ----------
     make_writable : str
         Command that makes a file writable for its owner; ``{path}`` is the file.
+    apart : mapping of str to object
+        What `subprocess.Popen` is told of a program that a Ctrl-C here must not reach.
     """
 
     make_writable: str
+    apart: ClassVar[Mapping[str, Any]]
 
     @abstractmethod
     def quote(self, text: str) -> str:
@@ -134,7 +137,6 @@ class System(ABC):
 
     # Processes.
 
-    @abstractmethod
     def start_apart(
         self,
         command: Sequence[str],
@@ -144,7 +146,15 @@ class System(ABC):
         stderr: int | IO[bytes] | None = None,
         environment: Mapping[str, str] | None = None,
     ) -> subprocess.Popen[bytes]:
-        """Start a program that a Ctrl-C here does not reach."""
+        """Start a program that a Ctrl-C here does not reach; see `end_with_children`."""
+        return subprocess.Popen(
+            command,
+            stdin=stdin,
+            stdout=stdout,
+            stderr=stderr,
+            env=environment,
+            **self.apart,
+        )
 
     @abstractmethod
     def end_with_children(self, process: int) -> None:

@@ -6,17 +6,15 @@ import errno
 import os
 import shlex
 import signal
-import subprocess
 import sys
 from contextlib import suppress
-from typing import IO, TYPE_CHECKING
+from typing import TYPE_CHECKING, ClassVar
 
 from ggufext.system.base import System
 
 assert sys.platform != "win32"
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
     from pathlib import Path
 
 
@@ -24,6 +22,7 @@ class Posix(System):
     """Any POSIX system."""
 
     make_writable = "chmod u+w {path}"
+    apart: ClassVar = {"start_new_session": True}
 
     def quote(self, text: str) -> str:
         """A text as one word of the shell."""
@@ -115,25 +114,6 @@ class Posix(System):
     def process_user(self) -> int | None:
         """Number of the user of this process; None where files have no owner by number."""
         return os.geteuid()
-
-    def start_apart(
-        self,
-        command: Sequence[str],
-        *,
-        stdin: int | IO[bytes],
-        stdout: int | IO[bytes] | None = None,
-        stderr: int | IO[bytes] | None = None,
-        environment: Mapping[str, str] | None = None,
-    ) -> subprocess.Popen[bytes]:
-        """Start a program that a Ctrl-C here does not reach; see `end_with_children`."""
-        return subprocess.Popen(
-            command,
-            stdin=stdin,
-            stdout=stdout,
-            stderr=stderr,
-            env=environment,
-            start_new_session=True,
-        )
 
     def end_with_children(self, process: int) -> None:
         """End at once a program that `start_apart` started, and what it started."""

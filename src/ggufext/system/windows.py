@@ -11,14 +11,14 @@ import sys
 import threading
 from contextlib import contextmanager
 from functools import cache
-from typing import IO, TYPE_CHECKING
+from typing import TYPE_CHECKING, ClassVar
 
 from ggufext.system.base import System
 
 assert sys.platform == "win32"
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping, Sequence
+    from collections.abc import Iterator
     from pathlib import Path
 
 #: Access, sharing and creation of CreateFile (winnt.h, fileapi.h).
@@ -52,6 +52,7 @@ class Windows(System):
     """Windows."""
 
     make_writable = "attrib -r {path}"
+    apart: ClassVar = {"creationflags": subprocess.CREATE_NEW_PROCESS_GROUP}
 
     def quote(self, text: str) -> str:
         """A text as one word of the shell."""
@@ -141,25 +142,6 @@ class Windows(System):
             yield errno.EINVAL
         else:
             yield errno.EAGAIN if users - {os.getpid()} else 0
-
-    def start_apart(
-        self,
-        command: Sequence[str],
-        *,
-        stdin: int | IO[bytes],
-        stdout: int | IO[bytes] | None = None,
-        stderr: int | IO[bytes] | None = None,
-        environment: Mapping[str, str] | None = None,
-    ) -> subprocess.Popen[bytes]:
-        """Start a program that a Ctrl-C here does not reach; see `end_with_children`."""
-        return subprocess.Popen(
-            command,
-            stdin=stdin,
-            stdout=stdout,
-            stderr=stderr,
-            env=environment,
-            creationflags=subprocess.CREATE_NEW_PROCESS_GROUP,
-        )
 
     def end_with_children(self, process: int) -> None:
         """End at once a program that `start_apart` started, and what it started."""

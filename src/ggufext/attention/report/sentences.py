@@ -6,7 +6,7 @@ from pathlib import PurePath
 from typing import TYPE_CHECKING
 
 from ggufext.errors import printable
-from ggufext.text import percent
+from ggufext.text import counted, percent
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -53,8 +53,7 @@ def run_line(result: MeasureResult) -> str:
 
 def group_text(group: LayerGroup) -> str:
     """Which layers a group holds."""
-    layers = "layer" if len(group.layers) == 1 else "layers"
-    said = f"{len(group.layers)} {'local' if group.window else 'global'} {layers}"
+    said = counted(len(group.layers), "local layer" if group.window else "global layer")
     if group.window:
         said += f" (window of {group.window:,})"
     return said if group.rotates else f"{said} without rotation"
