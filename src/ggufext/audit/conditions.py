@@ -18,7 +18,7 @@ from types import MappingProxyType
 from typing import TYPE_CHECKING
 
 from ggufext.audit.request import DOCUMENTED, KEEP_SHORT, PLANNED, recipe_file
-from ggufext.editing.rewrite import rewrite, undo
+from ggufext.editing.rewrite import rewrite, unextend
 from ggufext.errors import EngineError, ModelWarning, PlanError
 from ggufext.header import rope_keys
 from ggufext.header.facts import DEFAULT_FREQ_BASE
@@ -36,6 +36,7 @@ from ggufext.planning.plan import plan
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping, Sequence
 
+    from ggufext.editing.writing import Receipt
     from ggufext.header.facts import ModelFacts
     from ggufext.header.header import Header
     from ggufext.header.published import Published
@@ -49,7 +50,7 @@ _SELF_EXTEND = re.compile(r"self-extend:g=(?P<group>\d+),w=(?P<window>\d+)")
 
 @dataclass(frozen=True, slots=True)
 class OriginalCopy:
-    """A copy of the file whose edit is undone."""
+    """A copy of the file without its extension, and with the keys that were set."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -365,7 +366,7 @@ def with_copies(
     progress: Callable[[str, int, int], None] = lambda _condition, _done, _total: None,
     files: FileSystem | None = None,
 ) -> Iterator[tuple[ResolvedCondition, ...]]:
-    """Give every condition that needs one a copy, rewritten or undone, until the context is left.
+    """Give every condition that needs one a copy of its own, until the context is left.
 
     A copy that shares its blocks with the file costs nothing and is made without asking.
 
@@ -385,7 +386,7 @@ def with_copies(
     EngineError
         ``copy_not_allowed``, ``no_space``.
     PlanError, EditError
-        See `ggufext.editing.rewrite.rewrite` and `undo`.
+        See `ggufext.editing.rewrite.rewrite` and `unextend`.
     """
     if all(condition.copy is None for condition in chosen):
         yield chosen
@@ -427,16 +428,17 @@ def _copy(
     folder.mkdir()
     # By the same name, so that llama.cpp finds the other parts of a split model.
     target = folder / path.name
-    write: Callable[..., object]
-    if isinstance(order, OriginalCopy):
-        write = undoing = partial(undo, path, output=target, files=files)
-        strategy = undoing(check=True).strategy
-    else:
-        write = rewriting = partial(rewrite, path, order, output=target, files=files)
-        strategy = rewriting(dry_run=True).receipt.strategy
-    if strategy is not Strategy.REFLINK:
+
+    def write(*, dry_run: bool) -> Receipt:
+        if isinstance(order, OriginalCopy):
+            return unextend(path, target, dry_run=dry_run, progress=progress, files=files)
+        return rewrite(
+            path, order, output=target, dry_run=dry_run, progress=progress, files=files
+        ).receipt
+
+    if write(dry_run=True).strategy is not Strategy.REFLINK:
         _refuse_or_ask(path, condition, folder, allow)
-    write(progress=progress)
+    write(dry_run=False)
     return target
 
 

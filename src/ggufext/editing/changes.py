@@ -158,6 +158,12 @@ def changes_of_plan(model: OpenFile, plan: Plan, evidence: Evidence | None) -> C
     return Changes(model, entries, tensors, made)
 
 
+def changes_without_extension(model: OpenFile) -> Changes:
+    """What takes an extension back and leaves the keys that were set."""
+    entries = {key: entry for key, entry in model.earlier_keys if key not in OWN_KEYS}
+    return Changes(model, entries, _tensors(model, {}), Made(None))
+
+
 def _tensors(model: OpenFile, wanted: Mapping[str, bytes]) -> TensorChange:
     original = model.original_header
     return tensor_change(

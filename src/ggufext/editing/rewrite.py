@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 from ggufext.editing import recovery
 from ggufext.editing.application import apply, remove_abandoned_copies
-from ggufext.editing.changes import changes_of_plan
+from ggufext.editing.changes import changes_of_plan, changes_without_extension
 from ggufext.editing.edit import build_undo
 from ggufext.editing.recovery import State
 from ggufext.editing.writing import Receipt, copies_of_parts, opened, write
@@ -141,6 +141,42 @@ def rewrite(
             started=started,
         )
     return Rewritten(plan=made, receipt=receipt)
+
+
+def unextend(
+    path: Path | str,
+    output: Path | str,
+    *,
+    dry_run: bool = False,
+    progress: Callable[[int, int], None] = lambda _done, _total: None,
+    files: FileSystem | None = None,
+) -> Receipt:
+    """Write a new file without the extension of this one, and with the keys that were set.
+
+    Parameters
+    ----------
+    path, output, dry_run, progress, files
+        See `rewrite`.
+
+    Raises
+    ------
+    HeaderError, EditError
+        The refusals of `rewrite`.
+    """
+    started, target = time.perf_counter(), Path(output)
+    with opened(
+        path, target, follow=False, force=False, writing=False, files=files or FileSystem()
+    ) as model:
+        return write(
+            changes_without_extension(model),
+            output=target,
+            keep_history=False,
+            strategy=None,
+            force=False,
+            dry_run=dry_run,
+            progress=progress,
+            started=started,
+        )
 
 
 def undo(

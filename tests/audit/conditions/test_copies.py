@@ -11,13 +11,16 @@ import pytest
 from ggufext.audit import conditions
 from ggufext.audit.conditions import (
     CopyNeeded,
+    OriginalCopy,
     ResolvedCondition,
     refuse_copies,
     with_copies,
 )
 from ggufext.editing.rewrite import Rewritten, rewrite
+from ggufext.editing.setting import set_keys
 from ggufext.errors import EngineError
 from ggufext.header.header import read_header
+from ggufext.opened.model import open_model
 from ggufext.opened.strategies import Strategy
 from ggufext.planning.methods import Method
 from ggufext.planning.request import PlanRequest
@@ -42,6 +45,26 @@ def test_a_copy_is_rewritten_and_gone_afterwards(llama: Path) -> None:
         assert read_header(copied.path).value("llama.context_length") == 8192
     assert list(llama.parent.iterdir()) == [llama]
     assert llama.read_bytes() == before
+
+
+@pytest.mark.parametrize("method", [Method.LLAMA3, Method.NTK])
+def test_the_native_copy_holds_what_was_set_and_nothing_of_the_extension(
+    llama: Path, method: Method
+) -> None:
+    set_keys(llama, {"llama.attention.scale:f32": 0.25, "llama.rope.freq_base": 900.0}, delete=())
+    rewrite(llama, PlanRequest(target_length=4096, method=method, keep_short=True))
+    native = replace(PLAIN, name="native", copy=OriginalCopy())
+    with with_copies(llama, (native,), lambda _: True) as (copied,):
+        assert copied.path is not None
+        with open_model(llama) as extended, open_model(copied.path) as found:
+            wanted = extended.unextended
+            assert found.header.value("llama.attention.scale") == 0.25
+            assert {key: found.header.value(key) for key in found.header.keys} == {
+                key: wanted.value(key) for key in wanted.keys
+            }
+            facts = replace(extended.original_facts(), earlier_extension=None)
+            assert found.facts == facts
+            assert found.header.tensor_count == wanted.tensor_count
 
 
 def test_a_copy_is_asked_for_with_its_bytes_and_the_free_space(llama: Path) -> None:
