@@ -42,9 +42,9 @@ _SHAPES = {
 _DERIVED = "the γ rule is derived, not validated by its author"
 _PLACES = {
     "P1": "keys of small models",
-    "P2": "loss of a small model",
+    "P2": "loss of a small one",
     "P3": "loss of SmolLM2-135M",
-    "P4": "its short-text loss",
+    "P4": "its short texts",
 }
 _HEAD = '"""What the study of the γ rule found; written by studies/gamma_rule/report.py."""'
 

@@ -6,8 +6,11 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
+from ggufext.errors import printable
 from ggufext.planning import measured
 from ggufext.planning.methods import Method
+from ggufext.planning.plan import plan
+from ggufext.planning.request import PlanRequest
 from ggufext.planning.study_record import STATUS
 from made_up_study import made_up_cells, made_up_registry
 from planning.facts import facts
@@ -46,6 +49,15 @@ def test_readme_says_of_the_rule_what_the_record_says() -> None:
     assert STATUS.removeprefix("the γ rule ") in readme
 
 
+def test_what_the_record_says_of_the_rule_is_short_enough_to_be_shown_whole() -> None:
+    warnings = plan(
+        facts(train_length=8192, freq_base=1e5), PlanRequest(target_length=16384)
+    ).warnings
+    (said,) = (w.message for w in warnings if w.code == "gamma_rule_not_validated")
+    assert STATUS in said
+    assert printable(said) == said
+
+
 def test_a_complete_study_names_model_factor_texts_intervals_and_verdicts() -> None:
     made = made_up()
     smollm2 = of(made["STUDY"], "SmolLM2")
@@ -67,8 +79,8 @@ def test_a_complete_study_names_model_factor_texts_intervals_and_verdicts() -> N
         (Method.YARN, "the same", "mean_loss_within"),
     ]
     ntk, yarn = made["STATUS"].split("against ")[1:]
-    assert " and loss of SmolLM2-135M and its short-text loss; " in ntk
-    assert "loss of SmolLM2-135M, the same in its short-text loss" in yarn
+    assert " and loss of SmolLM2-135M and its short texts; " in ntk
+    assert "loss of SmolLM2-135M, the same in its short texts" in yarn
     assert "not validated" in made["STATUS"]
 
 

@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from ggufext.planning.request import PlanRequest
     from ggufext.planning.result import Gamma
 
-_GAMMA_RULE_STATUS = f"{STATUS}: take its verdict as an expectation and measure this model"
+_GAMMA_RULE_STATUS = f"{STATUS}: measure this model"
 
 
 def support_warnings(facts: ModelFacts) -> tuple[ModelWarning, ...]:

@@ -8,9 +8,9 @@ from ggufext.planning.model_records import ModelRecord, beyond_native, compared
 #: What is known of the rule, one clause.
 STATUS = (
     "the γ rule is derived, not validated by its author; measured against NTK-aware scaling, it "
-    "is undecided in keys of small models, worse in loss of a small model, the same in loss of "
-    "SmolLM2-135M and its short-text loss; against YaRN, it is worse in keys of small models "
-    "and loss of a small model, undecided in loss of SmolLM2-135M and its short-text loss"
+    "is undecided in keys of small models, worse in loss of a small one, the same in loss of "
+    "SmolLM2-135M and its short texts; against YaRN, it is worse in keys of small models and "
+    "loss of a small one, undecided in loss of SmolLM2-135M and its short texts"
 )
 
 #: What was measured on models.
