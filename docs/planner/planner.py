@@ -11,7 +11,14 @@ from typing import TYPE_CHECKING
 
 from ggufext.api import emissions, plans
 from ggufext.api.names import first_shard
-from ggufext.errors import GgufextError, HeaderError, command, of_system, printable
+from ggufext.errors import (
+    GgufextError,
+    HeaderError,
+    command,
+    of_system,
+    printable,
+    printable_message,
+)
 from ggufext.header.layers import layers_in_file
 from ggufext.presenting import sentences
 from ggufext.presenting.documents import failure_of
@@ -100,7 +107,7 @@ def _shown(path: Path, target: str, memory: str) -> dict[str, object]:
         "memory": None if config else _memory(path, found),
         "layers": _layers(found),
         "plans": [_plan(path, found, made, target) for made in found.plans],
-        "warnings": [printable(warning.message) for warning in found.warnings],
+        "warnings": [printable_message(warning.message) for warning in found.warnings],
         "command": _call("plan", path, target, *(("--vram", memory) if memory else ())),
         "json": json_text(found.document()),
     }
@@ -154,7 +161,7 @@ def _program(emission: Emission) -> dict[str, object]:
         "name": _PROGRAMS[emission.engine],
         "blocks": [{"title": block.title, "text": block.text} for block in emission.blocks],
         "refused": emission.not_expressible,
-        "notes": [printable(note) for note in emission.notes],
+        "notes": [printable_message(note) for note in emission.notes],
     }
 
 

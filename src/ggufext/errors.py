@@ -57,7 +57,7 @@ class GgufextError(Exception):
         if self.offset is not None:
             place += f" at byte {self.offset:,}" if place else f"byte {self.offset:,}"
         parts = [printable(str(self.path), _LONGEST_MESSAGE) if self.path else "", place]
-        parts.append(printable(self.message, _LONGEST_MESSAGE))
+        parts.append(printable_message(self.message))
         return ": ".join(part for part in parts if part)
 
 
@@ -196,6 +196,11 @@ def printable(text: str, limit: int = 400) -> str:
         c if c.isprintable() else c.encode("unicode_escape", "surrogatepass").decode("ascii")
         for c in text
     )
+
+
+def printable_message(text: str) -> str:
+    """A message of this program, safe to print and whole: what it quotes was shortened there."""
+    return printable(text, _LONGEST_MESSAGE)
 
 
 def shown(name: str) -> str:

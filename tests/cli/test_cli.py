@@ -9,6 +9,8 @@ from typing import TYPE_CHECKING
 import pytest
 
 from gguf_bytes import U32, gguf_bytes
+from ggufext.cli.output import show_warnings
+from ggufext.errors import ModelWarning
 from program import result, run
 
 if TYPE_CHECKING:
@@ -89,6 +91,12 @@ def test_results_go_to_standard_output_and_warnings_to_standard_error(llama: Pat
     assert "written by" in done.stdout
     assert "warning" not in done.stdout
     assert "not validated" in done.stderr
+
+
+def test_a_warning_is_shown_to_its_end(capsys: pytest.CaptureFixture[str]) -> None:
+    long = 100 * "once more, " + "the end"
+    show_warnings((ModelWarning("long", long),), "model.gguf")
+    assert capsys.readouterr().err == f"warning: model.gguf: {long}\n"
 
 
 def test_warnings_of_several_methods_are_said_once_and_name_the_file_once(llama: Path) -> None:

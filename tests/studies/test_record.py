@@ -6,11 +6,8 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from ggufext.errors import printable
 from ggufext.planning import measured
 from ggufext.planning.methods import Method
-from ggufext.planning.plan import plan
-from ggufext.planning.request import PlanRequest
 from ggufext.planning.study_record import STATUS
 from made_up_study import made_up_cells, made_up_registry
 from planning.facts import facts
@@ -47,15 +44,6 @@ def test_the_committed_record_is_what_the_committed_results_say() -> None:
 def test_readme_says_of_the_rule_what_the_record_says() -> None:
     readme = " ".join((ROOT / "README.md").read_text("utf-8").replace("**", "").split())
     assert STATUS.removeprefix("the γ rule ") in readme
-
-
-def test_what_the_record_says_of_the_rule_is_short_enough_to_be_shown_whole() -> None:
-    warnings = plan(
-        facts(train_length=8192, freq_base=1e5), PlanRequest(target_length=16384)
-    ).warnings
-    (said,) = (w.message for w in warnings if w.code == "gamma_rule_not_validated")
-    assert STATUS in said
-    assert printable(said) == said
 
 
 def test_a_complete_study_names_model_factor_texts_intervals_and_verdicts() -> None:

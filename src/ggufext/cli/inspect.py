@@ -20,7 +20,7 @@ from ggufext.cli.output import (
     show_warnings,
 )
 from ggufext.cli.waiting import Told, waiting
-from ggufext.errors import printable, shown
+from ggufext.errors import printable, printable_message, shown
 from ggufext.presenting import sentences
 from ggufext.presenting.documents import KnownPlaces
 from ggufext.text import binary_size, counted, percent
@@ -230,7 +230,7 @@ def _evidence(found: Evidence) -> Iterator[str]:
     yield _row(
         "measured before",
         f"by {printable(found.tool, 40)} on {counted(found.texts, 'text')}, "
-        f"llama.cpp {printable(found.llama_cpp, 40)}: {printable(found.reason)}",
+        f"llama.cpp {printable(found.llama_cpp, 40)}: {printable_message(found.reason)}",
     )
     for each in found.measurements:
         yield _row("", sentences.measurement_text(each))
@@ -253,7 +253,7 @@ _FOLDED = frozenset({"name", "problem"})
 
 def _show_place(place: ModelPlace) -> None:
     """Print the models of a place, a line each."""
-    found = printable(place.problem.message) if place.problem else _sum(place.models)
+    found = printable_message(place.problem.message) if place.problem else _sum(place.models)
     heading = f"{_PLACES[place.where]}{printable(str(place.path))}: {found}"
     click.echo(click.style(heading, bold=True))
     rows = [_survey_cells(model) for model in place.models]

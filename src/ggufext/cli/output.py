@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Generic, TypeVar
 import click
 
 from ggufext.cli.waiting import Told, waiting
-from ggufext.errors import GgufextError, of_system, printable, shown
+from ggufext.errors import GgufextError, of_system, printable, printable_message, shown
 from ggufext.presenting.documents import failure_of
 from ggufext.text import json_text
 
@@ -42,7 +42,7 @@ def show_warnings(warnings: Iterable[ModelWarning], path: Path | str) -> None:
     label = click.style("warning", fg="yellow", bold=True)
     place = f"{printable(str(path))}: "
     for warning in warnings:
-        click.echo(f"{label}: {place}{printable(warning.message)}", err=True)
+        click.echo(f"{label}: {place}{printable_message(warning.message)}", err=True)
         place = ""
 
 
@@ -66,7 +66,7 @@ def show_table(columns: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
 
 def show_note(message: str, path: Path | str) -> None:
     """Say what was made of a path, in one line on standard error."""
-    click.echo(f"note: {printable(str(path))}: {printable(message)}", err=True)
+    click.echo(f"note: {printable(str(path))}: {printable_message(message)}", err=True)
 
 
 _Done = TypeVar("_Done")

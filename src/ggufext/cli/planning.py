@@ -17,7 +17,7 @@ from ggufext.api.plans import (
 )
 from ggufext.cli.options import TOKENS, train_freq_base_option, train_length_option
 from ggufext.cli.output import show_json
-from ggufext.errors import command, printable
+from ggufext.errors import command, printable, printable_message
 from ggufext.presenting.documents import RunTimePlanned
 
 if TYPE_CHECKING:
@@ -194,4 +194,4 @@ def show_emissions(emitted: Mapping[Method, tuple[Emission, ...]]) -> None:
                 reason = printable(emission.not_expressible)
                 click.echo(f"{head}: not expressible there: {reason}")
             for note in emission.notes:
-                click.echo(f"# note: {printable(note)}")
+                click.echo(f"# note: {printable_message(note)}")

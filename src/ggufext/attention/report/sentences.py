@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import PurePath
 from typing import TYPE_CHECKING
 
-from ggufext.errors import printable
+from ggufext.errors import printable, printable_message
 from ggufext.text import counted, percent
 
 if TYPE_CHECKING:
@@ -141,4 +141,4 @@ def range_text(edges: tuple[int, ...], index: int) -> str:
 
 def notes(result: MeasureResult) -> Iterator[str]:
     """What the run had to say."""
-    return (printable(warning.message) for warning in result.warnings)
+    return (printable_message(warning.message) for warning in result.warnings)

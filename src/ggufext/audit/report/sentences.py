@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 from ggufext.audit.findings.results import ComparisonTest
 from ggufext.audit.findings.statistics import SIGNIFICANT
 from ggufext.audit.request import Mode
-from ggufext.errors import printable
+from ggufext.errors import printable, printable_message
 from ggufext.text import binary_size, percent
 
 if TYPE_CHECKING:
@@ -242,7 +242,7 @@ def _setting(value: object) -> str:
 
 def notes(result: CheckResult) -> Iterator[str]:
     """What keeps this result from being a claim, and what the run had to say."""
-    return (printable(warning.message) for warning in result.warnings)
+    return (printable_message(warning.message) for warning in result.warnings)
 
 
 def memory_lines(run: Run) -> Iterator[str]:

@@ -13,7 +13,7 @@ from ggufext.audit.report.sentences import (
 )
 from ggufext.comparison.recommendation import turned
 from ggufext.comparison.request import NATIVE
-from ggufext.errors import printable
+from ggufext.errors import printable, printable_message
 
 if TYPE_CHECKING:
     from ggufext.comparison.results import CompareResult, Estimate
@@ -58,7 +58,7 @@ def run_line(result: CompareResult) -> str:
 def recommendation_text(result: CompareResult) -> str:
     """The recommended condition and its reason."""
     found = result.recommendation
-    return f"{short_name(found.condition or 'nothing to write')}: {printable(found.reason)}"
+    return f"{short_name(found.condition or 'nothing to write')}: {printable_message(found.reason)}"
 
 
 def measured(result: CompareResult) -> CompareResult:

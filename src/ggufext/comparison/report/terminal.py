@@ -27,7 +27,7 @@ from ggufext.comparison.report.sentences import (
     recommendation_text,
     run_line,
 )
-from ggufext.errors import printable
+from ggufext.errors import printable_message
 from ggufext.text import percent
 
 if TYPE_CHECKING:
@@ -66,7 +66,7 @@ def print_report(result: CompareResult, *, file: TextIO | None = None) -> None:
     say(Text.assemble(("  recommended: ", "bold"), recommendation_text(result)))
     say(Text(f"  {tokens_text(result.run)}"))
     for warning in result.warnings:
-        say(Text(f"  note: {printable(warning.message)}", style="yellow"))
+        say(Text(f"  note: {printable_message(warning.message)}", style="yellow"))
 
 
 def _table(title: str, columns: Sequence[str], rows: Mapping[str, Sequence[str]]) -> Table:

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 from ggufext.audit.report.sentences import model_name, short_name
 from ggufext.comparison.report.sentences import Rows
-from ggufext.errors import printable
+from ggufext.errors import printable_message
 
 if TYPE_CHECKING:
     from ggufext.errors import ModelWarning
@@ -28,11 +28,11 @@ def title(result: TuneResult) -> str:
 def result_text(result: TuneResult) -> str:
     """What is to be written, and why, in a sentence."""
     if result.kept and result.tuned is not None:
-        return f"{short_name(result.tuned)} is kept: {printable(result.reason)}"
+        return f"{short_name(result.tuned)} is kept: {printable_message(result.reason)}"
     found = "the closed form stays" if result.plan else "nothing is recommended"
     if result.decision is None:
         found = "not decided"
-    return f"{found}: {printable(result.reason)}"
+    return f"{found}: {printable_message(result.reason)}"
 
 
 def searched(result: TuneResult) -> Rows:

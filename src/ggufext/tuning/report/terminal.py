@@ -10,7 +10,7 @@ from rich.text import Text
 from ggufext.audit.report.sentences import short_name
 from ggufext.audit.report.terminal import report_console
 from ggufext.comparison.report import terminal as comparison
-from ggufext.errors import printable
+from ggufext.errors import printable_message
 from ggufext.tuning.report.sentences import (
     HELD_OUT_TITLE,
     SEARCHED_TITLE,
@@ -49,7 +49,7 @@ def print_report(result: TuneResult, *, file: TextIO | None = None) -> None:
     shown = set(result.decision.warnings) if result.decision is not None else set()
     for warning in result.warnings:
         if warning not in shown:
-            say(Text(f"  note: {printable(warning.message)}", style="yellow"))
+            say(Text(f"  note: {printable_message(warning.message)}", style="yellow"))
 
 
 def _searched(result: TuneResult) -> Table:
