@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import pytest
 
@@ -11,7 +11,8 @@ from gguf_bytes import F32, U32
 from ggufext.editing.rewrite import rewrite, undo
 from ggufext.errors import EditError
 from ggufext.header.header import read_header
-from ggufext.opened.strategies import Strategy
+from ggufext.opened import strategies
+from ggufext.opened.strategies import Blocks, Strategy
 from ggufext.planning.methods import Method
 from ggufext.planning.request import PlanRequest
 
@@ -68,3 +69,36 @@ def test_it_is_refused_where_more_than_values_would_act(
     assert caught.value.code == "strategy_unusable"
     assert path.read_bytes() == original
     assert list(tmp_path.iterdir()) == [path]
+
+
+@pytest.mark.parametrize(
+    ("keys", "method", "offered"),
+    [
+        (BASE, Method.GAMMA, True),
+        (BASE, Method.NTK, True),
+        (BASE, Method.YARN, False),
+        ({}, Method.GAMMA, False),
+    ],
+)
+def test_a_copy_that_it_would_save_is_said(
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    keys: dict[str, object],
+    method: Method,
+    offered: bool,
+) -> None:
+    monkeypatch.setattr(strategies, "insert_block", lambda _files, _folder: None)
+    monkeypatch.setattr(strategies, "sharing", lambda *_: Blocks())
+    path = write_model(tmp_path / "m.gguf", keys)
+    request = PlanRequest(target_length=4096, method=method)
+
+    def said(**options: Any) -> bool:
+        done = rewrite(path, request, **options)
+        return "needless_copy" in {warning.code for warning in done.plan.warnings}
+
+    assert said(dry_run=True) is offered
+    # Who asks for a copy, or for another file, needs no other way.
+    assert not said(strategy=Strategy.COPY, dry_run=True)
+    assert not said(output=tmp_path / "other.gguf")
+    assert said() is offered
+    assert not said()

@@ -15,7 +15,7 @@ from ggufext.editing.changes import changes_of_plan, changes_without_extension
 from ggufext.editing.edit import build_undo
 from ggufext.editing.recovery import State
 from ggufext.editing.writing import Receipt, copies_of_parts, opened, write
-from ggufext.errors import JournalError, PlanError, command
+from ggufext.errors import JournalError, ModelWarning, PlanError, command
 from ggufext.header.architectures import Support
 from ggufext.header.header import MAGIC, read_header
 from ggufext.locating.names import local_path
@@ -37,6 +37,14 @@ if TYPE_CHECKING:
     from ggufext.opened.model import OpenFile
     from ggufext.planning.request import PlanRequest
     from ggufext.planning.result import Plan
+
+
+_NEEDLESS_COPY = ModelWarning(
+    "needless_copy",
+    "the header cannot grow in place here, so the whole file is copied; --strategy overwrite would "
+    "write the values that act and copy nothing: the file would not tell what it was, and its undo "
+    "record would lie beside it",
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -126,9 +134,10 @@ def rewrite(
     ) as model:
         facts = model.original_facts(request)
         made = plan(facts, request)
+        values = replace(made, edits=acting_edits(facts, made.edits))
         if strategy is Strategy.OVERWRITE and not model.header.keys.keys() & set(OWN_KEYS):
             # There is no room but that of the values.
-            made = replace(made, edits=acting_edits(facts, made.edits))
+            made = values
         _check_plan(made, model, facts.support, force=force)
         receipt = write(
             changes_of_plan(model, made, model.evidence(request)),
@@ -140,6 +149,12 @@ def rewrite(
             progress=progress,
             started=started,
         )
+        if (
+            (receipt.strategy, strategy, target) == (Strategy.COPY, None, None)
+            and not model.in_use
+            and changes_of_plan(model, values, None).without_record() is not None
+        ):
+            made = replace(made, warnings=(*made.warnings, _NEEDLESS_COPY))
     return Rewritten(plan=made, receipt=receipt)
 
 
