@@ -53,7 +53,7 @@ def test_a_set_shows_in_diff_against_the_original(llama: Path, tmp_path: Path) -
     assert run("set", llama, 'my.list:str[]=["é"]', "--output", new, "--no-history").returncode == 0
     assert (
         run("diff", llama, new).stdout.splitlines()[0]
-        == '+ my.list: 1 elements ["é"] (ARRAY of STRING)'
+        == '+ my.list: 1 element ["é"] (ARRAY of STRING)'
     )
 
 

@@ -88,7 +88,7 @@ def _value_line(key: KeyDifference) -> str:
 def _value(value: ShownValue, *, with_type: bool) -> str:
     text = value.text
     if value.type.startswith("ARRAY"):
-        text = f"{value.count:,} elements {text}"
+        text = f"{counted(value.count, 'element')} {text}"
     return f"{text} ({value.type})" if with_type else text
 
 
