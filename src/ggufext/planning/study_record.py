@@ -27,6 +27,9 @@ STUDY: tuple[ModelRecord, ...] = (
             beyond_native(Method.GAMMA, 2, -2.210, (-2.427, -1.994), 4),
             beyond_native(Method.NTK, 2, -2.212, (-2.425, -1.998), 4),
             beyond_native(Method.YARN, 2, -2.220, (-2.427, -2.013), 4),
+            beyond_native(Method.GAMMA, 4, -4.656, (-5.198, -4.115), 2),
+            beyond_native(Method.NTK, 4, -4.688, (-5.199, -4.177), 2),
+            beyond_native(Method.YARN, 4, -4.770, (-5.628, -3.912), 2),
         ),
         comparisons=(
             compared(Method.NTK, 2, "the same", "mean_loss_beyond", 0.001, (-0.003, 0.005), 4),
