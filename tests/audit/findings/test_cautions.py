@@ -46,6 +46,13 @@ def test_a_plan_that_fails_within_training_is_blamed_where_the_model_succeeds() 
     assert warning.message.startswith("planned:linear loses keys")
 
 
+def test_native_is_not_blamed_where_an_extension_finds_more_within_training() -> None:
+    better = {"native": (0.1, 0.0, 0.0), "file": (1.0, 0.0, 0.0)}
+    assert codes(audit(better)) == []
+    (warning,) = audit({**better, "planned:linear": (0.0, 0.0, 0.0)}).warnings
+    assert warning.message.startswith("planned:linear loses keys")
+
+
 def test_a_run_without_a_length_within_training_has_no_control() -> None:
     assert codes(audit(lengths=(512, 1024, 2048))) == ["no_native_control"]
 

@@ -412,12 +412,15 @@ def _about_native_control(
     """A failure within training is the model's, unless another condition succeeds there."""
     able = [c.name for c in conditions if c.native_control]
     unable = [c.name for c in conditions if c.native_control is False]
-    if unable and able:
-        yield ModelWarning(
-            "short_contexts_lost",
-            f"{', '.join(unable)} loses keys within the training length, where {able[0]} finds "
-            "them: it costs short contexts",
-        )
+    if able:
+        # Native costs nothing: what it does not find there it never found.
+        extended = [name for name in unable if name != "native"]
+        if extended:
+            yield ModelWarning(
+                "short_contexts_lost",
+                f"{', '.join(extended)} loses keys within the training length, where {able[0]} "
+                "finds them: it costs short contexts",
+            )
     elif unable:
         native = any(c.name == "native" for c in conditions)
         yield ModelWarning(
@@ -427,7 +430,7 @@ def _about_native_control(
             + ("" if native else ", or an edit of the file costs it (--condition native tells)")
             + "; the audit says nothing about an extension",
         )
-    elif not able and train_length is not None:
+    elif train_length is not None:
         yield ModelWarning(
             "no_native_control",
             f"no length within the training length of {train_length:,} tokens was measured: a "
