@@ -110,7 +110,7 @@ def test_long_factors_of_a_base_give_the_logits_of_that_base(model: Path) -> Non
 def test_verification_sees_both_sets_of_a_kept_short_file(model: Path, method: Method) -> None:
     made = extended(model, method=method, keep_short=True)
     said = verify_file(model, made)
-    assert "1 tensors" in said[0]
+    assert "1 tensor of factors" in said[0]
     assert "long factors above the original length only" in said[1]
 
 

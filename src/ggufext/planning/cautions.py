@@ -44,8 +44,9 @@ def support_warnings(facts: ModelFacts) -> tuple[ModelWarning, ...]:
         found.append(
             ModelWarning(
                 "unverified_architecture",
-                f"what llama.cpp does with the RoPE keys of {facts.architecture} was not verified "
-                "by experiment; rewrite needs --force",
+                "what llama.cpp does with the RoPE keys of "
+                f"{printable(facts.architecture, 64)} was not verified by experiment; rewrite "
+                "needs --force",
             )
         )
     return tuple(found)
@@ -104,8 +105,8 @@ def context_length_warnings(facts: ModelFacts, factor: float) -> tuple[ModelWarn
         ModelWarning(
             "rotation_not_extended",
             f"only context_length is raised: that helps a model trained on the target; this one "
-            f"was trained on {facts.train_length:,} tokens ({facts.train_length_source}), unless "
-            "--train-length says otherwise",
+            f"was trained on {facts.train_length:,} tokens "
+            f"({printable(facts.train_length_source, 160)}), unless --train-length says otherwise",
         ),
     )
 
@@ -152,8 +153,9 @@ def _native(facts: ModelFacts, native: NativeScaling) -> Iterator[ModelWarning]:
         yield ModelWarning(
             "scaling_replaced",
             f"the file's {facts.scaling.type} scaling by {facts.scaling.factor:g} starts from the "
-            f"{facts.train_length:,} tokens of the training ({facts.train_length_source}): it "
-            "counts as an extension, and the plan takes its place",
+            f"{facts.train_length:,} tokens of the training "
+            f"({printable(facts.train_length_source, 160)}): it counts as an extension, and the "
+            "plan takes its place",
         )
     if native.kind is NativeKind.NONE:
         return
