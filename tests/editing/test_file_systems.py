@@ -17,7 +17,8 @@ import pytest
 from editing.disk import PowerFailure, RecordingDisk, StoppingDisk
 from editing.images import MAKE, Image, mounted_image
 from editing.test_promises import PRESENT, write_model
-from ggufext.editing.rewrite import recover, rewrite, undo
+from ggufext.editing.rewrite import recover, rewrite, undo, unextend
+from ggufext.editing.setting import set_keys
 from ggufext.errors import EditError
 from ggufext.header.frequencies import ROPE_FREQS
 from ggufext.header.header import read_header
@@ -126,6 +127,23 @@ def test_a_new_file_shares_its_data_with_the_source(image: Image, model: Path) -
     assert again.read_bytes() == original
     undo(output)
     assert output.read_bytes() == original
+
+
+@only_sharing
+@pytest.mark.parametrize("name", ["", "short", 9000 * "x"], ids=["as it was", "short", "long"])
+def test_a_file_without_its_extension_shares_its_data_too(
+    image: Image, model: Path, name: str
+) -> None:
+    if name:
+        set_keys(model, {"general.name": name})
+    rewrite(model, PlanRequest(target_length=8192, method=Method.LLAMA3))
+    before, output = image.used(), model.with_name("unextended.gguf")
+    assert unextend(model, output).strategy is Strategy.REFLINK
+    assert image.used() - before < MODEL_SIZE // 8
+    header = read_header(output)
+    assert header.value("llama.context_length") == 2048
+    if name:
+        assert header.value("general.name") == name
 
 
 @only_sharing

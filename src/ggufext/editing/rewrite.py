@@ -185,7 +185,8 @@ def unextend(
         return write(
             changes_without_extension(model),
             output=target,
-            keep_history=False,
+            # With room for a record a header has whole blocks, and the data can be shared.
+            keep_history=True,
             strategy=None,
             force=False,
             dry_run=dry_run,
