@@ -134,10 +134,12 @@ def rewrite(
     ) as model:
         facts = model.original_facts(request)
         made = plan(facts, request)
-        values = replace(made, edits=acting_edits(facts, made.edits))
-        if strategy is Strategy.OVERWRITE and not model.header.keys.keys() & set(OWN_KEYS):
+        overwriting = made
+        if not model.header.keys.keys() & set(OWN_KEYS):
             # There is no room but that of the values.
-            made = values
+            overwriting = replace(made, edits=acting_edits(facts, made.edits))
+        if strategy is Strategy.OVERWRITE:
+            made = overwriting
         _check_plan(made, model, facts.support, force=force)
         receipt = write(
             changes_of_plan(model, made, model.evidence(request)),
@@ -150,9 +152,11 @@ def rewrite(
             started=started,
         )
         if (
-            (receipt.strategy, strategy, target) == (Strategy.COPY, None, None)
+            receipt.strategy is Strategy.COPY
+            and strategy is None
+            and target is None
             and not model.in_use
-            and changes_of_plan(model, values, None).without_record() is not None
+            and changes_of_plan(model, overwriting, None).without_record() is not None
         ):
             made = replace(made, warnings=(*made.warnings, _NEEDLESS_COPY))
     return Rewritten(plan=made, receipt=receipt)
