@@ -69,7 +69,7 @@ class Told:
 
     def _amount(self) -> Iterator[str]:
         if self.total is not None:
-            number = binary_size if self.unit == "bytes" else _counted
+            number = binary_size if self.unit == "bytes" else "{:,}".format
             unit = f" {self.unit}" if self.unit not in {"", "bytes"} else ""
             yield f"{number(self.done)} of {number(self.total)}{unit}"
         elif self.done:
@@ -84,10 +84,6 @@ class Told:
         if left is None or left <= 0:
             return f"{duration(seconds)} so far"
         return f"about {duration(left)} left"
-
-
-def _counted(number: int) -> str:
-    return f"{number:,}"
 
 
 class Wait:
